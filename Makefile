@@ -1,0 +1,97 @@
+# Every target sets up what it needs by itself, in .venv, and only once:
+# a set of packages is installed again when pyproject.toml or constraints.txt change.
+#
+#   make demo             real FCS bytes through the whole path
+#   make demo DATA=DIR    the same on the FCS files of a directory
+#   make test             the test suite
+#   make help             everything else
+#
+# Variables
+#   PYTHON          interpreter to build .venv with (default: the first of python3.11,
+#                   python3.12, python3.13, python3, python that is 3.11 or newer)
+#   DATA            directory of FCS files for the demo
+#   ARGS            further arguments for the command behind the target
+#   SCMOE_DATA_DIR  folder with public data sets; tests that need them are skipped without it
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+INSTALL = $(PIP) install -qq --constraint constraints.txt --editable
+LOCKED := pyproject.toml constraints.txt
+
+DATA ?=
+ARGS ?=
+PYTHON ?=
+
+# Figures are drawn into files; no window is ever opened.
+export MPLBACKEND ?= Agg
+
+.PHONY: help demo test lint format docs bench clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | \
+		while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+demo: $(STAMPS)/base ## cluster simulated FCS files, or those of DATA=DIR; writes demo/
+	$(BIN)/python scripts/demo.py $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+test: $(STAMPS)/test ## run the test suite (ARGS="-k metrics" for a part of it)
+	$(BIN)/python -m pytest tests $(ARGS)
+
+lint: $(STAMPS)/lint ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMPS)/lint ## repair what `make lint` can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMPS)/docs ## build the documentation into docs/_build/html, warnings are errors
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html $(ARGS)
+	@echo "documentation: docs/_build/html/index.html"
+
+bench: $(STAMPS)/bench ## run the benchmarks (needs SCMOE_DATA_DIR)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist demo docs/_build docs/api/generated docs/tutorials
+	rm -rf .pytest_cache .ruff_cache .coverage htmlcov
+	find src tests docs scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- set-up --------------------------------------------------------------------------------
+
+# An interpreter is looked for only where .venv does not exist yet.
+$(STAMPS)/venv:
+	@python=""; tried=""; \
+	for name in $(if $(PYTHON),"$(PYTHON)",python3.11 python3.12 python3.13 python3 python); do \
+		if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			python="$$name"; break; \
+		fi; \
+		tried="$$tried $$name ($$("$$name" --version 2>/dev/null || echo not found));"; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "scmoe needs Python 3.11 or newer. Tried:$$tried" >&2; \
+		echo "Install it, or name one with: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$python ($$("$$python" --version))"; \
+	"$$python" -m venv $(VENV) || { \
+		echo "Could not create $(VENV). On Debian and Ubuntu: apt install python3.11-venv" >&2; \
+		exit 1; }
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+$(STAMPS)/base: $(STAMPS)/venv $(LOCKED)
+	@echo "installing scmoe and the pinned versions of what it needs (once, some minutes)"
+	$(INSTALL) .
+	@touch $@
+
+$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs $(STAMPS)/bench: $(STAMPS)/%: $(STAMPS)/base
+	@echo "installing what make $* needs"
+	$(INSTALL) ".[$*]"
+	@touch $@

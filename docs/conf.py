@@ -1,0 +1,104 @@
+"""How the documentation is built. Nothing is fetched: it builds without a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import warnings
+from importlib.metadata import metadata
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "extensions"))
+
+# sphinx-autodoc-typehints 3.6 says this of its own code, for every docstring
+warnings.filterwarnings("ignore", message=".*set_application' is deprecated")
+
+# -- project -------------------------------------------------------------------------------
+
+info = metadata("scmoe")
+project = info["Name"]
+author = info["Author"]
+copyright = f"2026, {author}"
+version = release = info["Version"]
+
+# -- extensions ----------------------------------------------------------------------------
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_autodoc_typehints",
+    "sphinx_copybutton",
+    "prose_returns",
+]
+# autosummary writes its pages with the first of these endings
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]
+
+autosummary_generate = True
+autosummary_ignore_module_all = False
+autosummary_imported_members = True
+autodoc_member_order = "groupwise"
+autodoc_typehints = "none"  # sphinx_autodoc_typehints writes them
+typehints_defaults = "braces"
+typehints_document_rtype = False
+always_use_bars_union = True
+
+napoleon_google_docstring = False
+napoleon_use_param = True
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"
+nb_merge_streams = True
+suppress_warnings = [
+    # notebooks carry languages and outputs of their own making
+    "mystnb.unknown_mime_type",
+]
+
+# Names of our own must resolve; those of others cannot without their inventories.
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(?!scmoe(\.|$)).*")]
+
+# -- appearance ----------------------------------------------------------------------------
+
+html_theme = "sphinx_book_theme"
+html_title = "scmoe"
+html_show_sourcelink = False
+html_theme_options = {
+    "home_page_in_toc": True,
+    "show_navbar_depth": 1,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+
+# -- tutorials -----------------------------------------------------------------------------
+
+
+def copy_tutorials() -> None:
+    """Copy ``../tutorials/*.ipynb`` here and write the page that lists them."""
+    target = HERE / "tutorials"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    names = []
+    for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
+        content = json.loads(notebook.read_text(encoding="utf-8"))
+        (target / notebook.name).write_text(json.dumps(content), encoding="utf-8")
+        names.append(notebook.stem)
+    page = ["# Tutorials", "", "Notebooks to read, or to run on cells of your own."]
+    if names:
+        page += ["", "```{toctree}", ":maxdepth: 1", "", *names, "```"]
+    (target / "index.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+
+
+copy_tutorials()
+# pages of names that are gone would stay, and be in no table of contents
+shutil.rmtree(HERE / "api" / "generated", ignore_errors=True)

@@ -1,0 +1,84 @@
+"""From what the user gives to a list of files, and from files to names of samples."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Callable, Iterable
+from os import PathLike
+from pathlib import Path
+
+from natsort import natsorted
+
+from ._errors import FCSReadError
+
+SUFFIXES = (".fcs", ".lmd")
+
+
+def find_files(path: str | PathLike[str] | Iterable[str | PathLike[str]]) -> list[Path]:
+    """Resolve a file, a folder, a glob pattern, or several of them, to a list of files.
+
+    Folders and patterns come in natural order (``well2`` before ``well10``); a list keeps
+    the order it has. Hidden files are skipped.
+    """
+    if isinstance(path, str | PathLike):
+        files = _resolve(path)
+    elif isinstance(path, Iterable):
+        files = [file for item in path for file in _resolve(item)]
+        if not files:
+            raise ValueError("The list of FCS files is empty.")
+    else:
+        raise TypeError(
+            f"`path` is a file, a folder, a glob pattern or a list of files, not {type(path)!r}."
+        )
+    repeated = [str(f) for f, n in Counter(file.resolve() for file in files).items() if n > 1]
+    if repeated:
+        raise ValueError(f"The same file is given more than once: {', '.join(repeated)}.")
+    return files
+
+
+def _resolve(item: str | PathLike[str]) -> list[Path]:
+    if not isinstance(item, str | PathLike):
+        raise TypeError(f"The name of a file is a str or a Path, not {type(item)!r}.")
+    path = Path(item)
+    if path.is_dir():
+        found = [
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in SUFFIXES and file.is_file() and file.name[0] != "."
+        ]
+        if not found:
+            raise FCSReadError(path, f"the folder holds no file ending in {_listed(SUFFIXES)}")
+        return natsorted(found, key=str)
+    if path.exists():
+        return [path]
+    if glob.has_magic(str(item)):
+        found = [Path(file) for file in glob.glob(str(item), recursive=True)]
+        found = natsorted((file for file in found if file.is_file()), key=str)
+        if found:
+            return found
+        raise FileNotFoundError(f"No file matches the pattern {str(item)!r}.")
+    raise FileNotFoundError(f"There is no such file or folder: {path}")
+
+
+def _listed(suffixes: Iterable[str]) -> str:
+    return " or ".join(f"'{suffix}'" for suffix in suffixes) + " (any case)"
+
+
+def sample_names(files: list[Path]) -> list[str]:
+    """Name each file by its stem; where stems collide, with its folder, then its suffix."""
+    names = [file.stem for file in files]
+    longer: list[Callable[[Path], str]] = [
+        lambda file: f"{file.absolute().parent.name}_{file.stem}",
+        lambda file: f"{file.absolute().parent.name}_{file.name}",
+        lambda file: "_".join(file.absolute().parts[1:]),
+    ]
+    for rename in longer:
+        count = Counter(names)
+        if max(count.values()) == 1:
+            break
+        names = [
+            rename(file) if count[name] > 1 else name
+            for file, name in zip(files, names, strict=True)
+        ]
+    return names

@@ -1,0 +1,233 @@
+"""F-measures: how well the clusters recover the populations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+
+from ._counts import Counts
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def f1_table(
+    labels_true: ArrayLike,
+    labels_pred: ArrayLike,
+    *,
+    ignore: Any = None,
+    min_size: int = 0,
+) -> pd.DataFrame:
+    r"""F1 of every population with every cluster.
+
+    With :math:`n_{ck}` cells that population :math:`c` and cluster :math:`k` share,
+
+    .. math:: F_{ck} = \frac{2\, n_{ck}}{n_c + n_k},
+
+    the harmonic mean of precision :math:`n_{ck}/n_k` and recall :math:`n_{ck}/n_c`.
+
+    Parameters
+    ----------
+    labels_true
+        Population of each cell, shape ``(n_cells,)``. Cells without one (NaN, None) are left
+        out of the score.
+    labels_pred
+        Cluster of each cell, shape ``(n_cells,)``, in the same order. A cell without a
+        cluster (NaN, None) stays in its population and is found by no cluster.
+    ignore
+        A label or several labels of ``labels_true`` (such as ``"unassigned"``) whose cells are
+        left out of the score. Labels that do not occur do no harm.
+    min_size
+        Populations of fewer cells than this are left out together with their cells. The
+        paper of MoE-Sim-VAE scores populations of at least 30.
+
+    Returns
+    -------
+    Table of float64 with the populations as rows and the clusters as columns, both in natural
+    order. Clusters without a scored cell have no column.
+
+    Raises
+    ------
+    ValueError
+        If the two have different lengths, are empty or not one-dimensional, or if no cell
+        is left to score.
+    """
+    counts = Counts.of(labels_true, labels_pred, ignore, min_size)
+    return pd.DataFrame(
+        counts.f1(),
+        index=pd.Index(counts.populations, name="population"),
+        columns=pd.Index(counts.clusters, name="cluster"),
+    )
+
+
+def weighted_f(
+    labels_true: ArrayLike,
+    labels_pred: ArrayLike,
+    *,
+    ignore: Any = None,
+    min_size: int = 0,
+    direction: Literal["populations", "clusters"] = "populations",
+) -> float:
+    r"""Weighted best-match F-measure (FlowCAP), from 0 to 1.
+
+    Every population takes the cluster that fits it best, and counts by its size:
+
+    .. math:: F = \sum_c \frac{n_c}{N} \max_k F_{ck}.
+
+    Several populations may take the same cluster, and small populations hardly count: a
+    clustering that merges rare cells into common ones can score high. :func:`mean_f1` is the
+    opposite in both respects.
+
+    Parameters
+    ----------
+    labels_true, labels_pred, ignore, min_size
+        See :func:`f1_table`.
+    direction
+        ``"populations"`` is the sum above: the measure of FlowCAP and of the experiments with
+        MoE-Sim-VAE. ``"clusters"`` reads equation 12 of that paper to the letter, which calls
+        :math:`c` the clusters and :math:`k` the reference:
+        :math:`\sum_k n_k / N \max_c F_{ck}`, with :math:`N` the number of scored cells that
+        have a cluster. It forgives splits and punishes populations that were missed even less.
+
+    Returns
+    -------
+    The score.
+
+    Raises
+    ------
+    ValueError
+        As :func:`f1_table`, or for an unknown direction.
+
+    References
+    ----------
+    Aghaeepour et al., "Critical assessment of automated flow cytometry data analysis
+    techniques", Nature Methods 10, 228-238 (2013). Kopf et al., PLoS Computational Biology
+    17(6), e1009086 (2021), equation 12.
+    """
+    if direction not in ("populations", "clusters"):
+        raise ValueError(f"direction must be 'populations' or 'clusters', got {direction!r}.")
+    counts = Counts.of(labels_true, labels_pred, ignore, min_size)
+    if not counts.clusters:
+        return 0.0
+    f1 = counts.f1()
+    if direction == "populations":
+        return float(np.average(f1.max(axis=1), weights=counts.sizes))
+    return float(np.average(f1.max(axis=0), weights=counts.cluster_sizes))
+
+
+def mean_f1(
+    labels_true: ArrayLike,
+    labels_pred: ArrayLike,
+    *,
+    ignore: Any = None,
+    min_size: int = 0,
+) -> float:
+    r"""Unweighted mean F1 under a one-to-one matching (Weber and Robinson), from 0 to 1.
+
+    Populations and clusters are paired one to one such that the sum of their F1 is as large
+    as possible (Hungarian algorithm); a population without a partner counts as 0; all
+    populations count the same, whatever their size. Cells without a label are removed after
+    the clustering.
+
+    Parameters
+    ----------
+    labels_true, labels_pred, ignore, min_size
+        See :func:`f1_table`.
+
+    Returns
+    -------
+    The score.
+
+    Raises
+    ------
+    ValueError
+        As :func:`f1_table`.
+
+    References
+    ----------
+    Weber and Robinson, "Comparison of clustering methods for high-dimensional single-cell flow
+    and mass cytometry data", Cytometry A 89, 1084-1096 (2016).
+    """
+    f1 = Counts.of(labels_true, labels_pred, ignore, min_size).f1()
+    rows, columns = linear_sum_assignment(f1, maximize=True)
+    return float(f1[rows, columns].sum() / f1.shape[0])
+
+
+def match_table(
+    labels_true: ArrayLike,
+    labels_pred: ArrayLike,
+    *,
+    ignore: Any = None,
+    min_size: int = 0,
+    matching: Literal["one_to_one", "best"] = "one_to_one",
+) -> pd.DataFrame:
+    """Which cluster stands for which population, and how well.
+
+    Parameters
+    ----------
+    labels_true, labels_pred, ignore, min_size
+        See :func:`f1_table`.
+    matching
+        ``"one_to_one"`` pairs them as :func:`mean_f1` does, ``"best"`` lets every population
+        take its best cluster as :func:`weighted_f` does (of equally good ones the first).
+
+    Returns
+    -------
+    Table with one row for each population, largest first, and the columns
+
+    ``n_cells`` : int64
+        Cells of the population.
+    ``cluster`` : object
+        The cluster that it is matched with, None if there is none or if they share no cell.
+    ``n_cluster`` : int64
+        Scored cells of that cluster.
+    ``n_shared`` : int64
+        Cells that the two have in common.
+    ``precision``, ``recall``, ``f1`` : float64
+        0 where there is no match. The mean of ``f1`` is :func:`mean_f1`, or, with
+        ``matching="best"``, its mean weighted by ``n_cells`` is :func:`weighted_f`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`f1_table`, or for an unknown matching.
+    """
+    if matching not in ("one_to_one", "best"):
+        raise ValueError(f"matching must be 'one_to_one' or 'best', got {matching!r}.")
+    counts = Counts.of(labels_true, labels_pred, ignore, min_size)
+    found = [
+        k if k >= 0 and counts.table[i, k] > 0 else None
+        for i, k in enumerate(_partners(counts.f1(), matching))
+    ]
+    shared = np.array([0 if k is None else counts.table[i, k] for i, k in enumerate(found)])
+    n_cluster = np.array([0 if k is None else counts.cluster_sizes[k] for k in found])
+    clusters = [None if k is None else counts.clusters[k] for k in found]
+    table = pd.DataFrame(
+        {
+            "n_cells": counts.sizes,
+            "cluster": pd.Series(clusters, dtype=object).to_numpy(),
+            "n_cluster": n_cluster.astype(np.int64),
+            "n_shared": shared.astype(np.int64),
+            "precision": shared / np.maximum(n_cluster, 1),
+            "recall": shared / counts.sizes,
+            "f1": 2.0 * shared / (counts.sizes + n_cluster),
+        },
+        index=pd.Index(counts.populations, name="population"),
+    )
+    return table.sort_values("n_cells", ascending=False, kind="stable")
+
+
+def _partners(f1: NDArray[np.float64], matching: str) -> NDArray[np.intp]:
+    """Column of the cluster of each population, -1 where there is none."""
+    partner = np.full(f1.shape[0], -1, dtype=np.intp)
+    if f1.shape[1] == 0:
+        return partner
+    if matching == "best":
+        partner[:] = f1.argmax(axis=1)
+    else:
+        rows, columns = linear_sum_assignment(f1, maximize=True)
+        partner[rows] = columns
+    return partner

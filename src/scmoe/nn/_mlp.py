@@ -1,0 +1,53 @@
+"""The plain network that encoder and gate are made of."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+ACTIVATIONS = {"elu": F.elu, "relu": F.relu}
+"""Activations that the papers use, by name."""
+
+
+class MLP(nn.Module):
+    """Dense layers with an activation and dropout between them; the last layer is linear.
+
+    Parameters
+    ----------
+    n_in, n_hidden, n_out
+        Sizes of the input, of every hidden layer and of the output.
+    n_layers
+        Number of hidden layers; 0 makes a linear map.
+    dropout
+        Share of hidden units dropped. It acts only where :meth:`forward` is told so:
+        DEPICT compares a clean pass and a noisy pass of one network in one step, so the
+        module's ``training`` flag cannot decide.
+    activation
+        One of ``"elu"``, ``"relu"``.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_hidden: int,
+        n_out: int,
+        *,
+        n_layers: int,
+        dropout: float = 0.0,
+        activation: str = "elu",
+    ):
+        super().__init__()
+        sizes = [n_in, *[n_hidden] * n_layers]
+        self.hidden = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        self.out = nn.Linear(sizes[-1], n_out)
+        self.dropout = dropout
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: torch.Tensor, *, noisy: bool = False) -> torch.Tensor:
+        """Map ``(n, n_in)`` to ``(n, n_out)``; ``noisy`` switches dropout on."""
+        for layer in self.hidden:
+            x = F.dropout(self.activation(layer(x)), self.dropout, training=noisy)
+        return self.out(x)

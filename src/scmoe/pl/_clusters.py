@@ -1,0 +1,295 @@
+"""Maps of the cells, coloured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from scmoe._keys import Key
+
+from ._figure import finish
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+_PANEL = 4.2
+"""Width and height of a panel in inches, without its legend."""
+_ROWS_OF_LEGEND = 16
+"""Entries of a legend in one column."""
+_LONGEST_ON_MAP = 4
+"""Labels of at most so many letters are written on the map."""
+
+
+def clusters(
+    adata: AnnData,
+    *,
+    key: str = Key.DEFAULT,
+    basis: str | None = None,
+    color: str | Sequence[str] | None = None,
+    title: str | Sequence[str] | None = None,
+    ncols: int = 2,
+    on_map: bool | None = None,
+    show: bool | None = None,
+    save: bool | str | Path | None = None,
+    ax: Axes | None = None,
+    return_fig: bool = False,
+    **kwargs: Any,
+) -> Figure | Axes | list[Axes] | None:
+    """Two-dimensional map of the cells, one panel for each thing to colour by.
+
+    The points are drawn by :func:`scanpy.pl.embedding`. The legend of a categorical column
+    stands beside its panel and stays readable up to some 30 clusters; short labels are written
+    on the map too, at the median of their cells, because 30 colours are hard to tell apart.
+
+    Parameters
+    ----------
+    adata
+        Clustered cells.
+    key
+        Name of the clustering, the ``key_added`` of :func:`scmoe.tl.cluster`.
+    basis
+        The map in ``.obsm``, with or without ``"X_"`` in front; its first two dimensions are
+        drawn. By default ``"X_umap"``.
+    color
+        One or several columns of ``.obs`` or names of markers; by default ``key``. With
+        ``[key, "population"]`` the clusters stand beside known populations.
+    title
+        Title of each panel; by default the name of what colours it.
+    ncols
+        Panels in a row.
+    on_map
+        Whether labels are written on the map. By default those of at most 4 letters are.
+    show
+        Whether to show the figure; None follows ``scanpy.settings.autoshow``.
+    save
+        True or an ending for the name of the file (``"_well.pdf"``) writes to
+        ``scanpy.settings.figdir``; a :class:`~pathlib.Path` is written to as it is.
+    ax
+        Axes to draw in; for one colour only.
+    return_fig
+        Return the figure and show nothing unless ``show=True``.
+    **kwargs
+        Passed to :func:`scanpy.pl.embedding`, such as ``palette``, ``size``, ``cmap``,
+        ``layer``, ``groups``.
+
+    Returns
+    -------
+    The figure with ``return_fig=True``; None if it is shown; else the axes, a list of them
+    where there is more than one.
+
+    As in scanpy, the colours are kept in ``.uns[column + "_colors"]``, and columns of text
+    become categorical; a view stays as it is.
+
+    Raises
+    ------
+    KeyError
+        If the map or something to colour by is not there.
+    ValueError
+        If the map has less than two dimensions, or ``ax`` comes with several colours.
+    """
+    if adata.is_view:
+        adata = adata.copy()
+    colors = _colors(adata, key, color)
+    titles = _titles(title, colors)
+    name = _basis(adata, basis)
+    if ax is not None and len(colors) > 1:
+        raise ValueError(
+            f"ax takes one panel, but color asks for {len(colors)}: {colors}. Leave ax out, "
+            "or draw the panels one by one."
+        )
+    if ncols < 1:
+        raise ValueError(f"ncols must be 1 or more, got {ncols}.")
+
+    if ax is None:
+        ncols = min(ncols, len(colors))
+        nrows = -(-len(colors) // ncols)
+        widths = [
+            max(_width(adata, colors[i]) for i in range(column, len(colors), ncols))
+            for column in range(ncols)
+        ]
+        fig, grid = plt.subplots(
+            nrows,
+            ncols,
+            figsize=(sum(widths), _PANEL * nrows),
+            squeeze=False,
+            layout="constrained",
+        )
+        axes = list(grid.flat)
+        for empty in axes[len(colors) :]:
+            empty.remove()
+        axes = axes[: len(colors)]
+    else:
+        fig, axes = ax.figure, [ax]
+
+    # scanpy's own legends and colour bars change the size of the axes
+    kwargs = {"legend_loc": "none", "colorbar_loc": None, **kwargs}
+    for panel, column, text in zip(axes, colors, titles, strict=True):
+        sc.pl.embedding(
+            adata,
+            name.removeprefix("X_"),
+            color=column,
+            ax=panel,
+            title=text,
+            show=False,
+            **kwargs,
+        )
+        if not _is_categorical(adata, column):
+            if kwargs["colorbar_loc"] is None:
+                fig.colorbar(panel.collections[-1], cax=panel.inset_axes((1.03, 0, 0.04, 1)))
+        elif kwargs["legend_loc"] == "none":
+            _legend(panel, adata, column, kwargs.get("groups"))
+            _write_labels(panel, adata, name, column, on_map, kwargs.get("groups"))
+
+    result = axes[0] if len(axes) == 1 else axes
+    return finish("clusters", fig, result, show=show, save=save, return_fig=return_fig)
+
+
+def _colors(adata: AnnData, key: str, color: str | Sequence[str] | None) -> list[str]:
+    colors = [key] if color is None else [color] if isinstance(color, str) else list(color)
+    if not colors:
+        raise ValueError("color is empty: name at least one column of .obs or one marker.")
+    for column in colors:
+        if column in adata.obs or column in adata.var_names:
+            continue
+        if column == key:
+            raise KeyError(
+                f"There is no clustering {key!r} in .obs: run scmoe.tl.cluster(adata, "
+                f"key_added={key!r}) first, or name the clustering with key=."
+            )
+        raise KeyError(
+            f"Cannot colour by {column!r}: it is neither a column of .obs "
+            f"({', '.join(map(str, adata.obs.columns)) or 'none there'}) nor a marker in "
+            ".var_names."
+        )
+    return colors
+
+
+def _titles(title: str | Sequence[str] | None, colors: list[str]) -> list[str]:
+    titles = colors if title is None else [title] if isinstance(title, str) else list(title)
+    if len(titles) != len(colors):
+        raise ValueError(f"There are {len(titles)} titles for {len(colors)} panels.")
+    return titles
+
+
+def _basis(adata: AnnData, basis: str | None) -> str:
+    wanted = "X_umap" if basis is None else basis
+    for name in (wanted, f"X_{wanted}"):
+        if name in adata.obsm:
+            n_dimensions = adata.obsm[name].shape[1]
+            if n_dimensions < 2:
+                raise ValueError(f".obsm[{name!r}] has {n_dimensions} dimension, a map needs 2.")
+            return name
+    there = ", ".join(map(str, adata.obsm)) or "nothing"
+    how = (
+        "run sc.pp.neighbors(adata) and sc.tl.umap(adata) first, or name another map with basis="
+        if wanted in ("X_umap", "umap")
+        else "name one of these with basis="
+    )
+    raise KeyError(f"There is no map {wanted!r} in .obsm (there is {there}): {how}.")
+
+
+def _is_categorical(adata: AnnData, column: str) -> bool:
+    return column in adata.obs and (
+        isinstance(adata.obs[column].dtype, pd.CategoricalDtype)
+        or pd.api.types.is_bool_dtype(adata.obs[column])
+        or pd.api.types.is_string_dtype(adata.obs[column])
+    )
+
+
+def _categories(adata: AnnData, column: str) -> list[str]:
+    values = adata.obs[column]
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return [str(category) for category in values.cat.categories]
+    return sorted(values.dropna().astype(str).unique())
+
+
+def _width(adata: AnnData, column: str) -> float:
+    """Width of a panel with its legend, in inches."""
+    if not _is_categorical(adata, column):
+        return _PANEL + 0.5
+    labels = _categories(adata, column)
+    longest = max((len(label) for label in labels), default=0)
+    return _PANEL + _legend_columns(len(labels)) * (0.35 + 0.075 * longest)
+
+
+def _legend_columns(n: int) -> int:
+    return max(1, -(-n // _ROWS_OF_LEGEND))
+
+
+def _legend(
+    ax: Axes, adata: AnnData, column: str, groups: str | Sequence[str] | None = None
+) -> None:
+    labels = _categories(adata, column)
+    palette = list(adata.uns[f"{column}_colors"])
+    shown = set(labels) if groups is None else {groups} if isinstance(groups, str) else set(groups)
+    handles = [
+        Line2D([], [], linestyle="", marker="o", markersize=6, color=colour, label=label)
+        for label, colour in zip(labels, palette, strict=False)
+        if label in shown
+    ]
+    if adata.obs[column].isna().any() or len(shown) < len(labels):
+        handles.append(
+            Line2D([], [], linestyle="", marker="o", markersize=6, color="lightgray", label="NA")
+        )
+    ax.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        ncols=_legend_columns(len(handles)),
+        frameon=False,
+        fontsize="small",
+        handletextpad=0.1,
+        columnspacing=0.8,
+        borderaxespad=0.2,
+    )
+
+
+def _write_labels(
+    ax: Axes,
+    adata: AnnData,
+    basis: str,
+    column: str,
+    on_map: bool | None,
+    groups: str | Sequence[str] | None = None,
+) -> None:
+    labels = _categories(adata, column)
+    if on_map is None:
+        on_map = max((len(label) for label in labels), default=0) <= _LONGEST_ON_MAP
+    if not on_map:
+        return
+    shown = set(labels) if groups is None else {groups} if isinstance(groups, str) else set(groups)
+    points = _coordinates(adata, basis)
+    values = adata.obs[column].astype(str).to_numpy()
+    for label in labels:
+        cells = points[values == label]
+        if len(cells) and label in shown:
+            x, y = np.median(cells, axis=0)
+            ax.text(
+                x,
+                y,
+                label,
+                ha="center",
+                va="center",
+                fontsize="small",
+                fontweight="bold",
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            )
+
+
+def _coordinates(adata: AnnData, basis: str) -> NDArray[np.floating]:
+    points = adata.obsm[basis]
+    if isinstance(points, pd.DataFrame):
+        points = points.to_numpy()
+    return np.asarray(points[:, :2])

@@ -1,0 +1,5 @@
+"""AnnData -> AnnData."""
+
+from ._arcsinh import arcsinh
+
+__all__ = ["arcsinh"]

@@ -1,0 +1,185 @@
+"""The arcsinh transform of cytometry."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scmoe._keys import Key
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+logger = logging.getLogger("scmoe")
+
+_LEFT_ALONE = ("time", "scatter", "other")
+
+
+def arcsinh(
+    adata: AnnData,
+    cofactor: float | Mapping[str, float] | pd.Series = 5,
+    *,
+    layer: str | None = None,
+    channels: Sequence[str] | None = None,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    """Transform intensities to ``arcsinh(x / cofactor)``.
+
+    Parameters
+    ----------
+    adata
+        Cells x channels, raw intensities; dense or sparse.
+    cofactor
+        Below it the transform is about linear, far above it about logarithmic. One positive
+        number (5 is usual for mass cytometry, 150 for fluorescence), or one per marker: a
+        mapping or Series by ``.var_names``.
+    layer
+        Transform ``.layers[layer]`` instead of ``.X``.
+    channels
+        Names of the variables to transform. By default those whose ``.var["kind"]`` is not
+        ``time``, ``scatter`` or ``other``; all where ``.var`` has no such column.
+    key_added
+        Write the result to ``.layers[key_added]`` and leave the source as it is.
+    copy
+        Return a transformed copy and leave `adata` as it is.
+
+    Returns
+    -------
+    None, or the copy if `copy`. Writes
+
+    ``.X``, ``.layers[layer]`` or ``.layers[key_added]``
+        float32; float64 where the source is float64.
+    ``.uns["arcsinh"][name]``
+        ``channels`` (array of str), ``cofactor`` (one float for each of them) and ``source``;
+        `name` is the layer that was written, ``"X"`` for ``.X``.
+
+    Raises
+    ------
+    ValueError
+        If the source was transformed before, or `adata` is a view; if a cofactor is not a
+        positive number; if a mapping lacks a marker that is to be transformed; if there is
+        nothing to transform; if the source holds values that are not numbers.
+    KeyError
+        If `layer`, `channels` or `cofactor` name what is not there.
+
+    Notes
+    -----
+    Nothing is written if an error is raised.
+    """
+    if adata.is_view:
+        raise ValueError("`adata` is a view of another AnnData; pass `adata.copy()` instead.")
+    source_name = "X" if layer is None else layer
+    target = source_name if key_added is None else key_added
+    done = adata.uns.get(Key.uns.ARCSINH, {})
+    for name in {source_name, target} & set(done):
+        raise ValueError(
+            f"{_where(name)} holds arcsinh values already, see .uns['{Key.uns.ARCSINH}']; it "
+            "is not transformed twice."
+        )
+    source = _source(adata, layer)
+    chosen = _channels(adata, channels)
+    cofactors = _cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
+    values = _transform(source, adata.var_names.get_indexer(chosen), cofactors)
+
+    result = adata.copy() if copy else adata
+    if target == "X":
+        result.X = values
+    else:
+        result.layers[target] = values
+    record = {"channels": np.array(chosen, dtype=object), "cofactor": cofactors}
+    result.uns[Key.uns.ARCSINH] = {**done, target: {**record, "source": source_name}}
+    logger.info("arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, _where(target))
+    return result if copy else None
+
+
+def _where(name: str) -> str:
+    return ".X" if name == "X" else f".layers[{name!r}]"
+
+
+def _source(adata: AnnData, layer: str | None) -> Any:
+    if layer is None:
+        source = adata.X
+        if source is None:
+            raise ValueError("`adata` has no .X; name a layer with `layer=`.")
+    elif layer in adata.layers:
+        source = adata.layers[layer]
+    else:
+        raise KeyError(f"no layer {layer!r} in .layers; there are {sorted(adata.layers)}")
+    if source.dtype.kind not in "fiub":
+        raise ValueError(f"{_where(layer or 'X')} holds {source.dtype}, not numbers.")
+    return source
+
+
+def _channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:
+    if not adata.var_names.is_unique:
+        raise ValueError(".var_names are not unique; run `adata.var_names_make_unique()`.")
+    if channels is None:
+        if Key.var.KIND not in adata.var:
+            return list(adata.var_names)
+        chosen = adata.var_names[~adata.var[Key.var.KIND].isin(_LEFT_ALONE)]
+    else:
+        chosen = [channels] if isinstance(channels, str) else list(channels)
+        unknown = [name for name in chosen if name not in adata.var_names]
+        if unknown:
+            raise KeyError(f"`channels` names what is not in .var_names: {unknown}")
+        if len(set(chosen)) < len(chosen):
+            raise ValueError("`channels` names a channel twice.")
+    if len(chosen) == 0:
+        raise ValueError(
+            "there is no channel to transform: `channels` is empty, or .var['kind'] is "
+            f"{', '.join(_LEFT_ALONE)} for all; name them with `channels=`."
+        )
+    return list(chosen)
+
+
+def _cofactors(cofactor: Any, chosen: list[str], known: pd.Index, *, single: bool) -> np.ndarray:
+    """Return one positive number for each chosen channel."""
+    if isinstance(cofactor, Mapping | pd.Series):
+        given = dict(cofactor.items())
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise KeyError(f"`cofactor` names what is not in .var_names: {unknown}")
+        missing = [name for name in chosen if name not in given]
+        if missing:
+            raise ValueError(f"`cofactor` has no value for: {', '.join(missing)}")
+        values = [given[name] for name in chosen]
+    elif single:
+        values = [cofactor] * len(chosen)
+    else:
+        raise ValueError(
+            "`cofactor` is a positive number, or a mapping or Series of them by marker, not "
+            f"{type(cofactor).__name__}."
+        )
+    bad = [name for name, x in zip(chosen, values, strict=True) if not _is_positive(x)]
+    if bad:
+        raise ValueError(f"`cofactor` is not a positive number for: {', '.join(bad)}")
+    return np.array(values, dtype=np.float64)
+
+
+def _is_positive(x: Any) -> bool:
+    number = isinstance(x, int | float | np.integer | np.floating) and not isinstance(x, bool)
+    return bool(number and 0 < x < np.inf)
+
+
+def _transform(source: Any, columns: np.ndarray, cofactors: np.ndarray) -> Any:
+    """Return a transformed copy; sparse stays sparse, for arcsinh of 0 is 0."""
+    dtype = np.float64 if source.dtype == np.float64 else np.float32
+    divisor = np.ones(source.shape[1], dtype=dtype)
+    divisor[columns] = cofactors
+    touched = np.zeros(source.shape[1], dtype=bool)
+    touched[columns] = True
+    if sparse.issparse(source):
+        values = source.tocsr().astype(dtype, copy=True)
+        of_chosen = touched[values.indices]
+        scaled = values.data / divisor[values.indices]
+        values.data = np.where(of_chosen, np.arcsinh(scaled), values.data)
+        return values.asformat(source.format)
+    values = np.array(source, dtype=dtype)
+    values[:, touched] = np.arcsinh(values[:, touched] / divisor[touched])
+    return values

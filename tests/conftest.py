@@ -1,0 +1,95 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+matplotlib.use("Agg")
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with public data sets; tests that ask for it are skipped without it."""
+    value = os.environ.get("SCMOE_DATA_DIR")
+    if not value:
+        pytest.skip("SCMOE_DATA_DIR is not set: no public data sets to test with")
+    folder = Path(value).expanduser()
+    if not folder.is_dir():
+        pytest.skip(f"SCMOE_DATA_DIR={value} is not a folder")
+    return folder.resolve()
+
+
+@pytest.fixture
+def blobs() -> AnnData:
+    """600 cells, 8 markers, 5 populations from 5 to 45 % of the cells.
+
+    ``.X`` is float32 and looks like arcsinh-transformed cytometry (0 and above); the
+    population is in ``.obs["population"]``. ``.var`` is that of the FCS reader.
+    """
+    from anndata import AnnData
+
+    rng = np.random.default_rng(0)
+    sizes = {"T": 270, "B": 150, "NK": 90, "mono": 60, "pDC": 30}
+    markers = ["CD3", "CD4", "CD8", "CD19", "CD56", "CD14", "CD123", "CD45"]
+    centres = np.array(
+        [
+            [4.0, 3.5, 0.5, 0.5, 0.5, 0.5, 0.5, 5.0],
+            [0.5, 0.5, 0.5, 4.0, 0.5, 0.5, 0.5, 4.5],
+            [0.5, 0.5, 2.0, 0.5, 4.0, 0.5, 0.5, 5.0],
+            [0.5, 2.0, 0.5, 0.5, 0.5, 4.0, 1.5, 4.0],
+            [0.5, 2.0, 0.5, 0.5, 0.5, 0.5, 4.5, 4.0],
+        ]
+    )
+    population = np.repeat(np.arange(5), list(sizes.values()))
+    rng.shuffle(population)
+    X = centres[population] + rng.normal(scale=0.35, size=(population.size, len(markers)))
+    return AnnData(
+        np.clip(X, 0, None).astype(np.float32),
+        obs=pd.DataFrame(
+            {"population": pd.Categorical.from_codes(population, list(sizes))},
+            index=[f"cell_{i}" for i in range(population.size)],
+        ),
+        var=pd.DataFrame(
+            {
+                "channel": [f"Ch{i}" for i in range(len(markers))],
+                "marker": markers,
+                "kind": "mass",
+            },
+            index=markers,
+        ),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed() -> Iterator[None]:
+    """No figure survives the test that drew it."""
+    yield
+    import sys
+
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture
+def scanpy_settings(tmp_path: Path) -> Iterator[object]:
+    """scanpy's settings with figures going to ``tmp_path``; restored after the test."""
+    import scanpy as sc
+
+    names = ["figdir", "autosave", "autoshow", "plot_suffix", "file_format_figs", "verbosity"]
+    before = {name: getattr(sc.settings, name) for name in names}
+    sc.settings.figdir = tmp_path
+    yield sc.settings
+    for name, value in before.items():
+        setattr(sc.settings, name, value)

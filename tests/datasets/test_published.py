@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from scmoe import datasets
+from scmoe.datasets import _registry
+
+
+@pytest.fixture
+def real_data(data_dir, monkeypatch):
+    monkeypatch.setenv("SCMOE_DATA_DIR", str(data_dir))
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """An empty folder as the one where scanpy keeps data sets."""
+    import scanpy as sc
+
+    before = sc.settings.datasetdir
+    sc.settings.datasetdir = tmp_path / "cache"
+    yield tmp_path / "cache"
+    sc.settings.datasetdir = before
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch, cache):
+    """No data on this machine: an empty cache, an empty SCMOE_DATA_DIR, no network."""
+
+    def refuse(url, **kwargs):
+        raise ConnectionError(f"no route to {url}")
+
+    monkeypatch.setenv("SCMOE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(_registry.pooch, "retrieve", refuse)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("real_data")
+@pytest.mark.parametrize(("well", "n_cells"), [("H05", 15_792), ("H08", 15_252)])
+def test_bodenmiller(well, n_cells, tmp_path):
+    adata = datasets.bodenmiller(well)
+    assert adata.shape == (n_cells, 35)
+    assert adata.var["surface"].sum() == 10
+    assert adata.obs["population"].nunique() == 14
+    assert {"cd4+", "nk", "cd14+hladrmid"} <= set(adata.obs["population"].cat.categories)
+    assert set(adata.obs["sample"]) == {well}
+    assert set(adata.obs["file"]) == set(adata.uns["fcs"])
+    assert adata.obs_names.is_unique
+    assert adata.X.dtype == np.float32
+    adata.write_h5ad(tmp_path / "x.h5ad")
+
+
+@pytest.mark.usefixtures("real_data")
+def test_multicenter():
+    adata = datasets.multicenter(8)
+    assert adata.n_vars == 8
+    assert adata.obs["population"].nunique() == 4
+    assert adata.obs["population"].isna().any()
+
+
+@pytest.mark.usefixtures("real_data")
+def test_samusik_ramp():
+    adata = datasets.samusik_ramp()
+    assert adata.shape == (10_000, 38)
+    assert adata.obs["population"].nunique() == 23
+
+
+@pytest.mark.usefixtures("real_data")
+def test_levine32_balanced():
+    adata = datasets.levine32_balanced()
+    assert adata.shape == (1_500, 37)
+    assert (adata.var["kind"] == "mass").sum() == 32
+    assert set(adata.obs["population"].value_counts()) == {100}
+    assert adata.obs["population"].isna().sum() == 100
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="H05, H08"):
+        datasets.bodenmiller("H99")
+    with pytest.raises(ValueError, match="1 to 8"):
+        datasets.multicenter(9)
+
+
+def test_offline(elsewhere):
+    with pytest.raises(OSError, match=r"bodenmiller/H05.*github.*SCMOE_DATA_DIR"):
+        datasets.bodenmiller()
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    "load", [datasets.multicenter, datasets.samusik_ramp, datasets.levine32_balanced]
+)
+def test_what_cannot_be_downloaded(load):
+    with pytest.raises(FileNotFoundError, match=r"original is at https.*SCMOE_DATA_DIR"):
+        load()
+
+
+def test_wrong_file(elsewhere):
+    folder = elsewhere / "data"
+    folder.mkdir()
+    (folder / "samusik_ramp.csv.gz").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="SHA-256"):
+        datasets.samusik_ramp()
+
+
+def test_download_is_checked_and_cached(tmp_path, monkeypatch, cache):
+    source = tmp_path / "source.bin"
+    source.write_bytes(b"cells")
+    digest = hashlib.sha256(b"cells").hexdigest()
+    calls = []
+
+    def retrieve(url, known_hash, fname, path):
+        calls.append((url, known_hash, fname))
+        path.mkdir(parents=True)
+        target = path / fname
+        target.write_bytes(source.read_bytes())
+        return str(target)
+
+    monkeypatch.delenv("SCMOE_DATA_DIR", raising=False)
+    monkeypatch.setattr(_registry.pooch, "retrieve", retrieve)
+    entry = {"sha256": digest, "url": "https://example.org/x.bin"}
+    monkeypatch.setattr(_registry, "registry", lambda: {"set/x.bin": entry})
+    path = _registry.fetch("set/x.bin")
+    assert path == cache / "scmoe" / "set" / "x.bin"
+    assert calls == [("https://example.org/x.bin", f"sha256:{digest}", "x.bin")]
+
+
+def test_registry_is_complete():
+    entries = _registry.registry()
+    assert sum(name.startswith("bodenmiller/") for name in entries) == 28
+    for name, entry in entries.items():
+        assert len(entry["sha256"]) == 64
+        assert entry["url"] is not None or entry["origin"]
+        if name.startswith("bodenmiller/"):
+            assert entry["url"].startswith("https://raw.githubusercontent.com/yannabraham/")
