@@ -6,7 +6,7 @@ from scmoe.nn._losses import (
     cluster_means,
     depict,
     depict_target,
-    edge_similarity,
+    listed_similarity,
     pair_similarity,
     reconstruction,
 )
@@ -19,7 +19,7 @@ __all__ = [
     "cluster_means",
     "depict",
     "depict_target",
-    "edge_similarity",
+    "listed_similarity",
     "pair_similarity",
     "reconstruction",
     "route",

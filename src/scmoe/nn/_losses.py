@@ -116,10 +116,10 @@ def pair_similarity(proba: torch.Tensor, similarity: torch.Tensor) -> torch.Tens
     return (loss.sum() - loss.diagonal().sum()) / max(n * (n - 1), 1)
 
 
-def edge_similarity(
-    proba: torch.Tensor, pairs: torch.Tensor, similarity: torch.Tensor
+def listed_similarity(
+    proba: torch.Tensor, pairs: torch.Tensor, similarity: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """:func:`pair_similarity` for listed pairs only, for batches too large for all pairs.
+    """:func:`pair_similarity` for listed pairs, for batches too large to compare all.
 
     Parameters
     ----------
@@ -129,14 +129,17 @@ def edge_similarity(
         Rows of ``proba``, ``(2, m)`` int64.
     similarity
         Target in [0, 1] of each pair, ``(m,)``.
+    weight
+        How many pairs each listed one stands for, ``(m,)``.
 
     Returns
     -------
-    Scalar, the mean over the listed pairs.
+    Scalar, the weighted mean over the listed pairs.
     """
     left, right = proba.index_select(0, pairs[0]), proba.index_select(0, pairs[1])
     agreement = (left * right).sum(1).clamp(EPS, 1 - EPS)
-    return F.binary_cross_entropy(agreement, similarity)
+    loss = F.binary_cross_entropy(agreement, similarity, reduction="none")
+    return (weight * loss).sum() / weight.sum()
 
 
 def depict_target(proba: torch.Tensor) -> torch.Tensor:

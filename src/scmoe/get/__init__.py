@@ -1,0 +1,5 @@
+"""Results as tables."""
+
+from scmoe.get._proba import cluster_proba
+
+__all__ = ["cluster_proba"]

@@ -1,0 +1,5 @@
+"""Published systems as scvi-tools models."""
+
+from scmoe.model._moesimvae import MoESimVAE
+
+__all__ = ["MoESimVAE"]

@@ -1,0 +1,92 @@
+"""What cells must be like, said before anything is computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+SHOWN = 5
+"""Names listed in an error before it says how many more there are."""
+
+
+def listing(names: Sequence[str]) -> str:
+    """A readable list of names."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(repr(str(n)) for n in names[:SHOWN]) + more
+
+
+def check_adata(adata: AnnData) -> None:
+    """Raise ValueError for a view or for cell names that are not unique."""
+    if adata.is_view:
+        raise ValueError(
+            "`adata` is a view of another AnnData; pass `adata.copy()` of the subset, so that "
+            "the results have a place of their own."
+        )
+    if not adata.obs_names.is_unique:
+        twice = adata.obs_names[adata.obs_names.duplicated()].unique()
+        raise ValueError(
+            f"Cell names are not unique: {listing(list(twice))}. "
+            "Call `adata.obs_names_make_unique()` first."
+        )
+    if not adata.var_names.is_unique:
+        twice = adata.var_names[adata.var_names.duplicated()].unique()
+        raise ValueError(
+            f"Marker names are not unique: {listing(list(twice))}. "
+            "Call `adata.var_names_make_unique()` first."
+        )
+
+
+def check_matrix(x, names: Sequence[str], where: str) -> None:
+    """Raise ValueError for values that a model of continuous markers cannot take.
+
+    Parameters
+    ----------
+    x
+        Cells x markers.
+    names
+        Names of the markers.
+    where
+        What to call the matrix in the message.
+    """
+    if sparse.issparse(x):
+        raise ValueError(
+            f"{where} is sparse, but this model takes dense values: use `.toarray()` on a few "
+            'thousand selected genes, or a dense representation with `use_rep="X_pca"`.'
+        )
+    if not np.issubdtype(x.dtype, np.floating):
+        raise ValueError(
+            f"{where} holds {x.dtype} values, which look like counts or raw intensities: "
+            "transform them first (`scmoe.pp.arcsinh`, or `sc.pp.normalize_total` and "
+            "`sc.pp.log1p`)."
+        )
+    bad = ~np.isfinite(x).all(axis=0)
+    if bad.any():
+        raise ValueError(
+            f"{where} holds NaN or infinite values in {listing(np.asarray(names)[bad].tolist())}; "
+            "remove those cells or markers."
+        )
+
+
+def check_training(x: np.ndarray, names: Sequence[str], n_clusters: int) -> None:
+    """Raise ValueError for cells that nothing can be learned from."""
+    if n_clusters < 2:
+        raise ValueError(f"The number of clusters must be at least 2, got {n_clusters}.")
+    if len(x) < 2:
+        raise ValueError(f"Clustering needs at least 2 cells, got {len(x)}.")
+    if len(x) < n_clusters:
+        raise ValueError(
+            f"There are fewer cells ({len(x)}) than clusters ({n_clusters}); ask for fewer."
+        )
+    constant = np.ptp(x, axis=0) == 0
+    if constant.any():
+        raise ValueError(
+            f"Constant in all cells: {listing(np.asarray(names)[constant].tolist())}. A marker "
+            "that never varies carries no information; remove it."
+        )

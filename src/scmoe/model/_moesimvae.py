@@ -1,0 +1,366 @@
+"""MoE-Sim-VAE as an scvi-tools model."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import LayerField
+from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+
+from scmoe._compat import interruptible
+from scmoe.model._checks import check_adata, check_matrix, check_training, listing
+from scmoe.model._fields import IndexField
+from scmoe.model._module import MoESimVAEModule
+from scmoe.nn import cluster_means
+from scmoe.similarity import CoAssociation, Similarity
+from scmoe.train import SimilarityPlan, SimilaritySplitter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anndata import AnnData
+
+N_STEPS = 2500
+"""Optimiser steps of a default training."""
+
+MIN_EPOCHS = 2
+"""Every cell is seen at least this often, however many cells there are."""
+
+QUANTILES = (0.001, 0.999)
+"""Quantiles of each marker that become 0 and 1: the extremes are single events."""
+
+PREDICT_BATCH = 8192
+"""Cells at a time where nothing is learned."""
+
+
+class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
+    """Mixture-of-experts similarity VAE (Kopf et al. 2021).
+
+    An encoder maps each cell to a code; a gate assigns the code softly to one of K experts,
+    taught by a similarity between cells that the user chooses; the expert of a cell
+    reconstructs it. So every cluster is also a decoder of its own.
+
+    Parameters
+    ----------
+    adata
+        Cells registered with :meth:`setup_anndata`.
+    n_experts
+        K, an upper bound for the number of clusters: surplus experts end without cells.
+    n_latent
+        Dimensions of the code.
+    n_hidden
+        Units of every hidden layer.
+    encoder_layers, gate_layers, expert_layers
+        Hidden layers of the three parts.
+    activation
+        ``"elu"`` or ``"relu"``.
+    gate_dropout
+        Dropout of the gate's noisy pass (DEPICT, eq. 8).
+    code_noise
+        Standard deviation of the noise on the code during training.
+    reconstruction_weight, similarity_weight, depict_weight, kl_weight
+        Weights of the terms of the loss (eq. 11); ``kl_weight`` and ``depict_weight`` are the
+        paper's :math:`\\pi_1` and :math:`\\pi_2`.
+
+    Examples
+    --------
+    >>> sc.pp.neighbors(adata, use_rep="X")
+    >>> scmoe.model.MoESimVAE.setup_anndata(adata, similarity=scmoe.similarity.CoAssociation())
+    >>> model = scmoe.model.MoESimVAE(adata, n_experts=25)
+    >>> model.train()
+    >>> adata.obs["cluster"] = model.predict()
+
+    Notes
+    -----
+    After training the experts are numbered by the cells that they own, the largest first,
+    and the means of the clusters are estimated again from the codes of all cells (eq. 6).
+    Initial weights and batches follow ``scvi.settings.seed``.
+    """
+
+    _module_cls = MoESimVAEModule
+    _training_plan_cls = SimilarityPlan
+    _data_splitter_cls = SimilaritySplitter
+
+    def __init__(
+        self,
+        adata: AnnData,
+        n_experts: int = 25,
+        *,
+        n_latent: int = 9,
+        n_hidden: int = 64,
+        encoder_layers: int = 2,
+        gate_layers: int = 2,
+        expert_layers: int = 1,
+        activation: str = "elu",
+        gate_dropout: float = 0.1,
+        code_noise: float = 0.3,
+        reconstruction_weight: float = 1.0,
+        similarity_weight: float = 1.0,
+        depict_weight: float = 0.05,
+        kl_weight: float = 0.01,
+    ):
+        super().__init__(adata)
+        if n_experts < 2:
+            raise ValueError(f"`n_experts` must be at least 2, got {n_experts}.")
+        self.module = MoESimVAEModule(
+            self.summary_stats.n_vars,
+            n_experts=n_experts,
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            encoder_layers=encoder_layers,
+            gate_layers=gate_layers,
+            expert_layers=expert_layers,
+            activation=activation,
+            gate_dropout=gate_dropout,
+            code_noise=code_noise,
+            reconstruction_weight=reconstruction_weight,
+            similarity_weight=similarity_weight,
+            depict_weight=depict_weight,
+            kl_weight=kl_weight,
+        )
+        self._model_summary_string = (
+            f"MoESimVAE with {n_experts} experts, {n_latent} latent dimensions, similarity "
+            f"{self.similarity}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        similarity: Similarity | dict[str, Any] | None = None,
+        **kwargs,
+    ) -> None:
+        """Register the cells and the similarity that shall guide the clusters.
+
+        Parameters
+        ----------
+        adata
+            Cells, with dense floating-point values on a scale where distances mean something
+            (arcsinh, log). Gets a column ``_indices`` in ``.obs``.
+        layer
+            Layer to use instead of ``.X``.
+        similarity
+            See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.CoAssociation` by default.
+
+        Raises
+        ------
+        ValueError
+            A view, names that are not unique, sparse or integer values, NaN or infinite
+            values (names the markers).
+        KeyError
+            No such layer.
+        """
+        similarity = similarity or CoAssociation()
+        if isinstance(similarity, Similarity):
+            similarity = similarity.to_dict()
+        setup_method_args = cls._get_setup_method_args(
+            cls=cls, adata=adata, layer=layer, similarity=similarity
+        )
+        Similarity.from_dict(similarity)
+        check_adata(adata)
+        if layer is not None and layer not in adata.layers:
+            raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {list(adata.layers)}.")
+        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
+        check_matrix(adata.X if layer is None else adata.layers[layer], adata.var_names, where)
+        manager = AnnDataManager(
+            fields=[LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False), IndexField()],
+            setup_method_args=setup_method_args,
+        )
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    @property
+    def similarity(self) -> Similarity:
+        """The similarity that was registered."""
+        return Similarity.from_dict(self.registry["setup_args"]["similarity"])
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        batch_size: int = 256,
+        train_size: float = 1.0,
+        validation_size: float | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        early_stopping: bool = False,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs,
+    ) -> None:
+        """Train all parts together (eq. 11).
+
+        Parameters
+        ----------
+        max_epochs
+            None for about 2,500 steps, and at least 2 epochs.
+        batch_size
+            Cells in a batch. All pairs of a batch are compared up to 1,024 cells, listed
+            pairs above.
+        train_size, validation_size
+            Shares of the cells, as in scvi-tools; all cells train by default.
+        accelerator, devices, early_stopping, plan_kwargs, **trainer_kwargs
+            As in scvi-tools (``enable_progress_bar=False`` silences the bar).
+
+        Raises
+        ------
+        ValueError
+            Fewer than 2 cells, fewer cells than experts, markers that never vary.
+        KeyError
+            The similarity needs a slot that ``adata`` lacks.
+
+        Notes
+        -----
+        Writes ``model.history``: the terms of the loss, the experts with cells in a batch and
+        the similar partners of a cell within its batch, means over each epoch.
+        """
+        x = self._matrix(self.adata)
+        check_training(x, self.adata.var_names, self.module.n_experts)
+        target = self.similarity.bind(self.adata, x)
+        if not self.is_trained:
+            low, high = np.quantile(x, QUANTILES, axis=0)
+            # a marker that is constant but for a few cells keeps its full range
+            flat = low == high
+            low[flat], high[flat] = x[:, flat].min(0), x[:, flat].max(0)
+            self.module.low.copy_(torch.from_numpy(low))
+            self.module.high.copy_(torch.from_numpy(high))
+        n_train = math.ceil(train_size * self.adata.n_obs)
+        if max_epochs is None:
+            max_epochs = max(math.ceil(N_STEPS / math.ceil(n_train / batch_size)), MIN_EPOCHS)
+        rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
+        with interruptible():
+            super().train(
+                max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                train_size=train_size,
+                validation_size=validation_size,
+                shuffle_set_split=train_size < 1,
+                batch_size=batch_size,
+                early_stopping=early_stopping,
+                datasplitter_kwargs={
+                    "target": target,
+                    "rng": rng,
+                    "drop_last": n_train > batch_size,
+                },
+                plan_kwargs=plan_kwargs,
+                **trainer_kwargs,
+            )
+        self._settle()
+
+    @torch.inference_mode()
+    def _settle(self) -> None:
+        """Number the experts by size and estimate the means from all codes (eq. 6)."""
+        outputs = list(self._infer(self.adata, None, None))
+        proba = torch.cat([o["proba"] for o in outputs])
+        z = torch.cat([o["z"] for o in outputs])
+        self.module.means.copy_(cluster_means(z, proba))
+        size = torch.bincount(proba.argmax(1), minlength=self.module.n_experts)
+        self.module.reorder(size.argsort(descending=True, stable=True))
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Codes of the cells, ``(n, n_latent)`` float32.
+
+        Parameters
+        ----------
+        adata
+            Cells with the markers of the training cells, in any order; None for the
+            training cells.
+        indices
+            Which cells; all by default.
+        batch_size
+            Cells at a time.
+
+        Raises
+        ------
+        KeyError
+            Markers of the training cells are missing.
+        ValueError
+            As :meth:`setup_anndata`.
+        """
+        return self._collect("z", adata, indices, batch_size)
+
+    def predict_proba(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Probability of each cluster, cells x experts float32; parameters as for the codes.
+
+        All experts have a column, also those that own no cell. Rows sum to 1.
+        """
+        values = self._collect("proba", adata, indices, batch_size)
+        names = (self.adata if adata is None else adata).obs_names
+        return pd.DataFrame(
+            values,
+            index=names if indices is None else names[np.asarray(indices)],
+            columns=[str(k) for k in range(self.module.n_experts)],
+        )
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Most probable cluster of each cell, ``(n,)`` str; parameters as for the codes.
+
+        Clusters are numbered by size among the training cells: ``"0"`` is the largest.
+        """
+        return self._collect("expert", adata, indices, batch_size).astype(str).astype(object)
+
+    def _collect(self, name: str, adata, indices, batch_size) -> np.ndarray:
+        self._check_if_trained(warn=False)
+        with torch.inference_mode():
+            parts = [o[name].cpu() for o in self._infer(adata, indices, batch_size)]
+        return torch.cat(parts).numpy()
+
+    def _infer(self, adata, indices, batch_size) -> Iterator[dict[str, torch.Tensor]]:
+        """Outputs of the trained module, batch by batch."""
+        adata = self._validate_anndata(self._match(adata))
+        self.module.eval()
+        loader = self._make_data_loader(
+            adata=adata, indices=indices, batch_size=batch_size or PREDICT_BATCH
+        )
+        for tensors in loader:
+            yield self.module.inference(**self.module._get_inference_input(tensors))
+
+    def _matrix(self, adata: AnnData) -> np.ndarray:
+        layer = self.registry["setup_args"]["layer"]
+        return np.asarray(adata.X if layer is None else adata.layers[layer], dtype=np.float32)
+
+    def _match(self, adata: AnnData | None) -> AnnData | None:
+        """New cells with the markers of the training cells, in their order."""
+        if adata is None or adata is self.adata:
+            return adata
+        names = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"][
+            "column_names"
+        ]
+        missing = [name for name in names if name not in adata.var_names]
+        if missing:
+            raise KeyError(f"The model was trained with markers that are missing: "
+                           f"{listing(missing)}.")
+        check_adata(adata)
+        if list(adata.var_names) != list(names):
+            adata = adata[:, list(names)].copy()
+        layer = self.registry["setup_args"]["layer"]
+        if layer is not None and layer not in adata.layers:
+            raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {list(adata.layers)}.")
+        check_matrix(
+            adata.X if layer is None else adata.layers[layer], adata.var_names, "`adata`"
+        )
+        return adata

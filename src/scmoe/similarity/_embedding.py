@@ -1,0 +1,131 @@
+"""The paper's two similarities: neighbours within the batch, and a distance threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.metrics import pairwise_distances
+from sklearn.neighbors import kneighbors_graph
+
+from scmoe.similarity._base import Pairs, Similarity, Target, from_edges, random_partners
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Embedding(Similarity):
+    use_rep: str = "X_umap"
+
+    def _embedding(self, adata: AnnData, profile: np.ndarray) -> np.ndarray:
+        if self.use_rep == "X":
+            return profile
+        if self.use_rep not in adata.obsm:
+            raise KeyError(
+                f"Did not find {self.use_rep!r} in `.obsm`, which holds {list(adata.obsm)}; "
+                "`scmoe.similarity.umap(adata)` makes a UMAP."
+            )
+        embedding = np.asarray(adata.obsm[self.use_rep], dtype=np.float32)
+        if not np.isfinite(embedding).all():
+            raise ValueError(f"`.obsm[{self.use_rep!r}]` holds NaN or infinite values.")
+        return embedding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knn(_Embedding):
+    """Cells are alike when one is among the nearest neighbours of the other in the batch.
+
+    The similarity of the paper's image experiments (10 neighbours in a batch of 128). A
+    population with fewer cells in a batch than neighbours is joined to others: rare cells
+    need a larger batch, or another similarity.
+
+    Parameters
+    ----------
+    use_rep
+        Embedding in ``.obsm``, or ``"X"``.
+    n_neighbors
+        Neighbours within the batch.
+    """
+
+    n_neighbors: int = 10
+
+    def __post_init__(self):
+        if self.n_neighbors < 1:
+            raise ValueError(f"`n_neighbors` must be at least 1, got {self.n_neighbors}.")
+
+    def bind(self, adata: AnnData, profile: np.ndarray) -> KnnTarget:
+        """Look the embedding up; KeyError where it is missing."""
+        return KnnTarget(self._embedding(adata, profile), self.n_neighbors)
+
+
+class KnnTarget(Target):
+    """Nearest neighbours of an embedding ``(n_obs, d)`` within the batch."""
+
+    def __init__(self, embedding: np.ndarray, n_neighbors: int):
+        self.embedding = embedding
+        self.n_neighbors = n_neighbors
+
+    def _graph(self, cells: np.ndarray) -> csr_matrix:
+        k = min(self.n_neighbors, len(cells) - 1)
+        if k == 0:
+            return csr_matrix((len(cells), len(cells)), dtype=np.float32)
+        graph = kneighbors_graph(self.embedding[cells], k)
+        return csr_matrix(graph.maximum(graph.T), dtype=np.float32)
+
+    def dense(self, cells: np.ndarray) -> np.ndarray:
+        """1 where one cell is a neighbour of the other, and on the diagonal."""
+        similarity = self._graph(cells).toarray()
+        np.fill_diagonal(similarity, 1.0)
+        return similarity
+
+    def listed(self, cells: np.ndarray, rng: np.random.Generator) -> Pairs:
+        """Every pair of neighbours, and random pairs for the others."""
+        return from_edges(self._graph(cells), rng)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold(_Embedding):
+    """Cells are alike when they are nearer than a distance in an embedding.
+
+    The similarity of the paper's synthetic and CyTOF experiments (distance 2 on a UMAP).
+
+    Parameters
+    ----------
+    use_rep
+        Embedding in ``.obsm``, or ``"X"``.
+    distance
+        Euclidean distance below which two cells are alike.
+    """
+
+    distance: float = 2.0
+
+    def __post_init__(self):
+        if not self.distance > 0:
+            raise ValueError(f"`distance` must be positive, got {self.distance}.")
+
+    def bind(self, adata: AnnData, profile: np.ndarray) -> ThresholdTarget:
+        """Look the embedding up; KeyError where it is missing."""
+        return ThresholdTarget(self._embedding(adata, profile), self.distance)
+
+
+class ThresholdTarget(Target):
+    """Pairs of an embedding ``(n_obs, d)`` that are nearer than a distance."""
+
+    def __init__(self, embedding: np.ndarray, distance: float):
+        self.embedding = embedding
+        self.distance = distance
+
+    def dense(self, cells: np.ndarray) -> np.ndarray:
+        """1 where two cells are nearer than the distance."""
+        near = pairwise_distances(self.embedding[cells]) < self.distance
+        return near.astype(np.float32)
+
+    def listed(self, cells: np.ndarray, rng: np.random.Generator) -> Pairs:
+        """Random pairs, compared."""
+        points = self.embedding[cells]
+        pairs = random_partners(len(cells), rng)
+        near = np.linalg.norm(points[pairs[0]] - points[pairs[1]], axis=1) < self.distance
+        return Pairs(pairs, near.astype(np.float32), np.ones(near.size, np.float32))

@@ -1,0 +1,70 @@
+"""The embedding that the paper's similarities look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def umap(
+    adata: AnnData,
+    *,
+    metric: str = "canberra",
+    use_rep: str = "X",
+    n_components: int = 2,
+    n_neighbors: int = 15,
+    min_dist: float = 0.1,
+    key_added: str = "X_umap",
+    random_state: int = 0,
+) -> None:
+    """UMAP with a metric of your choice, as the paper's similarities use it.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    metric
+        Any metric of umap-learn. The paper names Canberra and correlation for CyTOF.
+    use_rep
+        ``"X"`` or a key of ``.obsm``.
+    n_components, n_neighbors, min_dist
+        As in umap-learn, with its defaults.
+    key_added
+        Slot in ``.obsm`` that is written.
+    random_state
+        Seed; the same seed gives the same embedding.
+
+    Returns
+    -------
+    None. Writes ``.obsm[key_added]``, ``(n_obs, n_components)`` float32.
+
+    Raises
+    ------
+    KeyError
+        ``use_rep`` is not in ``.obsm``.
+    ValueError
+        NaN or infinite values, or fewer than 3 cells.
+    """
+    from umap import UMAP
+
+    if use_rep != "X" and use_rep not in adata.obsm:
+        raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
+    x = adata.X if use_rep == "X" else np.asarray(adata.obsm[use_rep])
+    values = x.data if hasattr(x, "tocsr") else x
+    if not np.isfinite(values).all():
+        raise ValueError(f"{use_rep!r} holds NaN or infinite values.")
+    if adata.n_obs < 3:
+        raise ValueError(f"UMAP needs at least 3 cells, got {adata.n_obs}.")
+    embedding = UMAP(
+        metric=metric,
+        n_components=n_components,
+        n_neighbors=min(n_neighbors, adata.n_obs - 1),
+        min_dist=min_dist,
+        random_state=random_state,
+        n_jobs=1,
+    ).fit_transform(x)
+    adata.obsm[key_added] = np.asarray(embedding, dtype=np.float32)

@@ -1,0 +1,5 @@
+"""The scanpy-style face of the models."""
+
+from scmoe.tl._cluster import cluster
+
+__all__ = ["cluster"]

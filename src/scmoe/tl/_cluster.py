@@ -1,0 +1,296 @@
+"""``scmoe.tl.cluster``: the model as one line of a scanpy workflow."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from natsort import natsorted
+
+from scmoe._keys import Key
+from scmoe._random import as_seed, seeded
+from scmoe.model._checks import check_adata, check_matrix, check_training, listing
+from scmoe.similarity._graph import check_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+
+    from scmoe.model import MoESimVAE
+    from scmoe.similarity import Similarity
+
+logger = logging.getLogger("scmoe")
+
+MARKER_KINDS = ("mass", "fluor")
+"""Kinds of channels that a clustering looks at, where `.var["kind"]` tells them apart."""
+
+N_NEIGHBORS = 15
+"""Neighbours of the graph that is built when there is none; scanpy's default."""
+
+N_PCS_FROM = 50
+"""With more features than this, the graph is built on principal components, as in scanpy."""
+
+EXACT_NEIGHBORS = 50_000
+"""Up to this many cells neighbours are searched exactly, which needs no compilation."""
+
+
+def cluster(
+    adata: AnnData,
+    n_clusters: int = 25,
+    *,
+    similarity: Similarity | None = None,
+    markers: Sequence[str] | None = None,
+    layer: str | None = None,
+    use_rep: str | None = None,
+    neighbors_key: str | None = None,
+    obsp: str | None = None,
+    key_added: str = Key.DEFAULT,
+    random_state: int | np.random.Generator = 0,
+    copy: bool = False,
+    progress: bool = True,
+    save_model: str | Path | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    train_kwargs: dict[str, Any] | None = None,
+) -> AnnData | None:
+    """Cluster cells with MoE-Sim-VAE (Kopf et al. 2021).
+
+    Uses the neighbour graph of ``sc.pp.neighbors`` if there is one, else builds one and says
+    so. The results are written when everything has succeeded: on an error or an
+    interruption ``adata`` is as it was.
+
+    Parameters
+    ----------
+    adata
+        Cells, with dense floating-point values on a scale where distances mean something:
+        see :func:`scmoe.pp.arcsinh`.
+    n_clusters
+        Upper bound for the number of clusters: surplus experts end without cells.
+    similarity
+        Who is like whom; :class:`scmoe.similarity.CoAssociation` by default.
+    markers
+        Names of the markers to look at. By default all, or, where ``.var["kind"]`` tells the
+        kinds of channels apart, the markers among them.
+    layer
+        Layer to use instead of ``.X``.
+    use_rep
+        Representation in ``.obsm`` to use instead of ``.X``, or ``"X"``.
+    neighbors_key
+        As in scanpy: the record in ``.uns`` that names the graph.
+    obsp
+        Key of the graph in ``.obsp``; not together with ``neighbors_key``.
+    key_added
+        Names the slots that are written.
+    random_state
+        Seed. The same seed gives the same labels on the same machine; global random states
+        are given back as they were.
+    copy
+        Return an annotated copy and leave ``adata`` alone.
+    progress
+        Show a progress bar.
+    save_model
+        Folder to save the trained model in, for
+        :meth:`MoESimVAE.load <scmoe.model.MoESimVAE>`. It must not exist yet.
+    model_kwargs, train_kwargs
+        Passed to :class:`scmoe.model.MoESimVAE` and to its ``train``.
+
+    Returns
+    -------
+    None, or the copy. Writes
+
+    ``.obs[key_added]``
+        Cluster of each cell: categories are strings in natural order, ``"0"`` is the largest;
+        clusters without cells are left out.
+    ``.obsm["X_" + key_added]``
+        Codes, ``(n_obs, n_latent)`` float32.
+    ``.obsm[key_added + "_proba"]``
+        Probability of every expert, DataFrame ``(n_obs, n_clusters)`` float32; rows sum to 1.
+    ``.uns[key_added]``
+        ``params``, ``n_clusters`` (how many live), ``history`` (loss terms over the epochs),
+        ``markers`` (names of the features that were used) and ``version``.
+
+    Raises
+    ------
+    ValueError
+        A view; names that are not unique; sparse or integer values; NaN or infinite values
+        or constant markers (named); fewer than 2 cells, fewer cells than clusters, fewer
+        than 2 clusters; a graph of the wrong shape; ``layer`` with ``use_rep``, ``obsp`` with
+        ``neighbors_key``.
+    KeyError
+        An unknown layer, representation, marker, graph or embedding.
+    """
+    from scmoe.similarity import CoAssociation
+
+    similarity = similarity or CoAssociation()
+    seed = as_seed(random_state)
+    check_adata(adata)
+    work = _working_copy(adata, markers, layer, use_rep)
+    check_training(work.X, work.var_names, n_clusters)
+    graph = _find_graph(adata, similarity, neighbors_key, obsp)
+    with seeded(seed):
+        if graph is not None:
+            work.obsp["connectivities"] = graph
+        else:
+            _build_graph(work, seed)
+        model = _fit(work, similarity, n_clusters, progress, model_kwargs, train_kwargs)
+        labels = model.predict()
+        proba = model.predict_proba()
+        latent = model.get_latent_representation()
+    if save_model is not None:
+        model.save(str(save_model))
+
+    categories = natsorted(set(labels))
+    result = {
+        "params": {
+            "n_clusters": n_clusters,
+            "similarity": similarity.to_dict(),
+            "layer": layer,
+            "use_rep": use_rep,
+            "neighbors": "given" if graph is not None else f"{N_NEIGHBORS} nearest, built here",
+            "neighbors_key": neighbors_key,
+            "obsp": obsp,
+            "random_state": seed,
+            "model_kwargs": model_kwargs or {},
+            "train_kwargs": train_kwargs or {},
+        },
+        "n_clusters": len(categories),
+        "markers": work.var_names.to_numpy(dtype=str),
+        "history": pd.DataFrame(
+            {name.removesuffix("_train"): t.iloc[:, 0] for name, t in model.history.items()}
+        ).astype(float),
+        "version": version("scmoe"),
+    }
+    logger.info("%d of at most %d clusters own cells.", len(categories), n_clusters)
+    adata = adata.copy() if copy else adata
+    adata.obs[Key.obs.labels(key_added)] = pd.Categorical(labels, categories=categories)
+    adata.obsm[Key.obsm.latent(key_added)] = latent
+    adata.obsm[Key.obsm.proba(key_added)] = proba
+    adata.uns[Key.uns.result(key_added)] = _plain(result)
+    return adata if copy else None
+
+
+def _working_copy(
+    adata: AnnData, markers: Sequence[str] | None, layer: str | None, use_rep: str | None
+) -> AnnData:
+    """The values to cluster as an AnnData of their own; the user's stays untouched."""
+    use_rep = None if use_rep == "X" else use_rep
+    if layer is not None and use_rep is not None:
+        raise ValueError("You can't specify both `layer` and `use_rep`.")
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {list(adata.layers)}.")
+    if use_rep is not None:
+        if use_rep not in adata.obsm:
+            raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
+        if markers is not None:
+            raise ValueError("`markers` chooses among `.var_names`; it can't go with `use_rep`.")
+        x = adata.obsm[use_rep]
+        x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
+        names = [f"{use_rep}_{i}" for i in range(x.shape[1])]
+        where = f"`adata.obsm[{use_rep!r}]`"
+    else:
+        x = adata.X if layer is None else adata.layers[layer]
+        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
+        if x is None:
+            raise ValueError("`adata.X` is empty; name a `layer` or a `use_rep`.")
+        chosen = _choose_markers(adata, markers)
+        x, names = x[:, chosen], adata.var_names[chosen]
+    check_matrix(x, names, where)
+    work = ad.AnnData(
+        np.ascontiguousarray(x, dtype=np.float32),
+        obs=pd.DataFrame(index=adata.obs_names),
+        var=pd.DataFrame(index=pd.Index(names, dtype=str)),
+    )
+    for key, value in adata.obsm.items():
+        work.obsm[key] = value
+    return work
+
+
+def _choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:
+    if markers is not None:
+        markers = [markers] if isinstance(markers, str) else list(markers)
+        unknown = [m for m in markers if m not in adata.var_names]
+        if unknown:
+            raise KeyError(f"Did not find {listing(unknown)} in `.var_names`.")
+        if not markers:
+            raise ValueError("`markers` is empty.")
+        return adata.var_names.get_indexer(markers)
+    if Key.var.KIND in adata.var:
+        is_marker = adata.var[Key.var.KIND].isin(MARKER_KINDS).to_numpy()
+        if is_marker.any():
+            return np.flatnonzero(is_marker)
+    return np.arange(adata.n_vars)
+
+
+def _find_graph(
+    adata: AnnData, similarity: Similarity, neighbors_key: str | None, obsp: str | None
+):
+    """The user's graph, checked; None when there is none and nobody asked for one."""
+    if obsp is not None and neighbors_key is not None:
+        raise ValueError("You can't specify both `obsp` and `neighbors_key`.")
+    neighbors_key = neighbors_key or getattr(similarity, "neighbors_key", None)
+    if obsp is None and neighbors_key is not None:
+        if neighbors_key not in adata.uns:
+            raise KeyError(
+                f"Did not find {neighbors_key!r} in `.uns`: run "
+                f"`sc.pp.neighbors(adata, key_added={neighbors_key!r})` first."
+            )
+        obsp = adata.uns[neighbors_key].get("connectivities_key", "connectivities")
+    if obsp is None:
+        if "connectivities" not in adata.obsp:
+            return None
+        obsp = "connectivities"
+    elif obsp not in adata.obsp:
+        raise KeyError(f"Did not find {obsp!r} in `.obsp`, which holds {list(adata.obsp)}.")
+    return check_graph(adata.obsp[obsp], adata.n_obs, f"`adata.obsp[{obsp!r}]`")
+
+
+def _build_graph(work: AnnData, seed: int) -> None:
+    """What ``sc.pp.neighbors`` would build with its defaults."""
+    import scanpy as sc
+
+    logger.warning(
+        "No neighbour graph found: building one of %d neighbours. Run `sc.pp.neighbors` first to "
+        "choose your own.",
+        N_NEIGHBORS,
+    )
+    use_rep = "X"
+    if work.n_vars > N_PCS_FROM:
+        sc.pp.pca(work, n_comps=min(N_PCS_FROM, work.n_obs - 1), random_state=seed)
+        use_rep = "X_pca"
+    sc.pp.neighbors(
+        work,
+        n_neighbors=min(N_NEIGHBORS, work.n_obs - 1),
+        use_rep=use_rep,
+        random_state=seed,
+        transformer="sklearn" if work.n_obs <= EXACT_NEIGHBORS else None,
+    )
+
+
+def _fit(
+    work: AnnData,
+    similarity: Similarity,
+    n_clusters: int,
+    progress: bool,
+    model_kwargs: dict[str, Any] | None,
+    train_kwargs: dict[str, Any] | None,
+) -> MoESimVAE:
+    from scmoe.model import MoESimVAE
+
+    MoESimVAE.setup_anndata(work, similarity=similarity)
+    model = MoESimVAE(work, n_experts=n_clusters, **(model_kwargs or {}))
+    model.train(**{"enable_progress_bar": progress, **(train_kwargs or {})})
+    return model
+
+
+def _plain(value):
+    """Values that h5ad can hold: no None, no tuples."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, tuple | list):
+        return np.asarray(value)
+    return value

@@ -1,0 +1,81 @@
+"""How cells and their similarity become batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.dataloaders import DataSplitter
+from torch.utils.data import DataLoader, Sampler
+
+from scmoe.train._keys import BATCH_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scmoe.similarity import Target
+
+
+class TargetSampler(Sampler):
+    """Batches that a similarity draws itself, as positions in the training cells."""
+
+    def __init__(
+        self, target: Target, cells: np.ndarray, batch_size: int, rng: np.random.Generator
+    ):
+        self.target = target
+        self.cells = cells
+        self.batch_size = min(batch_size, len(cells))
+        self.rng = rng
+
+    def __len__(self) -> int:
+        return -(-len(self.cells) // self.batch_size)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.target.batches(self.cells, self.batch_size, self.rng))
+
+
+class SimilaritySplitter(DataSplitter):
+    """scvi-tools' splitter, which also hands every batch the similarity of its cells.
+
+    Parameters
+    ----------
+    adata_manager
+        Manager with the cell index registered under ``REGISTRY_KEYS.INDICES_KEY``.
+    target
+        The bound similarity.
+    rng
+        Draws batches and pairs.
+    **kwargs
+        As in :class:`scvi.dataloaders.DataSplitter`.
+    """
+
+    def __init__(self, adata_manager, *, target: Target, rng: np.random.Generator, **kwargs):
+        super().__init__(adata_manager, **kwargs)
+        self.target = target
+        self.rng = rng
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches drawn by the similarity if it wants to, else at random."""
+        cells = np.asarray(self.train_idx)
+        batch_size = self.data_loader_kwargs["batch_size"]
+        if self.target.batches(cells, batch_size, self.rng) is None:
+            return super().train_dataloader()
+        return DataLoader(
+            self.adata_manager.create_torch_dataset(indices=cells),
+            sampler=TargetSampler(self.target, cells, batch_size, self.rng),
+            batch_size=None,
+        )
+
+    def on_before_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
+        """Add the similarity of the batch, dense or as listed pairs."""
+        cells = batch[REGISTRY_KEYS.INDICES_KEY].numpy().astype(np.int64).ravel()
+        answer = self.target(cells, self.rng)
+        if isinstance(answer, np.ndarray):
+            batch[BATCH_KEYS.SIMILARITY] = torch.from_numpy(answer)
+        else:
+            batch[BATCH_KEYS.SIMILARITY] = torch.from_numpy(answer.similarity)
+            batch[BATCH_KEYS.PAIRS] = torch.from_numpy(answer.rows)
+            batch[BATCH_KEYS.WEIGHT] = torch.from_numpy(answer.weight)
+        return batch
