@@ -67,6 +67,7 @@ class MoESimVAEModule(BaseModuleClass):
         self.register_buffer("low", torch.zeros(n_input))
         self.register_buffer("high", torch.ones(n_input))
         self.register_buffer("means", torch.zeros(n_experts, n_latent))
+        self.register_buffer("live", torch.ones(n_experts, dtype=torch.bool))
 
     def scale(self, x: torch.Tensor) -> torch.Tensor:
         """Markers on the [0, 1] scale of the training cells; what lies beyond is clipped."""
@@ -80,7 +81,8 @@ class MoESimVAEModule(BaseModuleClass):
         """Codes and gate.
 
         Training adds Gaussian noise to the code, as the paper's fixed-variance encoder does;
-        a trained model does not, so that predictions repeat.
+        a trained model does not, so that predictions repeat, and its retired experts get no
+        cell.
 
         Returns
         -------
@@ -92,6 +94,8 @@ class MoESimVAEModule(BaseModuleClass):
         if self.training:
             z = z + self.code_noise * torch.randn_like(z)
         logits = self.gate(z)
+        if not self.training:
+            logits = logits.masked_fill(~self.live, -torch.inf)
         return {
             "scaled": scaled,
             "z": z,
@@ -159,5 +163,6 @@ class MoESimVAEModule(BaseModuleClass):
             *self.experts.weights,
             *self.experts.biases,
             self.means,
+            self.live,
         ]:
             tensor.copy_(tensor[order])

@@ -64,6 +64,9 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         Dropout of the gate's noisy pass (DEPICT, eq. 8).
     code_noise
         Standard deviation of the noise on the code during training.
+    min_cells
+        Experts that own fewer cells after training are retired: their cells go to the next
+        probable expert. The gate leaves such splinters where populations touch.
     reconstruction_weight, similarity_weight, depict_weight, kl_weight
         Weights of the terms of the loss (eq. 11); ``kl_weight`` and ``depict_weight`` are the
         paper's :math:`\\pi_1` and :math:`\\pi_2`.
@@ -78,8 +81,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
 
     Notes
     -----
-    After training the experts are numbered by the cells that they own, the largest first,
-    and the means of the clusters are estimated again from the codes of all cells (eq. 6).
+    After training the experts are numbered by the cells that they own, the largest first, and
+    the means of the clusters are estimated again from the codes of all cells (eq. 6).
     Initial weights and batches follow ``scvi.settings.seed``.
     """
 
@@ -100,6 +103,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         activation: str = "elu",
         gate_dropout: float = 0.1,
         code_noise: float = 0.3,
+        min_cells: int = 10,
         reconstruction_weight: float = 1.0,
         similarity_weight: float = 1.0,
         depict_weight: float = 0.05,
@@ -124,6 +128,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             depict_weight=depict_weight,
             kl_weight=kl_weight,
         )
+        self.min_cells_ = min_cells
         self._model_summary_string = (
             f"MoESimVAE with {n_experts} experts, {n_latent} latent dimensions, similarity "
             f"{self.similarity}"
@@ -232,10 +237,13 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             low[flat], high[flat] = x[:, flat].min(0), x[:, flat].max(0)
             self.module.low.copy_(torch.from_numpy(low))
             self.module.high.copy_(torch.from_numpy(high))
+        self.module.live.fill_(True)
         n_train = math.ceil(train_size * self.adata.n_obs)
         if max_epochs is None:
             max_epochs = max(math.ceil(N_STEPS / math.ceil(n_train / batch_size)), MIN_EPOCHS)
         rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
+        # scvi-tools leaves a trained or loaded module in eval mode, which has no noise
+        self.module.train()
         with interruptible():
             super().train(
                 max_epochs,
@@ -258,13 +266,19 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
 
     @torch.inference_mode()
     def _settle(self) -> None:
-        """Number the experts by size and estimate the means from all codes (eq. 6)."""
+        """Retire splinters, number the experts by size, estimate the means of all codes (eq. 6)."""
+        module = self.module
+        size = self._sizes()
+        module.live.copy_((size >= self.min_cells_) | (size == size.max()))
+        module.reorder(self._sizes().argsort(descending=True, stable=True))
         outputs = list(self._infer(self.adata, None, None))
-        proba = torch.cat([o["proba"] for o in outputs])
-        z = torch.cat([o["z"] for o in outputs])
-        self.module.means.copy_(cluster_means(z, proba))
-        size = torch.bincount(proba.argmax(1), minlength=self.module.n_experts)
-        self.module.reorder(size.argsort(descending=True, stable=True))
+        z, proba = (torch.cat([o[name] for o in outputs]) for name in ("z", "proba"))
+        module.means.copy_(cluster_means(z, proba))
+
+    def _sizes(self) -> torch.Tensor:
+        """Cells that each expert owns, ``(K,)``."""
+        expert = torch.cat([o["expert"] for o in self._infer(self.adata, None, None)])
+        return torch.bincount(expert, minlength=self.module.n_experts)
 
     def get_latent_representation(
         self,

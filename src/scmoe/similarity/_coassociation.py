@@ -13,10 +13,15 @@ from scmoe.similarity._base import Pairs, Similarity, Target, random_partners
 from scmoe.similarity._graph import neighbour_graph
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
 logger = logging.getLogger("scmoe")
+
+SMALL_FIRST = 0.5
+"""Cells are drawn with a weight of the size of their group to minus this power."""
 
 MAX_COMMUNITIES = 5000
 """A graph that falls apart into more communities than this says nothing about clusters."""
@@ -87,7 +92,8 @@ class CoAssociation(Similarity):
             [int(p.max()) + 1 for p in coarse],
             [int(p.max()) + 1 for p in fine],
         )
-        weights = [1 / len(kind) for kind in (coarse, fine) for _ in kind]
+        # whole numbers that give both kinds the same total, so that a tie is exactly a tie
+        weights = [len(fine) or 1] * len(coarse) + [len(coarse) or 1] * len(fine)
         return CoAssociationTarget(np.stack(coarse + fine, axis=1), weights, self.majority)
 
 
@@ -138,33 +144,46 @@ class CoAssociationTarget(Target):
     partitions
         ``(n_obs, n_votes)`` integers: the group of each cell in each partition.
     weights
-        Weight of each partition.
+        Whole number of votes that each partition has.
     majority
         See :class:`CoAssociation`.
     """
 
-    def __init__(self, partitions: np.ndarray, weights: list[float], majority: bool):
-        self.partitions = np.ascontiguousarray(partitions, dtype=np.int32)
-        self.weights = (np.asarray(weights) / np.sum(weights)).astype(np.float32)
+    def __init__(self, partitions: np.ndarray, weights: list[int], majority: bool):
+        self.partitions = np.ascontiguousarray(partitions.T, dtype=np.int32)
+        self.weights = np.asarray(weights, dtype=np.int16)
         self.majority = majority
 
     def _vote(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        share = np.zeros(np.broadcast_shapes(left.shape, right.shape)[:-1], dtype=np.float32)
-        for vote, weight in enumerate(self.weights):
-            share += weight * (left[..., vote] == right[..., vote])
-        if self.majority:
-            # a tie is not a majority; the margin absorbs the rounding of the weights
-            return (share > 0.5 + 1e-4).astype(np.float32)
-        return share.clip(0, 1)
+        """Similarity of cells ``left`` and ``right``, broadcast against each other."""
+        agree = 0
+        for partition, weight in zip(self.partitions, self.weights, strict=True):
+            agree = agree + weight * (partition[left] == partition[right])
+        total = self.weights.sum()
+        return (2 * agree > total if self.majority else agree / total).astype(np.float32)
+
+    def batches(
+        self, cells: np.ndarray, batch_size: int, rng: np.random.Generator
+    ) -> Iterator[np.ndarray]:
+        """Random cells, those of small groups more often.
+
+        A population of a thousandth of the cells has no pair in most random batches. A cell is
+        drawn, with replacement, with a weight of one over the root of the size of its group,
+        averaged over the partitions.
+        """
+        weight = np.zeros(len(cells))
+        for partition in self.partitions[:, cells]:
+            weight += np.bincount(partition)[partition] ** -SMALL_FIRST
+        weight /= weight.sum()
+        batch_size = min(batch_size, len(cells))
+        yield from rng.choice(len(cells), (-(-len(cells) // batch_size), batch_size), p=weight)
 
     def dense(self, cells: np.ndarray) -> np.ndarray:
         """Votes of all pairs."""
-        rows = self.partitions[cells]
-        return self._vote(rows[:, None], rows[None])
+        return self._vote(cells[:, None], cells[None])
 
     def listed(self, cells: np.ndarray, rng: np.random.Generator) -> Pairs:
         """Votes of random pairs."""
-        rows = self.partitions[cells]
         pairs = random_partners(len(cells), rng)
-        similarity = self._vote(rows[pairs[0]], rows[pairs[1]])
+        similarity = self._vote(cells[pairs[0]], cells[pairs[1]])
         return Pairs(pairs, similarity, np.ones_like(similarity))

@@ -119,14 +119,16 @@ class GraphTarget(Target):
         self, cells: np.ndarray, batch_size: int, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
         """Random seeds and their neighbours, filled up with further random cells."""
-        graph = self.graph[cells][:, cells] if len(cells) < self.graph.shape[0] else self.graph
-        n = graph.shape[0]
+        n = len(cells)
+        all_cells = n == self.graph.shape[0] and (cells == np.arange(n)).all()
+        graph = self.graph if all_cells else self.graph[cells][:, cells]
         batch_size = min(batch_size, n)
         for _ in range(-(-n // batch_size)):
             seeds = rng.choice(n, max(batch_size // SEED_SHARE, 1), replace=False)
             degree = graph.indptr[seeds + 1] - graph.indptr[seeds]
             seeds_linked = seeds[degree > 0]
-            drawn = rng.random((len(seeds_linked), SEED_SHARE - 1)) * degree[degree > 0][:, None]
+            n_drawn = batch_size // len(seeds) - 1
+            drawn = rng.random((len(seeds_linked), n_drawn)) * degree[degree > 0][:, None]
             neighbours = graph.indices[graph.indptr[seeds_linked][:, None] + drawn.astype(int)]
             batch = np.unique(np.concatenate([seeds, neighbours.ravel()]))
             if len(batch) < batch_size:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 
+from scmoe._compat import quiet_lightning
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
 from scmoe.model._checks import check_adata, check_matrix, check_training, listing
@@ -283,7 +284,8 @@ def _fit(
 
     MoESimVAE.setup_anndata(work, similarity=similarity)
     model = MoESimVAE(work, n_experts=n_clusters, **(model_kwargs or {}))
-    model.train(**{"enable_progress_bar": progress, **(train_kwargs or {})})
+    with quiet_lightning():
+        model.train(**{"enable_progress_bar": progress, **(train_kwargs or {})})
     return model
 
 

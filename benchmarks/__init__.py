@@ -1,0 +1,1 @@
+"""Benchmarks: peers and scmoe side by side. Not part of the wheel."""

@@ -1,0 +1,176 @@
+"""The neighbour graph as similarity, and batches drawn along its edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from scmoe.similarity import Graph
+from scmoe.similarity._graph import GraphTarget, check_graph, neighbour_graph
+
+
+@pytest.fixture(scope="module")
+def large():
+    """20,000 cells in groups of 50, each cell linked to 15 others of its group."""
+    rng = np.random.default_rng(0)
+    n, k, size = 20_000, 15, 50
+    name = rng.permutation(n)
+    cell = np.repeat(np.arange(n), k)
+    partner = cell // size * size + rng.integers(0, size, n * k)
+    graph = sparse.csr_matrix(
+        (np.ones(n * k, np.float32), (name[cell], name[partner])), shape=(n, n)
+    )
+    graph = graph.maximum(graph.T)
+    graph.setdiag(0)
+    graph.eliminate_zeros()
+    return graph
+
+
+def partners(graph, batch):
+    """Linked partners of a cell within its batch."""
+    return graph[batch][:, batch].nnz / len(batch)
+
+
+def test_dense_is_the_slice_of_the_graph(linked):
+    cells = np.random.default_rng(0).permutation(600)[:200]
+    expected = linked.obsp["connectivities"].toarray()[np.ix_(cells, cells)]
+    np.fill_diagonal(expected, 1)
+    np.testing.assert_array_equal(Graph().bind(linked, linked.X).dense(cells), expected)
+
+
+def test_batches_follow_the_edges(large):
+    target, rng = GraphTarget(large), np.random.default_rng(0)
+    n = large.shape[0]
+    batches = list(target.batches(np.arange(n), 256, rng))
+    assert len(batches) == -(-n // 256)
+    for batch in batches:
+        assert len(batch) == len(np.unique(batch)) == 256
+        assert batch.min() >= 0
+        assert batch.max() < n
+    drawn = np.mean([partners(large, b) for b in batches])
+    by_chance = np.mean([partners(large, rng.permutation(n)[:256]) for _ in batches])
+    assert by_chance < 0.5
+    assert drawn > 1.5
+    assert drawn > 5 * by_chance
+
+
+def test_every_cell_comes_up_about_as_often(large):
+    target, rng = GraphTarget(large), np.random.default_rng(0)
+    n, n_epochs = large.shape[0], 20
+    count = np.zeros(n)
+    for _ in range(n_epochs):
+        for batch in target.batches(np.arange(n), 256, rng):
+            count[batch] += 1
+    # the last batch is full, so an epoch draws a few more than all cells
+    assert count.mean() == pytest.approx(n_epochs, rel=0.02)
+    assert (count == 0).mean() < 0.001
+    assert count.max() < 4 * n_epochs
+
+
+def test_batches_differ_and_repeat_with_the_seed(large):
+    target, cells = GraphTarget(large), np.arange(large.shape[0])
+    first, again, other = (
+        next(target.batches(cells, 64, np.random.default_rng(seed))) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert set(first) != set(other)
+
+
+@pytest.mark.parametrize("n", [5000, 20_000])
+def test_batches_are_positions_in_the_cells_that_train(large, n):
+    rng = np.random.default_rng(0)
+    cells = rng.permutation(20_000)[:n]
+    for batch in GraphTarget(large).batches(cells, 128, rng):
+        assert len(np.unique(batch)) == 128
+        assert batch.max() < n
+        assert partners(large, cells[batch]) > 0.5
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 599, 600, 1000])
+def test_any_batch_size(linked, batch_size):
+    rng = np.random.default_rng(0)
+    batches = list(Graph().bind(linked, linked.X).batches(np.arange(600), batch_size, rng))
+    assert len(batches) == -(-600 // min(batch_size, 600))
+    for batch in batches:
+        assert len(batch) == len(np.unique(batch)) == min(batch_size, 600)
+
+
+def test_cells_without_neighbours_are_drawn_too():
+    graph = sparse.csr_matrix(
+        (np.ones(2, np.float32), ([0, 1], [1, 0])), shape=(100, 100), dtype=np.float32
+    )
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(20):
+        for batch in GraphTarget(graph).batches(np.arange(100), 10, rng):
+            assert len(np.unique(batch)) == 10
+            seen.update(batch.tolist())
+    assert len(seen) == 100
+
+
+def test_neighbors_key(linked):
+    graph = linked.obsp["connectivities"]
+    linked.obsp["mine_connectivities"] = graph * 0.5
+    linked.uns["mine"] = {"connectivities_key": "mine_connectivities"}
+    cells = np.arange(50)
+    mine = Graph(neighbors_key="mine").bind(linked, linked.X).dense(cells)
+    default = Graph().bind(linked, linked.X).dense(cells)
+    off = ~np.eye(50, dtype=bool)
+    np.testing.assert_allclose(mine[off], 0.5 * default[off])
+
+
+def test_missing_graph(blobs):
+    with pytest.raises(KeyError, match=r"'connectivities'.*sc\.pp\.neighbors\(adata\)"):
+        neighbour_graph(blobs, None)
+    with pytest.raises(KeyError, match=r"'mine'.*sc\.pp\.neighbors\(adata, key_added='mine'\)"):
+        neighbour_graph(blobs, "mine")
+    blobs.uns["mine"] = {"connectivities_key": "gone"}
+    with pytest.raises(KeyError, match=r"'gone'.*sc\.pp\.neighbors"):
+        neighbour_graph(blobs, "mine")
+
+
+def edges(*triples, n=4):
+    rows, columns, values = zip(*triples, strict=True)
+    return sparse.csr_matrix((values, (rows, columns)), shape=(n, n), dtype=np.float64)
+
+
+@pytest.mark.parametrize(
+    ("graph", "match"),
+    [
+        (edges((0, 1, 1.0), n=5), r"shape \(5, 5\).*must be \(4, 4\)"),
+        (sparse.csr_matrix((4, 3)), r"shape \(4, 3\).*must be \(4, 4\)"),
+        (np.ones(4), r"shape \(4,\).*must be \(4, 4\)"),
+        ([[0, 1], [1, 0]], r"must be \(4, 4\)"),
+        (edges((0, 1, -0.1)), "negative"),
+        (edges((0, 1, np.nan)), "NaN or infinite"),
+        (edges((0, 1, np.inf)), "NaN or infinite"),
+        (sparse.csr_matrix((4, 4)), "no edge"),
+        (edges((0, 0, 1.0), (2, 2, 1.0)), "no edge"),
+    ],
+)
+def test_graphs_that_are_none(graph, match):
+    with pytest.raises(ValueError, match=match) as error:
+        check_graph(graph, 4, "`.obsp['mine']`")
+    assert "`.obsp['mine']`" in str(error.value)
+
+
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.coo_array, sparse.csc_array, np.array])
+def test_graph_is_brought_into_one_form(form):
+    given = edges((0, 1, 2.0), (1, 0, 1.0), (1, 2, 4.0), (3, 3, 9.0))
+    given = form(given.toarray())
+    graph = check_graph(given, 4, "graph")
+    expected = np.zeros((4, 4))
+    expected[[0, 1], [1, 0]] = 0.5
+    expected[[1, 2], [2, 1]] = 1.0
+    np.testing.assert_array_equal(graph.toarray(), expected)
+    assert graph.dtype == np.float32
+    assert graph.nnz == 4
+
+
+def test_graph_that_is_given_stays_as_it_is():
+    given = edges((0, 1, 2.0), (2, 2, 1.0)).astype(np.float32)
+    before = given.copy()
+    check_graph(given, 4, "graph")
+    assert (given != before).nnz == 0
+    assert given.nnz == before.nnz
