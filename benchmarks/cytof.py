@@ -91,6 +91,8 @@ def run(datasets: list[str], methods: list[str], seeds: list[int], say: Callable
                         "seconds": round(seconds, 2),
                     }
                 )
-                say("{dataset} | {method} | seed {seed}: {weighted_f:.3f} {mean_f1:.3f} "
-                    "{n_clusters} clusters, {seconds:.1f} s".format(**records[-1]))
+                say(
+                    "{dataset} | {method} | seed {seed}: {weighted_f:.3f} {mean_f1:.3f} "
+                    "{n_clusters} clusters, {seconds:.1f} s".format(**records[-1])
+                )
     return records

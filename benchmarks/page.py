@@ -23,16 +23,16 @@ CYTOF = """
 ## CyTOF
 
 Median over the seeds, and the range in brackets. All cells of a data set are clustered together
-without labels; populations of at least 30 cells are scored, ungated cells are not. Bodenmiller: the
-paper's 10 surface markers.
+without labels; populations of at least 30 cells are scored, ungated cells are not. Bodenmiller:
+the paper's 10 surface markers.
 """
 
 COST = """
 ## Cost
 
 Experts, forward and backward, with cells spread over the experts as unevenly as populations are.
-*Routed* is what scmoe does; *all experts* decodes every cell by every expert and keeps one result, as
-the authors' code does. The ratio is to the routed layer with 10 experts, in the same run.
+*Routed* is what scmoe does; *all experts* decodes every cell by every expert and keeps one result,
+as the authors' code does. The ratio is to the routed layer with 10 experts, in the same run.
 """
 
 STAGES = """
@@ -52,7 +52,8 @@ def cytof_tables(result: dict) -> str:
     for dataset, rows in table.groupby("dataset", sort=False):
         seeds = ", ".join(map(str, sorted(rows["seed"].unique())))
         text += f"\n### {dataset}: {rows['n_cells'].iloc[0]:,} cells, seeds {seeds}\n\n"
-        text += "| method | weighted F | mean F1 | clusters | seconds |\n| --- | --- | --- | --- | --- |\n"
+        text += "| method | weighted F | mean F1 | clusters | seconds |\n"
+        text += "| --- | --- | --- | --- | --- |\n"
         for method, runs in rows.groupby("method", sort=False):
             text += (
                 f"| {method} | {_spread(runs['weighted_f'], 3)} | {_spread(runs['mean_f1'], 3)} "

@@ -43,7 +43,5 @@ def leiden(x: np.ndarray, seed: int, resolution: float = 1.0) -> np.ndarray:
     """Leiden on scanpy's default graph."""
     cells = ad.AnnData(x)
     sc.pp.neighbors(cells, use_rep="X", random_state=seed)
-    sc.tl.leiden(
-        cells, resolution=resolution, random_state=seed, flavor="igraph", n_iterations=2
-    )
+    sc.tl.leiden(cells, resolution=resolution, random_state=seed, flavor="igraph", n_iterations=2)
     return cells.obs["leiden"].to_numpy().astype(str)

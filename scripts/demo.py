@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import re
 import sys
 import time
@@ -21,7 +20,7 @@ import scanpy as sc
 import scmoe
 
 GATED_FILE = re.compile(r"[^_]+_(?P<population>.+)_[A-H]\d\d")
-"""Files of one gated population each, as Bodenmiller et al. name them: treatment, population, well."""
+"""One gated population a file, as Bodenmiller et al. name them: treatment, population, well."""
 
 COFACTOR = {"mass": 5, "fluor": 150}
 """The field's habit for mass and fluorescence cytometry."""
@@ -41,6 +40,7 @@ class Stages:
 
     @contextmanager
     def __call__(self, name: str):
+        """Time what runs inside."""
         print(f"[{name}]", flush=True)
         start = time.perf_counter()
         yield
@@ -77,14 +77,22 @@ def cluster_table(adata) -> pd.DataFrame:
     return pd.DataFrame({"cells": size, "%": (100 * size / size.sum()).round(2), "highest": top})
 
 
-def run(data: Path | None, out: Path, seed: int, n_clusters: int) -> dict:
+def run(
+    data: Path | None,
+    out: Path,
+    *,
+    seed: int = 0,
+    n_clusters: int = 25,
+    n_cells: int = 6000,
+    max_epochs: int | None = None,
+) -> dict:
     """The demo; returns what goes into ``summary.json``."""
     out.mkdir(parents=True, exist_ok=True)
     stage = Stages()
     if data is None:
         with stage("simulate"):
             data = out / "plate"
-            scmoe.datasets.simulate_plate(data, n_wells=4, n_cells=6000, random_state=seed)
+            scmoe.datasets.simulate_plate(data, n_wells=4, n_cells=n_cells, random_state=seed)
     with stage("read"):
         adata = scmoe.io.read_fcs(data)
         label(adata)
@@ -101,7 +109,8 @@ def run(data: Path | None, out: Path, seed: int, n_clusters: int) -> dict:
             random_state=seed,
         )
     with stage("cluster"):
-        scmoe.tl.cluster(adata, n_clusters, random_state=seed)
+        epochs = {"max_epochs": max_epochs}
+        scmoe.tl.cluster(adata, n_clusters, random_state=seed, train_kwargs=epochs)
     labelled = "population" in adata.obs
     scores = {"weighted_f": None, "mean_f1": None}
     if labelled:
@@ -143,11 +152,13 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="FCS file or directory of FCS files")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="where to write")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--n-cells", type=int, default=6000, help="cells of a simulated well")
+    parser.add_argument("--max-epochs", type=int, help="fewer for a quick look")
     parser.add_argument("--n-clusters", type=int, default=25, help="upper bound")
     args = parser.parse_args()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    options = vars(args)
     try:
-        run(args.data, args.out, args.seed, args.n_clusters)
+        run(options.pop("data"), options.pop("out"), **options)
     except (scmoe.io.FCSReadError, FileNotFoundError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2

@@ -161,9 +161,7 @@ def test_reorder_keeps_what_the_model_says(module, tensors):
     torch.testing.assert_close(after["proba"], before["proba"][:, order])
     torch.testing.assert_close(after["z"], before["z"])
     torch.testing.assert_close(module.means, means[order])
-    torch.testing.assert_close(
-        module.generative(after["z"], after["expert"])["logits"], decoded
-    )
+    torch.testing.assert_close(module.generative(after["z"], after["expert"])["logits"], decoded)
 
 
 def test_parameters_follow_the_sizes():

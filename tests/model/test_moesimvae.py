@@ -105,6 +105,39 @@ def test_experts_are_numbered_by_size(linked):
     assert owned[0] > owned[-1]
 
 
+def test_splinters_are_retired(linked):
+    kept = trained(linked, epochs=20, min_cells=1)
+    owned = pd.Series(kept.predict()).value_counts()
+    limit = int(owned.min()) + 1
+    model = trained(linked, epochs=20, min_cells=limit)  # the same but for the last step
+    label, proba, _ = answers(model)
+    size = pd.Series(label).value_counts()
+    assert 1 < len(size) < len(owned)
+    assert size.min() >= limit
+    assert not (proba[:, len(size) :] > 0).any() or model.module.live.sum() > len(size)
+    np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-5)
+    # who was with a living expert stays there, under the same number
+    stays = owned.index[owned >= limit]
+    before = kept.predict()
+    moved = ~np.isin(before, stays)
+    assert moved.any()
+    same = pd.crosstab(before[~moved], label[~moved])
+    assert ((same > 0).sum(1) == 1).all()
+
+
+def test_nobody_is_left_without_an_expert(linked):
+    model = trained(linked, min_cells=10_000)
+    assert set(model.predict()) == {"0"}
+    np.testing.assert_allclose(model.predict_proba()["0"], 1)
+
+
+def test_retired_experts_may_come_back(linked):
+    model = trained(linked, min_cells=10_000)
+    model.min_cells_ = 1
+    model.train(20, **QUIET)
+    assert len(set(model.predict())) > 1
+
+
 @pytest.mark.parametrize("epochs", [1, 10])
 def test_means_are_those_of_all_codes(linked, epochs):
     model = trained(linked, epochs=epochs)
@@ -122,10 +155,7 @@ def test_history(linked):
         assert values.shape == (3,)
         assert np.isfinite(values).all()
     total = (
-        table["reconstruction"]
-        + table["similarity"]
-        + 0.05 * table["depict"]
-        + 0.01 * table["kl"]
+        table["reconstruction"] + table["similarity"] + 0.05 * table["depict"] + 0.01 * table["kl"]
     )
     np.testing.assert_allclose(table["loss"], total, rtol=1e-4)
     assert table["loss"][-1] < table["loss"][0]
@@ -305,7 +335,8 @@ def test_float64_is_the_same_as_float32(linked):
 
 def test_save_and_load(linked, tmp_path):
     similarity = CoAssociation(resolutions=(0.2, 1.0), majority=False)
-    model = trained(linked, setup={"similarity": similarity}, n_latent=4, code_noise=0.1)
+    setup = {"similarity": similarity}
+    model = trained(linked, setup=setup, n_latent=4, code_noise=0.1, min_cells=250)
     model.save(str(tmp_path / "model"))
     fresh = linked.copy()
     again = MoESimVAE.load(str(tmp_path / "model"), fresh, accelerator="cpu")
@@ -313,6 +344,8 @@ def test_save_and_load(linked, tmp_path):
     torch.testing.assert_close(again.module.means, model.module.means, rtol=0, atol=0)
     assert again.similarity == similarity
     assert again.module.code_noise == 0.1
+    assert again.min_cells_ == 250
+    assert torch.equal(again.module.live, model.module.live)
     # and it learns on
     again.train(1, **QUIET)
 

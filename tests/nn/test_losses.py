@@ -233,9 +233,7 @@ def test_all_pairs_listed_is_the_dense_loss():
     listed = listed_similarity(p, pairs, s[i, j], torch.ones(42))
     dense = pair_similarity(p, s)
     torch.testing.assert_close(listed, dense)
-    torch.testing.assert_close(
-        torch.autograd.grad(listed, p)[0], torch.autograd.grad(dense, p)[0]
-    )
+    torch.testing.assert_close(torch.autograd.grad(listed, p)[0], torch.autograd.grad(dense, p)[0])
 
 
 def test_listed_similarity_weights_its_pairs():

@@ -1,18 +1,62 @@
-"""Cells with everything that a similarity may look at."""
+"""Cells with a neighbour graph, and a way to see whether anything was changed."""
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.neighbors import kneighbors_graph
 
+SLOTS = ["X", "obs", "var", "obsm", "varm", "layers", "obsp", "uns"]
+
 
 @pytest.fixture
 def linked(blobs):
-    """Blobs with a neighbour graph of random weights, and an embedding."""
+    """Blobs with a neighbour graph."""
     graph = kneighbors_graph(blobs.X, 10)
-    graph.data = np.random.default_rng(1).uniform(0.1, 1, graph.nnz)
     blobs.obsp["connectivities"] = sparse.csr_matrix(graph.maximum(graph.T), dtype=np.float32)
-    blobs.obsm["X_umap"] = blobs.X[:, :2].copy()
+    blobs.uns["neighbors"] = {"connectivities_key": "connectivities", "params": {"k": 10}}
+    blobs.layers["raw"] = 2 * blobs.X
+    blobs.obsm["X_rep"] = blobs.X[:, :4].copy()
     return blobs
+
+
+def assert_equal(after, before):
+    """Equal in type and value, NaN to NaN."""
+    assert type(after) is type(before)
+    if isinstance(before, dict):
+        assert set(after) == set(before)
+        for key in before:
+            assert_equal(after[key], before[key])
+    elif isinstance(before, pd.DataFrame):
+        pd.testing.assert_frame_equal(after, before)
+    elif sparse.issparse(before):
+        assert after.dtype == before.dtype
+        np.testing.assert_array_equal(after.toarray(), before.toarray())
+    elif isinstance(before, np.ndarray):
+        assert after.dtype == before.dtype
+        np.testing.assert_array_equal(after, before)
+    else:
+        assert after == before
+
+
+@pytest.fixture
+def same():
+    """Compare with earlier: ``before = same.look(adata)``, then ``same(adata, before)``."""
+
+    class Same:
+        def look(self, adata):
+            parts = {}
+            for slot in SLOTS:
+                value = getattr(adata, slot)
+                is_mapping = slot in ("obsm", "varm", "layers", "obsp", "uns")
+                parts[slot] = deepcopy(dict(value)) if is_mapping else deepcopy(value)
+            return parts
+
+        def __call__(self, adata, before):
+            assert_equal(self.look(adata), before)
+
+    return Same()

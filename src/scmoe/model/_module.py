@@ -112,9 +112,7 @@ class MoESimVAEModule(BaseModuleClass):
         """Each code through its expert: ``logits`` (n, n_input) of the scaled markers."""
         return {"logits": self.experts(z, expert)}
 
-    def loss(
-        self, tensors: dict, inference_outputs: dict, generative_outputs: dict
-    ) -> LossOutput:
+    def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
         """The weighted sum of eq. 11, and its terms as metrics."""
         z, proba = inference_outputs["z"], inference_outputs["proba"]
         expert = inference_outputs["expert"]
@@ -139,9 +137,7 @@ class MoESimVAEModule(BaseModuleClass):
             },
         )
 
-    def _similarity(
-        self, tensors: dict, proba: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _similarity(self, tensors: dict, proba: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The similarity term, and the similar partners of a cell; 0 where none is known."""
         target = tensors.get(BATCH_KEYS.SIMILARITY)
         n = len(proba)

@@ -13,7 +13,7 @@ from scvi.data import AnnDataManager
 from scvi.data.fields import LayerField
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
-from scmoe._compat import interruptible
+from scmoe._compat import interruptible, one_thread
 from scmoe.model._checks import check_adata, check_matrix, check_training, listing
 from scmoe.model._fields import IndexField
 from scmoe.model._module import MoESimVAEModule
@@ -35,12 +35,15 @@ MIN_EPOCHS = 2
 QUANTILES = (0.001, 0.999)
 """Quantiles of each marker that become 0 and 1: the extremes are single events."""
 
+LARGE_BATCH = 250_000
+"""Values in a batch from which a second thread pays."""
+
 PREDICT_BATCH = 8192
 """Cells at a time where nothing is learned."""
 
 
 class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
-    """Mixture-of-experts similarity VAE (Kopf et al. 2021).
+    r"""Mixture-of-experts similarity VAE (Kopf et al. 2021).
 
     An encoder maps each cell to a code; a gate assigns the code softly to one of K experts,
     taught by a similarity between cells that the user chooses; the expert of a cell
@@ -69,7 +72,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         probable expert. The gate leaves such splinters where populations touch.
     reconstruction_weight, similarity_weight, depict_weight, kl_weight
         Weights of the terms of the loss (eq. 11); ``kl_weight`` and ``depict_weight`` are the
-        paper's :math:`\\pi_1` and :math:`\\pi_2`.
+        paper's :math:`\pi_1` and :math:`\pi_2`.
 
     Examples
     --------
@@ -244,7 +247,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
         # scvi-tools leaves a trained or loaded module in eval mode, which has no noise
         self.module.train()
-        with interruptible():
+        small = self.adata.n_vars * batch_size < LARGE_BATCH
+        with interruptible(), one_thread(small):
             super().train(
                 max_epochs,
                 accelerator=accelerator,
@@ -266,7 +270,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
 
     @torch.inference_mode()
     def _settle(self) -> None:
-        """Retire splinters, number the experts by size, estimate the means of all codes (eq. 6)."""
+        """Retire splinters, number the experts by size, estimate the means (eq. 6)."""
         module = self.module
         size = self._sizes()
         module.live.copy_((size >= self.min_cells_) | (size == size.max()))
@@ -366,15 +370,14 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         ]
         missing = [name for name in names if name not in adata.var_names]
         if missing:
-            raise KeyError(f"The model was trained with markers that are missing: "
-                           f"{listing(missing)}.")
+            raise KeyError(
+                f"The model was trained with markers that are missing: {listing(missing)}."
+            )
         check_adata(adata)
         if list(adata.var_names) != list(names):
             adata = adata[:, list(names)].copy()
         layer = self.registry["setup_args"]["layer"]
         if layer is not None and layer not in adata.layers:
             raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {list(adata.layers)}.")
-        check_matrix(
-            adata.X if layer is None else adata.layers[layer], adata.var_names, "`adata`"
-        )
+        check_matrix(adata.X if layer is None else adata.layers[layer], adata.var_names, "`adata`")
         return adata

@@ -65,6 +65,8 @@ class Similarity(ABC):
     """
 
     registry: ClassVar[dict[str, type[Similarity]]] = {}
+    needs_graph: ClassVar[bool] = False
+    """Whether it looks at the neighbour graph of scanpy."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -63,6 +63,8 @@ class CoAssociation(Similarity):
     Fred & Jain 2005 (evidence accumulation); Blondel et al. 2008 (Louvain); Van Gassen et
     al. 2015 (metaclustering).
     """
+
+    needs_graph: ClassVar[bool] = True
 
     neighbors_key: str | None = None
     resolutions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -42,6 +42,12 @@ def neighbour_graph(adata: AnnData, neighbors_key: str | None) -> sparse.csr_mat
         The graph is not square over the cells, has negative or non-finite weights, or no
         edge at all.
     """
+    slot = graph_slot(adata, neighbors_key)
+    return check_graph(adata.obsp[slot], adata.n_obs, f"`.obsp[{slot!r}]`")
+
+
+def graph_slot(adata: AnnData, neighbors_key: str | None) -> str:
+    """Where scanpy put the graph in ``.obsp``; KeyError where there is none."""
     if neighbors_key is None:
         slot = "connectivities"
     elif neighbors_key in adata.uns:
@@ -53,7 +59,7 @@ def neighbour_graph(adata: AnnData, neighbors_key: str | None) -> sparse.csr_mat
         )
     if slot not in adata.obsp:
         raise KeyError(f"Did not find {slot!r} in `.obsp`: run `sc.pp.neighbors(adata)` first.")
-    return check_graph(adata.obsp[slot], adata.n_obs, f"`.obsp[{slot!r}]`")
+    return slot
 
 
 def check_graph(graph, n_obs: int, name: str) -> sparse.csr_matrix:
@@ -91,6 +97,8 @@ class Graph(Similarity):
     neighbors_key
         As in scanpy; None takes ``.obsp["connectivities"]``.
     """
+
+    needs_graph: ClassVar[bool] = True
 
     neighbors_key: str | None = None
 
@@ -135,4 +143,3 @@ class GraphTarget(Target):
                 rest = np.setdiff1d(rng.permutation(n)[: 2 * batch_size], batch)
                 batch = np.concatenate([batch, rng.permutation(rest)[: batch_size - len(batch)]])
             yield batch
-

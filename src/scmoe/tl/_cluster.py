@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from scmoe._compat import quiet_lightning
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
 from scmoe.model._checks import check_adata, check_matrix, check_training, listing
-from scmoe.similarity._graph import check_graph
+from scmoe.similarity._graph import check_graph, graph_slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,13 +131,19 @@ def cluster(
     similarity = similarity or CoAssociation()
     seed = as_seed(random_state)
     check_adata(adata)
+    if save_model is not None and os.path.exists(save_model):
+        raise ValueError(f"`save_model`: {str(save_model)!r} exists already; name a new folder.")
     work = _working_copy(adata, markers, layer, use_rep)
     check_training(work.X, work.var_names, n_clusters)
     graph = _find_graph(adata, similarity, neighbors_key, obsp)
     with seeded(seed):
         if graph is not None:
             work.obsp["connectivities"] = graph
-        else:
+            own_key = getattr(similarity, "neighbors_key", None)
+            if own_key is not None:
+                # the name by which the similarity will ask for the graph
+                work.uns[own_key] = {"connectivities_key": "connectivities"}
+        elif similarity.needs_graph:
             _build_graph(work, seed)
         model = _fit(work, similarity, n_clusters, progress, model_kwargs, train_kwargs)
         labels = model.predict()
@@ -152,7 +159,7 @@ def cluster(
             "similarity": similarity.to_dict(),
             "layer": layer,
             "use_rep": use_rep,
-            "neighbors": "given" if graph is not None else f"{N_NEIGHBORS} nearest, built here",
+            "neighbors": _graph_origin(similarity, graph),
             "neighbors_key": neighbors_key,
             "obsp": obsp,
             "random_state": seed,
@@ -234,20 +241,19 @@ def _find_graph(
     if obsp is not None and neighbors_key is not None:
         raise ValueError("You can't specify both `obsp` and `neighbors_key`.")
     neighbors_key = neighbors_key or getattr(similarity, "neighbors_key", None)
-    if obsp is None and neighbors_key is not None:
-        if neighbors_key not in adata.uns:
-            raise KeyError(
-                f"Did not find {neighbors_key!r} in `.uns`: run "
-                f"`sc.pp.neighbors(adata, key_added={neighbors_key!r})` first."
-            )
-        obsp = adata.uns[neighbors_key].get("connectivities_key", "connectivities")
     if obsp is None:
-        if "connectivities" not in adata.obsp:
+        if neighbors_key is None and "connectivities" not in adata.obsp:
             return None
-        obsp = "connectivities"
+        obsp = graph_slot(adata, neighbors_key)
     elif obsp not in adata.obsp:
         raise KeyError(f"Did not find {obsp!r} in `.obsp`, which holds {list(adata.obsp)}.")
     return check_graph(adata.obsp[obsp], adata.n_obs, f"`adata.obsp[{obsp!r}]`")
+
+
+def _graph_origin(similarity: Similarity, graph) -> str:
+    if not similarity.needs_graph:
+        return "not used"
+    return "given" if graph is not None else f"{N_NEIGHBORS} nearest, built here"
 
 
 def _build_graph(work: AnnData, seed: int) -> None:
@@ -290,9 +296,12 @@ def _fit(
 
 
 def _plain(value):
-    """Values that h5ad can hold: no None, no tuples."""
+    """Values that h5ad can hold: no None, no tuples, no objects of other kinds."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items() if v is not None}
     if isinstance(value, tuple | list):
-        return np.asarray(value)
-    return value
+        simple = all(isinstance(v, bool | int | float | str | np.generic) for v in value)
+        return np.asarray(value if simple else [str(v) for v in value])
+    if isinstance(value, bool | int | float | str | np.generic | np.ndarray | pd.DataFrame):
+        return value
+    return str(value)

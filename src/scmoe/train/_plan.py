@@ -39,7 +39,7 @@ class SimilarityPlan(TrainingPlan):
         self._n_steps = 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam in one kernel: the networks are small, so the calls would cost more than the sums."""
+        """Adam in one kernel: for networks this small the calls cost more than the sums."""
         return torch.optim.Adam(self.module.parameters(), lr=self.lr, fused=True)
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:

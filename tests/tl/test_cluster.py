@@ -1,0 +1,637 @@
+"""One line of a scanpy workflow: what it writes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import threading
+import time
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from scipy import sparse
+
+from scmoe.metrics import accuracy
+from scmoe.model import MoESimVAE
+from scmoe.similarity import CoAssociation, Graph, Knn, Threshold
+from scmoe.similarity._graph import neighbour_graph
+from scmoe.tl import cluster
+
+
+def run(adata, n_clusters=8, *, epochs=2, train_kwargs=None, **kwargs):
+    train_kwargs = {"max_epochs": epochs, "accelerator": "cpu", **(train_kwargs or {})}
+    return cluster(adata, n_clusters, progress=False, train_kwargs=train_kwargs, **kwargs)
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """The graphs that the similarity gets to see."""
+    seen = []
+    bind = CoAssociation.bind
+
+    def spy(self, adata, profile):
+        seen.append(neighbour_graph(adata, self.neighbors_key))
+        return bind(self, adata, profile)
+
+    monkeypatch.setattr(CoAssociation, "bind", spy)
+    return seen
+
+
+# ----------------------------------------------------------------------------------------
+# what is written
+
+
+@pytest.mark.parametrize("key", ["scmoe", "mine"])
+def test_slots(linked, key, same):
+    before = same.look(linked)
+    assert run(linked, key_added=key, model_kwargs={"n_latent": 5}) is None
+
+    label = linked.obs[key]
+    names = list(label.cat.categories)
+    assert names == [str(k) for k in range(len(names))]
+    assert all(type(name) is str for name in names)
+    assert not label.isna().any()
+    assert set(label) == set(names)
+    size = label.value_counts().loc[names]
+    assert size.is_monotonic_decreasing
+
+    z = linked.obsm[f"X_{key}"]
+    assert z.shape == (600, 5)
+    assert z.dtype == np.float32
+    proba = linked.obsm[f"{key}_proba"]
+    assert isinstance(proba, pd.DataFrame)
+    assert list(proba.columns) == [str(k) for k in range(8)]
+    assert list(proba.index) == list(linked.obs_names)
+    assert (proba.dtypes == np.float32).all()
+    np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-5)
+    assert list(proba.idxmax(1)) == list(label)
+
+    record = linked.uns[key]
+    assert set(record) == {"params", "n_clusters", "markers", "history", "version"}
+    assert record["n_clusters"] == len(names)
+    assert list(record["markers"]) == list(linked.var_names)
+    history = record["history"]
+    terms = {"loss", "reconstruction", "similarity", "depict", "kl"}
+    assert set(history) >= terms | {"occupied_experts", "similar_pairs"}
+    assert len(history) == 2
+    params = record["params"]
+    assert params["n_clusters"] == 8
+    assert params["random_state"] == 0
+    assert params["similarity"]["name"] == "CoAssociation"
+    assert params["neighbors"] == "given"
+    assert params["model_kwargs"] == {"n_latent": 5}
+    assert params["train_kwargs"]["max_epochs"] == 2
+
+    # nothing else
+    del linked.obs[key], linked.obsm[f"X_{key}"], linked.obsm[f"{key}_proba"], linked.uns[key]
+    same(linked, before)
+
+
+def test_categories_are_in_natural_order(linked, monkeypatch):
+    label = np.array([str(i % 12) for i in range(600)], dtype=object)
+    monkeypatch.setattr(MoESimVAE, "predict", lambda self: label)
+    run(linked, 15)
+    assert list(linked.obs["scmoe"].cat.categories) == [str(k) for k in range(12)]
+    assert list(linked.obs["scmoe"]) == list(label)
+    assert linked.uns["scmoe"]["n_clusters"] == 12
+
+
+def test_finds_the_populations(linked):
+    run(linked, 10, epochs=60)
+    assert accuracy(linked.obs["population"], linked.obs["scmoe"]) > 0.95
+
+
+def test_copy(linked, same):
+    before = same.look(linked)
+    result = run(linked, copy=True)
+    same(linked, before)
+    assert isinstance(result, ad.AnnData)
+    assert {"scmoe"} <= set(result.obs)
+    assert {"X_scmoe", "scmoe_proba"} <= set(result.obsm)
+    assert "scmoe" in result.uns
+    run(linked)
+    assert_same_result(result, linked)
+
+
+def assert_same_result(first, second, key="scmoe"):
+    np.testing.assert_array_equal(first.obsm[f"{key}_proba"], second.obsm[f"{key}_proba"])
+    np.testing.assert_array_equal(first.obsm[f"X_{key}"], second.obsm[f"X_{key}"])
+    assert list(first.obs[key]) == list(second.obs[key])
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"layer": "raw", "markers": ["CD3", "CD4", "CD19"]},
+        {"use_rep": "X_rep", "similarity": Knn(use_rep="X")},
+        {"model_kwargs": {"n_latent": 3}, "similarity": CoAssociation(fine_resolutions=())},
+    ],
+    ids=lambda k: "-".join(k) or "defaults",
+)
+def test_h5ad(linked, tmp_path, kwargs):
+    run(linked, **kwargs)
+    linked.write_h5ad(tmp_path / "cells.h5ad")
+    again = ad.read_h5ad(tmp_path / "cells.h5ad")
+    assert_same_result(again, linked)
+    assert list(again.obs["scmoe"].cat.categories) == list(linked.obs["scmoe"].cat.categories)
+    assert list(again.obsm["scmoe_proba"].columns) == list(linked.obsm["scmoe_proba"].columns)
+    record = again.uns["scmoe"]
+    assert set(record["params"]) == set(linked.uns["scmoe"]["params"])
+    np.testing.assert_allclose(record["history"], linked.uns["scmoe"]["history"])
+    assert list(record["markers"]) == list(linked.uns["scmoe"]["markers"])
+
+
+def test_h5ad_after_odd_parameters(linked, tmp_path):
+    odd = {"callbacks": [Callback()], "num_sanity_val_steps": 0, "gradient_clip_val": None}
+    run(linked, train_kwargs=odd, model_kwargs={"activation": "relu"})
+    linked.write_h5ad(tmp_path / "cells.h5ad")
+    params = ad.read_h5ad(tmp_path / "cells.h5ad").uns["scmoe"]["params"]
+    assert params["model_kwargs"]["activation"] == "relu"
+    assert params["train_kwargs"]["max_epochs"] == 2
+
+
+def test_two_results_side_by_side(linked):
+    run(linked, key_added="a")
+    first = linked.copy()
+    run(linked, 2, key_added="b")
+    assert_same_result(linked, first, "a")
+    assert linked.uns["b"]["n_clusters"] <= 2
+
+
+def test_a_second_run_replaces_the_first(linked):
+    run(linked, 12)
+    run(linked, 3)
+    assert linked.obsm["scmoe_proba"].shape == (600, 3)
+    assert linked.uns["scmoe"]["params"]["n_clusters"] == 3
+    assert set(linked.obs["scmoe"].cat.categories) <= {"0", "1", "2"}
+
+
+def test_two_clusters(linked):
+    run(linked, 2, epochs=5)
+    assert set(linked.obs["scmoe"]) <= {"0", "1"}
+    assert linked.obsm["scmoe_proba"].shape == (600, 2)
+
+
+# ----------------------------------------------------------------------------------------
+# seeds
+
+
+def global_states():
+    numpy = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), (numpy[0], numpy[1].tobytes(), *numpy[2:]), torch.get_rng_state()
+
+
+def test_global_generators_are_given_back(linked):
+    before = global_states()
+    run(linked)
+    after = global_states()
+    assert before[:2] == after[:2]
+    assert torch.equal(before[2], after[2])
+
+
+def test_global_generators_are_given_back_after_an_error(linked):
+    before = global_states()
+    with pytest.raises(RuntimeError, match="disk"):
+        run(linked, train_kwargs={"callbacks": [Breaks()]})
+    after = global_states()
+    assert before[:2] == after[:2]
+    assert torch.equal(before[2], after[2])
+
+
+def test_global_generators_do_not_decide(linked):
+    first = run(linked, copy=True)
+    torch.rand(7)
+    random.random()
+    assert_same_result(run(linked, copy=True), first)
+
+
+def test_seed(linked):
+    first, again, other = (run(linked, copy=True, random_state=s) for s in (7, np.int64(7), 8))
+    assert_same_result(first, again)
+    assert not np.allclose(first.obsm["X_scmoe"], other.obsm["X_scmoe"])
+    assert first.uns["scmoe"]["params"]["random_state"] == 7
+
+
+def test_generator(linked):
+    drawn = int(np.random.default_rng(5).integers(2**31))
+    generator = np.random.default_rng(5)
+    first = run(linked, copy=True, random_state=generator)
+    assert first.uns["scmoe"]["params"]["random_state"] == drawn
+    assert_same_result(run(linked, copy=True, random_state=drawn), first)
+    # the generator moves on
+    second = run(linked, copy=True, random_state=generator)
+    assert second.uns["scmoe"]["params"]["random_state"] != drawn
+    assert not np.allclose(first.obsm["X_scmoe"], second.obsm["X_scmoe"])
+
+
+# ----------------------------------------------------------------------------------------
+# which graph
+
+
+@pytest.mark.parametrize("n_features", [8, 60])
+def test_builds_a_graph_where_there_is_none(blobs, caplog, graphs, same, n_features):
+    if n_features > 8:
+        rng = np.random.default_rng(0)
+        X = np.concatenate([blobs.X, rng.normal(size=(600, 52), scale=0.1)], axis=1)
+        blobs = ad.AnnData(X.astype(np.float32), obs=blobs.obs)
+    before = same.look(blobs)
+    with caplog.at_level(logging.INFO, logger="scmoe"):
+        run(blobs)
+    said = [r for r in caplog.records if r.name == "scmoe" and "neighbour graph" in r.message]
+    assert len(said) == 1
+    assert "sc.pp.neighbors" in said[0].message
+    assert not blobs.obsp
+    assert set(blobs.uns) == {"scmoe"}
+    assert blobs.uns["scmoe"]["params"]["neighbors"] != "given"
+    assert graphs[0].shape == (600, 600)
+    assert 14 <= graphs[0].getnnz(1).mean() <= 30
+    population = blobs.obs["population"].cat.codes.to_numpy()
+    edges = graphs[0].tocoo()
+    assert (population[edges.row] == population[edges.col]).mean() > 0.98
+    del blobs.obs["scmoe"], blobs.obsm["X_scmoe"], blobs.obsm["scmoe_proba"], blobs.uns["scmoe"]
+    same(blobs, before)
+
+
+def test_says_nothing_where_there_is_a_graph(linked, caplog, graphs):
+    run(linked)
+    assert "No neighbour graph" not in caplog.text
+    np.testing.assert_array_equal(graphs[0].toarray(), linked.obsp["connectivities"].toarray())
+
+
+def other_graph(adata, key="other"):
+    """Another graph in ``.obsp[key]``, along a chain of the cells."""
+    n = adata.n_obs
+    chain = sparse.diags([np.ones(n - 1)] * 2, [-1, 1], shape=(n, n), format="csr")
+    adata.obsp[key] = chain
+    return chain.toarray()
+
+
+def test_obsp(linked, graphs):
+    expected = other_graph(linked)
+    run(linked, obsp="other")
+    np.testing.assert_array_equal(graphs[0].toarray(), expected)
+    assert linked.uns["scmoe"]["params"]["obsp"] == "other"
+
+
+def test_neighbors_key(linked, graphs):
+    expected = other_graph(linked, "other_connectivities")
+    linked.uns["other"] = {"connectivities_key": "other_connectivities"}
+    run(linked, neighbors_key="other")
+    np.testing.assert_array_equal(graphs[0].toarray(), expected)
+    assert linked.uns["scmoe"]["params"]["neighbors_key"] == "other"
+
+
+def test_neighbors_key_of_the_similarity(linked, graphs):
+    expected = other_graph(linked, "other_connectivities")
+    linked.uns["other"] = {"connectivities_key": "other_connectivities"}
+    run(linked, similarity=CoAssociation(neighbors_key="other"))
+    np.testing.assert_array_equal(graphs[0].toarray(), expected)
+    run(linked, similarity=Graph(neighbors_key="other"))
+
+
+@pytest.mark.parametrize(
+    "similarity",
+    [Graph(), Knn(use_rep="X_rep"), Threshold(use_rep="X", distance=1.5), CoAssociation()],
+    ids=lambda s: type(s).__name__,
+)
+def test_every_similarity(linked, similarity):
+    run(linked, similarity=similarity)
+    assert linked.uns["scmoe"]["params"]["similarity"]["name"] == type(similarity).__name__
+
+
+# ----------------------------------------------------------------------------------------
+# which values
+
+
+def markers_of(adata, key="scmoe"):
+    return list(adata.uns[key]["markers"])
+
+
+def test_markers(linked):
+    chosen = ["CD56", "CD3", "CD19"]
+    run(linked, markers=chosen)
+    assert markers_of(linked) == chosen
+    alone = linked[:, chosen].copy()
+    run(alone)
+    assert_same_result(alone, linked)
+
+
+def test_one_marker_as_a_string(linked):
+    run(linked, markers="CD3")
+    assert markers_of(linked) == ["CD3"]
+
+
+def test_channels_that_are_no_markers_are_left_out(linked):
+    linked.var["kind"] = ["mass", "mass", "time", "fluor", "scatter", "mass", "other", "mass"]
+    linked.X[:, 2] = np.nan  # nobody looks there
+    run(linked)
+    assert markers_of(linked) == ["CD3", "CD4", "CD19", "CD14", "CD45"]
+    run(linked, markers=["CD3", "CD56"])
+    assert markers_of(linked) == ["CD3", "CD56"]
+
+
+def test_kinds_that_tell_nothing_apart(linked):
+    linked.var["kind"] = "protein"
+    run(linked)
+    assert markers_of(linked) == list(linked.var_names)
+
+
+def test_layer(linked):
+    linked.layers["good"] = linked.X.copy()
+    expected = run(linked, copy=True)
+    linked.X[:] = np.nan
+    run(linked, layer="good")
+    assert_same_result(linked, expected)
+    assert linked.uns["scmoe"]["params"]["layer"] == "good"
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_use_rep(linked, as_frame):
+    rep = linked.X[:, :4].copy()
+    linked.obsm["X_rep"] = pd.DataFrame(rep, index=linked.obs_names) if as_frame else rep
+    alone = ad.AnnData(rep, obs=linked.obs, obsp={"connectivities": linked.obsp["connectivities"]})
+    linked.X = sparse.csr_matrix(linked.X)  # nobody looks there
+    run(linked, use_rep="X_rep")
+    run(alone)
+    assert_same_result(linked, alone)
+    assert markers_of(linked) == [f"X_rep_{i}" for i in range(4)]
+
+
+def test_use_rep_x_is_the_default(linked):
+    assert_same_result(run(linked, use_rep="X", copy=True), run(linked, copy=True))
+
+
+def test_kwargs_reach_the_model(linked, tmp_path):
+    run(linked, model_kwargs={"n_latent": 3}, train_kwargs={"batch_size": 100})
+    assert linked.obsm["X_scmoe"].shape == (600, 3)
+
+
+# ----------------------------------------------------------------------------------------
+# the saved model
+
+
+def test_saved_model_gives_the_labels(linked, tmp_path):
+    run(linked, save_model=tmp_path / "model")
+    model = MoESimVAE.load(str(tmp_path / "model"), linked.copy(), accelerator="cpu")
+    assert list(model.predict()) == list(linked.obs["scmoe"])
+    proba = linked.obsm["scmoe_proba"]
+    np.testing.assert_allclose(model.predict_proba(), proba, atol=1e-6)
+    some = linked[::3].copy()
+    np.testing.assert_allclose(model.predict_proba(some), proba.iloc[::3], atol=1e-5)
+
+
+def test_saved_model_of_some_markers(linked, tmp_path):
+    chosen = ["CD56", "CD3", "CD19"]
+    run(linked, markers=chosen, save_model=tmp_path / "model")
+    adata = linked[:, chosen].copy()
+    model = MoESimVAE.load(str(tmp_path / "model"), adata, accelerator="cpu")
+    assert list(model.predict()) == list(linked.obs["scmoe"])
+    # and of cells with all markers
+    assert list(model.predict(linked.copy())) == list(linked.obs["scmoe"])
+
+
+def test_number_of_threads_is_given_back(linked):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        run(linked)
+        assert torch.get_num_threads() == 2
+        with pytest.raises(RuntimeError, match="disk"):
+            run(linked, train_kwargs={"callbacks": [Breaks()]})
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_folder_of_the_model_that_exists_is_said_before_training(linked, tmp_path, same):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.txt").write_text("keep")
+    before = same.look(linked)
+    with pytest.raises(ValueError, match=r"`save_model`.*model' exists"):
+        run(linked, save_model=tmp_path / "model", train_kwargs={"callbacks": [Breaks()]})
+    same(linked, before)
+    assert (tmp_path / "model" / "mine.txt").read_text() == "keep"
+
+
+# ----------------------------------------------------------------------------------------
+# mistakes: a named error, and adata as it was
+
+
+def set_x(row, column, value):
+    def spoil(adata):
+        adata.X[row, column] = value
+
+    return spoil
+
+
+def constant(adata):
+    adata.X[:, [1, 6]] = 0.5
+
+
+def duplicate_cells(adata):
+    adata.obs_names = ["twice", "twice", *adata.obs_names[2:]]
+
+
+def duplicate_markers(adata):
+    adata.var_names = ["CD3", "CD3", *adata.var_names[2:]]
+
+
+def sparse_x(adata):
+    adata.X = sparse.csr_matrix(adata.X)
+
+
+def integer_x(adata):
+    adata.X = (100 * adata.X).astype(np.int64)
+
+
+def no_x(adata):
+    adata.X = None
+
+
+def negative_graph(adata):
+    adata.obsp["connectivities"].data[3] = -1
+
+
+def graph_with_nan(adata):
+    adata.obsp["connectivities"].data[3] = np.nan
+
+
+def empty_graph(adata):
+    adata.obsp["connectivities"] = sparse.csr_matrix((600, 600))
+
+
+def lost_graph(adata):
+    del adata.obsp["connectivities"]
+
+
+def nan_in_rep(adata):
+    adata.obsm["X_rep"][3, 1] = np.nan
+
+
+def nan_in_layer(adata):
+    adata.layers["raw"][3, 1] = np.nan
+
+
+def constant_in_rep(adata):
+    adata.obsm["X_rep"][:, 2] = 1
+
+
+MISTAKES = [
+    (set_x(4, 3, np.nan), {}, ValueError, r"NaN or infinite values in 'CD19'"),
+    (set_x(4, 5, np.inf), {}, ValueError, r"NaN or infinite values in 'CD14'"),
+    (set_x(0, 0, -np.inf), {}, ValueError, r"NaN or infinite values in 'CD3'"),
+    (nan_in_layer, {"layer": "raw"}, ValueError, r"layers\['raw'\].*NaN .*'CD4'"),
+    (nan_in_rep, {"use_rep": "X_rep"}, ValueError, r"obsm\['X_rep'\].*NaN .*'X_rep_1'"),
+    (constant, {}, ValueError, r"Constant in all cells: 'CD4', 'CD123'"),
+    (constant_in_rep, {"use_rep": "X_rep"}, ValueError, r"Constant in all cells: 'X_rep_2'"),
+    (duplicate_cells, {}, ValueError, r"Cell names are not unique: 'twice'.*obs_names_make"),
+    (duplicate_markers, {}, ValueError, r"Marker names are not unique: 'CD3'"),
+    (sparse_x, {}, ValueError, r"`adata\.X` is sparse"),
+    (integer_x, {}, ValueError, r"`adata\.X` holds int64 values.*scmoe\.pp\.arcsinh"),
+    (no_x, {}, ValueError, r"`adata\.X` is empty"),
+    (negative_graph, {}, ValueError, "negative"),
+    (graph_with_nan, {}, ValueError, "NaN or infinite weights"),
+    (empty_graph, {}, ValueError, "no edge"),
+    (None, {"n_clusters": 1}, ValueError, "at least 2, got 1"),
+    (None, {"n_clusters": 0}, ValueError, "at least 2, got 0"),
+    (None, {"n_clusters": -3}, ValueError, "at least 2, got -3"),
+    (None, {"n_clusters": 601}, ValueError, r"fewer cells \(600\) than clusters \(601\)"),
+    (None, {"layer": "counts"}, KeyError, r"layer 'counts'.*\['raw'\]"),
+    (None, {"use_rep": "X_pca"}, KeyError, r"'X_pca'.*X_rep"),
+    (None, {"markers": ["CD3", "CD99"]}, KeyError, r"'CD99'"),
+    (None, {"markers": []}, ValueError, "`markers` is empty"),
+    (None, {"markers": ["CD3"], "use_rep": "X_rep"}, ValueError, "`markers`"),
+    (None, {"obsp": "mine"}, KeyError, r"'mine'.*connectivities"),
+    (None, {"neighbors_key": "mine"}, KeyError, r"'mine'.*sc\.pp\.neighbors"),
+    (lost_graph, {"neighbors_key": "neighbors"}, KeyError, "'connectivities'"),
+    (None, {"similarity": Graph(neighbors_key="mine")}, KeyError, r"'mine'"),
+    (None, {"similarity": Knn(use_rep="X_tsne")}, KeyError, "'X_tsne'"),
+    (nan_in_rep, {"similarity": Knn(use_rep="X_rep")}, ValueError, "X_rep"),
+    (None, {"obsp": "connectivities", "neighbors_key": "neighbors"}, ValueError, "both"),
+    (None, {"layer": "raw", "use_rep": "X_rep"}, ValueError, "both"),
+    (None, {"random_state": -1}, ValueError, "`random_state`"),
+    (None, {"random_state": 2**32}, ValueError, "`random_state`"),
+    (None, {"random_state": "0"}, ValueError, "`random_state`"),
+    (None, {"random_state": None}, ValueError, "`random_state`"),
+    (None, {"random_state": np.random.RandomState(0)}, ValueError, "`random_state`"),
+    (None, {"model_kwargs": {"n_layers": 3}}, TypeError, "n_layers"),
+]
+
+
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize(("spoil", "kwargs", "error", "match"), MISTAKES)
+def test_mistakes(linked, same, spoil, kwargs, error, match, copy):
+    if spoil is not None:
+        spoil(linked)
+    before = same.look(linked)
+    with pytest.raises(error, match=match):
+        run(linked, copy=copy, **kwargs)
+    same(linked, before)
+
+
+def test_graph_of_the_wrong_shape(linked, same):
+    # only past anndata's own checks can it get there
+    good = linked.obsp["connectivities"]
+    before = same.look(linked)
+    linked.obsp._data["connectivities"] = wrong = sparse.eye(500, format="csr")
+    with pytest.raises(ValueError, match=r"(?s)shape.*\(500, 500\).*\(600, 600\)"):
+        run(linked)
+    assert linked.obsp._data["connectivities"] is wrong
+    linked.obsp._data["connectivities"] = good
+    same(linked, before)
+
+
+@pytest.mark.parametrize("n_cells", [0, 1])
+def test_too_few_cells(linked, same, n_cells):
+    adata = linked[:n_cells].copy()
+    before = same.look(adata)
+    with pytest.raises(ValueError, match=f"at least 2 cells, got {n_cells}"):
+        run(adata, 2)
+    same(adata, before)
+
+
+def test_fewer_cells_than_clusters(linked, same):
+    adata = linked[:7].copy()
+    before = same.look(adata)
+    with pytest.raises(ValueError, match=r"fewer cells \(7\) than clusters \(8\)"):
+        run(adata, 8)
+    same(adata, before)
+
+
+def test_view(linked, same):
+    before = same.look(linked)
+    view = linked[:300]
+    with pytest.raises(ValueError, match=r"view.*adata\.copy\(\)"):
+        run(view)
+    assert view.is_view
+    same(linked, before)
+
+
+class Breaks(Callback):
+    """Fail in the middle of the training."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("the disk is full")
+
+
+class PressesCtrlC(Callback):
+    """Send a real SIGINT from another thread, then go on until it arrives."""
+
+    def __init__(self):
+        self.sent = False
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.current_epoch == 1 and not self.sent:
+            self.sent = True
+            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        if self.sent:
+            time.sleep(0.01)
+
+
+def test_interrupt_in_the_middle_of_training(linked, same):
+    before, states = same.look(linked), global_states()
+    handler = signal.getsignal(signal.SIGINT)
+    callback = PressesCtrlC()
+    with pytest.raises(KeyboardInterrupt):
+        run(linked, epochs=500, train_kwargs={"callbacks": [callback]})
+    assert callback.sent
+    same(linked, before)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert global_states()[:2] == states[:2]
+    # and the next run works
+    run(linked)
+    assert "scmoe" in linked.obs
+
+
+def test_error_in_the_middle_of_training(linked, same):
+    before = same.look(linked)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        run(linked, train_kwargs={"callbacks": [Breaks()]})
+    same(linked, before)
+
+
+def test_error_while_results_are_collected(linked, same, monkeypatch):
+    def fail(self, *args):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(MoESimVAE, "get_latent_representation", fail)
+    before = same.look(linked)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(linked)
+    same(linked, before)
+
+
+def test_earlier_result_survives_a_failed_run(linked, same):
+    run(linked)
+    before = same.look(linked)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        run(linked, 5, train_kwargs={"callbacks": [Breaks()]})
+    same(linked, before)
