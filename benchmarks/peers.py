@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tempfile
 import warnings
 
 import anndata as ad
@@ -31,7 +32,12 @@ def flowsom(x: np.ndarray, seed: int, n_clusters: int = 15) -> np.ndarray:
 
 def phenograph(x: np.ndarray, seed: int) -> np.ndarray:
     """PhenoGraph with 30 neighbours, its default."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),  # it leaves files behind where it runs
+    ):
         warnings.simplefilter("ignore")
         import phenograph as pg
 

@@ -110,7 +110,7 @@ def run(
         )
     with stage("cluster"):
         epochs = {"max_epochs": max_epochs}
-        scmoe.tl.cluster(adata, n_clusters, random_state=seed, train_kwargs=epochs)
+        scmoe.tl.cluster(adata, n_clusters=n_clusters, random_state=seed, train_kwargs=epochs)
     labelled = "population" in adata.obs
     scores = {"weighted_f": None, "mean_f1": None}
     if labelled:

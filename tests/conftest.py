@@ -72,6 +72,17 @@ def blobs() -> AnnData:
     )
 
 
+@pytest.fixture
+def linked(blobs: AnnData) -> AnnData:
+    """``blobs`` with the graph of their 10 nearest neighbours, all weights 1."""
+    from scipy import sparse
+    from sklearn.neighbors import kneighbors_graph
+
+    graph = kneighbors_graph(blobs.X, 10)
+    blobs.obsp["connectivities"] = sparse.csr_matrix(graph.maximum(graph.T), dtype=np.float32)
+    return blobs
+
+
 @pytest.fixture(autouse=True)
 def _figures_are_closed() -> Iterator[None]:
     """No figure survives the test that drew it."""

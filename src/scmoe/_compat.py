@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from anndata import AnnData
+    from scvi.model.base import BaseModelClass
+
 
 @contextmanager
 def interruptible() -> Iterator[None]:
@@ -32,6 +35,17 @@ def interruptible() -> Iterator[None]:
     finally:
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
+
+
+def forget(model: BaseModelClass, adata: AnnData) -> None:
+    """Let go of cells that a model has looked at once.
+
+    scvi-tools (1.4) keeps every AnnData that a model was asked about for as long as the model
+    lives, and its public ``deregister_manager`` does not find those that were not set up by
+    hand.
+    """
+    managers = model._per_instance_manager_store[model.id]
+    managers.pop(adata.uns["_scvi_uuid"], None)
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def test_noise_while_training_only(module, tensors):
     x = tensors[REGISTRY_KEYS.X_KEY]
     first, second = module.train().inference(x), module.inference(x)
     assert not torch.allclose(first["z"], second["z"])
-    spread = torch.stack([module.inference(x)["z"] for _ in range(200)]).std(0).mean().detach()
+    spread = module.inference(x[:1].repeat(5000, 1))["z"].std(0).mean().detach()
     assert float(spread) == pytest.approx(0.3, rel=0.05)
     first, second = module.eval().inference(x), module.inference(x)
     torch.testing.assert_close(first["z"], second["z"], rtol=0, atol=0)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import sparse
-from sklearn.neighbors import kneighbors_graph
 
 
 @pytest.fixture
-def linked(blobs):
-    """Blobs with a neighbour graph of random weights, and an embedding."""
-    graph = kneighbors_graph(blobs.X, 10)
-    graph.data = np.random.default_rng(1).uniform(0.1, 1, graph.nnz)
-    blobs.obsp["connectivities"] = sparse.csr_matrix(graph.maximum(graph.T), dtype=np.float32)
-    blobs.obsm["X_umap"] = blobs.X[:, :2].copy()
-    return blobs
+def linked(linked):
+    """The shared blobs, with random weights in the graph and an embedding."""
+    graph = linked.obsp["connectivities"]
+    graph.data = np.random.default_rng(1).uniform(0.1, 1, graph.nnz).astype(np.float32)
+    linked.obsp["connectivities"] = graph.maximum(graph.T).tocsr()
+    linked.obsm["X_umap"] = linked.X[:, :2].copy()
+    return linked

@@ -8,20 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from sklearn.neighbors import kneighbors_graph
 
 SLOTS = ["X", "obs", "var", "obsm", "varm", "layers", "obsp", "uns"]
 
 
 @pytest.fixture
-def linked(blobs):
-    """Blobs with a neighbour graph."""
-    graph = kneighbors_graph(blobs.X, 10)
-    blobs.obsp["connectivities"] = sparse.csr_matrix(graph.maximum(graph.T), dtype=np.float32)
-    blobs.uns["neighbors"] = {"connectivities_key": "connectivities", "params": {"k": 10}}
-    blobs.layers["raw"] = 2 * blobs.X
-    blobs.obsm["X_rep"] = blobs.X[:, :4].copy()
-    return blobs
+def linked(linked):
+    """The shared blobs with a graph, and scanpy's record of it, a layer and a representation."""
+    linked.uns["neighbors"] = {"connectivities_key": "connectivities", "params": {"k": 10}}
+    linked.layers["raw"] = 2 * linked.X
+    linked.obsm["X_rep"] = linked.X[:, :4].copy()
+    return linked
 
 
 def assert_equal(after, before):

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import LayerField
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
-from scmoe._compat import interruptible, one_thread
-from scmoe.model._checks import check_adata, check_matrix, check_training, listing
+from scmoe._checks import (
+    check_adata,
+    check_matrix,
+    check_names,
+    check_training,
+    layer_values,
+    listing,
+)
+from scmoe._compat import forget, interruptible, one_thread
 from scmoe.model._fields import IndexField
 from scmoe.model._module import MoESimVAEModule
 from scmoe.nn import cluster_means
@@ -23,8 +31,6 @@ from scmoe.train import SimilarityPlan, SimilaritySplitter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from anndata import AnnData
 
 N_STEPS = 2500
 """Optimiser steps of a default training."""
@@ -37,6 +43,9 @@ QUANTILES = (0.001, 0.999)
 
 LARGE_BATCH = 250_000
 """Values in a batch from which a second thread pays."""
+
+SPLINTER = 10
+"""Cells that an expert must own to live, where there are enough cells."""
 
 PREDICT_BATCH = 8192
 """Cells at a time where nothing is learned."""
@@ -69,7 +78,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         Standard deviation of the noise on the code during training.
     min_cells
         Experts that own fewer cells after training are retired: their cells go to the next
-        probable expert. The gate leaves such splinters where populations touch.
+        probable expert. The gate leaves such splinters where populations touch. None for 10, or
+        for the cells that there are for an expert if those are fewer.
     reconstruction_weight, similarity_weight, depict_weight, kl_weight
         Weights of the terms of the loss (eq. 11); ``kl_weight`` and ``depict_weight`` are the
         paper's :math:`\pi_1` and :math:`\pi_2`.
@@ -106,7 +116,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         activation: str = "elu",
         gate_dropout: float = 0.1,
         code_noise: float = 0.3,
-        min_cells: int = 10,
+        min_cells: int | None = None,
         reconstruction_weight: float = 1.0,
         similarity_weight: float = 1.0,
         depict_weight: float = 0.05,
@@ -175,10 +185,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         )
         Similarity.from_dict(similarity)
         check_adata(adata)
-        if layer is not None and layer not in adata.layers:
-            raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {list(adata.layers)}.")
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-        check_matrix(adata.X if layer is None else adata.layers[layer], adata.var_names, where)
+        check_matrix(layer_values(adata, layer), adata.var_names, where)
         manager = AnnDataManager(
             fields=[LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False), IndexField()],
             setup_method_args=setup_method_args,
@@ -230,7 +238,9 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         Writes ``model.history``: the terms of the loss, the experts with cells in a batch and
         the similar partners of a cell within its batch, means over each epoch.
         """
-        x = self._matrix(self.adata)
+        x = np.asarray(
+            layer_values(self.adata, self.registry["setup_args"]["layer"]), dtype=np.float32
+        )
         check_training(x, self.adata.var_names, self.module.n_experts)
         target = self.similarity.bind(self.adata, x)
         if not self.is_trained:
@@ -273,7 +283,10 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         """Retire splinters, number the experts by size, estimate the means (eq. 6)."""
         module = self.module
         size = self._sizes()
-        module.live.copy_((size >= self.min_cells_) | (size == size.max()))
+        least = self.min_cells_
+        if least is None:
+            least = min(SPLINTER, self.adata.n_obs // module.n_experts)
+        module.live.copy_((size >= least) | (size == size.max()))
         module.reorder(self._sizes().argsort(descending=True, stable=True))
         outputs = list(self._infer(self.adata, None, None))
         z, proba = (torch.cat([o[name] for o in outputs]) for name in ("z", "proba"))
@@ -349,35 +362,42 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
 
     def _infer(self, adata, indices, batch_size) -> Iterator[dict[str, torch.Tensor]]:
         """Outputs of the trained module, batch by batch."""
-        adata = self._validate_anndata(self._match(adata))
+        new = adata is not None and adata is not self.adata
+        adata = self._validate_anndata(self._match(adata) if new else adata)
         self.module.eval()
         loader = self._make_data_loader(
             adata=adata, indices=indices, batch_size=batch_size or PREDICT_BATCH
         )
         for tensors in loader:
-            yield self.module.inference(**self.module._get_inference_input(tensors))
+            inputs = self.module._get_inference_input(tensors)
+            with one_thread(inputs["x"].numel() < LARGE_BATCH):
+                outputs = self.module.inference(**inputs)
+            yield outputs
+        if new:
+            forget(self, adata)
 
-    def _matrix(self, adata: AnnData) -> np.ndarray:
-        layer = self.registry["setup_args"]["layer"]
-        return np.asarray(adata.X if layer is None else adata.layers[layer], dtype=np.float32)
+    def _match(self, adata: AnnData) -> AnnData:
+        """The values of new cells in the order of the training markers, as an AnnData of its own.
 
-    def _match(self, adata: AnnData | None) -> AnnData | None:
-        """New cells with the markers of the training cells, in their order."""
-        if adata is None or adata is self.adata:
-            return adata
-        names = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"][
-            "column_names"
-        ]
-        missing = [name for name in names if name not in adata.var_names]
-        if missing:
+        scvi-tools writes to what it registers; the user's cells stay as they are.
+        """
+        registered = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
+        names = pd.Index(registered["column_names"])
+        missing = names.difference(adata.var_names, sort=False)
+        if len(missing):
             raise KeyError(
-                f"The model was trained with markers that are missing: {listing(missing)}."
+                f"The model was trained with markers that are missing: {listing(list(missing))}."
             )
-        check_adata(adata)
-        if list(adata.var_names) != list(names):
-            adata = adata[:, list(names)].copy()
+        check_names(adata)
         layer = self.registry["setup_args"]["layer"]
-        if layer is not None and layer not in adata.layers:
-            raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {list(adata.layers)}.")
-        check_matrix(adata.X if layer is None else adata.layers[layer], adata.var_names, "`adata`")
-        return adata
+        x = layer_values(adata, layer)
+        if not names.equals(adata.var_names):
+            x = x[:, adata.var_names.get_indexer(names)]
+        check_matrix(x, names, "The matrix of the new cells")
+        x = np.asarray(x, dtype=np.float32)
+        return AnnData(
+            x if layer is None else None,
+            obs=pd.DataFrame(index=adata.obs_names),
+            var=pd.DataFrame(index=names),
+            layers={} if layer is None else {layer: x},
+        )

@@ -12,10 +12,16 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 
+from scmoe._checks import (
+    check_adata,
+    check_matrix,
+    check_training,
+    layer_values,
+    listing,
+)
 from scmoe._compat import quiet_lightning
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
-from scmoe.model._checks import check_adata, check_matrix, check_training, listing
 from scmoe.similarity._graph import check_graph, graph_slot
 
 if TYPE_CHECKING:
@@ -44,8 +50,8 @@ EXACT_NEIGHBORS = 50_000
 
 def cluster(
     adata: AnnData,
-    n_clusters: int = 25,
     *,
+    n_clusters: int = 25,
     similarity: Similarity | None = None,
     markers: Sequence[str] | None = None,
     layer: str | None = None,
@@ -122,7 +128,7 @@ def cluster(
         A view; names that are not unique; sparse or integer values; NaN or infinite values
         or constant markers (named); fewer than 2 cells, fewer cells than clusters, fewer
         than 2 clusters; a graph of the wrong shape; ``layer`` with ``use_rep``, ``obsp`` with
-        ``neighbors_key``.
+        ``neighbors_key``, either of them with a similarity that needs no graph.
     KeyError
         An unknown layer, representation, marker, graph or embedding.
     """
@@ -189,8 +195,6 @@ def _working_copy(
     use_rep = None if use_rep == "X" else use_rep
     if layer is not None and use_rep is not None:
         raise ValueError("You can't specify both `layer` and `use_rep`.")
-    if layer is not None and layer not in adata.layers:
-        raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {list(adata.layers)}.")
     if use_rep is not None:
         if use_rep not in adata.obsm:
             raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
@@ -201,10 +205,8 @@ def _working_copy(
         names = [f"{use_rep}_{i}" for i in range(x.shape[1])]
         where = f"`adata.obsm[{use_rep!r}]`"
     else:
-        x = adata.X if layer is None else adata.layers[layer]
+        x = layer_values(adata, layer)
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-        if x is None:
-            raise ValueError("`adata.X` is empty; name a `layer` or a `use_rep`.")
         chosen = _choose_markers(adata, markers)
         x, names = x[:, chosen], adata.var_names[chosen]
     check_matrix(x, names, where)
@@ -240,6 +242,10 @@ def _find_graph(
     """The user's graph, checked; None when there is none and nobody asked for one."""
     if obsp is not None and neighbors_key is not None:
         raise ValueError("You can't specify both `obsp` and `neighbors_key`.")
+    if not similarity.needs_graph:
+        if obsp is not None or neighbors_key is not None:
+            raise ValueError(f"{type(similarity).__name__} does not look at a neighbour graph.")
+        return None
     neighbors_key = neighbors_key or getattr(similarity, "neighbors_key", None)
     if obsp is None:
         if neighbors_key is None and "connectivities" not in adata.obsp:

@@ -29,6 +29,11 @@ def check_adata(adata: AnnData) -> None:
             "`adata` is a view of another AnnData; pass `adata.copy()` of the subset, so that "
             "the results have a place of their own."
         )
+    check_names(adata)
+
+
+def check_names(adata: AnnData) -> None:
+    """Raise ValueError for names of cells or markers that are not unique."""
     if not adata.obs_names.is_unique:
         twice = adata.obs_names[adata.obs_names.duplicated()].unique()
         raise ValueError(
@@ -41,6 +46,17 @@ def check_adata(adata: AnnData) -> None:
             f"Marker names are not unique: {listing(list(twice))}. "
             "Call `adata.var_names_make_unique()` first."
         )
+
+
+def layer_values(adata: AnnData, layer: str | None):
+    """``.X`` or a layer; KeyError for an unknown layer, ValueError for an empty ``.X``."""
+    if layer is None:
+        if adata.X is None:
+            raise ValueError("`adata.X` is empty; name a `layer`.")
+        return adata.X
+    if layer not in adata.layers:
+        raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {list(adata.layers)}.")
+    return adata.layers[layer]
 
 
 def check_matrix(x, names: Sequence[str], where: str) -> None:
