@@ -67,11 +67,11 @@ def one_thread(apply: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advertisements and hardware notes out of a user's notebook."""
+def quiet() -> Iterator[None]:
+    """Keep advertisements, hardware notes and reports on inner steps out of notebooks."""
     loggers = [
         logging.getLogger(name)
-        for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero")
+        for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "scvi")
     ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -338,3 +338,10 @@ def test_scanpy_draws_the_same_columns(clustered):
     colors = list(clustered.uns["scmoe_colors"])
     pl.clusters(clustered, show=False)
     assert list(clustered.uns["scmoe_colors"]) == colors
+
+
+def test_markers_of_a_single_cluster(blobs):
+    blobs.obs["scmoe"] = pd.Categorical(["0"] * blobs.n_obs)
+    fig = pl.markers(blobs, return_fig=True)
+    fig.canvas.draw()  # a layout that does not fit warns, and warnings are errors
+    assert fig.axes[0].get_window_extent().height > 20

@@ -22,7 +22,7 @@ from scmoe._checks import (
     layer_values,
     listing,
 )
-from scmoe._compat import forget, interruptible, one_thread
+from scmoe._compat import forget, interruptible, one_thread, quiet
 from scmoe.model._fields import IndexField
 from scmoe.model._module import MoESimVAEModule
 from scmoe.nn import cluster_means
@@ -258,7 +258,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         # scvi-tools leaves a trained or loaded module in eval mode, which has no noise
         self.module.train()
         small = self.adata.n_vars * batch_size < LARGE_BATCH
-        with interruptible(), one_thread(small):
+        with interruptible(), quiet(), one_thread(small):
             super().train(
                 max_epochs,
                 accelerator=accelerator,
@@ -363,7 +363,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
     def _infer(self, adata, indices, batch_size) -> Iterator[dict[str, torch.Tensor]]:
         """Outputs of the trained module, batch by batch."""
         new = adata is not None and adata is not self.adata
-        adata = self._validate_anndata(self._match(adata) if new else adata)
+        with quiet():
+            adata = self._validate_anndata(self._match(adata) if new else adata)
         self.module.eval()
         loader = self._make_data_loader(
             adata=adata, indices=indices, batch_size=batch_size or PREDICT_BATCH

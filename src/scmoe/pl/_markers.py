@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _TECHNICAL_KINDS = ("time", "scatter", "other")
 # inches
 _ROW, _COLUMN = 0.26, 0.3
+_LEAST_ROWS = 4
 _TREE, _BARS, _GAP = 0.6, 1.3, 0.08
 _COLOUR_BAR, _COLOUR_BAR_WIDTH = 0.12, 1.8
 
@@ -105,17 +106,18 @@ def markers(
         shown, sizes = shown.iloc[order], sizes.iloc[order]
 
     n_rows, n_columns = shown.shape
+    height = max(n_rows, _LEAST_ROWS) * _ROW
     if ax is None:
         width = n_columns * _COLUMN + _BARS + (_TREE if dendrogram else 0) + 1.6
         fig, ax = plt.subplots(
-            figsize=(max(width, 4.5), n_rows * _ROW + 1.8), layout="constrained"
+            figsize=(max(width, 4.5), height + 1.8), layout="constrained"
         )
     else:
         fig = ax.figure
     # what stands beside the heat map keeps its size in inches, whatever that of the axes
     box = ax.get_window_extent().transformed(fig.dpi_scale_trans.inverted())
     if fig.get_layout_engine() is not None:
-        box_width, box_height = n_columns * _COLUMN, n_rows * _ROW
+        box_width, box_height = n_columns * _COLUMN, height
     else:
         box_width, box_height = box.width, box.height
 

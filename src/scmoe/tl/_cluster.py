@@ -19,7 +19,6 @@ from scmoe._checks import (
     layer_values,
     listing,
 )
-from scmoe._compat import quiet_lightning
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
 from scmoe.similarity._graph import check_graph, graph_slot
@@ -296,8 +295,7 @@ def _fit(
 
     MoESimVAE.setup_anndata(work, similarity=similarity)
     model = MoESimVAE(work, n_experts=n_clusters, **(model_kwargs or {}))
-    with quiet_lightning():
-        model.train(**{"enable_progress_bar": progress, **(train_kwargs or {})})
+    model.train(**{"enable_progress_bar": progress, **(train_kwargs or {})})
     return model
 
 
