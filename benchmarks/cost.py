@@ -110,7 +110,7 @@ def _stages(n_cells: int) -> dict:
 
 def stages(say: Callable) -> list[dict]:
     """Seconds of graph, similarity, training and prediction against the number of cells."""
-    _stages(5000)  # numba compiles the neighbour search at its first use
+    _stages(10_000)  # numba compiles the neighbour search at its first use
     records = []
     for n_cells in (10_000, 40_000, 160_000):
         records.append(_stages(n_cells))
