@@ -109,9 +109,7 @@ def markers(
     height = max(n_rows, _LEAST_ROWS) * _ROW
     if ax is None:
         width = n_columns * _COLUMN + _BARS + (_TREE if dendrogram else 0) + 1.6
-        fig, ax = plt.subplots(
-            figsize=(max(width, 4.5), height + 1.8), layout="constrained"
-        )
+        fig, ax = plt.subplots(figsize=(max(width, 4.5), height + 1.8), layout="constrained")
     else:
         fig = ax.figure
     # what stands beside the heat map keeps its size in inches, whatever that of the axes
