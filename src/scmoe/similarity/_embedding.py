@@ -16,26 +16,23 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Embedding(Similarity):
-    use_rep: str = "X_umap"
-
-    def _embedding(self, adata: AnnData, profile: np.ndarray) -> np.ndarray:
-        if self.use_rep == "X":
-            return profile
-        if self.use_rep not in adata.obsm:
-            raise KeyError(
-                f"Did not find {self.use_rep!r} in `.obsm`, which holds {list(adata.obsm)}; "
-                "`scmoe.similarity.umap(adata)` makes a UMAP."
-            )
-        embedding = np.asarray(adata.obsm[self.use_rep], dtype=np.float32)
-        if not np.isfinite(embedding).all():
-            raise ValueError(f"`.obsm[{self.use_rep!r}]` holds NaN or infinite values.")
-        return embedding
+def embedding_of(adata: AnnData, profile: np.ndarray, use_rep: str) -> np.ndarray:
+    """The values to measure distances in, checked, ``(n_obs, d)`` float32."""
+    if use_rep == "X":
+        return profile
+    if use_rep not in adata.obsm:
+        raise KeyError(
+            f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}; "
+            "`scmoe.similarity.umap(adata)` makes a UMAP."
+        )
+    embedding = np.asarray(adata.obsm[use_rep], dtype=np.float32)
+    if not np.isfinite(embedding).all():
+        raise ValueError(f"`.obsm[{use_rep!r}]` holds NaN or infinite values.")
+    return embedding
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knn(_Embedding):
+class Knn(Similarity):
     """Cells are alike when one is among the nearest neighbours of the other in the batch.
 
     The similarity of the paper's image experiments (10 neighbours in a batch of 128). A
@@ -50,6 +47,7 @@ class Knn(_Embedding):
         Neighbours within the batch.
     """
 
+    use_rep: str = "X_umap"
     n_neighbors: int = 10
 
     def __post_init__(self):
@@ -58,7 +56,7 @@ class Knn(_Embedding):
 
     def bind(self, adata: AnnData, profile: np.ndarray) -> KnnTarget:
         """Look the embedding up; KeyError where it is missing."""
-        return KnnTarget(self._embedding(adata, profile), self.n_neighbors)
+        return KnnTarget(embedding_of(adata, profile, self.use_rep), self.n_neighbors)
 
 
 class KnnTarget(Target):
@@ -87,7 +85,7 @@ class KnnTarget(Target):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Threshold(_Embedding):
+class Threshold(Similarity):
     """Cells are alike when they are nearer than a distance in an embedding.
 
     The similarity of the paper's synthetic and CyTOF experiments (distance 2 on a UMAP).
@@ -100,6 +98,7 @@ class Threshold(_Embedding):
         Euclidean distance below which two cells are alike.
     """
 
+    use_rep: str = "X_umap"
     distance: float = 2.0
 
     def __post_init__(self):
@@ -108,7 +107,7 @@ class Threshold(_Embedding):
 
     def bind(self, adata: AnnData, profile: np.ndarray) -> ThresholdTarget:
         """Look the embedding up; KeyError where it is missing."""
-        return ThresholdTarget(self._embedding(adata, profile), self.distance)
+        return ThresholdTarget(embedding_of(adata, profile, self.use_rep), self.distance)
 
 
 class ThresholdTarget(Target):
