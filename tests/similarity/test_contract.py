@@ -79,9 +79,10 @@ def test_listed_pairs(target, cells):
     np.testing.assert_array_equal(target.dense(cells)[rows[0], rows[1]], s)
 
 
-def test_listed_edges_are_complete_and_weights_sum_to_all_pairs(similarity, target, cells):
-    if not isinstance(similarity, EXACT_EDGES):
-        pytest.skip("lists random pairs, all of the same weight")
+@pytest.mark.parametrize(
+    "similarity", [s for s in SIMILARITIES if isinstance(s, EXACT_EDGES)], ids=repr, indirect=True
+)
+def test_listed_edges_are_complete_and_weights_sum_to_all_pairs(target, cells):
     rows, s, weight = target.listed(cells, np.random.default_rng(0))
     dense = target.dense(cells)
     np.fill_diagonal(dense, 0)
@@ -150,7 +151,7 @@ def test_an_own_similarity_joins_in(linked):
     class Everybody(Similarity):
         level: float = 0.5
 
-        def bind(self, adata, profile):
+        def bind(self, adata, profile, *, progress=False):
             class Same(Target):
                 def dense(self, cells):
                     return np.full((len(cells), len(cells)), 0.5, np.float32)

@@ -134,7 +134,7 @@ def test_large_batches_list_pairs(linked, similarity):
 class Nobody(Similarity):
     """Nobody is like anybody."""
 
-    def bind(self, adata, profile):
+    def bind(self, adata, profile, *, progress=False):
         class NobodyTarget(Target):
             def dense(self, cells):
                 return np.eye(len(cells), dtype=np.float32)

@@ -242,7 +242,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             layer_values(self.adata, self.registry["setup_args"]["layer"]), dtype=np.float32
         )
         check_training(x, self.adata.var_names, self.module.n_experts)
-        target = self.similarity.bind(self.adata, x)
+        progress = trainer_kwargs.get("enable_progress_bar", True)
+        target = self.similarity.bind(self.adata, x, progress=progress)
         if not self.is_trained:
             low, high = np.quantile(x, QUANTILES, axis=0)
             # a marker that is constant but for a few cells keeps its full range

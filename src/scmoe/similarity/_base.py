@@ -73,7 +73,7 @@ class Similarity(ABC):
         Similarity.registry[cls.__name__] = cls
 
     @abstractmethod
-    def bind(self, adata: AnnData, profile: np.ndarray) -> Target:
+    def bind(self, adata: AnnData, profile: np.ndarray, *, progress: bool = False) -> Target:
         """Look the similarity up in ``adata``.
 
         Parameters
@@ -82,6 +82,8 @@ class Similarity(ABC):
             The cells.
         profile
             What the model is trained on, ``(n_obs, n_features)`` float32.
+        progress
+            Show a progress bar where it takes long.
         """
 
     def to_dict(self) -> dict[str, Any]:

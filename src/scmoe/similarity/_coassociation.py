@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
+from tqdm import tqdm
 
 from scmoe.similarity._base import Pairs, Similarity, Target, random_partners
 from scmoe.similarity._graph import neighbour_graph
@@ -81,14 +82,18 @@ class CoAssociation(Similarity):
         if self.spread <= 0:
             raise ValueError(f"`spread` must be positive, got {self.spread}.")
 
-    def bind(self, adata: AnnData, profile: np.ndarray) -> CoAssociationTarget:
+    def bind(
+        self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
+    ) -> CoAssociationTarget:
         """Partition the graph; raises as :func:`neighbour_graph` does."""
         graph = neighbour_graph(adata, self.neighbors_key)
-        coarse = [communities(graph, r) for r in self.resolutions]
-        fine = [
-            metaclusters(profile, communities(graph, r), self.spread)
-            for r in self.fine_resolutions
+        resolutions = self.resolutions + self.fine_resolutions
+        found = [
+            communities(graph, resolution)
+            for resolution in tqdm(resolutions, desc="Partitions", disable=not progress)
         ]
+        coarse = found[: len(self.resolutions)]
+        fine = [metaclusters(profile, c, self.spread) for c in found[len(self.resolutions) :]]
         logger.info(
             "Co-association: %s communities, %s metaclusters.",
             [int(p.max()) + 1 for p in coarse],

@@ -54,7 +54,7 @@ class Knn(Similarity):
         if self.n_neighbors < 1:
             raise ValueError(f"`n_neighbors` must be at least 1, got {self.n_neighbors}.")
 
-    def bind(self, adata: AnnData, profile: np.ndarray) -> KnnTarget:
+    def bind(self, adata: AnnData, profile: np.ndarray, *, progress: bool = False) -> KnnTarget:
         """Look the embedding up; KeyError where it is missing."""
         return KnnTarget(embedding_of(adata, profile, self.use_rep), self.n_neighbors)
 
@@ -105,7 +105,9 @@ class Threshold(Similarity):
         if not self.distance > 0:
             raise ValueError(f"`distance` must be positive, got {self.distance}.")
 
-    def bind(self, adata: AnnData, profile: np.ndarray) -> ThresholdTarget:
+    def bind(
+        self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
+    ) -> ThresholdTarget:
         """Look the embedding up; KeyError where it is missing."""
         return ThresholdTarget(embedding_of(adata, profile, self.use_rep), self.distance)
 

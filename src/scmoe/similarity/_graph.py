@@ -102,7 +102,7 @@ class Graph(Similarity):
 
     neighbors_key: str | None = None
 
-    def bind(self, adata: AnnData, profile: np.ndarray) -> GraphTarget:
+    def bind(self, adata: AnnData, profile: np.ndarray, *, progress: bool = False) -> GraphTarget:
         """Look the graph up; raises as :func:`neighbour_graph` does."""
         return GraphTarget(neighbour_graph(adata, self.neighbors_key))
 
