@@ -24,7 +24,7 @@ CYTOF = """
 
 Median over the seeds, and the range in brackets. All cells of a data set are clustered together
 without labels; populations of at least 30 cells are scored, ungated cells are not. Bodenmiller:
-the paper's 10 surface markers.
+the paper's 10 surface markers. A seed sets the order of the cells and the random state.
 """
 
 COST = """

@@ -101,6 +101,8 @@ def run(
         scmoe.pp.arcsinh(adata, cofactor=COFACTOR[kinds.idxmax()])
     with stage("graph"):
         markers = adata[:, adata.var["kind"].isin(list(COFACTOR))]
+        if markers.n_vars == 0:
+            raise ValueError(f"{data}: no channel is a marker")
         adata.obsm["X_markers"] = np.asarray(markers.X)
         sc.pp.neighbors(
             adata,
@@ -159,7 +161,7 @@ def main() -> int:
     options = vars(args)
     try:
         run(options.pop("data"), options.pop("out"), **options)
-    except (scmoe.io.FCSReadError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:  # FCSReadError is a ValueError
         print(f"demo: {error}", file=sys.stderr)
         return 2
     return 0

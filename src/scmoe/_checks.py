@@ -23,7 +23,9 @@ def listing(names: Sequence[str]) -> str:
 
 
 def check_adata(adata: AnnData) -> None:
-    """Raise ValueError for a view or for cell names that are not unique."""
+    """Raise ValueError for a view, for cells on disk, and for names that are not unique."""
+    if adata.isbacked:
+        raise ValueError("`adata` is backed by a file; pass `adata.to_memory()`.")
     if adata.is_view:
         raise ValueError(
             "`adata` is a view of another AnnData; pass `adata.copy()` of the subset, so that "

@@ -48,6 +48,18 @@ def forget(model: BaseModelClass, adata: AnnData) -> None:
     managers.pop(adata.uns["_scvi_uuid"], None)
 
 
+def release(model_class: type[BaseModelClass], adata: AnnData) -> None:
+    """Let go of cells that were set up for a model which nobody keeps.
+
+    scvi-tools (1.4) holds on to every AnnData that was set up, for the life of the process.
+    """
+    uuid = adata.uns.get("_scvi_uuid")
+    model_class._setup_adata_manager_store.pop(uuid, None)
+    stores = model_class._per_instance_manager_store
+    for model_id in [m for m, managers in stores.items() if uuid in managers]:
+        del stores[model_id]
+
+
 @contextmanager
 def one_thread(apply: bool = True) -> Iterator[None]:
     """Let torch compute on one thread, where ``apply`` says so.

@@ -507,3 +507,23 @@ def test_the_similarity_lacks_its_slot(blobs, similarity):
     MoESimVAE.setup_anndata(blobs, similarity=similarity)
     with pytest.raises(KeyError, match="Did not find"):
         MoESimVAE(blobs, 5).train(1, **QUIET)
+
+
+def test_early_stopping_watches_the_whole_loss(linked):
+    MoESimVAE.setup_anndata(linked)
+    model = MoESimVAE(linked, 5)
+    with pytest.raises(ValueError, match="validation cells"):
+        model.train(early_stopping=True, **QUIET)
+    model.train(3, early_stopping=True, train_size=0.8, **QUIET)
+    assert "validation_loss" in model.history
+
+
+def test_unknown_plan_arguments_are_refused(linked):
+    MoESimVAE.setup_anndata(linked)
+    with pytest.raises(TypeError, match="weight_decay"):
+        MoESimVAE(linked, 5).train(1, plan_kwargs={"weight_decay": 1.0}, **QUIET)
+
+
+def test_no_cells_to_predict(linked):
+    with pytest.raises(ValueError, match="no cells"):
+        trained(linked, epochs=1).predict(linked[:0].copy())

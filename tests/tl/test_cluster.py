@@ -13,6 +13,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 import torch
 from lightning.pytorch.callbacks import Callback
 from scipy import sparse
@@ -22,6 +23,7 @@ from scmoe.model import MoESimVAE
 from scmoe.similarity import CoAssociation, Graph, Knn, Threshold
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.tl import cluster
+from scmoe.tl._cluster import _write
 
 
 def run(adata, n_clusters=8, *, epochs=2, train_kwargs=None, **kwargs):
@@ -37,9 +39,9 @@ def graphs(monkeypatch):
     seen = []
     bind = CoAssociation.bind
 
-    def spy(self, adata, profile):
+    def spy(self, adata, profile, **kwargs):
         seen.append(neighbour_graph(adata, self.neighbors_key))
-        return bind(self, adata, profile)
+        return bind(self, adata, profile, **kwargs)
 
     monkeypatch.setattr(CoAssociation, "bind", spy)
     return seen
@@ -636,4 +638,90 @@ def test_earlier_result_survives_a_failed_run(linked, same):
     before = same.look(linked)
     with pytest.raises(RuntimeError, match="the disk is full"):
         run(linked, 5, train_kwargs={"callbacks": [Breaks()]})
+    same(linked, before)
+
+
+# -- what a session of an analyst runs into ------------------------------------------------
+
+
+def with_time(blobs):
+    """Blobs as the FCS reader gives them, with a clock that outweighs every marker."""
+    time = np.random.default_rng(0).uniform(0, 1e5, (blobs.n_obs, 1)).astype(np.float32)
+    var = pd.concat([blobs.var, pd.DataFrame({"kind": ["time"]}, index=["Time"])])
+    return ad.AnnData(np.hstack([blobs.X, time]), obs=blobs.obs.copy(), var=var)
+
+
+def test_a_graph_of_all_channels_is_replaced_and_said(blobs, graphs):
+    adata = with_time(blobs)
+    sc.pp.neighbors(adata, use_rep="X", transformer="sklearn")
+    with pytest.warns(UserWarning, match=r"'Time', which are no markers"):
+        run(adata)
+    edges = graphs[0].tocoo()
+    population = adata.obs["population"].cat.codes.to_numpy()
+    assert (population[edges.row] == population[edges.col]).mean() > 0.98
+    assert "Time" in adata.uns["scmoe"]["params"]["neighbors"]
+
+
+def test_a_graph_of_markers_is_taken_though_there_is_time(blobs, graphs):
+    adata = with_time(blobs)
+    adata.obsm["X_markers"] = adata.X[:, :-1].copy()
+    sc.pp.neighbors(adata, use_rep="X_markers", transformer="sklearn")
+    run(adata)
+    assert adata.uns["scmoe"]["params"]["neighbors"] == "given"
+
+
+def test_saved_model_of_a_layer_asks_for_the_layer(linked, tmp_path):
+    run(linked, layer="raw", save_model=tmp_path / "m")
+    loaded = MoESimVAE.load(str(tmp_path / "m"), linked)
+    assert list(loaded.predict()) == list(linked.obs["scmoe"])
+    with pytest.raises(KeyError, match="raw"):
+        loaded.predict(ad.AnnData(linked.X, obs=linked.obs, var=linked.var))
+
+
+def test_cells_are_let_go(linked):
+    run(linked)
+    stores = MoESimVAE._setup_adata_manager_store, MoESimVAE._per_instance_manager_store
+    before = [len(store) for store in stores]
+    run(linked, key_added="again")
+    assert [len(store) for store in stores] == before
+
+
+@pytest.mark.parametrize("key_added", [None, "", 3])
+def test_key_added_must_be_a_name(linked, key_added):
+    with pytest.raises(ValueError, match="key_added"):
+        run(linked, key_added=key_added)
+
+
+def test_save_model_with_use_rep(linked, tmp_path):
+    with pytest.raises(ValueError, match="use_rep"):
+        run(linked, use_rep="X_rep", save_model=tmp_path / "m")
+
+
+def test_cells_on_disk_are_refused(linked, tmp_path):
+    linked.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    with pytest.raises(ValueError, match="to_memory"):
+        run(backed)
+    backed.file.close()
+
+
+def test_a_similarity_without_graph_refuses_one(linked):
+    linked.obsm["X_umap"] = linked.X[:, :2].copy()
+    with pytest.raises(ValueError, match="does not look at a neighbour graph"):
+        run(linked, similarity=Knn(), obsp="connectivities")
+    run(linked, similarity=Knn())
+    assert linked.uns["scmoe"]["params"]["neighbors"] == "not used"
+
+
+def test_an_interrupt_between_two_slots_leaves_none(linked, same):
+    before = same.look(linked)
+
+    class Interrupted(dict):
+        def __setitem__(self, key, value):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _write(
+            (linked.obs, "scmoe", 1), (linked.obsm, "X_scmoe", linked.X), (Interrupted(), "a", 1)
+        )
     same(linked, before)

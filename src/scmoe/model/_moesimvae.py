@@ -163,7 +163,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         ----------
         adata
             Cells, with dense floating-point values on a scale where distances mean something
-            (arcsinh, log). Gets a column ``_indices`` in ``.obs``.
+            (arcsinh, log). All variables are used: subset to markers first. Gets a column
+            ``_indices`` in ``.obs``.
         layer
             Layer to use instead of ``.X``.
         similarity
@@ -223,13 +224,19 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             pairs above.
         train_size, validation_size
             Shares of the cells, as in scvi-tools; all cells train by default.
-        accelerator, devices, early_stopping, plan_kwargs, **trainer_kwargs
+        early_stopping
+            Stop when the loss of the validation cells (``validation_loss``, all terms) no longer
+            falls; needs ``train_size`` below 1.
+        plan_kwargs
+            ``{"lr": ...}``, the learning rate.
+        accelerator, devices, **trainer_kwargs
             As in scvi-tools (``enable_progress_bar=False`` silences the bar).
 
         Raises
         ------
         ValueError
-            Fewer than 2 cells, fewer cells than experts, markers that never vary.
+            Fewer than 2 cells, fewer cells than experts, markers that never vary; early
+            stopping without validation cells.
         KeyError
             The similarity needs a slot that ``adata`` lacks.
 
@@ -242,6 +249,10 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             layer_values(self.adata, self.registry["setup_args"]["layer"]), dtype=np.float32
         )
         check_training(x, self.adata.var_names, self.module.n_experts)
+        if early_stopping:
+            if train_size >= 1:
+                raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
+            trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
         if not self.is_trained:
@@ -390,6 +401,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             raise KeyError(
                 f"The model was trained with markers that are missing: {listing(list(missing))}."
             )
+        if adata.n_obs == 0:
+            raise ValueError("There are no cells to predict.")
         check_names(adata)
         layer = self.registry["setup_args"]["layer"]
         x = layer_values(adata, layer)

@@ -97,7 +97,7 @@ def pair_similarity(proba: torch.Tensor, similarity: torch.Tensor) -> torch.Tens
 
     The agreement of cells i and j is :math:`(PP^T)_{ij}`. Printed with the positive term
     alone, which one single cluster minimises; computed with both terms, over all pairs of
-    two different cells (a cell is always similar to itself and teaches nothing).
+    two different rows (a cell is always similar to itself and teaches nothing).
 
     Parameters
     ----------

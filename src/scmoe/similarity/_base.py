@@ -66,7 +66,7 @@ class Similarity(ABC):
 
     registry: ClassVar[dict[str, type[Similarity]]] = {}
     needs_graph: ClassVar[bool] = False
-    """Whether it looks at the neighbour graph of scanpy."""
+    """Whether it looks at the neighbour graph of scanpy; then it has a ``neighbors_key``."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -140,6 +140,7 @@ class GraphTarget(Target):
             neighbours = graph.indices[graph.indptr[seeds_linked][:, None] + drawn.astype(int)]
             batch = np.unique(np.concatenate([seeds, neighbours.ravel()]))
             if len(batch) < batch_size:
-                rest = np.setdiff1d(rng.permutation(n)[: 2 * batch_size], batch)
+                some = rng.choice(n, min(2 * batch_size, n), replace=False)
+                rest = np.setdiff1d(some, batch)
                 batch = np.concatenate([batch, rng.permutation(rest)[: batch_size - len(batch)]])
             yield batch

@@ -26,7 +26,7 @@ def umap(
     Parameters
     ----------
     adata
-        The cells.
+        The cells. Of ``"X"`` all variables are used: subset to markers first.
     metric
         Any metric of umap-learn. The paper names Canberra and correlation for CyTOF.
     use_rep

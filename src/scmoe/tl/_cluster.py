@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +20,18 @@ from scmoe._checks import (
     layer_values,
     listing,
 )
+from scmoe._compat import release
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
 from scmoe.similarity._graph import check_graph, graph_slot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import MutableMapping, Sequence
     from pathlib import Path
 
     from anndata import AnnData
+    from scipy.sparse import csr_matrix
 
-    from scmoe.model import MoESimVAE
     from scmoe.similarity import Similarity
 
 logger = logging.getLogger("scmoe")
@@ -68,8 +70,9 @@ def cluster(
     """Cluster cells with MoE-Sim-VAE (Kopf et al. 2021).
 
     Uses the neighbour graph of ``sc.pp.neighbors`` if there is one, else builds one and says
-    so. The results are written when everything has succeeded: on an error or an
-    interruption ``adata`` is as it was.
+    so; also if the graph is one of all channels and some of them are no markers. The results
+    are written when everything has succeeded: on an error or an interruption ``adata`` is as
+    it was.
 
     Parameters
     ----------
@@ -101,8 +104,9 @@ def cluster(
     progress
         Show a progress bar.
     save_model
-        Folder to save the trained model in, for
-        :meth:`MoESimVAE.load <scmoe.model.MoESimVAE>`. It must not exist yet.
+        Folder to save the trained model in; it must not exist yet, and ``use_rep`` can't be
+        used. The model knows the markers that were used:
+        ``MoESimVAE.load(folder, adata[:, list(adata.uns[key_added]["markers"])].copy())``.
     model_kwargs, train_kwargs
         Passed to :class:`scmoe.model.MoESimVAE` and to its ``train``.
 
@@ -131,31 +135,42 @@ def cluster(
     KeyError
         An unknown layer, representation, marker, graph or embedding.
     """
+    from scmoe.model import MoESimVAE
     from scmoe.similarity import CoAssociation
 
     similarity = similarity or CoAssociation()
     seed = as_seed(random_state)
     check_adata(adata)
-    if save_model is not None and os.path.exists(save_model):
-        raise ValueError(f"`save_model`: {str(save_model)!r} exists already; name a new folder.")
+    if not isinstance(key_added, str) or not key_added:
+        raise ValueError(f"`key_added` must be a name, got {key_added!r}.")
+    if save_model is not None:
+        if os.path.exists(save_model):
+            raise ValueError(f"`save_model`: {str(save_model)!r} exists; name a new folder.")
+        if use_rep not in (None, "X"):
+            raise ValueError("`save_model` can't go with `use_rep`: new cells have no such slot.")
     work = _working_copy(adata, markers, layer, use_rep)
     check_training(work.X, work.var_names, n_clusters)
-    graph = _find_graph(adata, similarity, neighbors_key, obsp)
-    with seeded(seed):
-        if graph is not None:
-            work.obsp["connectivities"] = graph
-            own_key = getattr(similarity, "neighbors_key", None)
-            if own_key is not None:
-                # the name by which the similarity will ask for the graph
-                work.uns[own_key] = {"connectivities_key": "connectivities"}
-        elif similarity.needs_graph:
-            _build_graph(work, seed)
-        model = _fit(work, similarity, n_clusters, progress, model_kwargs, train_kwargs)
-        labels = model.predict()
-        proba = model.predict_proba()
-        latent = model.get_latent_representation()
-    if save_model is not None:
-        model.save(str(save_model))
+    graph, origin = _find_graph(adata, work, similarity, neighbors_key, obsp)
+    try:
+        with seeded(seed):
+            if similarity.needs_graph:
+                if graph is None:
+                    _build_graph(work, seed)
+                else:
+                    work.obsp["connectivities"] = graph
+                if similarity.neighbors_key is not None:
+                    # the name by which the similarity will ask for the graph
+                    work.uns[similarity.neighbors_key] = {"connectivities_key": "connectivities"}
+            MoESimVAE.setup_anndata(work, layer=layer, similarity=similarity)
+            model = MoESimVAE(work, n_experts=n_clusters, **(model_kwargs or {}))
+            model.train(**{"enable_progress_bar": progress, **(train_kwargs or {})})
+            labels = model.predict()
+            proba = model.predict_proba()
+            latent = model.get_latent_representation()
+        if save_model is not None:
+            model.save(str(save_model))
+    finally:
+        release(MoESimVAE, work)
 
     categories = natsorted(set(labels))
     result = {
@@ -164,7 +179,7 @@ def cluster(
             "similarity": similarity.to_dict(),
             "layer": layer,
             "use_rep": use_rep,
-            "neighbors": _graph_origin(similarity, graph),
+            "neighbors": origin,
             "neighbors_key": neighbors_key,
             "obsp": obsp,
             "random_state": seed,
@@ -180,10 +195,12 @@ def cluster(
     }
     logger.info("%d of at most %d clusters own cells.", len(categories), n_clusters)
     adata = adata.copy() if copy else adata
-    adata.obs[Key.obs.labels(key_added)] = pd.Categorical(labels, categories=categories)
-    adata.obsm[Key.obsm.latent(key_added)] = latent
-    adata.obsm[Key.obsm.proba(key_added)] = proba
-    adata.uns[Key.uns.result(key_added)] = _plain(result)
+    _write(
+        (adata.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=categories)),
+        (adata.obsm, Key.obsm.latent(key_added), latent),
+        (adata.obsm, Key.obsm.proba(key_added), proba),
+        (adata.uns, Key.uns.result(key_added), _plain(result)),
+    )
     return adata if copy else None
 
 
@@ -209,10 +226,13 @@ def _working_copy(
         chosen = _choose_markers(adata, markers)
         x, names = x[:, chosen], adata.var_names[chosen]
     check_matrix(x, names, where)
+    x = np.ascontiguousarray(x, dtype=np.float32)
     work = ad.AnnData(
-        np.ascontiguousarray(x, dtype=np.float32),
+        x,
         obs=pd.DataFrame(index=adata.obs_names),
         var=pd.DataFrame(index=pd.Index(names, dtype=str)),
+        # under its name too, so that a saved model asks new cells for the same layer
+        layers={} if layer is None else {layer: x},
     )
     for key, value in adata.obsm.items():
         work.obsm[key] = value
@@ -225,8 +245,8 @@ def _choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray
         unknown = [m for m in markers if m not in adata.var_names]
         if unknown:
             raise KeyError(f"Did not find {listing(unknown)} in `.var_names`.")
-        if not markers:
-            raise ValueError("`markers` is empty.")
+        if not markers or len(set(markers)) < len(markers):
+            raise ValueError("`markers` is empty or names a marker twice.")
         return adata.var_names.get_indexer(markers)
     if Key.var.KIND in adata.var:
         is_marker = adata.var[Key.var.KIND].isin(MARKER_KINDS).to_numpy()
@@ -236,29 +256,53 @@ def _choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray
 
 
 def _find_graph(
-    adata: AnnData, similarity: Similarity, neighbors_key: str | None, obsp: str | None
-):
-    """The user's graph, checked; None when there is none and nobody asked for one."""
+    adata: AnnData,
+    work: AnnData,
+    similarity: Similarity,
+    neighbors_key: str | None,
+    obsp: str | None,
+) -> tuple[csr_matrix | None, str]:
+    """The user's graph, checked, and where the graph comes from; None to build one."""
     if obsp is not None and neighbors_key is not None:
         raise ValueError("You can't specify both `obsp` and `neighbors_key`.")
     if not similarity.needs_graph:
         if obsp is not None or neighbors_key is not None:
             raise ValueError(f"{type(similarity).__name__} does not look at a neighbour graph.")
-        return None
-    neighbors_key = neighbors_key or getattr(similarity, "neighbors_key", None)
+        return None, "not used"
+    neighbors_key = neighbors_key or similarity.neighbors_key
+    built = f"{N_NEIGHBORS} nearest, built here"
     if obsp is None:
         if neighbors_key is None and "connectivities" not in adata.obsp:
-            return None
+            return None, built
         obsp = graph_slot(adata, neighbors_key)
+        dropped = _graph_of_dropped_channels(adata, work, neighbors_key or "neighbors")
+        if dropped:
+            warnings.warn(
+                "The neighbour graph was computed from all channels of `.X`, also from "
+                f"{listing(dropped)}, which are no markers. A graph of the markers is used "
+                "instead. To choose your own, subset to markers before `sc.pp.neighbors`.",
+                UserWarning,
+                stacklevel=3,
+            )
+            return None, f"{built}: the given graph looked at {', '.join(dropped)}"
     elif obsp not in adata.obsp:
         raise KeyError(f"Did not find {obsp!r} in `.obsp`, which holds {list(adata.obsp)}.")
-    return check_graph(adata.obsp[obsp], adata.n_obs, f"`adata.obsp[{obsp!r}]`")
+    return check_graph(adata.obsp[obsp], adata.n_obs, f"`adata.obsp[{obsp!r}]`"), "given"
 
 
-def _graph_origin(similarity: Similarity, graph) -> str:
-    if not similarity.needs_graph:
-        return "not used"
-    return "given" if graph is not None else f"{N_NEIGHBORS} nearest, built here"
+def _graph_of_dropped_channels(adata: AnnData, work: AnnData, neighbors_key: str) -> list[str]:
+    """Time and other channels that are no markers, if scanpy's graph is one of all of ``.X``.
+
+    They are far larger than any arcsinh value, so such a graph joins cells by their time.
+    """
+    if Key.var.KIND not in adata.var or not work.var_names.isin(adata.var_names).all():
+        return []
+    params = adata.uns.get(neighbors_key, {}).get("params", {})
+    of_all_channels = params.get("use_rep") == "X" or (
+        params.get("use_rep") is None and "n_neighbors" in params and "X_pca" not in adata.obsm
+    )
+    no_marker = ~adata.var[Key.var.KIND].isin(MARKER_KINDS).to_numpy()
+    return list(adata.var_names[no_marker]) if of_all_channels else []
 
 
 def _build_graph(work: AnnData, seed: int) -> None:
@@ -283,20 +327,19 @@ def _build_graph(work: AnnData, seed: int) -> None:
     )
 
 
-def _fit(
-    work: AnnData,
-    similarity: Similarity,
-    n_clusters: int,
-    progress: bool,
-    model_kwargs: dict[str, Any] | None,
-    train_kwargs: dict[str, Any] | None,
-) -> MoESimVAE:
-    from scmoe.model import MoESimVAE
-
-    MoESimVAE.setup_anndata(work, similarity=similarity)
-    model = MoESimVAE(work, n_experts=n_clusters, **(model_kwargs or {}))
-    model.train(**{"enable_progress_bar": progress, **(train_kwargs or {})})
-    return model
+def _write(*slots: tuple[MutableMapping, str, Any]) -> None:
+    """Fill all slots or none: also Ctrl-C between two of them leaves things as they were."""
+    before = [(place, key, place.get(key)) for place, key, _ in slots]
+    try:
+        for place, key, value in slots:
+            place[key] = value
+    except BaseException:
+        for place, key, value in before:
+            if value is not None:
+                place[key] = value
+            elif key in place:
+                del place[key]
+        raise
 
 
 def _plain(value):

@@ -27,14 +27,8 @@ class SimilarityPlan(TrainingPlan):
         ``eps`` of 0.01 is made for counts and slows these small gradients down.
     """
 
-    def __init__(
-        self,
-        module: BaseModuleClass,
-        *,
-        lr: float = 3e-3,
-        **kwargs,
-    ):
-        super().__init__(module, lr=lr, **kwargs)
+    def __init__(self, module: BaseModuleClass, *, lr: float = 3e-3):
+        super().__init__(module, lr=lr)
         self._totals: dict[str, torch.Tensor] = {}
         self._n_steps = 0
 
