@@ -17,6 +17,24 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 VERSIONS = ["scmoe", "torch", "scvi-tools", "scanpy", "scikit-network"]
 
 
+def _merged(new: list[dict]) -> list[dict]:
+    """A run of some methods or data sets replaces those in the results and leaves the others."""
+    path = RESULTS / "cytof.json"
+    old = json.loads(path.read_text())["records"] if path.exists() else []
+
+    def key(record: dict) -> tuple:
+        return record["dataset"], record["method"], record["seed"]
+
+    found = {key(record): record for record in [*old, *new]}
+    from benchmarks import cytof
+
+    order = [list(cytof.DATASETS), list(cytof.METHODS)]
+    return sorted(
+        found.values(),
+        key=lambda r: (order[0].index(r["dataset"]), order[1].index(r["method"]), r["seed"]),
+    )
+
+
 def _save(name: str, records: list | dict, **extra) -> None:
     RESULTS.mkdir(exist_ok=True)
     result = {
@@ -56,7 +74,7 @@ def main() -> int:
             say,
         )
         if not args.dry:
-            _save("cytof", records, min_population=cytof.MIN_POPULATION)
+            _save("cytof", _merged(records), min_population=cytof.MIN_POPULATION)
     if "cost" in args.what:
         from benchmarks import cost
 

@@ -68,7 +68,7 @@ class CoAssociation(Similarity):
     needs_graph: ClassVar[bool] = True
 
     neighbors_key: str | None = None
-    resolutions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 1.0)
+    resolutions: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
     fine_resolutions: tuple[float, ...] = (4.0, 5.0, 6.0, 8.0, 10.0)
     spread: float = 0.7
     majority: bool = True
