@@ -1,1 +1,18 @@
-"""Benchmarks: peers and scmoe side by side. Not part of the wheel."""
+"""Benchmarks: peers and scmoe side by side. Not part of the wheel.
+
+An experiment is a module of this package with
+
+``KEYS``
+    Columns that identify a record: a new record replaces an old one with the same values.
+``SEEDS``
+    Seeds by default.
+``SETTINGS``
+    What holds for all records; written beside them.
+``run(options, say)``
+    Makes records, plain dicts; a generator, so that each is written as it comes.
+``section(result)``
+    The part of the page that shows them, markdown.
+"""
+
+EXPERIMENTS = ("cytof", "synthetic", "cost")
+"""Names of the experiments, in the order of the page."""

@@ -1,7 +1,8 @@
 """Other clusterings, each with the settings that its users start from.
 
-Every function takes cells x markers (arcsinh values, float32) and a seed, and returns one label
-for each cell.
+Every function takes cells x markers (arcsinh values, float32), a seed and the number of clusters
+(None for its own default; those that choose the number themselves ignore it), and returns one
+label for each cell.
 """
 
 from __future__ import annotations
@@ -14,9 +15,18 @@ import warnings
 import anndata as ad
 import numpy as np
 import scanpy as sc
+from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import pairwise_distances, pairwise_distances_argmin
+from sklearn.mixture import GaussianMixture
+
+N_CLUSTERS = 15
+"""Where the user has to say a number: the paper's for the Bodenmiller wells."""
+
+WARD_LIMIT = 30_000
 
 
-def flowsom(x: np.ndarray, seed: int, n_clusters: int = 15) -> np.ndarray:
+def flowsom(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
     """FlowSOM with its default 10 x 10 grid and a given number of metaclusters."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -25,13 +35,16 @@ def flowsom(x: np.ndarray, seed: int, n_clusters: int = 15) -> np.ndarray:
         cells = ad.AnnData(x.astype(np.float64))
         cells.var_names = [f"m{i}" for i in range(x.shape[1])]
         result = fs.FlowSOM(
-            cells, cols_to_use=list(cells.var_names), n_clusters=n_clusters, seed=seed
+            cells,
+            cols_to_use=list(cells.var_names),
+            n_clusters=n_clusters or N_CLUSTERS,
+            seed=seed,
         )
         return result.get_cell_data().obs["metaclustering"].to_numpy().astype(str)
 
 
-def phenograph(x: np.ndarray, seed: int) -> np.ndarray:
-    """PhenoGraph with 30 neighbours, its default."""
+def phenograph(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
+    """PhenoGraph with 30 neighbours, its default; chooses the number."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -45,9 +58,105 @@ def phenograph(x: np.ndarray, seed: int) -> np.ndarray:
     return labels.astype(str)
 
 
-def leiden(x: np.ndarray, seed: int, resolution: float = 1.0) -> np.ndarray:
-    """Leiden on scanpy's default graph."""
+def leiden(
+    x: np.ndarray, seed: int, n_clusters: int | None = None, resolution: float = 1.0
+) -> np.ndarray:
+    """Leiden on scanpy's default graph; chooses the number."""
     cells = ad.AnnData(x)
     sc.pp.neighbors(cells, use_rep="X", random_state=seed)
     sc.tl.leiden(cells, resolution=resolution, random_state=seed, flavor="igraph", n_iterations=2)
     return cells.obs["leiden"].to_numpy().astype(str)
+
+
+def louvain(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
+    """Louvain of scikit-network at resolution 1 on scanpy's default graph; chooses the number."""
+    from sknetwork.clustering import Louvain
+
+    cells = ad.AnnData(x)
+    sc.pp.neighbors(cells, use_rep="X", random_state=seed)
+    labels = Louvain(random_state=seed).fit_predict(cells.obsp["connectivities"])
+    return labels.astype(str)
+
+
+def k_means(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
+    """k-means, best of 10 starts."""
+    model = KMeans(n_clusters or N_CLUSTERS, n_init=10, random_state=seed)
+    return model.fit_predict(x).astype(str)
+
+
+def gaussian_mixture(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
+    """Gaussian mixture with a full covariance for each component."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = GaussianMixture(n_clusters or N_CLUSTERS, random_state=seed).fit(x)
+    return model.predict(x).astype(str)
+
+
+def hdbscan(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
+    """HDBSCAN with its defaults; chooses the number and draws nothing at random.
+
+    Cells that it calls noise go to the cluster with the nearest centroid, as in the paper.
+    """
+    return assign_noise(x, HDBSCAN(copy=True).fit_predict(x)).astype(str)
+
+
+def assign_noise(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Labels where -1 (noise) is replaced by the cluster with the nearest centroid.
+
+    Where all is noise there is one cluster.
+    """
+    clusters = np.unique(labels[labels >= 0])
+    if not len(clusters):
+        return np.zeros_like(labels)
+    centroids = np.array([x[labels == k].mean(axis=0) for k in clusters])
+    nearest = clusters[pairwise_distances_argmin(x, centroids)]
+    return np.where(labels < 0, nearest, labels)
+
+
+def ward(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
+    """Hierarchical clustering, Ward linkage; draws nothing at random.
+
+    Raises
+    ------
+    ValueError
+        More than 30,000 cells: the distances of all pairs are held in memory.
+    """
+    if len(x) > WARD_LIMIT:
+        raise ValueError(f"Ward linkage of {len(x)} cells needs too much memory.")
+    return AgglomerativeClustering(n_clusters or N_CLUSTERS).fit_predict(x).astype(str)
+
+
+def memberships(x: np.ndarray, centres: np.ndarray, fuzzifier: float) -> np.ndarray:
+    r"""Of fuzzy c-means, ``(n, k)``, rows sum to 1.
+
+    .. math:: u_{ik} = d_{ik}^{-2/(m-1)} / \sum_l d_{il}^{-2/(m-1)}
+
+    with :math:`d` the Euclidean distance to the centre and :math:`m` the fuzzifier.
+    """
+    squared = pairwise_distances(x, centres, metric="sqeuclidean")
+    logs = -np.log(np.maximum(squared, np.finfo(squared.dtype).tiny)) / (fuzzifier - 1)
+    # a cell on a centre, or a fuzzifier near 1: the powers themselves overflow
+    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def fuzzy_c_means(
+    x: np.ndarray,
+    seed: int,
+    n_clusters: int | None = None,
+    fuzzifier: float = 2.0,
+    max_iter: int = 300,
+) -> np.ndarray:
+    """Fuzzy c-means (Bezdek 1981) from k-means++ centres; the strongest membership is the label.
+
+    It ends when no centre moves by more than a ten-thousandth of the spread of the data.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    centres, _ = kmeans_plusplus(x, n_clusters or N_CLUSTERS, random_state=seed)
+    tolerance = 1e-4 * np.linalg.norm(x.std(axis=0))
+    for _ in range(max_iter):
+        weights = memberships(x, centres, fuzzifier) ** fuzzifier
+        before, centres = centres, weights.T @ x / weights.sum(axis=0)[:, None]
+        if np.linalg.norm(centres - before, axis=1).max() <= tolerance:
+            break
+    return memberships(x, centres, fuzzifier).argmax(axis=1).astype(str)

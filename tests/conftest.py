@@ -31,8 +31,7 @@ def data_dir() -> Path:
     return folder.resolve()
 
 
-@pytest.fixture
-def blobs() -> AnnData:
+def make_blobs() -> AnnData:
     """600 cells, 8 markers, 5 populations from 5 to 45 % of the cells.
 
     ``.X`` is float32 and looks like arcsinh-transformed cytometry (0 and above); the
@@ -72,15 +71,32 @@ def blobs() -> AnnData:
     )
 
 
-@pytest.fixture
-def linked(blobs: AnnData) -> AnnData:
-    """``blobs`` with the graph of their 10 nearest neighbours, all weights 1."""
+def link(adata: AnnData) -> AnnData:
+    """Add the graph of the 10 nearest neighbours, all weights 1."""
     from scipy import sparse
     from sklearn.neighbors import kneighbors_graph
 
-    graph = kneighbors_graph(blobs.X, 10)
-    blobs.obsp["connectivities"] = sparse.csr_matrix(graph.maximum(graph.T), dtype=np.float32)
-    return blobs
+    graph = kneighbors_graph(adata.X, 10)
+    adata.obsp["connectivities"] = sparse.csr_matrix(graph.maximum(graph.T), dtype=np.float32)
+    return adata
+
+
+@pytest.fixture
+def blobs() -> AnnData:
+    """See :func:`make_blobs`."""
+    return make_blobs()
+
+
+@pytest.fixture
+def linked(blobs: AnnData) -> AnnData:
+    """``blobs`` with a graph, see :func:`link`."""
+    return link(blobs)
+
+
+@pytest.fixture(scope="module")
+def linked_once() -> AnnData:
+    """``linked`` for the tests of a module that train once and only look."""
+    return link(make_blobs())
 
 
 @pytest.fixture(autouse=True)

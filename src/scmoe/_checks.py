@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
+
+from scmoe._keys import Key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +95,18 @@ def check_matrix(x, names: Sequence[str], where: str) -> None:
         )
 
 
-def check_training(x: np.ndarray, names: Sequence[str], n_clusters: int) -> None:
-    """Raise ValueError for cells that nothing can be learned from."""
+def check_training(
+    x: np.ndarray, names: Sequence[str], n_clusters: int, *, constant: bool = False
+) -> None:
+    """Raise ValueError for cells that nothing can be learned from.
+
+    Parameters
+    ----------
+    x, names, n_clusters
+        Cells x markers, the names of the markers, and how many clusters are asked for.
+    constant
+        Whether markers may be constant, as the margins of images are.
+    """
     if n_clusters < 2:
         raise ValueError(f"The number of clusters must be at least 2, got {n_clusters}.")
     if len(x) < 2:
@@ -102,9 +115,40 @@ def check_training(x: np.ndarray, names: Sequence[str], n_clusters: int) -> None
         raise ValueError(
             f"There are fewer cells ({len(x)}) than clusters ({n_clusters}); ask for fewer."
         )
-    constant = np.ptp(x, axis=0) == 0
-    if constant.any():
+    flat = np.ptp(x, axis=0) == 0
+    if flat.all() or (flat.any() and not constant):
         raise ValueError(
-            f"Constant in all cells: {listing(np.asarray(names)[constant].tolist())}. A marker "
+            f"Constant in all cells: {listing(np.asarray(names)[flat].tolist())}. A marker "
             "that never varies carries no information; remove it."
         )
+
+
+def check_unit_interval(x: np.ndarray, names: Sequence[str]) -> None:
+    """Raise ValueError for values that no Bernoulli likelihood can give."""
+    outside = (x.min(axis=0) < 0) | (x.max(axis=0) > 1)
+    if outside.any():
+        raise ValueError(
+            f"Values from {x.min():.3g} to {x.max():.3g}, outside 0 to 1 in "
+            f"{listing(np.asarray(names)[outside].tolist())}: a Bernoulli likelihood cannot give "
+            'them. Scale them (`scaling="quantile"` or "minmax", `scmoe.io.from_array` for '
+            'images), or use `likelihood="gaussian"`.'
+        )
+
+
+def check_image_shape(adata: AnnData) -> tuple[int, ...]:
+    """The shape of an image, (height, width) or (height, width, channels).
+
+    Raises KeyError where there is none, ValueError where it does not fit the variables.
+    """
+    if Key.uns.IMAGE_SHAPE not in adata.uns:
+        raise KeyError(
+            f"Convolutions need the shape of an image in `.uns[{Key.uns.IMAGE_SHAPE!r}]`; "
+            "`scmoe.io.from_array` writes it."
+        )
+    shape = tuple(int(s) for s in np.ravel(adata.uns[Key.uns.IMAGE_SHAPE]))
+    if len(shape) not in (2, 3) or min(shape) < 1 or math.prod(shape) != adata.n_vars:
+        raise ValueError(
+            f"`.uns[{Key.uns.IMAGE_SHAPE!r}]` is {shape}, which does not fit the {adata.n_vars} "
+            "variables: height x width, or height x width x channels, must give their number."
+        )
+    return shape

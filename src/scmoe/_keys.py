@@ -25,6 +25,15 @@ class Key:
         """The file that a cell comes from."""
         POPULATION = "population"
         """The population that somebody gave a cell, NaN for none."""
+        LABEL = "label"
+        """What an image shows."""
+        SPLIT = "split"
+        """``train`` or ``test``, as the images were published."""
+
+        CLUSTER = "cluster"
+        """The cluster that a generated cell was asked of."""
+        EXPERT = "expert"
+        """The cluster whose expert made a generated cell."""
 
         @staticmethod
         def labels(key: str) -> str:
@@ -32,6 +41,9 @@ class Key:
 
     class obsm:
         """Arrays in ``.obsm``."""
+
+        PRIOR = "marker_prior"
+        """Which classes the markers of each cell speak for."""
 
         @staticmethod
         def latent(key: str) -> str:
@@ -48,6 +60,12 @@ class Key:
         """Keywords and repairs of the FCS files, per sample."""
         ARCSINH = "arcsinh"
         """Parameters of the arcsinh transform that was applied, per layer."""
+        IMAGE_SHAPE = "image_shape"
+        """Rows, columns and, if there are any, channels of the images that ``.X`` holds flat."""
+        VALUE_SCALE = "value_scale"
+        """What the values of an array were divided by; times it they are as they were."""
+        GENERATED = "generated"
+        """How generated cells were drawn."""
 
         @staticmethod
         def result(key: str) -> str:

@@ -9,34 +9,6 @@ from scmoe import datasets
 from scmoe.datasets import _registry
 
 
-@pytest.fixture
-def real_data(data_dir, monkeypatch):
-    monkeypatch.setenv("SCMOE_DATA_DIR", str(data_dir))
-
-
-@pytest.fixture
-def cache(tmp_path):
-    """An empty folder as the one where scanpy keeps data sets."""
-    import scanpy as sc
-
-    before = sc.settings.datasetdir
-    sc.settings.datasetdir = tmp_path / "cache"
-    yield tmp_path / "cache"
-    sc.settings.datasetdir = before
-
-
-@pytest.fixture
-def elsewhere(tmp_path, monkeypatch, cache):
-    """No data on this machine: an empty cache, an empty SCMOE_DATA_DIR, no network."""
-
-    def refuse(url, **kwargs):
-        raise ConnectionError(f"no route to {url}")
-
-    monkeypatch.setenv("SCMOE_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(_registry.pooch, "retrieve", refuse)
-    return tmp_path
-
-
 @pytest.mark.usefixtures("real_data")
 @pytest.mark.parametrize(("well", "n_cells"), [("H05", 15_792), ("H08", 15_252)])
 def test_bodenmiller(well, n_cells, tmp_path):
@@ -101,7 +73,7 @@ def test_wrong_file(elsewhere):
     folder = elsewhere / "data"
     folder.mkdir()
     (folder / "samusik_ramp.csv.gz").write_bytes(b"something else")
-    with pytest.raises(ValueError, match="SHA-256"):
+    with pytest.raises(ValueError, match="SHA256"):
         datasets.samusik_ramp()
 
 
@@ -127,11 +99,32 @@ def test_download_is_checked_and_cached(tmp_path, monkeypatch, cache):
     assert calls == [("https://example.org/x.bin", f"sha256:{digest}", "x.bin")]
 
 
+def test_a_published_md5_is_checked(elsewhere, monkeypatch):
+    folder = elsewhere / "data"
+    folder.mkdir()
+    (folder / "x.gz").write_bytes(b"cells")
+    entry = {"md5": hashlib.md5(b"cells").hexdigest(), "url": "https://example.org/x.gz"}
+    monkeypatch.setattr(_registry, "registry", lambda: {"x.gz": entry, "y.gz": entry})
+    assert _registry.fetch("x.gz") == folder / "x.gz"
+    asked = []
+
+    def retrieve(url, known_hash, fname, path):
+        asked.append(known_hash)
+        return "y.gz"
+
+    monkeypatch.setattr(_registry.pooch, "retrieve", retrieve)
+    _registry.fetch("y.gz")
+    assert asked == [f"md5:{entry['md5']}"]
+    (folder / "x.gz").write_bytes(b"others")
+    with pytest.raises(ValueError, match=rf"MD5 is .*not {entry['md5']}"):
+        _registry.fetch("x.gz")
+
+
 def test_registry_is_complete():
     entries = _registry.registry()
     assert sum(name.startswith("bodenmiller/") for name in entries) == 28
     for name, entry in entries.items():
-        assert len(entry["sha256"]) == 64
+        assert len(entry.get("sha256", "")) == 64 or len(entry["md5"]) == 32
         assert entry["url"] is not None or entry["origin"]
         if name.startswith("bodenmiller/"):
             assert entry["url"].startswith("https://raw.githubusercontent.com/yannabraham/")

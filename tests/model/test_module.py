@@ -18,6 +18,29 @@ from scmoe.nn import (
 from scmoe.train import BATCH_KEYS
 
 TERMS = ["reconstruction", "similarity", "depict", "kl"]
+SETTINGS = {
+    "n_hidden": 16,
+    "encoder_layers": 1,
+    "gate_hidden": 16,
+    "gate_layers": 1,
+    "expert_hidden": 16,
+    "expert_layers": 1,
+    "image_shape": None,
+    "encoder_channels": (4, 4, 4, 4, 2),
+    "expert_channels": (2, 4, 4, 4),
+    "activation": "elu",
+    "batch_norm": False,
+    "gate_dropout": 0.5,
+    "code_noise": 0.3,
+    "likelihood": "bernoulli",
+    "means": "em",
+    "kl": "released",
+    "depict_target": "paper",
+    "reconstruction_weight": 1.0,
+    "similarity_weight": 0.7,
+    "depict_weight": 0.2,
+    "kl_weight": 0.05,
+}
 
 
 @pytest.fixture
@@ -27,17 +50,7 @@ def module():
         6,
         n_experts=4,
         n_latent=3,
-        n_hidden=16,
-        encoder_layers=1,
-        gate_layers=1,
-        expert_layers=1,
-        activation="elu",
-        gate_dropout=0.5,
-        code_noise=0.3,
-        reconstruction_weight=1.0,
-        similarity_weight=0.7,
-        depict_weight=0.2,
-        kl_weight=0.05,
+        **SETTINGS,
     )
 
 
@@ -166,18 +179,8 @@ def test_reorder_keeps_what_the_model_says(module, tensors):
 
 def test_parameters_follow_the_sizes():
     def count(n_experts):
-        sizes = {"n_latent": 3, "n_hidden": 16, "encoder_layers": 2, "gate_layers": 3}
-        weights = dict.fromkeys([f"{t}_weight" for t in TERMS], 1.0)
-        module = MoESimVAEModule(
-            6,
-            n_experts=n_experts,
-            expert_layers=1,
-            activation="relu",
-            gate_dropout=0.0,
-            code_noise=0.0,
-            **sizes,
-            **weights,
-        )
+        sizes = {"n_latent": 3, "encoder_layers": 2, "gate_layers": 3}
+        module = MoESimVAEModule(6, n_experts=n_experts, **{**SETTINGS, **sizes})
         return sum(p.numel() for p in module.parameters())
 
     encoder = 6 * 16 + 16 + 16 * 16 + 16 + 16 * 3 + 3

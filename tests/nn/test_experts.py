@@ -70,6 +70,20 @@ def test_experts_without_cells_get_no_gradient():
         assert (parameter.grad[[1, 3]] != 0).any(-1).any(-1).all()
 
 
+def test_without_hidden_layers_each_expert_is_linear():
+    experts = Experts(4, 3, 99, 2, n_layers=0)
+    assert [w.shape for w in experts.weights] == [(4, 3, 2)]
+    z = torch.randn(20, 3, generator=torch.manual_seed(0))
+    expert = assignment(20, 4, "random")
+    weight, bias = experts.weights[0][expert], experts.biases[0][expert]
+    torch.testing.assert_close(experts(z, expert), (z.unsqueeze(1) @ weight + bias).squeeze(1))
+
+
+def test_unknown_activation():
+    with pytest.raises(ValueError, match=r"`activation` is 'gelu'.*'elu', 'relu'"):
+        Experts(4, 3, 5, 2, n_layers=1, activation="gelu")
+
+
 def test_no_cells():
     experts = Experts(5, 3, 4, 2, n_layers=1)
     assert experts(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).shape == (0, 2)

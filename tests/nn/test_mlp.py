@@ -45,3 +45,46 @@ def test_last_layer_is_linear(activation):
     assert net(x).min() < -2
     hidden = getattr(torch.nn.functional, activation)(net.hidden[0](x))
     torch.testing.assert_close(net(x), net.out(hidden))
+
+
+# ----------------------------------------------------------------------------------------
+# batch normalisation
+
+
+def test_batch_norm_by_hand():
+    net = MLP(5, 8, 3, n_layers=2, batch_norm=True).double()
+    x = torch.randn(20, 5, generator=torch.manual_seed(0), dtype=torch.float64)
+    h = x
+    for layer in net.hidden:
+        h = layer(h)
+        h = torch.nn.functional.elu((h - h.mean(0)) / (h.var(0, unbiased=False) + 1e-5).sqrt())
+    torch.testing.assert_close(net(x), net.out(h))
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_batch_norm_of_one_cell_takes_the_running_statistics(n):
+    net = MLP(5, 8, 3, n_layers=2, batch_norm=True)
+    net(torch.randn(50, 5, generator=torch.manual_seed(0)))
+    running = [norm.running_mean.clone() for norm in net.norms]
+    x = torch.randn(n, 5)
+    trained = net(x)
+    for norm, before in zip(net.norms, running, strict=True):
+        torch.testing.assert_close(norm.running_mean, before, rtol=0, atol=0)
+    torch.testing.assert_close(trained, net.eval()(x))
+
+
+def test_one_cell_trains_through_batch_norm():
+    net = MLP(5, 8, 3, n_layers=1, batch_norm=True)
+    net(torch.randn(1, 5)).sum().backward()
+    assert (net.hidden[0].weight.grad != 0).any()
+
+
+def test_batch_norm_is_off_and_leaves_no_trace_by_default():
+    names = {"hidden.0.weight", "hidden.0.bias", "out.weight", "out.bias"}
+    assert set(MLP(5, 8, 3, n_layers=1).state_dict()) == names
+    assert set(MLP(5, 8, 3, n_layers=1, batch_norm=True).state_dict()) > names
+
+
+def test_unknown_activation():
+    with pytest.raises(ValueError, match=r"`activation` is 'gelu'.*'elu', 'relu'"):
+        MLP(5, 8, 3, n_layers=1, activation="gelu")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scmoe.pp import arcsinh
+from scmoe.pp import arcsinh, inverse_arcsinh
 
 RAW = np.array([[0, 5, 100], [10, -5, 7], [50, 0, 9]], dtype=np.float32)
 
@@ -133,3 +133,120 @@ def test_what_cannot_be_transformed(adata):
     adata.var_names = ["CD3", "CD3", "Time"]
     with pytest.raises(ValueError, match="not unique"):
         arcsinh(adata)
+
+
+def test_inverse_by_hand(adata):
+    # 5 sinh(1) = 5.876006, 150 sinh(1) = 176.280179
+    adata.X = np.ones((3, 3), dtype=np.float32)
+    adata.uns["arcsinh"] = {"X": {"channels": ["CD3", "CD4"], "cofactor": [5, 150]}}
+    assert inverse_arcsinh(adata) is None
+    np.testing.assert_allclose(adata.X, [[5.876006, 176.280179, 1]] * 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cofactor", [5, {"CD3": 5, "CD4": 150}])
+def test_round_trip(adata, cofactor):
+    adata.X[0] = [3e5, -0.01, 1e9]
+    raw = adata.X.copy()
+    arcsinh(adata, cofactor)
+    inverse_arcsinh(adata)
+    assert adata.X.dtype == np.float32
+    # arcsinh(6e4) is 11.7: half a unit in the last place there is 4e-7 of the intensity
+    np.testing.assert_allclose(adata.X, raw, rtol=2e-6, atol=1e-6)
+    np.testing.assert_array_equal(adata.X[:, 2], raw[:, 2])
+    assert "arcsinh" not in adata.uns
+    arcsinh(adata, cofactor)
+
+
+def test_round_trip_through_a_file(adata, tmp_path):
+    arcsinh(adata, channels=["CD4"])
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    back = ad.read_h5ad(tmp_path / "x.h5ad")
+    inverse_arcsinh(back)
+    np.testing.assert_allclose(back.X, RAW, rtol=1e-6)
+
+
+def test_round_trip_of_float64(adata):
+    adata.X = RAW.astype(np.float64)
+    arcsinh(adata)
+    inverse_arcsinh(adata)
+    np.testing.assert_allclose(adata.X, RAW, rtol=1e-14)
+
+
+def test_inverse_of_layers(adata):
+    arcsinh(adata, key_added="asinh")
+    arcsinh(adata, 150, layer="raw")
+    inverse_arcsinh(adata, layer="raw")
+    np.testing.assert_allclose(adata.layers["raw"], RAW, rtol=1e-6)
+    np.testing.assert_allclose(adata.layers["asinh"], expected(), rtol=1e-6)
+    assert set(adata.uns["arcsinh"]) == {"asinh"}
+    inverse_arcsinh(adata, layer="asinh")
+    np.testing.assert_allclose(adata.layers["asinh"], RAW, rtol=1e-6)
+    assert "arcsinh" not in adata.uns
+
+
+@pytest.mark.parametrize("make", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+def test_inverse_of_sparse(adata, make):
+    adata.X = make(RAW)
+    arcsinh(adata)
+    inverse_arcsinh(adata)
+    assert adata.X.format == make(RAW).format
+    np.testing.assert_allclose(adata.X.toarray(), RAW, rtol=1e-6)
+
+
+def test_inverse_of_fewer_channels(adata):
+    arcsinh(adata, {"CD3": 5, "CD4": 150})
+    part = adata[:, ["Time", "CD4"]].copy()
+    inverse_arcsinh(part)
+    np.testing.assert_allclose(part.X, RAW[:, [2, 1]], rtol=1e-6)
+    assert "arcsinh" in adata.uns
+    with pytest.raises(ValueError, match=r"none of the channels.*CD3, CD4"):
+        inverse_arcsinh(adata[:, ["Time"]].copy())
+
+
+def test_inverse_of_other_cells(adata):
+    arcsinh(adata)
+    generated = ad.AnnData(
+        np.full((5, 2), 2.0, dtype=np.float32),
+        var=pd.DataFrame(index=["CD4", "CD3"]),
+        uns=adata.uns,
+    )
+    inverse_arcsinh(generated)
+    np.testing.assert_allclose(generated.X, 5 * np.sinh(2), rtol=1e-6)
+    # the record of the cells that it came from stays
+    assert set(adata.uns["arcsinh"]) == {"X"}
+
+
+def test_inverse_of_a_copy(adata):
+    arcsinh(adata)
+    copied = inverse_arcsinh(adata, copy=True)
+    np.testing.assert_allclose(copied.X, RAW, rtol=1e-6)
+    assert "arcsinh" not in copied.uns
+    np.testing.assert_allclose(adata.X, expected(), rtol=1e-6)
+    assert set(adata.uns["arcsinh"]) == {"X"}
+
+
+def test_what_cannot_be_undone(adata):
+    with pytest.raises(ValueError, match=r"no record of an arcsinh of \.X.*tells of nothing"):
+        inverse_arcsinh(adata)
+    arcsinh(adata, layer="raw")
+    with pytest.raises(ValueError, match=r"of \.X.*tells of \.layers\['raw'\]"):
+        inverse_arcsinh(adata)
+    with pytest.raises(KeyError, match="counts"):
+        inverse_arcsinh(adata, layer="counts")
+    with pytest.raises(ValueError, match=r"view.*\.copy\(\)"):
+        inverse_arcsinh(adata[:2], layer="raw")
+    np.testing.assert_array_equal(adata.X, RAW)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix])
+def test_values_too_large_to_be_undone(adata, make):
+    arcsinh(adata)
+    # sinh(90) is more than float32 holds
+    written = np.array([[0, 5, 1000], [90, -5, 7], [50, 0, 9]], dtype=np.float32)
+    adata.X = make(written)
+    with pytest.raises(ValueError, match=r"\.X holds values that are too large"):
+        inverse_arcsinh(adata)
+    np.testing.assert_array_equal(
+        adata.X.toarray() if make is not np.asarray else adata.X, written
+    )
+    assert set(adata.uns["arcsinh"]) == {"X"}

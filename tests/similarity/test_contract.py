@@ -7,10 +7,30 @@ import json
 import numpy as np
 import pytest
 import torch
+from anndata import AnnData, read_h5ad
 
 from scmoe.nn import listed_similarity, pair_similarity
-from scmoe.similarity import CoAssociation, Graph, Knn, Pairs, Similarity, Target, Threshold
+from scmoe.similarity import (
+    Blend,
+    CoAssociation,
+    Custom,
+    Differ,
+    Graph,
+    Knn,
+    Labels,
+    Pairs,
+    Prior,
+    Similarity,
+    Target,
+    Threshold,
+)
 from scmoe.similarity._base import MAX_DENSE, PARTNERS, random_partners
+
+
+def tens(cells):
+    """Cells of the same ten are alike."""
+    return cells[:, None] // 10 == cells[None] // 10
+
 
 SIMILARITIES = [
     CoAssociation(),
@@ -19,7 +39,22 @@ SIMILARITIES = [
     Knn(n_neighbors=5),
     Knn(use_rep="X"),
     Threshold(distance=0.7),
+    Graph(obsp="mine"),
+    Labels("labels"),
+    Differ("sample", groups=("healthy", "ill")),
+    Prior(),
+    Prior(mode="pairs", train_on="all"),
+    Custom(tens),
+    Blend(CoAssociation(resolutions=(0.5,), fine_resolutions=()), Graph(), weight=0.25),
+    Blend(Graph(), Knn(n_neighbors=5)),
+    Blend(Differ("sample"), Graph(obsp="mine"), weight=0.1),
+    Blend(Labels("labels"), Differ("sample")),
+    Blend(Prior(), Blend(Labels("labels"), Custom(tens)), weight=0.7),
 ]
+OPINIONATED = [
+    s for s in SIMILARITIES if not isinstance(s, Labels | Differ | Prior) and s != SIMILARITIES[-2]
+]
+"""Have an opinion on every pair."""
 EXACT_EDGES = (Graph, Knn)
 """List every edge once, and random pairs for the others."""
 
@@ -39,15 +74,16 @@ def cells():
     return np.random.default_rng(2).permutation(600)[:150]
 
 
-def test_dense(target, cells):
+def test_dense(similarity, target, cells):
     s = target.dense(cells)
     assert s.shape == (150, 150)
     assert s.dtype == np.float32
-    assert s.min() >= 0
-    assert s.max() <= 1
+    assert np.nanmin(s) >= 0
+    assert np.nanmax(s) <= 1
     np.testing.assert_array_equal(s, s.T)
     np.testing.assert_array_equal(s.diagonal(), 1)
-    assert 0 < s.mean() < 1
+    assert 0 < np.nanmean(s) < 1
+    assert np.isnan(s).any() == (similarity not in OPINIONATED)
 
 
 def test_dense_belongs_to_the_cells(target, cells):
@@ -58,6 +94,51 @@ def test_dense_belongs_to_the_cells(target, cells):
 
 def test_dense_of_one_cell(target):
     np.testing.assert_array_equal(target.dense(np.array([17])), [[1]])
+
+
+def test_a_cell_is_like_its_copy(similarity, target, cells):
+    """Batches may be drawn with replacement."""
+    if not isinstance(similarity, Custom):
+        cells[[3, 70]] = cells[[2, 4]]
+        s = target.dense(cells)
+        np.testing.assert_array_equal(s[[2, 3, 4, 70], [3, 2, 70, 4]], 1)
+
+
+def test_at(target, cells):
+    cells[[3, 70]] = cells[[2, 4]]
+    pairs = np.random.default_rng(0).integers(0, 150, (2, 2000))
+    pairs[:, :2] = [[2, 4], [3, 70]]
+    s = target.at(cells, pairs)
+    assert s.shape == (2000,)
+    assert s.dtype == np.float32
+    np.testing.assert_array_equal(s, target.dense(cells)[pairs[0], pairs[1]])
+
+
+def test_classes(similarity, target, cells):
+    classes = target.classes(cells)
+    assert target.n_classes == len(target.class_names)
+    if isinstance(similarity, Prior | Blend) and target.class_share:
+        assert 0 < target.class_share <= 1
+        assert list(target.class_names) == ["T", "B", "NK", "mono", "pDC"]
+        assert classes.shape == (150, 5)
+        assert classes.dtype == np.float32
+        unknown = np.isnan(classes)
+        assert (unknown.all(1) == unknown.any(1)).all()
+        assert 0 < unknown.all(1).mean() < 1
+    else:
+        assert classes is None
+        assert target.class_share == 0
+        assert target.n_classes == 0
+
+
+def test_batches(target, cells):
+    drawn = target.batches(cells, 32, np.random.default_rng(0))
+    if drawn is not None:
+        drawn = list(drawn)
+        assert len(drawn) == 5
+        for batch in drawn:
+            assert batch.shape == (32,)
+            assert 0 <= batch.min() <= batch.max() < 150
 
 
 def test_small_batches_are_dense_large_ones_listed(target):
@@ -79,6 +160,15 @@ def test_listed_pairs(target, cells):
     np.testing.assert_array_equal(target.dense(cells)[rows[0], rows[1]], s)
 
 
+def test_weights_sum_to_the_known_pairs(similarity, target, cells):
+    rng = np.random.default_rng(0)
+    known = np.count_nonzero(~np.isnan(target.dense(cells))) - 150
+    total = [target.listed(cells, rng).weight.sum() for _ in range(30)]
+    if similarity in OPINIONATED and not isinstance(similarity, Blend):
+        np.testing.assert_allclose(total, known, rtol=1e-5)
+    assert np.mean(total) == pytest.approx(known, rel=0.03)
+
+
 @pytest.mark.parametrize(
     "similarity", [s for s in SIMILARITIES if isinstance(s, EXACT_EDGES)], ids=repr, indirect=True
 )
@@ -94,7 +184,12 @@ def test_listed_edges_are_complete_and_weights_sum_to_all_pairs(target, cells):
 
 def test_listed_loss_estimates_the_dense_loss(target, cells):
     proba = torch.randn(150, 4, generator=torch.manual_seed(0)).mul(2).softmax(1)
-    dense = float(pair_similarity(proba, torch.from_numpy(target.dense(cells))))
+    s = torch.from_numpy(target.dense(cells))
+    known = torch.nonzero(~s.isnan() & ~torch.eye(150, dtype=torch.bool)).T
+    all_known = (known, s[known[0], known[1]], torch.ones(known.shape[1]))
+    dense = float(listed_similarity(proba, *all_known))
+    if known.shape[1] == 150 * 149:
+        assert dense == pytest.approx(float(pair_similarity(proba, s)), rel=1e-4)
     rng = np.random.default_rng(4)
     draws = [
         float(listed_similarity(proba, *map(torch.from_numpy, target.listed(cells, rng))))
@@ -133,6 +228,12 @@ def test_round_trip(similarity):
     assert "name" in values  # what was passed is not taken apart
 
 
+def test_round_trip_through_a_file(similarity, tmp_path):
+    adata = AnnData(np.zeros((2, 1), np.float32), uns={"s": similarity.to_dict()})
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    assert Similarity.from_dict(read_h5ad(tmp_path / "x.h5ad").uns["s"]) == similarity
+
+
 @pytest.mark.parametrize("values", [{"name": "Astrology"}, {}])
 def test_unknown_name(values):
     with pytest.raises(ValueError, match=r"Unknown similarity .*CoAssociation.*Knn"):
@@ -140,7 +241,7 @@ def test_unknown_name(values):
 
 
 def test_every_name_is_known():
-    for cls in (CoAssociation, Graph, Knn, Threshold):
+    for cls in (CoAssociation, Graph, Knn, Prior, Threshold):
         assert Similarity.from_dict({"name": cls.__name__}) == cls()
 
 
@@ -179,6 +280,17 @@ def test_an_own_similarity_joins_in(linked):
         (lambda: CoAssociation(resolutions=(1.0, 0.0)), "`resolutions`"),
         (lambda: CoAssociation(fine_resolutions=(-1.0,)), "`fine_resolutions`"),
         (lambda: CoAssociation(resolutions=(), fine_resolutions=()), "at least one resolution"),
+        (lambda: Graph(obsp="a", neighbors_key="b"), "both `obsp` and `neighbors_key`"),
+        (lambda: Prior(mode="class"), "`mode`"),
+        (lambda: Prior(train_on="some"), "`train_on`"),
+        (lambda: Differ("sample", groups=("ill",)), "`groups` must be two or more"),
+        (lambda: Differ("sample", groups=("ill", "ill")), "`groups` must be two or more"),
+        (lambda: Differ("sample", groups="ill"), "`groups` must be a sequence"),
+        (lambda: Custom(np.ones(3)), "`function` must be a function.*ndarray"),
+        (lambda: Blend(Graph(), "graph"), "`second` must be a similarity, got str"),
+        (lambda: Blend(Graph(), Knn(), weight=0), "`weight`"),
+        (lambda: Blend(Graph(), Knn(), weight=1.0), "`weight`"),
+        (lambda: Blend(Graph(), Graph(neighbors_key="b")), "different neighbour graphs"),
     ],
 )
 def test_senseless_parameters(make, match):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 
@@ -60,6 +61,17 @@ def test_use_rep_x_is_what_the_model_is_trained_on(linked, cells, cls):
         cls(use_rep="X").bind(linked, profile).dense(cells),
         cls(use_rep="profile").bind(linked, linked.X).dense(cells),
     )
+
+
+@pytest.mark.parametrize("cls", [Knn, Threshold])
+def test_any_array_or_table_of_obsm(linked, cells, cls):
+    expected = cls().bind(linked, linked.X).dense(cells)
+    embedding = linked.obsm["X_umap"]
+    linked.obsm["frame"] = pd.DataFrame(embedding, index=linked.obs_names, columns=["x", "y"])
+    linked.obsm["fortran"] = np.asfortranarray(embedding, dtype=np.float64)
+    for key in ("frame", "fortran"):
+        again = cls(use_rep=key).bind(linked, linked.X).dense(cells)
+        np.testing.assert_array_equal(again, expected)
 
 
 @pytest.mark.parametrize("cls", [Knn, Threshold])

@@ -120,6 +120,38 @@ def test_neighbors_key(linked):
     np.testing.assert_allclose(mine[off], 0.5 * default[off])
 
 
+def test_any_matrix_of_obsp(linked):
+    linked.obsp["dense"] = linked.obsp["mine"].toarray()
+    cells = np.arange(50)
+    expected = linked.obsp["mine"].toarray()[:50, :50]
+    np.fill_diagonal(expected, 1)
+    for key in ("mine", "dense"):
+        np.testing.assert_array_equal(
+            Graph(obsp=key).bind(linked, linked.X).dense(cells), expected
+        )
+    del linked.obsp["connectivities"]
+    assert not Graph(obsp="mine").needs_graph
+    assert Graph().needs_graph
+    Graph(obsp="mine").bind(linked, linked.X)
+    with pytest.raises(KeyError, match=r"'yours' in `\.obsp`.*'mine'"):
+        Graph(obsp="yours").bind(linked, linked.X)
+    linked.obsp["dense"][3, 4] = np.nan
+    with pytest.raises(ValueError, match=r"`\.obsp\['dense'\]`.*NaN"):
+        Graph(obsp="dense").bind(linked, linked.X)
+
+
+def test_copies_of_a_cell_share_its_edges(linked):
+    graph = linked.obsp["connectivities"].toarray()
+    cells = np.array([5, 80, 5, 7, 80])
+    expected = graph[np.ix_(cells, cells)]
+    expected[cells[:, None] == cells] = 1
+    target = Graph().bind(linked, linked.X)
+    np.testing.assert_array_equal(target.dense(cells), expected)
+    rows, s, _ = target.listed(cells, np.random.default_rng(0))
+    np.testing.assert_array_equal(s, expected[rows[0], rows[1]])
+    assert {(0, 2), (2, 0), (1, 4), (4, 1)} <= set(map(tuple, rows.T))
+
+
 def test_missing_graph(blobs):
     with pytest.raises(KeyError, match=r"'connectivities'.*sc\.pp\.neighbors\(adata\)"):
         neighbour_graph(blobs, None)

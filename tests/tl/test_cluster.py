@@ -77,7 +77,7 @@ def test_slots(linked, key, same):
     assert list(proba.idxmax(1)) == list(label)
 
     record = linked.uns[key]
-    assert set(record) == {"params", "n_clusters", "markers", "history", "version"}
+    assert set(record) == {"params", "n_clusters", "markers", "history", "model", "version"}
     assert record["n_clusters"] == len(names)
     assert list(record["markers"]) == list(linked.var_names)
     history = record["history"]

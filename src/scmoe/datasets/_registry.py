@@ -19,7 +19,10 @@ ENVIRONMENT = "SCMOE_DATA_DIR"
 
 @cache
 def registry() -> dict[str, dict[str, Any]]:
-    """Return ``sha256`` and ``url`` (or None, and ``origin``) of every file, by its name."""
+    """Return the hash and the ``url`` (or None, and ``origin``) of every file, by its name.
+
+    The hash is ``sha256``, or ``md5`` where the publisher gives nothing else.
+    """
     return json.loads(files(__package__).joinpath("registry.json").read_text("utf-8"))
 
 
@@ -41,18 +44,10 @@ def fetch(name: str) -> Path:
     OSError
         If it is not on this machine and cannot be downloaded.
     """
+    path = find(name)
+    if path is not None:
+        return path
     entry = registry()[name]
-    folder = os.environ.get(ENVIRONMENT, "")
-    if folder:
-        path = Path(folder) / name
-        if path.is_file():
-            found = pooch.file_hash(str(path), alg="sha256")
-            if found != entry["sha256"]:
-                raise ValueError(
-                    f"{path} is not the file that scmoe knows as {name!r}: its SHA-256 is {found},"
-                    f" not {entry['sha256']}. Replace it, or unset {ENVIRONMENT}."
-                )
-            return path
     if entry["url"] is None:
         raise FileNotFoundError(
             f"{name!r} is not on this machine. It is not in a public place in this form, so it "
@@ -60,6 +55,39 @@ def fetch(name: str) -> Path:
             f"folder and name that in the environment variable {ENVIRONMENT}."
         )
     return _download(name, entry)
+
+
+def find(name: str) -> Path | None:
+    """Return the path of a file in ``SCMOE_DATA_DIR``, None where it is not there.
+
+    Parameters
+    ----------
+    name
+        As in the registry, ``"folder/file"``.
+
+    Raises
+    ------
+    ValueError
+        If the file is not the registered one.
+    """
+    folder = os.environ.get(ENVIRONMENT, "")
+    path = Path(folder) / name
+    if not folder or not path.is_file():
+        return None
+    algorithm, expected = _hash(registry()[name])
+    found = pooch.file_hash(str(path), alg=algorithm)
+    if found != expected:
+        raise ValueError(
+            f"{path} is not the file that scmoe knows as {name!r}: its {algorithm.upper()} is "
+            f"{found}, not {expected}. Replace it, or unset {ENVIRONMENT}."
+        )
+    return path
+
+
+def _hash(entry: dict[str, Any]) -> tuple[str, str]:
+    """Return the algorithm and the digest."""
+    algorithm = "sha256" if "sha256" in entry else "md5"
+    return algorithm, entry[algorithm]
 
 
 def _download(name: str, entry: dict[str, Any]) -> Path:
@@ -70,7 +98,7 @@ def _download(name: str, entry: dict[str, Any]) -> Path:
     try:
         path = pooch.retrieve(
             entry["url"],
-            known_hash=f"sha256:{entry['sha256']}",
+            known_hash=":".join(_hash(entry)),
             fname=Path(name).name,
             path=place,
         )

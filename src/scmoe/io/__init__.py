@@ -1,6 +1,7 @@
-"""Files -> AnnData."""
+"""Files and arrays -> AnnData."""
 
+from ._array import from_array
 from ._errors import FCSReadError, FCSRepairWarning
 from ._fcs import read_fcs
 
-__all__ = ["FCSReadError", "FCSRepairWarning", "read_fcs"]
+__all__ = ["FCSReadError", "FCSRepairWarning", "from_array", "read_fcs"]

@@ -1,4 +1,4 @@
-"""Scores of a clustering against known populations: arrays in, numbers out.
+"""Scores of clusterings and of generated cells: cells in, numbers out.
 
 What scikit-learn has (:func:`sklearn.metrics.normalized_mutual_info_score`,
 :func:`sklearn.metrics.adjusted_rand_score`, ...) is used from there.
@@ -6,5 +6,20 @@ What scikit-learn has (:func:`sklearn.metrics.normalized_mutual_info_score`,
 
 from ._accuracy import accuracy
 from ._f_measure import f1_table, match_table, mean_f1, weighted_f
+from ._generation import generation_report
+from ._mmd import MMDResult, mmd, mmd_table
+from ._two_sample import TwoSampleResult, classifier_two_sample
 
-__all__ = ["accuracy", "f1_table", "match_table", "mean_f1", "weighted_f"]
+__all__ = [
+    "MMDResult",
+    "TwoSampleResult",
+    "accuracy",
+    "classifier_two_sample",
+    "f1_table",
+    "generation_report",
+    "match_table",
+    "mean_f1",
+    "mmd",
+    "mmd_table",
+    "weighted_f",
+]

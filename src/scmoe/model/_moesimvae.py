@@ -16,21 +16,26 @@ from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmoe._checks import (
     check_adata,
+    check_image_shape,
     check_matrix,
     check_names,
     check_training,
+    check_unit_interval,
     layer_values,
     listing,
 )
 from scmoe._compat import forget, interruptible, one_thread, quiet
+from scmoe._keys import Key
 from scmoe.model._fields import IndexField
-from scmoe.model._module import MoESimVAEModule
-from scmoe.nn import cluster_means
+from scmoe.model._generate import generate_cells
+from scmoe.model._module import LEARNED, MoESimVAEModule
 from scmoe.similarity import CoAssociation, Similarity
 from scmoe.train import SimilarityPlan, SimilaritySplitter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from scmoe.similarity import Target
 
 N_STEPS = 2500
 """Optimiser steps of a default training."""
@@ -50,6 +55,17 @@ SPLINTER = 10
 PREDICT_BATCH = 8192
 """Cells at a time where nothing is learned."""
 
+CHOICES = {
+    "network": ("dense", "conv"),
+    "activation": ("elu", "relu"),
+    "likelihood": ("bernoulli", "gaussian"),
+    "scaling": ("quantile", "minmax", "none"),
+    "means": ("em", LEARNED),
+    "kl": ("released", "paper"),
+    "depict_target": ("paper", "released", "dec"),
+}
+"""Parameters that are one of a few words."""
+
 
 class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
     r"""Mixture-of-experts similarity VAE (Kopf et al. 2021).
@@ -67,22 +83,55 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
     n_latent
         Dimensions of the code.
     n_hidden
-        Units of every hidden layer.
+        Units of every hidden layer, where the next two say nothing else.
+    gate_hidden, expert_hidden
+        Units of the hidden layers of the gate and of each expert.
     encoder_layers, gate_layers, expert_layers
         Hidden layers of the three parts.
+    network
+        ``"dense"``, or ``"conv"`` for images: encoder and experts of the paper's supplement
+        (B.2); the shape of an image comes from ``.uns["image_shape"]``, see
+        :func:`scmoe.io.from_array`.
+    encoder_channels, expert_channels
+        Widths of the convolutions, as many as the defaults have.
     activation
         ``"elu"`` or ``"relu"``.
+    batch_norm
+        Batch normalisation in the encoder. The experts have none: few cells of a batch reach
+        each of them.
     gate_dropout
         Dropout of the gate's noisy pass (DEPICT, eq. 8).
     code_noise
-        Standard deviation of the noise on the code during training.
+        Standard deviation of the noise on the code during training (1 in the paper), or
+        ``"learned"``: the encoder gives it for each cell and dimension, and the KL term compares
+        each cell with its cluster.
     min_cells
         Experts that own fewer cells after training are retired: their cells go to the next
         probable expert. The gate leaves such splinters where populations touch. None for 10, or
         for the cells that there are for an expert if those are fewer.
+    scaling
+        How markers come to the range 0 to 1: by their 0.1 and 99.9 % ``"quantile"``, by
+        ``"minmax"``, or ``"none"``, for values that are there already. None for ``"none"`` with
+        images and ``"quantile"`` without.
+    likelihood
+        ``"bernoulli"`` (cross-entropy, eq. 4) or ``"gaussian"`` (squared error).
+    means
+        Means of the clusters in the KL term: ``"em"``, those of the batch (eq. 6), or
+        ``"learned"``, parameters of the model as in the authors' code.
+    kl
+        Direction of the KL term: ``"released"``, that of the authors' code, or ``"paper"``; see
+        :func:`scmoe.nn.cluster_kl`.
+    depict_target
+        ``"paper"`` (eq. 9), ``"released"`` or ``"dec"``; see :func:`scmoe.nn.depict_target`.
     reconstruction_weight, similarity_weight, depict_weight, kl_weight
         Weights of the terms of the loss (eq. 11); ``kl_weight`` and ``depict_weight`` are the
         paper's :math:`\pi_1` and :math:`\pi_2`.
+
+    Raises
+    ------
+    ValueError
+        A word that is not among the choices, fewer than 2 experts, convolutions without an
+        ``image_shape``, or with one that does not fit.
 
     Examples
     --------
@@ -95,7 +144,9 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
     Notes
     -----
     After training the experts are numbered by the cells that they own, the largest first, and
-    the means of the clusters are estimated again from the codes of all cells (eq. 6).
+    means and covariances of the clusters are estimated from the codes of all cells (eq. 6). A
+    similarity of classes (:class:`scmoe.similarity.Prior`) gives its names to the first experts,
+    in its order.
     Initial weights and batches follow ``scvi.settings.seed``.
     """
 
@@ -111,12 +162,23 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         n_latent: int = 9,
         n_hidden: int = 64,
         encoder_layers: int = 2,
+        gate_hidden: int | None = None,
         gate_layers: int = 2,
+        expert_hidden: int | None = None,
         expert_layers: int = 1,
+        network: str = "dense",
+        encoder_channels: Sequence[int] = (64, 128, 128, 64, 8),
+        expert_channels: Sequence[int] = (8, 128, 64, 32),
         activation: str = "elu",
+        batch_norm: bool = False,
         gate_dropout: float = 0.1,
-        code_noise: float = 0.3,
+        code_noise: float | str = 0.3,
         min_cells: int | None = None,
+        scaling: str | None = None,
+        likelihood: str = "bernoulli",
+        means: str = "em",
+        kl: str = "released",
+        depict_target: str = "paper",
         reconstruction_weight: float = 1.0,
         similarity_weight: float = 1.0,
         depict_weight: float = 0.05,
@@ -125,23 +187,44 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         super().__init__(adata)
         if n_experts < 2:
             raise ValueError(f"`n_experts` must be at least 2, got {n_experts}.")
-        self.module = MoESimVAEModule(
-            self.summary_stats.n_vars,
+        image_shape = adata.uns.get(Key.uns.IMAGE_SHAPE)
+        scaling = scaling or ("quantile" if image_shape is None else "none")
+        given = locals()
+        for name, choices in CHOICES.items():
+            if given[name] not in choices:
+                raise ValueError(f"`{name}` must be one of {choices}, got {given[name]!r}.")
+        if isinstance(code_noise, str) and code_noise != LEARNED:
+            raise ValueError(f'`code_noise` must be a number or "learned", got {code_noise!r}.')
+        self.module_settings_ = dict(
+            n_input=self.summary_stats.n_vars,
             n_experts=n_experts,
             n_latent=n_latent,
             n_hidden=n_hidden,
             encoder_layers=encoder_layers,
+            gate_hidden=gate_hidden or n_hidden,
             gate_layers=gate_layers,
+            expert_hidden=expert_hidden or n_hidden,
             expert_layers=expert_layers,
+            image_shape=check_image_shape(adata) if network == "conv" else None,
+            encoder_channels=tuple(encoder_channels),
+            expert_channels=tuple(expert_channels),
             activation=activation,
+            batch_norm=batch_norm,
             gate_dropout=gate_dropout,
             code_noise=code_noise,
+            likelihood=likelihood,
+            means=means,
+            kl=kl,
+            depict_target=depict_target,
             reconstruction_weight=reconstruction_weight,
             similarity_weight=similarity_weight,
             depict_weight=depict_weight,
             kl_weight=kl_weight,
         )
+        self.module = MoESimVAEModule(**self.module_settings_)
         self.min_cells_ = min_cells
+        self.scaling_ = scaling
+        self.cluster_names_ = [str(k) for k in range(n_experts)]
         self._model_summary_string = (
             f"MoESimVAE with {n_experts} experts, {n_latent} latent dimensions, similarity "
             f"{self.similarity}"
@@ -179,12 +262,11 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             No such layer.
         """
         similarity = similarity or CoAssociation()
-        if isinstance(similarity, Similarity):
-            similarity = similarity.to_dict()
+        if not isinstance(similarity, Similarity):
+            similarity = Similarity.from_dict(similarity)
         setup_method_args = cls._get_setup_method_args(
-            cls=cls, adata=adata, layer=layer, similarity=similarity
+            cls=cls, adata=adata, layer=layer, similarity=similarity.to_dict()
         )
-        Similarity.from_dict(similarity)
         check_adata(adata)
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
         check_matrix(layer_values(adata, layer), adata.var_names, where)
@@ -193,17 +275,20 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             setup_method_args=setup_method_args,
         )
         manager.register_fields(adata, **kwargs)
+        # the registry holds plain values, which a callable is not
+        manager.similarity = similarity
         cls.register_manager(manager)
 
     @property
     def similarity(self) -> Similarity:
         """The similarity that was registered."""
-        return Similarity.from_dict(self.registry["setup_args"]["similarity"])
+        return self.adata_manager.similarity
 
     def train(
         self,
         max_epochs: int | None = None,
         *,
+        max_steps: int | None = None,
         batch_size: int = 256,
         train_size: float = 1.0,
         validation_size: float | None = None,
@@ -219,6 +304,9 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         ----------
         max_epochs
             None for about 2,500 steps, and at least 2 epochs.
+        max_steps
+            Stop after this many steps, the papers' number of iterations; not together with
+            ``max_epochs``.
         batch_size
             Cells in a batch. All pairs of a batch are compared up to 1,024 cells, listed
             pairs above.
@@ -228,15 +316,17 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             Stop when the loss of the validation cells (``validation_loss``, all terms) no longer
             falls; needs ``train_size`` below 1.
         plan_kwargs
-            ``{"lr": ...}``, the learning rate.
+            ``{"lr": ..., "betas": ...}`` of Adam.
         accelerator, devices, **trainer_kwargs
             As in scvi-tools (``enable_progress_bar=False`` silences the bar).
 
         Raises
         ------
         ValueError
-            Fewer than 2 cells, fewer cells than experts, markers that never vary; early
-            stopping without validation cells.
+            Fewer than 2 cells, fewer cells than experts, fewer experts than classes; markers
+            that never vary, or, without scaling, values outside 0 to 1 under a Bernoulli
+            likelihood; early stopping without validation cells; ``max_epochs`` with
+            ``max_steps``.
         KeyError
             The similarity needs a slot that ``adata`` lacks.
 
@@ -248,25 +338,36 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         x = np.asarray(
             layer_values(self.adata, self.registry["setup_args"]["layer"]), dtype=np.float32
         )
-        check_training(x, self.adata.var_names, self.module.n_experts)
+        check_training(
+            x, self.adata.var_names, self.module.n_experts, constant=self.scaling_ == "none"
+        )
+        if self.scaling_ == "none" and self.module.likelihood == "bernoulli":
+            check_unit_interval(x, self.adata.var_names)
+        if max_epochs is not None and max_steps is not None:
+            raise ValueError("You can't specify both `max_epochs` and `max_steps`.")
         if early_stopping:
             if train_size >= 1:
                 raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
+        self._name_clusters(target)
         if not self.is_trained:
-            low, high = np.quantile(x, QUANTILES, axis=0)
-            # a marker that is constant but for a few cells keeps its full range
-            flat = low == high
-            low[flat], high[flat] = x[:, flat].min(0), x[:, flat].max(0)
-            self.module.low.copy_(torch.from_numpy(low))
-            self.module.high.copy_(torch.from_numpy(high))
+            self._fit_scaling(x)
         self.module.live.fill_(True)
-        n_train = math.ceil(train_size * self.adata.n_obs)
-        if max_epochs is None:
-            max_epochs = max(math.ceil(N_STEPS / math.ceil(n_train / batch_size)), MIN_EPOCHS)
         rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
+        splits = {}
+        n_train = math.ceil(train_size * self.adata.n_obs)
+        if target.cells is not None:
+            taught = rng.permutation(target.cells) if train_size < 1 else target.cells
+            n_train = math.ceil(train_size * len(taught))
+            others = np.setdiff1d(np.arange(self.adata.n_obs), taught)
+            splits["external_indexing"] = [taught[:n_train], taught[n_train:], others]
+        n_batches = math.ceil(n_train / batch_size)
+        if max_epochs is None:
+            max_epochs = max(math.ceil((max_steps or N_STEPS) / n_batches), MIN_EPOCHS)
+        if max_steps is not None:
+            trainer_kwargs["max_steps"] = max_steps
         # scvi-tools leaves a trained or loaded module in eval mode, which has no noise
         self.module.train()
         small = self.adata.n_vars * batch_size < LARGE_BATCH
@@ -284,30 +385,87 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
                     "target": target,
                     "rng": rng,
                     "drop_last": n_train > batch_size,
+                    **splits,
                 },
                 plan_kwargs=plan_kwargs,
                 **trainer_kwargs,
             )
         self._settle()
 
+    def _fit_scaling(self, x: np.ndarray) -> None:
+        if self.scaling_ == "none":
+            return
+        low, high = x.min(0), x.max(0)
+        if self.scaling_ == "quantile":
+            inner = np.quantile(x, QUANTILES, axis=0)
+            # a marker that is constant but for a few cells keeps its full range
+            spread = inner[0] < inner[1]
+            low, high = np.where(spread, inner, [low, high])
+        self.module.low.copy_(torch.from_numpy(low))
+        self.module.high.copy_(torch.from_numpy(high))
+
+    def _name_clusters(self, target: Target) -> None:
+        """The classes of the similarity name the first experts; the others have numbers."""
+        names, n_experts = list(target.class_names), self.module.n_experts
+        if len(names) > n_experts:
+            raise ValueError(
+                f"The similarity names {len(names)} classes, more than the {n_experts} experts."
+            )
+        free = (str(k) for k in range(n_experts) if str(k) not in names)
+        self.cluster_names_ = names + [next(free) for _ in range(n_experts - len(names))]
+        self.n_classes_ = len(names)
+
     @torch.inference_mode()
     def _settle(self) -> None:
-        """Retire splinters, number the experts by size, estimate the means (eq. 6)."""
+        """Retire splinters, number the experts by size, describe the clusters (eq. 6)."""
         module = self.module
         size = self._sizes()
+        listed = torch.arange(len(size), device=size.device) < self.n_classes_
         least = self.min_cells_
         if least is None:
             least = min(SPLINTER, self.adata.n_obs // module.n_experts)
-        module.live.copy_((size >= least) | (size == size.max()))
-        module.reorder(self._sizes().argsort(descending=True, stable=True))
-        outputs = list(self._infer(self.adata, None, None))
-        z, proba = (torch.cat([o[name] for o in outputs]) for name in ("z", "proba"))
-        module.means.copy_(cluster_means(z, proba))
+        module.live.copy_((size >= least) | (size == size.max()) | listed)
+        # classes keep the experts that carry their names
+        rank = self._sizes().masked_fill(listed, 2 * self.adata.n_obs)
+        module.reorder(rank.argsort(descending=True, stable=True))
+        squared, parts = torch.zeros_like(module.residuals), []
+        for outputs in self._infer(self.adata, None, None):
+            expert, z = outputs["expert"], outputs["z"]
+            expected = module.expected(module.generative(z, expert)["logits"])
+            squared.index_add_(0, expert, (outputs["scaled"] - expected).square())
+            parts.append((expert, z, outputs["proba"]))
+        module.describe(*(torch.cat(p) for p in zip(*parts, strict=True)))
+        module.residuals.copy_((squared / module.size.clamp_min(1).unsqueeze(1)).sqrt())
 
     def _sizes(self) -> torch.Tensor:
         """Cells that each expert owns, ``(K,)``."""
         expert = torch.cat([o["expert"] for o in self._infer(self.adata, None, None)])
         return torch.bincount(expert, minlength=self.module.n_experts)
+
+    def generate(
+        self,
+        n: int | Mapping[str, int],
+        clusters: Sequence[str] | None = None,
+        *,
+        gate: str = "requested",
+        prior: str = "fitted",
+        noise: bool | None = None,
+        random_state: int | np.random.Generator = 0,
+    ) -> AnnData:
+        """Draw new cells; see :func:`scmoe.tl.generate`, which does the same without a model."""
+        self._check_if_trained(warn=False)
+        return generate_cells(
+            self.module,
+            self.cluster_names_,
+            self.adata,
+            n,
+            clusters,
+            layer=self.registry["setup_args"]["layer"],
+            gate=gate,
+            prior=prior,
+            noise=noise,
+            random_state=random_state,
+        )
 
     def get_latent_representation(
         self,
@@ -351,7 +509,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         return pd.DataFrame(
             values,
             index=names if indices is None else names[np.asarray(indices)],
-            columns=[str(k) for k in range(self.module.n_experts)],
+            columns=self.cluster_names_,
         )
 
     def predict(
@@ -362,9 +520,11 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
     ) -> np.ndarray:
         """Most probable cluster of each cell, ``(n,)`` str; parameters as for the codes.
 
-        Clusters are numbered by size among the training cells: ``"0"`` is the largest.
+        Clusters are numbered by size among the training cells: ``"0"`` is the largest. Those
+        of listed classes have the names of the classes.
         """
-        return self._collect("expert", adata, indices, batch_size).astype(str).astype(object)
+        expert = self._collect("expert", adata, indices, batch_size)
+        return np.asarray(self.cluster_names_, dtype=object)[expert]
 
     def _collect(self, name: str, adata, indices, batch_size) -> np.ndarray:
         self._check_if_trained(warn=False)

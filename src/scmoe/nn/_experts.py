@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from scmoe.nn._choices import choose
 from scmoe.nn._mlp import ACTIVATIONS
 
 
@@ -63,12 +64,17 @@ class Experts(nn.Module):
     n_in, n_hidden, n_out
         Sizes of the code, of the hidden layers and of the output.
     n_layers
-        Number of hidden layers.
+        Number of hidden layers; 0 makes every expert a linear map.
     activation
         One of ``"elu"``, ``"relu"``. The last layer is linear: the ELU that the paper's
         supplement prints cannot reach the dark end of a sigmoid.
     tile
         Cells in a tile.
+
+    Raises
+    ------
+    ValueError
+        For an unknown activation.
     """
 
     def __init__(
@@ -92,7 +98,7 @@ class Experts(nn.Module):
             self.weights.append(torch.empty(n_experts, a, b).uniform_(-bound, bound))
             self.biases.append(torch.empty(n_experts, 1, b).uniform_(-bound, bound))
         self.n_experts = n_experts
-        self.activation = ACTIVATIONS[activation]
+        self.activation = choose(ACTIVATIONS, activation, "activation")
         self.tile = tile
 
     def forward(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from scmoe.nn._choices import choose
+from scmoe.nn._norm import BatchNorm1d
+
 ACTIVATIONS = {"elu": F.elu, "relu": F.relu}
 """Activations that the papers use, by name."""
 
@@ -25,6 +28,14 @@ class MLP(nn.Module):
         module's ``training`` flag cannot decide.
     activation
         One of ``"elu"``, ``"relu"``.
+    batch_norm
+        Normalise every hidden layer over the batch, before the activation. A batch of one
+        cell is normalised by the running statistics, in training too.
+
+    Raises
+    ------
+    ValueError
+        For an unknown activation.
     """
 
     def __init__(
@@ -36,18 +47,22 @@ class MLP(nn.Module):
         n_layers: int,
         dropout: float = 0.0,
         activation: str = "elu",
+        batch_norm: bool = False,
     ):
         super().__init__()
         sizes = [n_in, *[n_hidden] * n_layers]
         self.hidden = nn.ModuleList(
             nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
         )
+        self.norms = nn.ModuleList(
+            BatchNorm1d(n_hidden) if batch_norm else nn.Identity() for _ in range(n_layers)
+        )
         self.out = nn.Linear(sizes[-1], n_out)
         self.dropout = dropout
-        self.activation = ACTIVATIONS[activation]
+        self.activation = choose(ACTIVATIONS, activation, "activation")
 
     def forward(self, x: torch.Tensor, *, noisy: bool = False) -> torch.Tensor:
         """Map ``(n, n_in)`` to ``(n, n_out)``; ``noisy`` switches dropout on."""
-        for layer in self.hidden:
-            x = F.dropout(self.activation(layer(x)), self.dropout, training=noisy)
+        for layer, norm in zip(self.hidden, self.norms, strict=True):
+            x = F.dropout(self.activation(norm(layer(x))), self.dropout, training=noisy)
         return self.out(x)

@@ -1,7 +1,11 @@
 """Pictures, in scanpy's manner: ``show``, ``save``, ``ax``, ``return_fig``."""
 
 from ._clusters import clusters
+from ._generated import generated
 from ._history import history
+from ._images import images
 from ._markers import markers
+from ._mmd import mmd
+from ._prior import prior
 
-__all__ = ["clusters", "history", "markers"]
+__all__ = ["clusters", "generated", "history", "images", "markers", "mmd", "prior"]

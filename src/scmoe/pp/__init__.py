@@ -1,5 +1,6 @@
 """AnnData -> AnnData."""
 
-from ._arcsinh import arcsinh
+from ._arcsinh import arcsinh, inverse_arcsinh
+from ._marker_prior import marker_prior
 
-__all__ = ["arcsinh"]
+__all__ = ["arcsinh", "inverse_arcsinh", "marker_prior"]

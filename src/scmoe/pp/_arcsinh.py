@@ -1,9 +1,9 @@
-"""The arcsinh transform of cytometry."""
+"""The arcsinh transform of cytometry, and back."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +57,8 @@ def arcsinh(
         float32; float64 where the source is float64.
     ``.uns["arcsinh"][name]``
         ``channels`` (array of str), ``cofactor`` (one float for each of them) and ``source``;
-        `name` is the layer that was written, ``"X"`` for ``.X``.
+        `name` is the layer that was written, ``"X"`` for ``.X``. :func:`inverse_arcsinh`
+        reads it.
 
     Raises
     ------
@@ -72,8 +73,7 @@ def arcsinh(
     -----
     Nothing is written if an error is raised.
     """
-    if adata.is_view:
-        raise ValueError("`adata` is a view of another AnnData; pass `adata.copy()` instead.")
+    _check_adata(adata)
     source_name = "X" if layer is None else layer
     target = source_name if key_added is None else key_added
     done = adata.uns.get(Key.uns.ARCSINH, {})
@@ -85,7 +85,8 @@ def arcsinh(
     source = _source(adata, layer)
     chosen = _channels(adata, channels)
     cofactors = _cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
-    values = _transform(source, adata.var_names.get_indexer(chosen), cofactors)
+    columns = adata.var_names.get_indexer(chosen)
+    values = _transform(source, columns, cofactors, lambda x, c: np.arcsinh(x / c))
 
     result = adata.copy() if copy else adata
     if target == "X":
@@ -96,6 +97,103 @@ def arcsinh(
     result.uns[Key.uns.ARCSINH] = {**done, target: {**record, "source": source_name}}
     logger.info("arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, _where(target))
     return result if copy else None
+
+
+def inverse_arcsinh(
+    adata: AnnData, *, layer: str | None = None, copy: bool = False
+) -> AnnData | None:
+    """Undo :func:`arcsinh`: transform to ``cofactor * sinh(x)`` by its record.
+
+    Parameters
+    ----------
+    adata
+        Cells x channels with the record of :func:`arcsinh`; dense or sparse. It may hold other
+        cells than those that were transformed, such as generated ones, and fewer channels.
+    layer
+        Transform ``.layers[layer]`` back instead of ``.X``.
+    copy
+        Return a transformed copy and leave `adata` as it is.
+
+    Returns
+    -------
+    None, or the copy if `copy`. Writes
+
+    ``.X`` or ``.layers[layer]``
+        Intensities, in place of the transformed values; float32, float64 where these are
+        float64. Channels that the record does not name stay as they are.
+    ``.uns["arcsinh"]``
+        Loses the record of what was transformed back, and goes with the last one.
+
+    Raises
+    ------
+    ValueError
+        If there is no record of a transform, or it names no channel of `adata`; if values are
+        too large for the inverse to be a number; if `adata` is a view.
+    KeyError
+        If there is no such layer.
+
+    Notes
+    -----
+    Nothing is written if an error is raised.
+
+    Examples
+    --------
+    >>> scmoe.pp.arcsinh(adata, cofactor=5)
+    >>> scmoe.pp.inverse_arcsinh(adata)
+    """
+    _check_adata(adata)
+    name = "X" if layer is None else layer
+    source = _source(adata, layer)
+    done = adata.uns.get(Key.uns.ARCSINH, {})
+    chosen, cofactors = _recorded(done, name, adata.var_names)
+    columns = adata.var_names.get_indexer(chosen)
+    try:
+        with np.errstate(over="raise"):
+            values = _transform(source, columns, cofactors, lambda x, c: c * np.sinh(x))
+    except FloatingPointError:
+        raise ValueError(
+            f"{_where(name)} holds values that are too large to come from arcsinh; was it "
+            f"written anew since .uns['{Key.uns.ARCSINH}'] was?"
+        ) from None
+
+    result = adata.copy() if copy else adata
+    if layer is None:
+        result.X = values
+    else:
+        result.layers[layer] = values
+    left = {other: record for other, record in done.items() if other != name}
+    rest = {key: value for key, value in result.uns.items() if key != Key.uns.ARCSINH}
+    # a new dict: generated cells may share theirs with the cells that they are modelled on
+    result.uns = {**rest, Key.uns.ARCSINH: left} if left else rest
+    logger.info(
+        "undid arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, _where(name)
+    )
+    return result if copy else None
+
+
+def _recorded(done: Mapping[str, Any], name: str, known: pd.Index) -> tuple[list[str], np.ndarray]:
+    """Return the channels of the record that are there, and their cofactors."""
+    if name not in done:
+        told = ", ".join(map(_where, done)) or "nothing"
+        raise ValueError(
+            f"there is no record of an arcsinh of {_where(name)} in .uns['{Key.uns.ARCSINH}'], "
+            f"which tells of {told}; `scmoe.pp.arcsinh` writes it."
+        )
+    given = dict(zip(done[name]["channels"], done[name]["cofactor"], strict=True))
+    chosen = [channel for channel in given if channel in known]
+    if not chosen:
+        raise ValueError(
+            f"none of the channels whose arcsinh is in {_where(name)} by "
+            f".uns['{Key.uns.ARCSINH}'] is in .var_names: {', '.join(given)}"
+        )
+    return chosen, np.array([given[channel] for channel in chosen], dtype=np.float64)
+
+
+def _check_adata(adata: AnnData) -> None:
+    if adata.is_view:
+        raise ValueError("`adata` is a view of another AnnData; pass `adata.copy()` instead.")
+    if not adata.var_names.is_unique:
+        raise ValueError(".var_names are not unique; run `adata.var_names_make_unique()`.")
 
 
 def _where(name: str) -> str:
@@ -117,8 +215,6 @@ def _source(adata: AnnData, layer: str | None) -> Any:
 
 
 def _channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:
-    if not adata.var_names.is_unique:
-        raise ValueError(".var_names are not unique; run `adata.var_names_make_unique()`.")
     if channels is None:
         if Key.var.KIND not in adata.var:
             return list(adata.var_names)
@@ -167,19 +263,27 @@ def _is_positive(x: Any) -> bool:
     return bool(number and 0 < x < np.inf)
 
 
-def _transform(source: Any, columns: np.ndarray, cofactors: np.ndarray) -> Any:
-    """Return a transformed copy; sparse stays sparse, for arcsinh of 0 is 0."""
+def _transform(
+    source: Any,
+    columns: np.ndarray,
+    cofactors: np.ndarray,
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Any:
+    """Return a copy with a function of value and cofactor applied to some columns.
+
+    Sparse stays sparse: the function of 0 is 0.
+    """
     dtype = np.float64 if source.dtype == np.float64 else np.float32
-    divisor = np.ones(source.shape[1], dtype=dtype)
-    divisor[columns] = cofactors
+    cofactor = np.ones(source.shape[1], dtype=dtype)
+    cofactor[columns] = cofactors
     touched = np.zeros(source.shape[1], dtype=bool)
     touched[columns] = True
     if sparse.issparse(source):
         values = source.tocsr().astype(dtype, copy=True)
         of_chosen = touched[values.indices]
-        scaled = values.data / divisor[values.indices]
-        values.data = np.where(of_chosen, np.arcsinh(scaled), values.data)
+        which = values.indices[of_chosen]
+        values.data[of_chosen] = function(values.data[of_chosen], cofactor[which])
         return values.asformat(source.format)
     values = np.array(source, dtype=dtype)
-    values[:, touched] = np.arcsinh(values[:, touched] / divisor[touched])
+    values[:, touched] = function(values[:, touched], cofactor[touched])
     return values

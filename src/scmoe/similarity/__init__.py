@@ -1,9 +1,29 @@
 """Who is like whom: the user's notion of similarity, turned into targets for mini-batches."""
 
 from scmoe.similarity._base import Pairs, Similarity, Target
+from scmoe.similarity._blend import Blend
 from scmoe.similarity._coassociation import CoAssociation
+from scmoe.similarity._custom import Custom
 from scmoe.similarity._embedding import Knn, Threshold
 from scmoe.similarity._graph import Graph
+from scmoe.similarity._groups import Differ, Labels
+from scmoe.similarity._images import image_gradients
+from scmoe.similarity._prior import Prior
 from scmoe.similarity._umap import umap
 
-__all__ = ["CoAssociation", "Graph", "Knn", "Pairs", "Similarity", "Target", "Threshold", "umap"]
+__all__ = [
+    "Blend",
+    "CoAssociation",
+    "Custom",
+    "Differ",
+    "Graph",
+    "Knn",
+    "Labels",
+    "Pairs",
+    "Prior",
+    "Similarity",
+    "Target",
+    "Threshold",
+    "image_gradients",
+    "umap",
+]

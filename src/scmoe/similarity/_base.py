@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
     from scipy.sparse import csr_matrix
@@ -35,16 +35,72 @@ class Pairs(NamedTuple):
 class Target(ABC):
     """A similarity bound to the cells of one AnnData.
 
-    It answers one question: for these cells, how much should each pair agree?
+    It answers one question: for these cells, how much should each pair agree? Some know
+    more, namely which class each cell belongs to. Where it has no opinion, it says NaN.
+
+    Attributes
+    ----------
+    class_share
+        How much of the similarity loss is about classes: 0 for pairs only, 1 for classes only
+        (pairs are never asked for then). Between, the loss is ``class_share`` times the term
+        of the classes plus ``1 - class_share`` times that of the pairs.
+    class_names
+        Names of the classes. Class ``c`` belongs to expert ``c``; further experts are free
+        for populations that nobody listed.
+    cells
+        Sorted indices of the cells that it can teach, ``(m,)`` int64; None for all. The model
+        trains on these only, and predicts all.
     """
+
+    class_share: float = 0.0
+    class_names: Sequence[str] = ()
+    cells: np.ndarray | None = None
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes it knows."""
+        return len(self.class_names)
 
     @abstractmethod
     def dense(self, cells: np.ndarray) -> np.ndarray:
-        """Similarity of all pairs, ``(B, B)`` float32 in [0, 1], for cell indices ``(B,)``."""
+        """Similarity of all pairs, for cell indices ``(B,)``.
 
-    @abstractmethod
+        ``(B, B)`` float32 in [0, 1], symmetric; NaN where it has no opinion. The diagonal
+        is 1: a cell is like itself.
+        """
+
+    def at(self, cells: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """Similarity of some pairs, NaN where it has no opinion.
+
+        Parameters
+        ----------
+        cells
+            Cell indices of the batch, ``(B,)``.
+        pairs
+            Positions in the batch, ``(2, m)``.
+
+        Returns
+        -------
+        ``(m,)`` float32, what :meth:`dense` says of these pairs.
+        """
+        return self.dense(cells)[pairs[0], pairs[1]]
+
     def listed(self, cells: np.ndarray, rng: np.random.Generator) -> Pairs:
-        """Similarity of some pairs, chosen so that weights make up for what is left out."""
+        """Similarity of some pairs, chosen so that weights make up for what is left out.
+
+        Pairs without an opinion are not listed. By default the pairs are drawn at random.
+        """
+        pairs = random_partners(len(cells), rng)
+        similarity = self.at(cells, pairs)
+        weight = np.full(len(similarity), (len(cells) - 1) / PARTNERS, np.float32)
+        return known_pairs(Pairs(pairs, similarity, weight))
+
+    def classes(self, cells: np.ndarray) -> np.ndarray | None:
+        """Share of each class, for cell indices ``(B,)``; None where there are no classes.
+
+        ``(B, C)`` float32 in [0, 1]; the row of a cell that it knows nothing about is NaN.
+        """
+        return None
 
     def __call__(self, cells: np.ndarray, rng: np.random.Generator) -> np.ndarray | Pairs:
         """All pairs of a small batch, listed pairs of a large one."""
@@ -66,7 +122,10 @@ class Similarity(ABC):
 
     registry: ClassVar[dict[str, type[Similarity]]] = {}
     needs_graph: ClassVar[bool] = False
-    """Whether it looks at the neighbour graph of scanpy; then it has a ``neighbors_key``."""
+    """Whether it looks at the neighbour graph of scanpy; then it has a ``neighbors_key``.
+
+    A property where that depends on the parameters.
+    """
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -88,7 +147,7 @@ class Similarity(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Name and parameters as plain values; :meth:`from_dict` is the way back."""
-        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        values = {f.name: _to_plain(getattr(self, f.name)) for f in fields(self)}
         return {"name": type(self).__name__, **values}
 
     @staticmethod
@@ -100,8 +159,23 @@ class Similarity(ABC):
             raise ValueError(
                 f"Unknown similarity {name!r}; known are {sorted(Similarity.registry)}."
             )
-        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return Similarity.registry[name](**tuples)
+        return Similarity.registry[name](**{k: _from_plain(v) for k, v in values.items()})
+
+
+def _to_plain(value: Any) -> Any:
+    """A parameter as JSON and h5ad can hold it."""
+    if isinstance(value, Similarity):
+        return value.to_dict()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_plain(value: Any) -> Any:
+    """The way back; h5ad has made arrays of the lists."""
+    if isinstance(value, dict):
+        return Similarity.from_dict(value)
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return tuple(value) if isinstance(value, list) else value
 
 
 def from_edges(block: csr_matrix, rng: np.random.Generator) -> Pairs:
@@ -124,6 +198,21 @@ def from_edges(block: csr_matrix, rng: np.random.Generator) -> Pairs:
         np.concatenate([edges.data, np.zeros(n_others)]).astype(np.float32),
         np.repeat([1, left_out / max(n_others, 1)], [n_edges, n_others]).astype(np.float32),
     )
+
+
+def edges_at(block: csr_matrix, pairs: np.ndarray) -> np.ndarray:
+    """What :func:`from_edges` knows of some pairs ``(2, m)``; 1 for a position with itself."""
+    similarity = np.asarray(block[pairs[0], pairs[1]], dtype=np.float32).ravel()
+    similarity[pairs[0] == pairs[1]] = 1
+    return similarity
+
+
+def known_pairs(pairs: Pairs) -> Pairs:
+    """Leave out the pairs without an opinion."""
+    known = ~np.isnan(pairs.similarity)
+    if known.all():
+        return pairs
+    return Pairs(pairs.rows[:, known], pairs.similarity[known], pairs.weight[known])
 
 
 def random_partners(n: int, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from tqdm import tqdm
 
-from scmoe.similarity._base import Pairs, Similarity, Target, random_partners
+from scmoe.similarity._base import Similarity, Target
 from scmoe.similarity._graph import neighbour_graph
 
 if TYPE_CHECKING:
@@ -189,8 +189,6 @@ class CoAssociationTarget(Target):
         """Votes of all pairs."""
         return self._vote(cells[:, None], cells[None])
 
-    def listed(self, cells: np.ndarray, rng: np.random.Generator) -> Pairs:
-        """Votes of random pairs."""
-        pairs = random_partners(len(cells), rng)
-        similarity = self._vote(cells[pairs[0]], cells[pairs[1]])
-        return Pairs(pairs, similarity, np.ones_like(similarity))
+    def at(self, cells: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """Votes of some pairs."""
+        return self._vote(cells[pairs[0]], cells[pairs[1]])

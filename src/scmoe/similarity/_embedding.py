@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import kneighbors_graph
 
-from scmoe.similarity._base import Pairs, Similarity, Target, from_edges, random_partners
+from scmoe.similarity._base import Pairs, Similarity, Target, edges_at, from_edges
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -79,6 +79,10 @@ class KnnTarget(Target):
         np.fill_diagonal(similarity, 1.0)
         return similarity
 
+    def at(self, cells: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """1 for pairs of neighbours, and for a position with itself."""
+        return edges_at(self._graph(cells), pairs)
+
     def listed(self, cells: np.ndarray, rng: np.random.Generator) -> Pairs:
         """Every pair of neighbours, and random pairs for the others."""
         return from_edges(self._graph(cells), rng)
@@ -124,9 +128,8 @@ class ThresholdTarget(Target):
         near = pairwise_distances(self.embedding[cells]) < self.distance
         return near.astype(np.float32)
 
-    def listed(self, cells: np.ndarray, rng: np.random.Generator) -> Pairs:
-        """Random pairs, compared."""
+    def at(self, cells: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """1 for the pairs that are nearer than the distance."""
         points = self.embedding[cells]
-        pairs = random_partners(len(cells), rng)
         near = np.linalg.norm(points[pairs[0]] - points[pairs[1]], axis=1) < self.distance
-        return Pairs(pairs, near.astype(np.float32), np.ones(near.size, np.float32))
+        return near.astype(np.float32)

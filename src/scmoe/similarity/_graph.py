@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from scmoe.similarity._base import Pairs, Similarity, Target, from_edges
+from scmoe.similarity._base import Pairs, Similarity, Target, edges_at, from_edges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,14 +96,41 @@ class Graph(Similarity):
     ----------
     neighbors_key
         As in scanpy; None takes ``.obsp["connectivities"]``.
+    obsp
+        Any cells x cells matrix of similarities in ``.obsp`` instead, dense or sparse; not
+        together with ``neighbors_key``. Weights above 1 are divided by the largest, and of
+        the two weights of a pair the larger counts.
     """
 
-    needs_graph: ClassVar[bool] = True
-
     neighbors_key: str | None = None
+    obsp: str | None = None
+
+    def __post_init__(self):
+        if self.obsp is not None and self.neighbors_key is not None:
+            raise ValueError("You can't specify both `obsp` and `neighbors_key`.")
+
+    @property
+    def needs_graph(self) -> bool:
+        """Whether it looks at the neighbour graph of scanpy."""
+        return self.obsp is None
 
     def bind(self, adata: AnnData, profile: np.ndarray, *, progress: bool = False) -> GraphTarget:
-        """Look the graph up; raises as :func:`neighbour_graph` does."""
+        """Look the graph up.
+
+        Raises
+        ------
+        KeyError
+            ``obsp`` is not there; else as :func:`neighbour_graph` does.
+        ValueError
+            As :func:`neighbour_graph` does.
+        """
+        if self.obsp is not None:
+            if self.obsp not in adata.obsp:
+                raise KeyError(
+                    f"Did not find {self.obsp!r} in `.obsp`, which holds {list(adata.obsp)}."
+                )
+            name = f"`.obsp[{self.obsp!r}]`"
+            return GraphTarget(check_graph(adata.obsp[self.obsp], adata.n_obs, name))
         return GraphTarget(neighbour_graph(adata, self.neighbors_key))
 
 
@@ -113,15 +140,31 @@ class GraphTarget(Target):
     def __init__(self, graph: sparse.csr_matrix):
         self.graph = graph
 
+    def _block(self, cells: np.ndarray) -> sparse.csr_matrix:
+        """Edges in the batch; two copies of one cell are joined with weight 1."""
+        block = self.graph[cells][:, cells]
+        unique, number = np.unique(cells, return_inverse=True)
+        if len(unique) < len(cells):
+            ones = np.ones(len(cells), np.float32)
+            member = sparse.csr_matrix((ones, (np.arange(len(cells)), number)))
+            block = block.maximum(member @ member.T).tocsr()
+            block.setdiag(0)
+            block.eliminate_zeros()
+        return block
+
     def dense(self, cells: np.ndarray) -> np.ndarray:
         """Weights among the cells of the batch, 1 on the diagonal."""
-        block = self.graph[cells][:, cells].toarray()
+        block = self._block(cells).toarray()
         np.fill_diagonal(block, 1.0)
         return block
 
+    def at(self, cells: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """Weights of some pairs."""
+        return edges_at(self.graph, cells[pairs])
+
     def listed(self, cells: np.ndarray, rng: np.random.Generator) -> Pairs:
         """Every edge in the batch, and random pairs for the others."""
-        return from_edges(self.graph[cells][:, cells], rng)
+        return from_edges(self._block(cells), rng)
 
     def batches(
         self, cells: np.ndarray, batch_size: int, rng: np.random.Generator

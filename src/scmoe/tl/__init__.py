@@ -1,5 +1,6 @@
 """The scanpy-style face of the models."""
 
 from scmoe.tl._cluster import cluster
+from scmoe.tl._generate import generate
 
-__all__ = ["cluster"]
+__all__ = ["cluster", "generate"]

@@ -39,6 +39,9 @@ logger = logging.getLogger("scmoe")
 MARKER_KINDS = ("mass", "fluor")
 """Kinds of channels that a clustering looks at, where `.var["kind"]` tells them apart."""
 
+N_CLUSTERS = 25
+"""Upper bound for the number of clusters, the paper's for cytometry."""
+
 N_NEIGHBORS = 15
 """Neighbours of the graph that is built when there is none; scanpy's default."""
 
@@ -52,8 +55,9 @@ EXACT_NEIGHBORS = 50_000
 def cluster(
     adata: AnnData,
     *,
-    n_clusters: int = 25,
+    n_clusters: int | None = None,
     similarity: Similarity | None = None,
+    preset: str | None = None,
     markers: Sequence[str] | None = None,
     layer: str | None = None,
     use_rep: str | None = None,
@@ -80,9 +84,13 @@ def cluster(
         Cells, with dense floating-point values on a scale where distances mean something:
         see :func:`scmoe.pp.arcsinh`.
     n_clusters
-        Upper bound for the number of clusters: surplus experts end without cells.
+        Upper bound for the number of clusters: surplus experts end without cells. None for 25,
+        or what the preset says.
     similarity
         Who is like whom; :class:`scmoe.similarity.CoAssociation` by default.
+    preset
+        Start from the settings of one of the papers' experiments, see
+        :func:`scmoe.model.preset`; whatever is given here replaces them.
     markers
         Names of the markers to look at. By default all, or, where ``.var["kind"]`` tells the
         kinds of channels apart, the markers among them.
@@ -116,14 +124,16 @@ def cluster(
 
     ``.obs[key_added]``
         Cluster of each cell: categories are strings in natural order, ``"0"`` is the largest;
-        clusters without cells are left out.
+        clusters without cells are left out. Where a prior lists classes
+        (:class:`scmoe.similarity.Prior`), their clusters have their names.
     ``.obsm["X_" + key_added]``
         Codes, ``(n_obs, n_latent)`` float32.
     ``.obsm[key_added + "_proba"]``
         Probability of every expert, DataFrame ``(n_obs, n_clusters)`` float32; rows sum to 1.
     ``.uns[key_added]``
         ``params``, ``n_clusters`` (how many live), ``history`` (loss terms over the epochs),
-        ``markers`` (names of the features that were used) and ``version``.
+        ``markers`` (names of the features that were used), ``model`` (the trained model, from
+        which :func:`scmoe.tl.generate` draws) and ``version``.
 
     Raises
     ------
@@ -136,9 +146,17 @@ def cluster(
         An unknown layer, representation, marker, graph or embedding.
     """
     from scmoe.model import MoESimVAE
+    from scmoe.model._record import to_record
     from scmoe.similarity import CoAssociation
 
-    similarity = similarity or CoAssociation()
+    settings = _settings(preset)
+    similarity = similarity or settings.get("similarity") or CoAssociation()
+    model_kwargs = {**settings.get("model_kwargs", {}), **(model_kwargs or {})}
+    train_kwargs = {**settings.get("train_kwargs", {}), **(train_kwargs or {})}
+    if "max_epochs" in train_kwargs and settings:
+        train_kwargs.pop("max_steps", None)
+    preset_clusters = model_kwargs.pop("n_experts", N_CLUSTERS)
+    n_clusters = preset_clusters if n_clusters is None else n_clusters
     seed = as_seed(random_state)
     check_adata(adata)
     if not isinstance(key_added, str) or not key_added:
@@ -149,7 +167,8 @@ def cluster(
         if use_rep not in (None, "X"):
             raise ValueError("`save_model` can't go with `use_rep`: new cells have no such slot.")
     work = _working_copy(adata, markers, layer, use_rep)
-    check_training(work.X, work.var_names, n_clusters)
+    # the margins of images are constant
+    check_training(work.X, work.var_names, n_clusters, constant=Key.uns.IMAGE_SHAPE in work.uns)
     graph, origin = _find_graph(adata, work, similarity, neighbors_key, obsp)
     try:
         with seeded(seed):
@@ -162,8 +181,8 @@ def cluster(
                     # the name by which the similarity will ask for the graph
                     work.uns[similarity.neighbors_key] = {"connectivities_key": "connectivities"}
             MoESimVAE.setup_anndata(work, layer=layer, similarity=similarity)
-            model = MoESimVAE(work, n_experts=n_clusters, **(model_kwargs or {}))
-            model.train(**{"enable_progress_bar": progress, **(train_kwargs or {})})
+            model = MoESimVAE(work, n_experts=n_clusters, **model_kwargs)
+            model.train(**{"enable_progress_bar": progress, **train_kwargs})
             labels = model.predict()
             proba = model.predict_proba()
             latent = model.get_latent_representation()
@@ -176,6 +195,7 @@ def cluster(
     result = {
         "params": {
             "n_clusters": n_clusters,
+            "preset": preset,
             "similarity": similarity.to_dict(),
             "layer": layer,
             "use_rep": use_rep,
@@ -183,14 +203,15 @@ def cluster(
             "neighbors_key": neighbors_key,
             "obsp": obsp,
             "random_state": seed,
-            "model_kwargs": model_kwargs or {},
-            "train_kwargs": train_kwargs or {},
+            "model_kwargs": model_kwargs,
+            "train_kwargs": train_kwargs,
         },
         "n_clusters": len(categories),
         "markers": work.var_names.to_numpy(dtype=str),
         "history": pd.DataFrame(
             {name.removesuffix("_train"): t.iloc[:, 0] for name, t in model.history.items()}
         ).astype(float),
+        "model": to_record(model),
         "version": version("scmoe"),
     }
     logger.info("%d of at most %d clusters own cells.", len(categories), n_clusters)
@@ -202,6 +223,15 @@ def cluster(
         (adata.uns, Key.uns.result(key_added), _plain(result)),
     )
     return adata if copy else None
+
+
+def _settings(preset: str | None) -> dict[str, Any]:
+    """What a preset says, by the names of the arguments; nothing without one."""
+    if preset is None:
+        return {}
+    from scmoe.model import preset as find
+
+    return vars(find(preset))
 
 
 def _working_copy(
@@ -229,13 +259,17 @@ def _working_copy(
     x = np.ascontiguousarray(x, dtype=np.float32)
     work = ad.AnnData(
         x,
-        obs=pd.DataFrame(index=adata.obs_names),
+        # where a similarity may look labels up
+        obs=adata.obs.copy(),
         var=pd.DataFrame(index=pd.Index(names, dtype=str)),
         # under its name too, so that a saved model asks new cells for the same layer
         layers={} if layer is None else {layer: x},
     )
-    for key, value in adata.obsm.items():
-        work.obsm[key] = value
+    for slots, others in ((work.obsm, adata.obsm), (work.obsp, adata.obsp)):
+        for key, value in others.items():
+            slots[key] = value
+    if Key.uns.IMAGE_SHAPE in adata.uns and use_rep is None and work.n_vars == adata.n_vars:
+        work.uns[Key.uns.IMAGE_SHAPE] = adata.uns[Key.uns.IMAGE_SHAPE]
     return work
 
 

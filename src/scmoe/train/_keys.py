@@ -7,11 +7,15 @@ from typing import NamedTuple
 
 class _BatchKeys(NamedTuple):
     SIMILARITY: str = "similarity"
-    """``(B, B)`` for all pairs, ``(m,)`` for listed pairs."""
+    """``(B, B)`` for all pairs, ``(m,)`` for listed pairs; NaN where nothing is known."""
     PAIRS: str = "similarity_pairs"
     """Positions of listed pairs, ``(2, m)``."""
     WEIGHT: str = "similarity_weight"
     """Weight of listed pairs, ``(m,)``."""
+    CLASSES: str = "classes"
+    """Share of each class, ``(B, C)``; rows of NaN where nothing is known."""
+    CLASS_SHARE: str = "class_share"
+    """What the class term counts beside the pair term, a scalar in [0, 1]."""
 
 
 BATCH_KEYS = _BatchKeys()

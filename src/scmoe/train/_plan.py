@@ -25,16 +25,27 @@ class SimilarityPlan(TrainingPlan):
     lr
         Learning rate of Adam. Its other constants are torch's rather than scvi-tools', whose
         ``eps`` of 0.01 is made for counts and slows these small gradients down.
+    betas
+        Decay rates of Adam's averages.
     """
 
-    def __init__(self, module: BaseModuleClass, *, lr: float = 3e-3):
+    def __init__(
+        self,
+        module: BaseModuleClass,
+        *,
+        lr: float = 3e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ):
         super().__init__(module, lr=lr)
+        self.betas = betas
         self._totals: dict[str, torch.Tensor] = {}
         self._n_steps = 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam in one kernel: for networks this small the calls cost more than the sums."""
-        return torch.optim.Adam(self.module.parameters(), lr=self.lr, fused=True)
+        return torch.optim.Adam(
+            self.module.parameters(), lr=self.lr, betas=self.betas, fused=True
+        )
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
         """One step. Terms are summed here and logged once an epoch: logging is the larger cost."""

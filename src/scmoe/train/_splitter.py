@@ -69,8 +69,14 @@ class SimilaritySplitter(DataSplitter):
         )
 
     def on_before_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
-        """Add the similarity of the batch, dense or as listed pairs."""
+        """Add the similarity of the batch: classes, and pairs, dense or listed."""
         cells = batch[REGISTRY_KEYS.INDICES_KEY].numpy().astype(np.int64).ravel()
+        share = self.target.class_share
+        if share > 0:
+            batch[BATCH_KEYS.CLASSES] = torch.from_numpy(self.target.classes(cells))
+            batch[BATCH_KEYS.CLASS_SHARE] = torch.tensor(share, dtype=torch.float32)
+        if share == 1:
+            return batch
         answer = self.target(cells, self.rng)
         if isinstance(answer, np.ndarray):
             batch[BATCH_KEYS.SIMILARITY] = torch.from_numpy(answer)

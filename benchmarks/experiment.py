@@ -1,0 +1,139 @@
+"""What all experiments share: options, records, and the file that the records are kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+    from types import ModuleType
+
+PACKAGES = ("scmoe", "torch", "scvi-tools", "scanpy", "scikit-learn", "scikit-network")
+"""Packages whose versions are written beside the records."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for.
+
+    Parameters
+    ----------
+    seeds
+        One run for each.
+    datasets, methods
+        Names; None for all.
+    size
+        ``"full"`` or ``"small"``: the experiment as it is meant, or something of minutes.
+    """
+
+    seeds: list[int]
+    datasets: list[str] | None = None
+    methods: list[str] | None = None
+    size: str = "full"
+
+    def choose(self, what: str, available: Iterable[str]) -> list[str]:
+        """Those of ``available`` that were asked for, in its order.
+
+        Parameters
+        ----------
+        what
+            ``"datasets"`` or ``"methods"``.
+        available
+            The names that there are.
+
+        Raises
+        ------
+        KeyError
+            A name that is not there.
+        """
+        available, asked = list(available), getattr(self, what)
+        if asked is None:
+            return available
+        if unknown := [name for name in asked if name not in available]:
+            raise KeyError(f"No {what} named {unknown}; there are {available}.")
+        return [name for name in available if name in asked]
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What ``call`` returns, and the seconds that it took."""
+    start = time.perf_counter()
+    result = call()
+    return result, round(time.perf_counter() - start, 2)
+
+
+def attempt(identity: dict, call: Callable[[], dict], say: Callable[[str], None]) -> dict:
+    """A record: ``identity`` with what ``call`` measures, or with its error.
+
+    An error of one method (a package that is missing, too little memory) is a result like
+    any other and must not end a run of hours.
+    """
+    what = " | ".join(map(str, identity.values()))
+    try:
+        measured = call()
+    except Exception as error:  # noqa: BLE001
+        say(f"{what}: {type(error).__name__}: {error}")
+        return {**identity, "error": f"{type(error).__name__}: {error}"}
+    shown = ", ".join(
+        f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in measured.items()
+    )
+    say(f"{what}: {shown}")
+    return {**identity, **measured}
+
+
+def merge(old: Iterable[dict], new: Iterable[dict], keys: tuple[str, ...]) -> list[dict]:
+    """All records; a new one takes the place of an old one with the same ``keys``."""
+    found = {tuple(record.get(key) for key in keys): record for record in old}
+    found |= {tuple(record.get(key) for key in keys): record for record in new}
+    return list(found.values())
+
+
+def save(path: Path, records: Iterable[dict], keys: tuple[str, ...], settings: dict) -> None:
+    """Merge ``records`` into the file, which is whole at any moment."""
+    old = json.loads(path.read_text())["records"] if path.exists() else []
+    result = {
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python "
+        f"{platform.python_version()}",
+        "versions": {package: version(package) for package in PACKAGES},
+        **settings,
+        "records": merge(old, records, keys),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(result, indent=1) + "\n")
+    draft.replace(path)
+
+
+def execute(
+    module: ModuleType, options: Options, say: Callable[[str], None], path: Path | None
+) -> list[dict]:
+    """Run an experiment; each record is in the file before the next one is measured.
+
+    Parameters
+    ----------
+    module
+        The experiment, see :mod:`benchmarks`.
+    options
+        What to run.
+    say
+        Is given a line for each record.
+    path
+        The file; None to write nothing.
+
+    Returns
+    -------
+    The records of this run.
+    """
+    records = []
+    for record in module.run(options, say):
+        records.append(record)
+        if path is not None:
+            save(path, [record], module.KEYS, module.SETTINGS)
+    return records

@@ -1,0 +1,44 @@
+"""Records as markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MISSING = "–"
+
+
+def spread(values: pd.Series, digits: int) -> str:
+    """Median and range, such as ``0.500 (0.400 to 0.600)``; a dash where nothing was measured."""
+    values = values.dropna()
+    if values.empty:
+        return MISSING
+    low, mid, high = np.min(values), np.median(values), np.max(values)
+    return f"{mid:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def markdown(columns: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """A table."""
+    columns = list(columns)
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def measured(records: Iterable[dict]) -> pd.DataFrame:
+    """The records without those of errors."""
+    return pd.DataFrame([record for record in records if "error" not in record])
+
+
+def failures(records: Iterable[dict], keys: tuple[str, ...]) -> str:
+    """The errors among the records as a list, or nothing."""
+    lines = [
+        f"- {', '.join(str(record[key]) for key in keys if key in record)}: {record['error']}\n"
+        for record in records
+        if "error" in record
+    ]
+    return "\nWhat could not be run:\n\n" + "".join(lines) if lines else ""

@@ -1,0 +1,165 @@
+"""New cells of trained clusters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from natsort import natsorted
+
+from scmoe._checks import listing
+from scmoe._compat import one_thread
+from scmoe._keys import Key
+from scmoe._random import as_seed
+
+if TYPE_CHECKING:
+    from scmoe.model._module import MoESimVAEModule
+
+BATCH = 8192
+"""Cells that are decoded at a time."""
+
+GATES = ("requested", "network")
+PRIORS = ("fitted", "unit")
+"""Whose word on the expert counts, and what codes are drawn from."""
+
+
+def generate_cells(
+    module: MoESimVAEModule,
+    names: Sequence[str],
+    template: AnnData,
+    n: int | Mapping[str, int],
+    clusters: Sequence[str] | None,
+    *,
+    layer: str | None,
+    gate: str,
+    prior: str,
+    noise: bool | None,
+    random_state: int | np.random.Generator,
+) -> AnnData:
+    """Draw cells from a trained module; see :func:`scmoe.tl.generate`.
+
+    Parameters
+    ----------
+    module
+        In which means and covariances were fitted.
+    names
+        Names of the clusters, in the order of the experts.
+    template
+        Whose ``.var`` and records of transforms the new cells get, and whose names they avoid.
+    """
+    for value, choices, what in ((gate, GATES, "gate"), (prior, PRIORS, "prior")):
+        if value not in choices:
+            raise ValueError(f"`{what}` must be one of {choices}, got {value!r}.")
+    if prior == "unit" and module.weights["kl"] == 0:
+        raise ValueError(
+            "The model was trained with `kl_weight=0`: nothing made its codes follow Gaussians of "
+            'unit spread. Draw from the fitted ones, `prior="fitted"`, or train with a weight.'
+        )
+    rng = np.random.default_rng(as_seed(random_state))
+    requested = _requests(names, module.size.cpu().numpy(), n, clusters, rng)
+    is_image = np.prod(template.uns.get(Key.uns.IMAGE_SHAPE, 0)) == template.n_vars
+    noise = not is_image if noise is None else noise
+    drawn = _draw(module, requested, gate, prior, noise, rng)
+    categories = natsorted(names)
+    names = np.asarray(names, dtype=object)
+    stem = "generated"
+    while template.obs_names.str.startswith(f"{stem}-").any():
+        stem += "_"
+    x = drawn["x"]
+    adata = AnnData(
+        x,
+        obs=pd.DataFrame(
+            {
+                Key.obs.CLUSTER: pd.Categorical(names[requested], categories=categories),
+                Key.obs.EXPERT: pd.Categorical(names[drawn["expert"]], categories=categories),
+            },
+            index=[f"{stem}-{i}" for i in range(len(x))],
+        ),
+        var=template.var.copy(),
+        obsm={Key.obsm.latent(Key.DEFAULT): drawn["z"]},
+        layers={} if layer is None else {layer: x},
+    )
+    if is_image:
+        adata.uns[Key.uns.IMAGE_SHAPE] = template.uns[Key.uns.IMAGE_SHAPE]
+    for key in (Key.uns.ARCSINH, Key.uns.VALUE_SCALE):
+        if key in template.uns:
+            adata.uns[key] = copy.deepcopy(template.uns[key])
+    adata.uns[Key.uns.GENERATED] = {"gate": gate, "prior": prior, "noise": noise}
+    for column in (Key.obs.CLUSTER, Key.obs.EXPERT):
+        adata.obs[column] = adata.obs[column].cat.remove_unused_categories()
+    return adata
+
+
+def _requests(
+    names: Sequence[str],
+    size: np.ndarray,
+    n: int | Mapping[str, int],
+    clusters: Sequence[str] | None,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The expert that each new cell is asked of, ``(n,)``, sorted by expert."""
+    alive = [name for name, s in zip(names, size, strict=True) if s > 0]
+    if isinstance(n, Mapping):
+        if clusters is not None:
+            raise ValueError("`n` names the clusters already; leave `clusters` out.")
+        asked, counts = list(n), list(n.values())
+    else:
+        asked, counts = ([clusters] if isinstance(clusters, str) else clusters), [n]
+        asked = alive if asked is None else [str(c) for c in asked]
+    unknown = [c for c in asked if c not in names]
+    if unknown:
+        raise KeyError(f"There is no cluster {listing(unknown)}; there are {listing(alive)}.")
+    empty = [c for c in asked if c not in alive]
+    if empty:
+        raise ValueError(
+            f"No cell belongs to {listing(empty)}, so there is nothing to draw from; clusters with "
+            f"cells are {listing(alive)}."
+        )
+    if not asked or len(set(asked)) < len(asked):
+        raise ValueError("`clusters` is empty or names a cluster twice.")
+    if any(isinstance(c, bool) or not isinstance(c, int | np.integer) or c < 1 for c in counts):
+        raise ValueError(f"The number of cells must be a whole number from 1, got {n!r}.")
+    experts = np.array([list(names).index(c) for c in asked])
+    if not isinstance(n, Mapping):
+        counts = rng.multinomial(n, size[experts] / size[experts].sum())
+    return np.sort(np.repeat(experts, counts))
+
+
+@torch.inference_mode()
+def _draw(
+    module: MoESimVAEModule,
+    requested: np.ndarray,
+    gate: str,
+    prior: str,
+    noise: bool,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Codes around the means of their clusters, decoded: ``x``, ``z``, ``expert``."""
+    module.eval()
+    device = module.means.device
+    roots = torch.linalg.cholesky(module.covariances.cpu().double())
+    parts = []
+    for part in np.array_split(requested, -(-len(requested) // BATCH)):
+        cluster = torch.from_numpy(part)
+        z = torch.from_numpy(rng.standard_normal((len(part), module.means.shape[1])))
+        if prior == "fitted":
+            z = (roots[cluster] @ z.unsqueeze(2)).squeeze(2)
+        cluster = cluster.to(device)
+        z = module.means[cluster] + z.to(module.means)
+        with one_thread(module.low.numel() < 100):
+            if gate == "network":
+                expert = module.gate(z).masked_fill(~module.live, -torch.inf).argmax(1)
+            else:
+                expert = cluster
+            scaled = module.expected(module.generative(z, expert)["logits"])
+        if noise:
+            error = rng.standard_normal(scaled.shape, dtype=np.float32)
+            scaled = scaled + module.residuals[expert] * torch.from_numpy(error).to(device)
+        parts.append((module.unscale(scaled), z, expert))
+    x, z, expert = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
+    return {"x": x, "z": z, "expert": expert}

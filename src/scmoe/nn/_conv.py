@@ -1,0 +1,204 @@
+"""Encoder and experts for images, as in the supplement of Kopf et al. (2020), section B.2."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from scmoe.nn._choices import choose
+from scmoe.nn._images import flatten, read_shape, unflatten
+from scmoe.nn._mlp import ACTIVATIONS
+from scmoe.nn._norm import BatchNorm2d
+
+REDUCTION = 4
+"""Two poolings of 2 x 2 in the encoder, two upsamplings in the experts."""
+
+POOLED = (False, True, True, False, False)
+"""Which convolutions of the encoder a pooling follows."""
+
+UPSAMPLED = (True, True, False)
+"""Which hidden convolutions of an expert an upsampling follows."""
+
+
+def _check_channels(channels: tuple[int, ...], n: int) -> None:
+    """Raise ValueError unless there are ``n`` positive numbers of channels."""
+    if len(channels) != n or min(channels) < 1:
+        raise ValueError(f"`channels` is {tuple(channels)}; it must be {n} numbers above 0.")
+
+
+class ConvEncoder(nn.Module):
+    """Images to codes: five convolutions of 3 x 3, two poolings, one dense layer.
+
+    As printed: each convolution and its activation, then batch normalisation; a pooling of
+    2 x 2 after the second and the third, each with a normalisation of its own; a linear
+    dense layer.
+
+    Parameters
+    ----------
+    image_shape
+        ``(height, width)`` or ``(height, width, n_channels)``; height and width are
+        multiples of 4.
+    n_out
+        Size of the code.
+    channels
+        Output channels of the five convolutions. The default is the paper's; smaller ones
+        make training on a CPU practical.
+    activation
+        One of ``"elu"``, ``"relu"``.
+    batch_norm
+        Whether to normalise over the batch. A batch of one image is normalised by the
+        running statistics, in training too.
+
+    Raises
+    ------
+    ValueError
+        For a bad ``image_shape`` or ``channels`` and for an unknown activation.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        n_out: int,
+        *,
+        channels: tuple[int, ...] = (64, 128, 128, 64, 8),
+        activation: str = "elu",
+        batch_norm: bool = True,
+    ):
+        super().__init__()
+        self.image_shape = read_shape(image_shape, REDUCTION)
+        _check_channels(channels, len(POOLED))
+        sizes = [self.image_shape.n_channels, *channels]
+        norm = BatchNorm2d if batch_norm else nn.Identity
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        self.norms = nn.ModuleList(norm(c) for c in channels)
+        self.pools = nn.ModuleList(
+            nn.Sequential(nn.MaxPool2d(2), norm(c)) if pooled else nn.Identity()
+            for c, pooled in zip(channels, POOLED, strict=True)
+        )
+        height, width, _ = self.image_shape
+        self.out = nn.Linear(height // REDUCTION * (width // REDUCTION) * channels[-1], n_out)
+        self.activation = choose(ACTIVATIONS, activation, "activation")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map flat images ``(n, height * width * n_channels)`` to codes ``(n, n_out)``.
+
+        Pixels are in the order of numpy's ``reshape``: row by row, channels last.
+
+        Raises
+        ------
+        ValueError
+            For rows of another length.
+        """
+        x = unflatten(x, self.image_shape)
+        for convolution, norm, pool in zip(self.convolutions, self.norms, self.pools, strict=True):
+            x = pool(norm(self.activation(convolution(x))))
+        return self.out(x.flatten(1))
+
+
+class ConvExperts(nn.Module):
+    """K image decoders as one module, the counterpart of :class:`Experts`.
+
+    As printed: a dense layer to images a quarter as wide and high, three convolutions of
+    3 x 3 with an activation, the first two followed by an upsampling of 2 x 2, and a last
+    convolution to the channels of the image. That one is linear: the printed ELU cannot
+    reach the dark end of a sigmoid.
+
+    The weights of layer ``l`` of all experts are one tensor with the expert as first axis.
+    A batch is cut into one piece for each expert, and each piece passes through its own
+    expert alone. That was twice as fast on a CPU as one grouped convolution for all; an
+    expert without images costs nothing.
+
+    Parameters
+    ----------
+    n_experts
+        K.
+    n_in
+        Size of the code.
+    image_shape
+        ``(height, width)`` or ``(height, width, n_channels)``; height and width are
+        multiples of 4.
+    channels
+        Channels after the dense layer and after the three hidden convolutions. The default
+        is the paper's; smaller ones make training on a CPU practical.
+    activation
+        One of ``"elu"``, ``"relu"``.
+
+    Raises
+    ------
+    ValueError
+        For a bad ``image_shape`` or ``channels`` and for an unknown activation.
+    """
+
+    def __init__(
+        self,
+        n_experts: int,
+        n_in: int,
+        image_shape: tuple[int, ...],
+        *,
+        channels: tuple[int, ...] = (8, 128, 64, 32),
+        activation: str = "elu",
+    ):
+        super().__init__()
+        self.image_shape = read_shape(image_shape, REDUCTION)
+        _check_channels(channels, len(UPSAMPLED) + 1)
+        height, width, n_channels = self.image_shape
+        self.small = (channels[0], height // REDUCTION, width // REDUCTION)
+        n_small = math.prod(self.small)
+        # the initialisation of torch.nn.Linear and torch.nn.Conv2d, expert by expert
+        bound = 1 / math.sqrt(n_in)
+        self.weights = nn.ParameterList(
+            [torch.empty(n_experts, n_in, n_small).uniform_(-bound, bound)]
+        )
+        self.biases = nn.ParameterList([torch.empty(n_experts, n_small).uniform_(-bound, bound)])
+        for a, b in zip(channels, [*channels[1:], n_channels], strict=True):
+            bound = 1 / math.sqrt(a * 3 * 3)
+            self.weights.append(torch.empty(n_experts, b, a, 3, 3).uniform_(-bound, bound))
+            self.biases.append(torch.empty(n_experts, b).uniform_(-bound, bound))
+        self.n_experts = n_experts
+        self.activation = choose(ACTIVATIONS, activation, "activation")
+
+    def forward(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
+        """Decode each code by its expert.
+
+        Parameters
+        ----------
+        z
+            Codes, ``(n, n_in)``.
+        expert
+            Expert of each image, ``(n,)`` int64.
+
+        Returns
+        -------
+        Logits ``(n, height * width * n_channels)``, images in the order of the input, pixels
+        in the order of numpy's ``reshape``: row by row, channels last.
+        """
+        order = expert.argsort(stable=True)
+        sizes = torch.bincount(expert, minlength=self.n_experts).tolist()
+        pieces = z.index_select(0, order).split(sizes)
+        # unbound once: indexing inside the loop would make a gradient as large as all
+        # experts together for each of them
+        weights = zip(*(weight.unbind() for weight in self.weights), strict=True)
+        biases = zip(*(bias.unbind() for bias in self.biases), strict=True)
+        images = [
+            self._decode(piece, *parameters)
+            for piece, *parameters in zip(pieces, weights, biases, strict=True)
+            if len(piece)
+        ]
+        rows = torch.cat([z.new_zeros(0, self.image_shape.size), *images])
+        return rows.index_select(0, order.argsort())
+
+    def _decode(
+        self, z: torch.Tensor, weights: tuple[torch.Tensor, ...], biases: tuple[torch.Tensor, ...]
+    ) -> torch.Tensor:
+        """Codes of one expert through its layers."""
+        x = torch.addmm(biases[0], z, weights[0]).view(-1, *self.small)
+        for weight, bias, upsampled in zip(weights[1:-1], biases[1:-1], UPSAMPLED, strict=True):
+            x = self.activation(F.conv2d(x, weight, bias, padding=1))
+            if upsampled:
+                x = F.interpolate(x, scale_factor=2)
+        return flatten(F.conv2d(x, weights[-1], biases[-1], padding=1))

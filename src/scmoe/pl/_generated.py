@@ -1,0 +1,210 @@
+"""Generated cells beside real ones, marker by marker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from scmoe.metrics._cells import RealAndGenerated
+
+from ._figure import finish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+# inches
+_PANEL = (1.6, 1.25)
+_SMALL = (1.15, 0.6)
+_MOST_PANELS = 300
+_REAL, _GENERATED = "0.75", "C3"
+
+
+def generated(
+    real: AnnData,
+    generated: AnnData,
+    *,
+    groupby: str | tuple[str, str] | None = None,
+    groups: Sequence[str] | None = None,
+    markers: Sequence[str] | None = None,
+    layer: str | tuple[str | None, str | None] | None = None,
+    bins: int = 50,
+    ncols: int = 6,
+    title: str | None = None,
+    show: bool | None = None,
+    save: bool | str | Path | None = None,
+    return_fig: bool = False,
+) -> Figure | list[Axes] | None:
+    """Histograms of real (grey) and generated (red) cells, one panel for each marker.
+
+    With ``groupby`` there is a row for each group and a column for each marker. Each histogram
+    has an area of 1. The bins of a panel are the same for real and generated cells; they go from
+    the smallest to the largest value of the marker in any cell.
+
+    Parameters
+    ----------
+    real, generated
+        Cells on the same scale; markers are matched by name.
+    groupby
+        Column of ``.obs`` with the groups, or a pair of columns (of ``real``, of
+        ``generated``).
+    groups
+        The groups to show, in this order; by default all.
+    markers
+        The markers to show; by default those of ``generated``.
+    layer
+        The layer to read, or a pair of layers; by default ``.X``.
+    bins
+        Number of bins; fewer where there are few cells, :math:`4 n^{1/3}` of ``n``.
+    ncols
+        Panels in a row, without ``groupby``.
+    title
+        Title of the figure.
+    show
+        Whether to show the figure; None follows ``scanpy.settings.autoshow``.
+    save
+        True or an ending for the name of the file (``"_well.pdf"``) writes to
+        ``scanpy.settings.figdir``; a :class:`~pathlib.Path` is written to as it is.
+    return_fig
+        Return the figure and show nothing unless ``show=True``.
+
+    Returns
+    -------
+    The figure with ``return_fig=True``; None if it is shown; else the list of axes.
+
+    Raises
+    ------
+    KeyError
+        If a marker, a group, a column or a layer is not there.
+    ValueError
+        If there is nothing to show, more than 300 panels would be needed, or values are NaN.
+    """
+    if bins < 1 or ncols < 1:
+        raise ValueError(f"bins and ncols must be 1 or more, got {bins} and {ncols}.")
+    cells = RealAndGenerated.of(real, generated, groupby, layer, markers)
+    names = _group_names(cells, groupby, groups)
+    n_markers = len(cells.markers)
+    n_panels = n_markers * max(1, len(names))
+    if n_panels > _MOST_PANELS:
+        raise ValueError(
+            f"{n_markers} markers"
+            + (f" in {len(names)} groups" if names else "")
+            + f" need {n_panels} panels, and more than {_MOST_PANELS} cannot be read: choose some "
+            "with markers= or groups=."
+        )
+    limits = _limits(cells)
+    if names:
+        fig, grid = _grid(len(names), n_markers, _SMALL, sharex="col")
+        for row, name in zip(grid, names, strict=True):
+            of_real, of_generated = cells.real_groups == name, cells.generated_groups == name
+            for i, panel in enumerate(row):
+                _histogram(
+                    panel,
+                    cells.real[of_real, i],
+                    cells.generated[of_generated, i],
+                    limits[i],
+                    bins,
+                )
+            row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+        for panel, marker in zip(grid[0], cells.markers, strict=True):
+            panel.set_title(marker, fontsize="small")
+        axes = list(grid.flat)
+    else:
+        ncols = min(ncols, n_markers)
+        fig, grid = _grid(-(-n_markers // ncols), ncols, _PANEL)
+        axes = list(grid.flat)[:n_markers]
+        for empty in list(grid.flat)[n_markers:]:
+            empty.remove()
+        for i, panel in enumerate(axes):
+            _histogram(panel, cells.real[:, i], cells.generated[:, i], limits[i], bins)
+            panel.set_title(cells.markers[i], fontsize="small")
+    handles = [
+        Patch(color=_REAL, label="real"),
+        Line2D([], [], color=_GENERATED, label="generated"),
+    ]
+    fig.legend(
+        handles=handles, loc="outside lower right", ncols=2, frameon=False, fontsize="small"
+    )
+    if title is not None:
+        fig.suptitle(title)
+    return finish("generated", fig, axes, show=show, save=save, return_fig=return_fig)
+
+
+def _group_names(
+    cells: RealAndGenerated,
+    groupby: str | tuple[str, str] | None,
+    wanted: Sequence[str] | None,
+) -> list[str]:
+    if groupby is None:
+        if wanted is not None:
+            raise ValueError("groups needs groupby: the column that they are found in.")
+        return []
+    there = cells.groups
+    if not there:
+        raise ValueError(f"There is nothing to show: no cell has a group in {groupby!r}.")
+    names = there if wanted is None else [str(name) for name in wanted]
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise KeyError(
+            f"There is no group {', '.join(map(repr, missing))} in {groupby!r} (there is: "
+            f"{', '.join(there)})."
+        )
+    if not names:
+        raise ValueError("groups is empty: name at least one.")
+    return names
+
+
+def _limits(cells: RealAndGenerated) -> list[tuple[float, float]]:
+    """Smallest and largest value of each marker; a range around it where they are equal."""
+    both = (cells.real, cells.generated)
+    low = np.min([x.min(axis=0) for x in both], axis=0)
+    high = np.max([x.max(axis=0) for x in both], axis=0)
+    middle = low == high
+    return list(zip(low - 0.5 * middle, high + 0.5 * middle, strict=True))
+
+
+def _grid(
+    n_rows: int, n_columns: int, panel: tuple[float, float], sharex: str = "none"
+) -> tuple[Figure, NDArray[np.object_]]:
+    width = max(n_columns * panel[0] + 0.3, 2.8)
+    return plt.subplots(
+        n_rows,
+        n_columns,
+        figsize=(width, n_rows * panel[1] + 0.8),
+        sharex=sharex,
+        squeeze=False,
+        layout="constrained",
+    )
+
+
+def _histogram(
+    ax: Axes,
+    real: NDArray,
+    generated: NDArray,
+    limits: tuple[float, float],
+    bins: int,
+) -> None:
+    # a group may be missing on one side
+    sizes = [len(values) for values in (real, generated) if len(values)]
+    edges = np.linspace(*limits, min(bins, round(4 * min(sizes) ** (1 / 3))) + 1)
+    for values, style in (
+        (real, {"fill": True, "color": _REAL}),
+        (generated, {"color": _GENERATED, "linewidth": 1.1}),
+    ):
+        if len(values):
+            ax.stairs(np.histogram(values, edges, density=True)[0], edges, **style)
+    ax.set_xlim(edges[0], edges[-1])
+    ax.set_ylim(bottom=0)
+    ax.set_yticks([])
+    ax.tick_params(labelsize="x-small", length=2)
+    ax.grid(visible=False, which="both")
+    ax.spines[["top", "right", "left"]].set_visible(False)

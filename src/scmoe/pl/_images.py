@@ -1,0 +1,237 @@
+"""Grids of images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from natsort import natsorted
+from scipy.sparse import issparse
+
+from scmoe._checks import layer_values
+from scmoe._keys import Key
+from scmoe._random import as_seed
+
+from ._figure import finish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+_IMAGE = 0.5
+"""Height of an image in inches."""
+_MARGIN = 0.08
+"""Space between images, in heights of an image."""
+_TOLERANCE = 1e-3
+"""So much outside of the limits is rounding."""
+
+
+def images(
+    adata: AnnData,
+    *,
+    groupby: str | None = None,
+    groups: Sequence[str] | None = None,
+    n: int = 10,
+    image_shape: Sequence[int] | None = None,
+    layer: str | None = None,
+    cmap: str = "gray_r",
+    vmin: float = 0.0,
+    vmax: float = 1.0,
+    random_state: int | np.random.Generator = 0,
+    title: str | None = None,
+    show: bool | None = None,
+    save: bool | str | Path | None = None,
+    ax: Axes | None = None,
+    return_fig: bool = False,
+) -> Figure | Axes | None:
+    """Grid of images, real or generated, with a row for each group.
+
+    Parameters
+    ----------
+    adata
+        Images x pixels, row by row, colours last.
+    groupby
+        Column of ``.obs``, such as the clusters: one row for each group, in natural order.
+        Without it, the images of a square grid are drawn from all.
+    groups
+        The groups to show, in this order; by default all.
+    n
+        Images in a row, drawn at random from each group; groups with fewer leave room.
+    image_shape
+        Height and width, or height, width and number of colours (1, 3 or 4). By default
+        ``.uns["image_shape"]``.
+    layer
+        The layer to read; by default ``.X``.
+    cmap
+        Colour map of images with one colour.
+    vmin, vmax
+        The values of the first and the last colour.
+    random_state
+        Seed of the draw, or a generator.
+    title
+        Title of the figure.
+    show
+        Whether to show the figure; None follows ``scanpy.settings.autoshow``.
+    save
+        True or an ending for the name of the file (``"_well.pdf"``) writes to
+        ``scanpy.settings.figdir``; a :class:`~pathlib.Path` is written to as it is.
+    ax
+        Axes to draw in.
+    return_fig
+        Return the figure and show nothing unless ``show=True``.
+
+    Returns
+    -------
+    The figure with ``return_fig=True``; None if it is shown; else the axes.
+
+    Raises
+    ------
+    KeyError
+        If the column, a group or the layer is not there.
+    ValueError
+        If there is no shape or it does not fit the number of pixels, if there is no image to
+        show, or if values are outside of ``vmin`` to ``vmax``.
+    """
+    if n < 1:
+        raise ValueError(f"n must be 1 or more, got {n}.")
+    if not vmin < vmax:
+        raise ValueError(f"vmin must be below vmax, got {vmin} and {vmax}.")
+    shape = _shape(adata, image_shape)
+    x = layer_values(adata, layer)
+    rng = np.random.default_rng(as_seed(random_state))
+    rows = _rows(adata, groupby, groups, n, rng)
+    canvas = _canvas(x, rows, shape, n, (vmin, vmax))
+
+    n_rows = len(rows)
+    step, side = _step(shape[0]), _step(shape[1])
+    if ax is None:
+        longest = max(len(name) for name in rows)
+        width = n * _IMAGE * shape[1] / shape[0] + 0.2 + 0.09 * longest
+        height = n_rows * _IMAGE + 0.2 + (0.3 if title else 0)
+        fig, ax = plt.subplots(figsize=(max(width, 1.5), height), layout="constrained")
+    else:
+        fig = ax.figure
+    if shape[2] == 1:
+        # an image that is not there is as white as the paper
+        shown = np.ma.masked_invalid(canvas[..., 0])
+        ax.imshow(shown, cmap=cmap, vmin=vmin, vmax=vmax, interpolation="nearest")
+    else:
+        shown = np.clip((canvas - vmin) / (vmax - vmin), 0, 1)
+        ax.imshow(np.nan_to_num(shown, nan=1.0), interpolation="nearest")
+    ax.set_xlim(-0.5, n * side - 0.5)
+    ax.grid(visible=False, which="both")
+    ax.spines[:].set_visible(False)
+    ax.set_xticks([])
+    if groupby is None:
+        ax.set_yticks([])
+    else:
+        ax.set_yticks(np.arange(n_rows) * step + (shape[0] - 1) / 2, list(rows), fontsize="small")
+        ax.set_ylabel(groupby)
+    ax.tick_params(length=0)
+    if title is not None:
+        fig.suptitle(title)
+    return finish("images", fig, ax, show=show, save=save, return_fig=return_fig)
+
+
+def _shape(adata: AnnData, wanted: Sequence[int] | None) -> tuple[int, int, int]:
+    if wanted is None:
+        if Key.uns.IMAGE_SHAPE not in adata.uns:
+            raise ValueError(
+                f"There is no shape of the images in .uns[{Key.uns.IMAGE_SHAPE!r}]: give "
+                "image_shape=(height, width)."
+            )
+        wanted = adata.uns[Key.uns.IMAGE_SHAPE]
+    given = tuple(int(size) for size in wanted)
+    shape = given if len(given) == 3 else (*given, 1)
+    if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3, 4):
+        raise ValueError(
+            "image_shape must be (height, width), or (height, width, colours) with 1, 3 or 4 "
+            f"colours, got {given}."
+        )
+    if np.prod(shape) != adata.n_vars:
+        product = " x ".join(map(str, given))
+        raise ValueError(
+            f"Images of {product} have {np.prod(shape)} pixels, but adata has {adata.n_vars} "
+            "variables."
+        )
+    return shape
+
+
+def _rows(
+    adata: AnnData,
+    groupby: str | None,
+    wanted: Sequence[str] | None,
+    n: int,
+    rng: np.random.Generator,
+) -> dict[str, NDArray[np.intp]]:
+    """Name and images of each row."""
+    if adata.n_obs == 0:
+        raise ValueError("There is no image to show: adata is empty.")
+    if groupby is None:
+        if wanted is not None:
+            raise ValueError("groups needs groupby: the column that they are found in.")
+        chosen = rng.permutation(adata.n_obs)[: n * n]
+        return {
+            str(i): chosen[start : start + n] for i, start in enumerate(range(0, len(chosen), n))
+        }
+    if groupby not in adata.obs:
+        there = ", ".join(map(str, adata.obs.columns)) or "none"
+        raise KeyError(f"There is no column {groupby!r} in .obs (there is: {there}).")
+    labels = adata.obs[groupby]
+    text = labels.astype(str).where(labels.notna()).to_numpy(dtype=object)
+    there = natsorted(set(text[~pd.isna(text)]))
+    if not there:
+        raise ValueError(f"There is no image to show: .obs[{groupby!r}] has no value.")
+    names = there if wanted is None else [str(name) for name in wanted]
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise KeyError(
+            f"There is no group {', '.join(map(repr, missing))} in .obs[{groupby!r}] "
+            f"(there is: {', '.join(there)})."
+        )
+    if not names:
+        raise ValueError("groups is empty: name at least one.")
+    return {name: rng.permutation(np.flatnonzero(text == name))[:n] for name in names}
+
+
+def _step(size: int) -> int:
+    return size + max(1, round(_MARGIN * size))
+
+
+def _canvas(
+    x: NDArray,
+    rows: dict[str, NDArray[np.intp]],
+    shape: tuple[int, int, int],
+    n: int,
+    limits: tuple[float, float],
+) -> NDArray[np.float64]:
+    """All images in one, NaN between them."""
+    height, width, n_colours = shape
+    step, side = _step(height), _step(width)
+    canvas = np.full((len(rows) * step - (step - height), n * side, n_colours), np.nan)
+    for i, chosen in enumerate(rows.values()):
+        drawn = x[chosen]
+        drawn = np.asarray(drawn.toarray() if issparse(drawn) else drawn, dtype=np.float64)
+        _check_values(drawn, limits)
+        for j, image in enumerate(drawn.reshape(-1, *shape)):
+            canvas[i * step : i * step + height, j * side : j * side + width] = image
+    return canvas
+
+
+def _check_values(values: NDArray[np.float64], limits: tuple[float, float]) -> None:
+    low, high = limits
+    slack = _TOLERANCE * (high - low)
+    if not (
+        np.isfinite(values).all() and low - slack <= values.min() <= values.max() <= high + slack
+    ):
+        raise ValueError(
+            f"Values go from {values.min():g} to {values.max():g}, but the colours from "
+            f"vmin={low:g} to vmax={high:g}: scale the images, or give other limits."
+        )

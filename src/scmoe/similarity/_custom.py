@@ -1,0 +1,141 @@
+"""Similarity = a function of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scmoe.similarity._base import Similarity, Target
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+ROUNDING = 1e-4
+"""Differences up to this are rounding, not mistakes."""
+
+
+@dataclass(frozen=True)
+class Custom(Similarity):
+    """Cells are as similar as a function says.
+
+    Parameters
+    ----------
+    function
+        Called with the cell indices of a batch, ``(B,)`` int64, which may hold a cell twice. It
+        returns their similarities, ``(B, B)`` in [0, 1] and symmetric, NaN where it has no
+        opinion; the diagonal is not looked at. It is called for every batch, so it should
+        be fast.
+
+        A saved model keeps its name only (``"module:function"``, which may be given as well)
+        and imports it again. That needs a function at the top level of a module.
+
+    Examples
+    --------
+    In a module ``mine.py`` that can be imported::
+
+        positions = np.load("positions.npy")
+
+
+        def near(cells):
+            return cdist(positions[cells], positions[cells]) < 50
+
+    and then ``scmoe.similarity.Custom(mine.near)``.
+    """
+
+    function: Callable[[np.ndarray], np.ndarray] | str
+
+    def __post_init__(self):
+        if isinstance(self.function, str):
+            object.__setattr__(self, "function", imported(self.function) or self.function)
+        elif not callable(self.function):
+            raise ValueError(
+                "`function` must be a function of cell indices, or its name "
+                f'"module:function"; got {type(self.function).__name__}.'
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The name of the function; :meth:`from_dict` imports it."""
+        return {"name": type(self).__name__, "function": name_of(self.function)}
+
+    def bind(self, adata: AnnData, profile: np.ndarray, *, progress: bool = False) -> CustomTarget:
+        """Use the function; ValueError where only its name is left and can't be imported."""
+        if isinstance(self.function, str):
+            raise ValueError(
+                f"The function {self.function!r} of a Custom similarity can't be imported. A "
+                "model keeps the name of a function only: define it at the top level of a "
+                "module, not as a lambda or within another function."
+            )
+        return CustomTarget(self.function)
+
+
+def name_of(function: Callable | str) -> str:
+    """``"module:qualified name"``; brackets mark what can't be imported under its name."""
+    if isinstance(function, str):
+        return function
+    module = getattr(function, "__module__", None) or type(function).__module__
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    full = f"{module}:{name}"
+    return full if "<" in name or imported(full) is function else f"{module}:<{name}>"
+
+
+def imported(name: str) -> Callable | None:
+    """The function of a name, None where there is none."""
+    module, _, path = name.partition(":")
+    if not module or not path or "<" in path:
+        return None
+    try:
+        found = import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        return None
+    return found if callable(found) else None
+
+
+class CustomTarget(Target):
+    """The answers of a function, each of them checked."""
+
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray]):
+        self.function = function
+        self.name = name_of(function)
+
+    def dense(self, cells: np.ndarray) -> np.ndarray:
+        """What the function says, 1 on the diagonal.
+
+        Raises
+        ------
+        ValueError
+            The answer is no array of numbers of the right shape, leaves [0, 1], or is not
+            symmetric.
+        """
+        cells = cells.astype(np.int64)
+        answer = np.asarray(self.function(cells))
+        name, n = self.name, len(cells)
+        if answer.dtype.kind not in "bfiu":
+            raise ValueError(
+                f"{name} returned {answer.dtype} values; a similarity is a dense array of numbers."
+            )
+        if answer.shape != (n, n):
+            raise ValueError(
+                f"{name} returned shape {answer.shape} for {n} cells; it must be {(n, n)}."
+            )
+        answer = np.array(answer, dtype=np.float32)
+        np.fill_diagonal(answer, 1.0)
+        unknown = np.isnan(answer)
+        known = np.where(unknown, np.float32(0), answer)
+        if known.min() < -ROUNDING or known.max() > 1 + ROUNDING:
+            raise ValueError(
+                f"{name} returned values from {known.min():g} to {known.max():g}; a similarity is "
+                "between 0 and 1: scale it, or use NaN where there is no opinion."
+            )
+        if (unknown != unknown.T).any() or np.abs(known - known.T).max() > ROUNDING:
+            raise ValueError(
+                f"{name} returned an array that is not symmetric; return "
+                "`np.maximum(s, s.T)` for alike in either direction, `(s + s.T) / 2` for the mean."
+            )
+        answer = np.clip(answer, 0, 1)
+        return (answer + answer.T) / 2

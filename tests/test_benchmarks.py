@@ -1,0 +1,499 @@
+"""The benchmarks: what they share, and the baselines of our own."""
+
+from __future__ import annotations
+
+import functools
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from benchmarks import EXPERIMENTS, __main__, cost, cytof, page, peers, synthetic
+from benchmarks.autoencoder import Autoencoder, batches, n2d
+from benchmarks.classifier import SHIFT, Classifier, moved
+from benchmarks.experiment import Options, attempt, execute, merge, save
+from benchmarks.tables import markdown, spread
+from benchmarks.vade import VaDE, log_responsibilities, prior_divergence
+from sklearn.metrics import adjusted_rand_score
+from torch.distributions import Categorical, Independent, Normal, kl_divergence
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def groups() -> tuple[np.ndarray, np.ndarray]:
+    """300 cells in 3 groups far apart, 4 markers."""
+    rng = np.random.default_rng(0)
+    centres = np.array([[0, 0, 0, 0], [8, 0, 8, 0], [0, 8, 0, 8]])
+    which = np.arange(300) % 3
+    return (centres[which] + rng.normal(size=(300, 4))).astype(np.float32), which
+
+
+@pytest.fixture(scope="module")
+def bars() -> tuple[np.ndarray, np.ndarray]:
+    """360 noisy images of 8 x 8 pixels in 3 classes: a bar at the top, at the left, or a cross."""
+    rng = np.random.default_rng(0)
+    shapes = np.zeros((3, 8, 8))
+    shapes[0, 1:3], shapes[1, :, 1:3], shapes[2, 5:7], shapes[2, :, 5:7] = 1, 1, 1, 1
+    which = np.arange(360) % 3
+    x = 0.8 * shapes[which] + rng.uniform(0, 0.2, (360, 8, 8))
+    return x.reshape(360, 64).astype(np.float32), which
+
+
+# -- experiments ---------------------------------------------------------------------------
+
+
+def test_a_new_record_takes_the_place_of_the_old_one():
+    old = [{"a": 1, "s": 0, "v": 1}, {"a": 2, "s": 0, "v": 2}]
+    new = [{"a": 1, "s": 0, "error": "no"}, {"a": 1, "s": 1, "v": 4}]
+    assert merge(old, new, ("a", "s")) == [
+        {"a": 1, "s": 0, "error": "no"},
+        {"a": 2, "s": 0, "v": 2},
+        {"a": 1, "s": 1, "v": 4},
+    ]
+
+
+def test_records_are_written_before_an_interruption(tmp_path):
+    def run(options, say):
+        yield {"method": "quick", "seed": options.seeds[0], "score": 1.0}
+        raise KeyboardInterrupt
+
+    path = tmp_path / "results" / "toy.json"
+    save(path, [{"method": "older", "seed": 0, "score": 0.5}], ("method", "seed"), {})
+    module = SimpleNamespace(KEYS=("method", "seed"), SETTINGS={"least": 3}, run=run)
+    with pytest.raises(KeyboardInterrupt):
+        execute(module, Options([7]), ignore, path)
+    result = json.loads(path.read_text())
+    assert [record["method"] for record in result["records"]] == ["older", "quick"]
+    assert result["records"][1]["seed"] == 7
+    assert result["least"] == 3
+    assert result["versions"]["torch"] == torch.__version__
+    assert [p.name for p in path.parent.iterdir()] == ["toy.json"]
+
+
+def test_an_error_is_a_record():
+    lines: list[str] = []
+
+    def fail():
+        raise RuntimeError("too big")
+
+    assert attempt({"method": "m"}, fail, lines.append) == {
+        "method": "m",
+        "error": "RuntimeError: too big",
+    }
+    assert attempt({"method": "n"}, lambda: {"score": 0.25}, lines.append)["score"] == 0.25
+    assert lines == ["m: RuntimeError: too big", "n: score 0.250"]
+
+
+def test_options_choose_in_the_order_of_the_experiment():
+    options = Options([0], methods=["c", "a"])
+    assert options.choose("methods", ["a", "b", "c"]) == ["a", "c"]
+    assert options.choose("datasets", {"x": 1}) == ["x"]
+    with pytest.raises(KeyError, match=r"No methods named \['c'\]"):
+        options.choose("methods", ["a", "b"])
+
+
+def test_tables():
+    assert spread(pd.Series([1.0, 3.0, 2.0]), 1) == "2.0 (1.0 to 3.0)"
+    assert spread(pd.Series([np.nan]), 1) == "–"
+    assert markdown(["a", "b"], [[1, "x"]]) == "| a | b |\n| --- | --- |\n| 1 | x |\n"
+
+
+def test_page_of_the_results_that_there_are(tmp_path):
+    records = [
+        {"table": "experts", "batch": 256, "experts": 10, "kind": "routed", "us_per_cell": 2.5},
+        {"table": "stages", "n_cells": 10_000, "graph": 1.5},
+        {"table": "stages", "n_cells": 40_000, "error": "MemoryError: none left"},
+    ]
+    save(tmp_path / "cost.json", records, cost.KEYS, cost.SETTINGS)
+    page.write(tmp_path, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "| batch | experts | kind | us_per_cell |" in text
+    assert "| 256 | 10 | routed | 2.5 |" in text
+    assert "| 10000 | 1.5 |" in text
+    assert "- stages, 40000: MemoryError: none left" in text
+    assert "## CyTOF" not in text
+
+
+def test_page_of_the_results_that_are_kept(tmp_path):
+    page.write(__main__.RESULTS, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    for head in ("bodenmiller H05: 15,792 cells, all cells", "## Cost", "| scmoe (a) as it comes"):
+        assert head in text
+    for path in __main__.RESULTS.glob("*.json"):
+        assert path.stem in EXPERIMENTS
+
+
+def test_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(__main__, "RESULTS", tmp_path)
+    monkeypatch.setattr(__main__, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(synthetic, "SIZES", {"small": (300, (2, 3))})
+    arguments = ["synthetic", "--size", "small", "--seeds", "2", "--datasets", "equal weights"]
+    arguments += ["--methods", "Gaussian mixture, true number"]
+    assert __main__.main([*arguments, "--dry"]) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert __main__.main(arguments) == 0
+    assert __main__.main(arguments) == 0
+    records = json.loads((tmp_path / "synthetic.json").read_text())["records"]
+    assert [(r["n_components"], r["seed"]) for r in records] == [(2, 0), (2, 1), (3, 0), (3, 1)]
+    assert "### Equal weights, 300 cells" in (tmp_path / "page.md").read_text()
+    with pytest.raises(SystemExit):
+        __main__.main(["nothing"])
+    assert "no such experiment: nothing" in capsys.readouterr().err
+
+
+# -- synthetic -----------------------------------------------------------------------------
+
+
+def test_mixture_is_drawn_as_it_says():
+    x, component = synthetic.mixture(3, 30_000, 0, n_features=4, separation=10.0)
+    assert x.dtype == np.float32
+    assert np.bincount(component) / 30_000 == pytest.approx(1 / 3, abs=0.01)
+    for k in range(3):
+        axes = np.linalg.eigvalsh(np.cov(x[component == k].T))
+        assert 0.24 < axes.min() < axes.max() < 4.1
+        # the rotation: the features of a component are correlated
+        correlation = np.corrcoef(x[component == k].T)
+        assert np.abs(correlation - np.eye(4)).max() > 0.1
+    means = np.concatenate(
+        [synthetic.mixture(1, 1, s, separation=10.0, n_features=50)[0] for s in range(40)]
+    )
+    assert means.std() == pytest.approx(10.0, abs=0.7)
+
+
+def test_every_component_has_a_cell():
+    _, component = synthetic.mixture(50, 60, 1, n_features=3, concentration=0.05)
+    assert set(component) == set(range(50))
+    with pytest.raises(ValueError, match="5 cells from 6 components"):
+        synthetic.mixture(6, 5, 0)
+
+
+def test_same_seed_same_mixture():
+    first, again = (synthetic.mixture(4, 50, 3, concentration=5.0) for _ in range(2))
+    assert np.array_equal(first[0], again[0])
+    assert not np.array_equal(first[0], synthetic.mixture(4, 50, 4, concentration=5.0)[0])
+
+
+def test_bic_chooses_the_number(monkeypatch):
+    monkeypatch.setattr(synthetic, "BIC_GRID", (1, 2, 3, 4))
+    x, truth = synthetic.mixture(3, 900, 0, n_features=4, separation=8.0)
+    found = synthetic.bic_number(x, 3, 0)
+    assert synthetic.scores(truth, found) == {"weighted_f": 1, "mean_f1": 1, "n_clusters": 3}
+
+
+# -- CyTOF ---------------------------------------------------------------------------------
+
+
+def test_rare_populations_are_scored_apart():
+    truth = np.repeat(np.array(["big", "mid", "rare", "tiny"], dtype=object), [60, 40, 10, 5])
+    sizes = pd.Series({"big": 300, "mid": 49, "rare": 31, "tiny": 20})
+    found = np.repeat(np.array(["0", "1", "0"]), [60, 40, 15])
+    scores = cytof.scores(truth, found, sizes)
+    # of the populations of at least 30 cells, tiny is left out: cluster 0 is 60 big, 10 rare
+    assert scores["mean_f1"] == pytest.approx((2 * 60 / (60 + 70) + 1 + 0) / 3)
+    big, rare = 2 * 60 / (60 + 70), 2 * 10 / (10 + 70)
+    assert scores["weighted_f"] == pytest.approx((60 * big + 40 * 1 + 10 * rare) / 110)
+    assert scores["mean_f1_from_50"] == 1
+    assert scores["mean_f1_under_50"] == pytest.approx(1 / 3)
+    assert scores["n_under_50"] == 3
+    assert scores["n_clusters"] == 2
+
+
+def test_no_rare_population():
+    truth = np.repeat(np.array(["a", "b"], dtype=object), 60)
+    scores = cytof.scores(truth, truth, pd.Series({"a": 60, "b": 60}))
+    assert scores["mean_f1_under_50"] is None
+    assert scores["n_under_50"] == 0
+
+
+def test_both_protocols(monkeypatch, blobs, tmp_path):
+    monkeypatch.setattr(cytof, "DATASETS", {"blobs": blobs.copy})
+    monkeypatch.setattr(cytof, "warm_up", lambda: None)
+    calls = []
+
+    def constant(x, seed):
+        calls.append(len(x))
+        return np.repeat("0", len(x))
+
+    monkeypatch.setattr(cytof, "PEERS", {"constant": constant})
+    monkeypatch.setattr(cytof, "METHODS", ["constant"])
+    path = tmp_path / "cytof.json"
+    execute(cytof, Options([0, 1]), ignore, path)
+    records = json.loads(path.read_text())["records"]
+    assert [(r["protocol"], r["seed"]) for r in records] == [
+        ("all cells", 0),
+        ("80/20", 0),
+        ("all cells", 1),
+        ("80/20", 1),
+    ]
+    assert calls == [600, 600]  # a peer's clustering of all cells serves both protocols
+    assert records[0]["weighted_f"] == records[2]["weighted_f"] != records[1]["weighted_f"]
+    text = cytof.section(json.loads(path.read_text()))
+    assert text.index("### blobs: 600 cells, all cells") < text.index("600 cells, 80/20")
+
+
+def test_scmoe_predicts_cells_that_it_has_not_seen(blobs, monkeypatch):
+    def short(cells: ad.AnnData, **kwargs):
+        kwargs |= {"n_clusters": 8, "train_kwargs": {"max_epochs": 60}}
+        return cluster(cells, **kwargs)
+
+    cluster = cytof.scmoe.tl.cluster
+    monkeypatch.setattr(cytof.scmoe.tl, "cluster", short)
+    found = cytof.scmoe_unseen(blobs.X[:480], blobs.X[480:], 0, neighbors=False)
+    assert adjusted_rand_score(blobs.obs["population"][480:], found) > 0.8
+
+
+def test_old_and_new_records_share_a_table():
+    old = {
+        "dataset": "bodenmiller H05",
+        "n_cells": 9,
+        "protocol": "all cells",
+        "method": "PhenoGraph",
+        "seed": 0,
+        "weighted_f": 0.5,
+        "mean_f1": 0.25,
+        "n_clusters": 4,
+        "seconds": 1.0,
+    }
+    row = "| PhenoGraph | 0.500 (0.500 to 0.500) | 0.250 (0.250 to 0.250) | – | – | 4 (4 to 4) |"
+    assert row in cytof.section({"records": [old]})
+    new = old | {"seed": 1, "mean_f1_from_50": 0.5, "mean_f1_under_50": 0.125, "n_under_50": 3}
+    text = cytof.section({"records": [old, new]})
+    assert "| 0.500 (0.500 to 0.500) | 0.125 (0.125 to 0.125) of 3 |" in text
+
+
+# -- peers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["k_means", "gaussian_mixture", "hdbscan", "ward", "fuzzy_c_means"]
+)
+def test_peers_find_groups_that_are_far_apart(name, groups):
+    x, truth = groups
+    found = getattr(peers, name)(x, 0, 3)
+    assert found.shape == truth.shape
+    assert adjusted_rand_score(truth, found) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("flowsom", "flowsom"),
+        ("phenograph", "phenograph"),
+        ("leiden", "igraph"),
+        ("louvain", "sknetwork"),
+    ],
+)
+def test_peers_that_split_groups_do_not_mix_them(name, package, groups, monkeypatch):
+    pytest.importorskip(package, reason=f"{package} comes with the extra bench")
+    # exact neighbours, which need no compilation
+    neighbors = functools.partial(peers.sc.pp.neighbors, transformer="sklearn")
+    monkeypatch.setattr(peers.sc.pp, "neighbors", neighbors)
+    x, truth = groups
+    found = getattr(peers, name)(x, 0, 4)
+    pairs = pd.crosstab(found, truth).to_numpy()
+    assert ((pairs > 0).sum(axis=1) == 1).all()
+
+
+def test_noise_goes_to_the_nearest_centroid():
+    x = np.array([[0.0], [1.0], [10.0], [12.0], [5.0], [8.0]])
+    labels = np.array([0, 0, 3, 3, -1, -1])
+    assert peers.assign_noise(x, labels).tolist() == [0, 0, 3, 3, 0, 3]
+    assert peers.assign_noise(x, np.full(6, -1)).tolist() == [0] * 6
+
+
+def test_ward_refuses_what_does_not_fit(monkeypatch):
+    monkeypatch.setattr(peers, "WARD_LIMIT", 5)
+    with pytest.raises(ValueError, match="6 cells"):
+        peers.ward(np.zeros((6, 1)), 0)
+
+
+def test_memberships_by_hand():
+    x, centres = np.array([[0.0], [1.0]]), np.array([[-1.0], [3.0]])
+    # distances 1, 3 and 2, 2; with m = 2 memberships go by the inverse squares
+    assert peers.memberships(x, centres, 2.0) == pytest.approx(np.array([[0.9, 0.1], [0.5, 0.5]]))
+    assert peers.memberships(x, centres, 3.0)[0] == pytest.approx([0.75, 0.25])
+    assert peers.memberships(centres, centres, 1.1) == pytest.approx(np.eye(2))
+
+
+# -- autoencoder, VaDE, N2D -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_autoencoder_learns(bars, binary):
+    x, _ = bars
+    model = Autoencoder(64, 2, (16,), binary=binary)
+    model.fit(x, 0, 60, lr=1e-2)
+    with torch.no_grad():
+        loss = model.loss(torch.from_numpy(x)).item()
+    mean = x.mean(axis=0)
+    entropy = -(mean * np.log(mean) + (1 - mean) * np.log(1 - mean)).mean()
+    # clearly better than the mean image
+    assert loss < 0.8 * (entropy if binary else x.var(axis=0).mean())
+    assert model.encode(x).shape == (360, 2)
+
+
+def test_batches_hold_every_row_once():
+    index = torch.cat(list(batches(10, 4, torch.device("cpu"))))
+    assert sorted(index.tolist()) == list(range(10))
+    assert sum(len(part) for part in batches(9, 4, torch.device("cpu"))) == 8
+
+
+def test_n2d(bars):
+    x, truth = bars
+    found = n2d(x, 0, 3, epochs=100, hidden=(16,))
+    assert adjusted_rand_score(truth, found) > 0.9
+
+
+PRIOR = (
+    torch.tensor([0.3, -0.4, 1.0]),
+    torch.tensor([[0.0, 1.0], [2.0, -1.0], [-1.5, 0.5]]),
+    torch.tensor([[0.2, -0.3], [0.0, 0.5], [-1.0, 0.1]]),
+)
+
+
+def test_responsibilities_are_those_of_the_mixture():
+    z = torch.tensor([[0.5, 0.2], [-1.0, 2.0]])
+    logits, means, log_variances = PRIOR
+    components = Independent(Normal(means, (0.5 * log_variances).exp()), 1)
+    joint = Categorical(logits=logits).probs * components.log_prob(z[:, None]).exp()
+    expected = joint / joint.sum(1, keepdim=True)
+    torch.testing.assert_close(log_responsibilities(z, *PRIOR).exp(), expected)
+
+
+def test_responsibilities_far_from_all_components():
+    log_gamma = log_responsibilities(torch.full((1, 2), 1e4), *PRIOR)
+    assert torch.isfinite(log_gamma).all()
+    torch.testing.assert_close(log_gamma.exp().sum(), torch.tensor(1.0))
+
+
+def test_divergence_is_that_of_the_joint_distributions():
+    logits, means, log_variances = PRIOR
+    mean = torch.tensor([[0.1, 0.4], [1.0, -2.0]])
+    log_variance = torch.tensor([[-0.5, 0.3], [0.0, -1.0]])
+    log_gamma = torch.log_softmax(torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.0, 0.5]]), 1)
+    q = Independent(Normal(mean[:, None], (0.5 * log_variance[:, None]).exp()), 1)
+    p = Independent(Normal(means, (0.5 * log_variances).exp()), 1)
+    expected = (log_gamma.exp() * kl_divergence(q, p)).sum(1)
+    expected += kl_divergence(Categorical(logits=log_gamma), Categorical(logits=logits))
+    # -1/2 sum_j log v_j of the formula is the entropy of q(z | x), which does not depend on c
+    found = prior_divergence(mean, log_variance, log_gamma, *PRIOR)
+    torch.testing.assert_close(found, expected)
+
+
+def test_vade_loss_bounds_the_likelihood():
+    """The mean of the loss is above -log p(x), estimated by drawing codes from the prior."""
+    torch.manual_seed(0)
+    model = VaDE(5, 3, 2, (4,))
+    x = torch.tensor([[0.0, 1.0, 1.0, 0.0, 1.0]])
+    with torch.no_grad():
+        loss = model.loss(x.expand(20_000, -1)).mean()
+        components = torch.multinomial(torch.softmax(model.logits, 0), 20_000, replacement=True)
+        z = model.means[components]
+        z = z + torch.randn_like(z) * (0.5 * model.log_variances[components]).exp()
+        output = model.autoencoder.decoder(z)
+        log_p = -torch.nn.functional.binary_cross_entropy_with_logits(
+            output, x.expand(20_000, -1), reduction="none"
+        ).sum(1)
+        evidence = torch.logsumexp(log_p, 0) - np.log(20_000)
+    assert -evidence < loss < -evidence + 5
+
+
+@pytest.fixture(scope="module")
+def trained(bars) -> VaDE:
+    x, _ = bars
+    torch.manual_seed(0)
+    model = VaDE(64, 3, 2, (32, 16))
+    model.fit(x, 0, pretrain_epochs=150, epochs=15, restarts=2)
+    return model
+
+
+def test_vade_does_not_collapse(trained, bars):
+    x, truth = bars
+    assert adjusted_rand_score(truth, trained.predict(x)) > 0.9
+
+
+def test_vade_same_seed_same_labels(bars):
+    x, _ = bars
+    model = VaDE(64, 3, 2, (8,))
+    model.fit(x, 1, 2, 2, restarts=1)
+    first = model.predict(x), model.means.detach().clone()
+    model.fit(x, 1, 2, 2, restarts=1)
+    assert np.array_equal(first[0], model.predict(x))
+    torch.testing.assert_close(first[1], model.means.detach())
+
+
+def test_vade_refuses_other_values():
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        VaDE(4, 2, 2, (4,)).fit(np.full((10, 4), 255.0), 0)
+
+
+def test_proposals_are_counted(monkeypatch):
+    """Two equal components: a code of the first is accepted left of a line that is known."""
+    model = VaDE(6, 2, 1, (4,))
+    with torch.no_grad():
+        model.means.copy_(torch.tensor([[-0.5], [0.5]]))
+    # p(0 | z) = 1 / (1 + exp(z)) > 0.8 where z < -log 4; proposals are N(-0.5, 1)
+    share = Normal(-0.5, 1.0).cdf(torch.tensor(-np.log(4.0))).item()
+    images, n_proposals = model.sample(0, 4000, 0.8)
+    assert images.shape == (4000, 6)
+    assert 4000 / n_proposals == pytest.approx(share, rel=0.05)
+    assert model.decoder_calls == 4000
+
+    noise = torch.randn(8192, 1, generator=torch.Generator().manual_seed(5))
+    accepted = (noise[:, 0] - 0.5 < -np.log(4.0)).nonzero()[:, 0]
+    assert model.sample(0, 3, 0.8, seed=5)[1] == accepted[2] + 1
+
+
+def test_proposals_without_a_threshold_are_all_accepted():
+    images, n_proposals = VaDE(6, 2, 1, (4,)).sample(1, 10)
+    assert n_proposals == len(images) == 10
+
+
+def test_proposals_run_out():
+    model = VaDE(6, 2, 1, (4,))
+    with torch.no_grad():
+        model.means.zero_()  # p(c | z) is 1/2 everywhere
+    images, n_proposals = model.sample(0, 5, 0.6, max_proposals=10_000)
+    assert images.shape == (0, 6)
+    assert n_proposals == 10_000
+    assert model.decoder_calls == 0
+
+
+@pytest.mark.parametrize(("component", "threshold"), [(2, 0.5), (-1, 0.5), (0, 1.0), (0, -0.1)])
+def test_sampling_refuses(component, threshold):
+    with pytest.raises(ValueError, match=r"component|threshold"):
+        VaDE(6, 2, 1, (4,)).sample(component, 1, threshold)
+
+
+# -- classifier ----------------------------------------------------------------------------
+
+
+def test_classifier_learns_and_says_how_well(bars):
+    x, y = bars
+    model = Classifier(8, 3, (4, 8)).fit(x[:240], y[:240], x[240:], y[240:], 0, 15)
+    assert model.test_accuracy > 0.95
+    assert model.test_accuracy == np.mean(model.predict(x[240:]) == y[240:])
+
+
+def test_classifier_refuses_other_values():
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Classifier(8, 3, (4, 8)).predict(np.full((2, 64), 255.0))
+
+
+def test_images_are_moved_and_zeros_come_in():
+    x = torch.zeros(1, 9, 9)
+    x[0, 4, 4] = 1
+    torch.manual_seed(0)
+    places = {tuple((moved(x)[0] == 1).nonzero()[0].tolist()) for _ in range(300)}
+    span = range(4 - SHIFT, 4 + SHIFT + 1)
+    assert places == {(i, j) for i in span for j in span}
+    assert moved(x).sum() == 1
