@@ -15,6 +15,7 @@ import warnings
 import anndata as ad
 import numpy as np
 import scanpy as sc
+import torch
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances, pairwise_distances_argmin
@@ -28,6 +29,8 @@ WARD_LIMIT = 30_000
 
 def flowsom(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
     """FlowSOM with its default 10 x 10 grid and a given number of metaclusters."""
+    # its import lets torch use all cores again, whatever OMP_NUM_THREADS says
+    threads = torch.get_num_threads()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         import flowsom as fs
@@ -40,7 +43,8 @@ def flowsom(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarr
             n_clusters=n_clusters or N_CLUSTERS,
             seed=seed,
         )
-        return result.get_cell_data().obs["metaclustering"].to_numpy().astype(str)
+    torch.set_num_threads(threads)
+    return result.get_cell_data().obs["metaclustering"].to_numpy().astype(str)
 
 
 def phenograph(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:

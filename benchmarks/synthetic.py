@@ -29,7 +29,9 @@ KEYS = ("dataset", "n_cells", "n_components", "method", "seed")
 SEEDS = 3
 
 N_FEATURES = 100
-SEPARATION = 0.5
+# 15 neighbours of a cell are nearly always of its component: 99.8 % of them with 40 components
+# and 4,000 cells. At 0.5 it is 49 %, and only a fit of the covariances tells them apart.
+SEPARATION = 1.0
 N_EXPERTS = 40
 SPREAD = (0.5, 2.0)
 
@@ -111,12 +113,26 @@ def mixture(
 
 
 def scmoe_labels(
-    x: np.ndarray, n_components: int, seed: int, *, exact: bool = False, **kwargs
+    x: np.ndarray, n_components: int, seed: int, *, exact: bool = False
 ) -> np.ndarray:
     """``tl.cluster`` with 40 experts, a fifth more than components, or just as many."""
-    n_experts = n_components if exact else max(N_EXPERTS, math.ceil(1.2 * n_components))
+    return _clustered(ad.AnnData(x), n_components if exact else n_experts(n_components), seed)
+
+
+def scmoe_preset(x: np.ndarray, n_components: int, seed: int) -> np.ndarray:
+    """The paper's settings: a distance of 2 on a Euclidean UMAP says who is alike."""
     cells = ad.AnnData(x)
-    scmoe.tl.cluster(cells, n_clusters=n_experts, random_state=seed, progress=False, **kwargs)
+    scmoe.similarity.umap(cells, metric="euclidean", random_state=seed)
+    return _clustered(cells, n_experts(n_components), seed, preset="synthetic")
+
+
+def n_experts(n_components: int) -> int:
+    """40 as in the paper, and at least a fifth more than there are components."""
+    return max(N_EXPERTS, math.ceil(1.2 * n_components))
+
+
+def _clustered(cells: ad.AnnData, n_clusters: int, seed: int, **kwargs) -> np.ndarray:
+    scmoe.tl.cluster(cells, n_clusters=n_clusters, random_state=seed, progress=False, **kwargs)
     return cells.obs["scmoe"].to_numpy().astype(str)
 
 
@@ -146,7 +162,7 @@ def bic_number(x: np.ndarray, n_components: int, seed: int) -> np.ndarray:
 
 METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
     "scmoe": scmoe_labels,
-    "scmoe, the paper's similarity": functools.partial(scmoe_labels, preset="synthetic"),
+    "scmoe, the paper's settings": scmoe_preset,
     "scmoe, true number of experts": functools.partial(scmoe_labels, exact=True),
     "Gaussian mixture, true number": true_number,
     "Gaussian mixture, BIC": bic_number,
@@ -187,10 +203,11 @@ Gaussian mixtures in {N_FEATURES} dimensions with random parameters: means from
 N(0, {SEPARATION}² I), a random rotation of standard deviations between {SPREAD[0]} and
 {SPREAD[1]} for each component, weights equal or from a Dirichlet distribution. scmoe is given
 {N_EXPERTS} experts, or a fifth more than there are components; it is not told their number, but
-where the name says so. *The paper's similarity* is a distance of 2 on a UMAP. The Gaussian
-mixture of scikit-learn is told the true number, or chooses number and kind of covariance by BIC.
-The paper reports that the number is found up to 23 components, and an F near 1 up to 30. Median
-over the seeds, and the range in brackets.
+where the name says so. With *the paper's settings* two cells are alike within a distance of 2 on
+a UMAP. The Gaussian mixture of scikit-learn is told the true number, or chooses number and kind of
+covariance by BIC. The paper reports that the number is found up to 23 components, and an F near 1
+up to 30; it does not say how far apart the components are. Median over the seeds, and the range in
+brackets.
 """
 
 

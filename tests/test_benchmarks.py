@@ -20,12 +20,23 @@ from benchmarks.vade import VaDE, log_responsibilities, prior_divergence
 from sklearn.metrics import adjusted_rand_score
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
+from scmoe._compat import one_thread
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import anndata as ad
 
 
 def ignore(line: str) -> None:
     pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Nets of a few units wait for each other's threads longer than they compute."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

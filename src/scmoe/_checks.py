@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -120,6 +120,17 @@ def check_training(
         raise ValueError(
             f"Constant in all cells: {listing(np.asarray(names)[flat].tolist())}. A marker "
             "that never varies carries no information; remove it."
+        )
+
+
+def check_similarity(similarity: Any) -> None:
+    """Raise ValueError for what is no similarity: a name, or a class without brackets."""
+    from scmoe.similarity import Similarity
+
+    if not isinstance(similarity, Similarity):
+        raise ValueError(
+            "`similarity` must be one of `scmoe.similarity`, such as `scmoe.similarity.Graph()`; "
+            f"got {similarity!r}."
         )
 
 

@@ -7,9 +7,11 @@ import pytest
 import scvi
 import torch
 from anndata import AnnData
+from scipy.stats import ks_2samp, spearmanr
 
 import scmoe
 from scmoe.model import MoESimVAE
+from scmoe.model._describe import Description
 from scmoe.model._generate import generate_cells
 from scmoe.model._module import MoESimVAEModule
 
@@ -54,7 +56,12 @@ def test_what_comes_back(model, cells):
     assert not new.obs_names.isin(n_before).any()
     assert new.obs_names.is_unique
     assert new.obsm["X_scmoe"].shape == (300, 9)
-    assert new.uns["generated"] == {"gate": "requested", "prior": "fitted", "noise": True}
+    assert new.uns["generated"] == {
+        "gate": "requested",
+        "prior": "fitted",
+        "noise": True,
+        "calibrate": True,
+    }
 
 
 def test_clusters_look_like_themselves(model, cells):
@@ -72,8 +79,9 @@ def test_clusters_look_like_themselves(model, cells):
 
 def test_values_stay_within_those_of_the_cells(model, cells):
     new = model.generate(2000)
-    assert (new.X >= cells.X.min(0) - 1e-5).all()
-    assert (new.X <= cells.X.max(0) + 1e-5).all()
+    low, high = cells.X.min(0), cells.X.max(0)
+    assert (new.X >= low - 1e-5).all()
+    assert (new.X <= high + 1e-5).all()
 
 
 def test_the_transform_is_recorded_and_can_be_undone(model, cells):
@@ -142,20 +150,41 @@ def test_gate_decides(model):
 
 
 def test_noise_is_what_the_experts_leave_unexplained(model, cells):
-    """Residuals are root mean squares over the cells of a cluster; noise has their size."""
+    """Covariances of the errors over the cells of a cluster, shrunk to those of all."""
     module = model.module
-    label, z = model.predict(), torch.from_numpy(model.get_latent_representation())
-    cluster = occupied(model)[0]
-    own, k = label == cluster, model.cluster_names_.index(cluster)
     with torch.inference_mode():
-        expected = module.experts(z[own], torch.full((own.sum(),), k)).sigmoid()
-        missed = module.scale(torch.from_numpy(cells.X[own])) - expected
-    torch.testing.assert_close(module.residuals[k], missed.square().mean(0).sqrt())
-    bare, noisy = (model.generate(5000, [cluster], noise=n).X for n in (False, True))
-    spread = (module.residuals[k] * (module.high - module.low)).numpy()
-    added = np.sqrt(((noisy - bare) ** 2).mean(0))
-    assert (added <= 1.1 * spread).all()  # less where values end at 0
-    assert (added >= 0.5 * spread).all()
+        outputs = module.inference(torch.from_numpy(cells.X))
+        logits = module.experts(outputs["z"], outputs["expert"])
+        missed = outputs["scaled"] - logits.sigmoid()
+    k = int(outputs["expert"].mode().values)
+    own = missed[outputs["expert"] == k]
+    pooled = missed.T @ missed / len(missed)
+    expected = (own.T @ own + 8 * pooled) / (len(own) + 8)
+    torch.testing.assert_close(module.residuals[k], expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(module.spread[k], own.square().mean(0).sqrt())
+
+    asked = np.full(20_000, k)
+    bare, noisy = (
+        module.draw(asked, np.random.default_rng(0), noise=n)["scaled"] for n in (False, True)
+    )
+    torch.testing.assert_close((noisy - bare).T.cov(), expected, rtol=0.1, atol=2e-4)
+
+
+def test_calibrated_markers_are_distributed_as_the_cells(model, cells):
+    label, cluster = model.predict(), occupied(model)[0]
+    new, raw = (model.generate(4000, [cluster], calibrate=c).X for c in (True, False))
+    for j in range(cells.n_vars):
+        own = cells.X[label == cluster, j]
+        assert ks_2samp(new[:, j], own).statistic < 0.08
+        # a monotone map: the order of the cells is as it was
+        assert spearmanr(new[:, j], raw[:, j]).statistic > 0.98
+
+
+@pytest.mark.parametrize("how", [{"noise": False}, {"prior": "unit"}])
+def test_calibration_is_refused_where_it_does_not_fit(model, how):
+    with pytest.raises(ValueError, match="`calibrate` needs"):
+        model.generate(10, calibrate=True, **how)
+    assert not model.generate(10, **how).uns["generated"]["calibrate"]
 
 
 def test_unit_prior_is_refused_without_kl(linked):
@@ -213,25 +242,41 @@ def test_names_avoid_those_of_the_cells(model, cells):
     assert not taken
 
 
-def test_rare_cluster_borrows_spread():
+def test_rare_cluster_borrows_spread(settings):
     """A covariance of two cells is singular; with what clusters have on average it is not."""
     torch.manual_seed(0)
-    from tests.model.test_module import SETTINGS
-
-    module = MoESimVAEModule(6, n_experts=3, n_latent=3, **SETTINGS)
+    module = MoESimVAEModule(6, n_experts=3, n_latent=3, **settings).eval()
     z = torch.randn(102, 3)
     expert = torch.tensor([0] * 100 + [1] * 2)
-    proba = torch.nn.functional.one_hot(expert, 3).float()
-    module.describe(expert, z, proba)
+    description = Description(module)
+    with torch.inference_mode():
+        for some in (slice(0, 60), slice(60, 102)):
+            description.add(
+                {
+                    "z": z[some],
+                    "expert": expert[some],
+                    "proba": torch.nn.functional.one_hot(expert[some], 3).float(),
+                    "scaled": torch.rand(102, 6)[some],
+                }
+            )
+        description.write()
     assert module.size.tolist() == [100, 2, 0]
-    assert (torch.linalg.eigvalsh(module.covariances) > 0.01).all()
-    centred = z[:100] - z[:100].mean(0)
-    pooled = (centred.T @ centred + (z[100:] - z[100:].mean(0)).T.cov(correction=0) * 2) / 102
-    expected = (centred.T @ centred + 3 * pooled) / 103
-    torch.testing.assert_close(module.covariances[0], expected, rtol=1e-4, atol=1e-5)
-    template = AnnData(np.zeros((1, 6), np.float32))
+    torch.testing.assert_close(module.means[:2], torch.stack([z[:100].mean(0), z[100:].mean(0)]))
+    big, small = ((c - c.mean(0)).T @ (c - c.mean(0)) for c in (z[:100], z[100:]))
+    pooled = (big + small) / 102
+    torch.testing.assert_close(module.covariances[0], (big + 3 * pooled) / 103)
+    torch.testing.assert_close(module.covariances[1], (small + 3 * pooled) / 5)
     new = generate_cells(
-        module, ["a", "b", "c"], template, 50, ["b"],
-        layer=None, gate="requested", prior="fitted", noise=None, random_state=0,
-    )  # fmt: skip
+        module,
+        ["a", "b", "c"],
+        AnnData(np.zeros((1, 6), np.float32)),
+        50,
+        ["b"],
+        layer=None,
+        gate="requested",
+        prior="fitted",
+        noise=None,
+        calibrate=None,
+        random_state=0,
+    )
     assert np.isfinite(new.X).all()

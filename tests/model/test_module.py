@@ -18,39 +18,16 @@ from scmoe.nn import (
 from scmoe.train import BATCH_KEYS
 
 TERMS = ["reconstruction", "similarity", "depict", "kl"]
-SETTINGS = {
-    "n_hidden": 16,
-    "encoder_layers": 1,
-    "gate_hidden": 16,
-    "gate_layers": 1,
-    "expert_hidden": 16,
-    "expert_layers": 1,
-    "image_shape": None,
-    "encoder_channels": (4, 4, 4, 4, 2),
-    "expert_channels": (2, 4, 4, 4),
-    "activation": "elu",
-    "batch_norm": False,
-    "gate_dropout": 0.5,
-    "code_noise": 0.3,
-    "likelihood": "bernoulli",
-    "means": "em",
-    "kl": "released",
-    "depict_target": "paper",
-    "reconstruction_weight": 1.0,
-    "similarity_weight": 0.7,
-    "depict_weight": 0.2,
-    "kl_weight": 0.05,
-}
 
 
 @pytest.fixture
-def module():
+def module(settings):
     torch.manual_seed(0)
     return MoESimVAEModule(
         6,
         n_experts=4,
         n_latent=3,
-        **SETTINGS,
+        **settings,
     )
 
 
@@ -177,10 +154,10 @@ def test_reorder_keeps_what_the_model_says(module, tensors):
     torch.testing.assert_close(module.generative(after["z"], after["expert"])["logits"], decoded)
 
 
-def test_parameters_follow_the_sizes():
+def test_parameters_follow_the_sizes(settings):
     def count(n_experts):
         sizes = {"n_latent": 3, "encoder_layers": 2, "gate_layers": 3}
-        module = MoESimVAEModule(6, n_experts=n_experts, **{**SETTINGS, **sizes})
+        module = MoESimVAEModule(6, n_experts=n_experts, **{**settings, **sizes})
         return sum(p.numel() for p in module.parameters())
 
     encoder = 6 * 16 + 16 + 16 * 16 + 16 + 16 * 3 + 3

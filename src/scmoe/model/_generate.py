@@ -16,12 +16,16 @@ from scmoe._checks import listing
 from scmoe._compat import one_thread
 from scmoe._keys import Key
 from scmoe._random import as_seed
+from scmoe.model._module import PANEL
 
 if TYPE_CHECKING:
     from scmoe.model._module import MoESimVAEModule
 
 BATCH = 8192
 """Cells that are decoded at a time."""
+
+SMALL = 100
+"""Markers below which a second thread does not pay."""
 
 GATES = ("requested", "network")
 PRIORS = ("fitted", "unit")
@@ -39,6 +43,7 @@ def generate_cells(
     gate: str,
     prior: str,
     noise: bool | None,
+    calibrate: bool | None,
     random_state: int | np.random.Generator,
 ) -> AnnData:
     """Draw cells from a trained module; see :func:`scmoe.tl.generate`.
@@ -64,7 +69,14 @@ def generate_cells(
     requested = _requests(names, module.size.cpu().numpy(), n, clusters, rng)
     is_image = np.prod(template.uns.get(Key.uns.IMAGE_SHAPE, 0)) == template.n_vars
     noise = not is_image if noise is None else noise
-    drawn = _draw(module, requested, gate, prior, noise, rng)
+    possible = noise and prior == "fitted" and module.quantiles.numel() > 0
+    if calibrate and not possible:
+        raise ValueError(
+            "`calibrate` needs `noise`, the fitted prior and a panel of at most "
+            f"{PANEL} markers: cells drawn in another way have other distributions."
+        )
+    calibrate = possible if calibrate is None else calibrate
+    drawn = _draw(module, requested, rng, calibrate, gate=gate, prior=prior, noise=noise)
     categories = natsorted(names)
     names = np.asarray(names, dtype=object)
     stem = "generated"
@@ -89,7 +101,12 @@ def generate_cells(
     for key in (Key.uns.ARCSINH, Key.uns.VALUE_SCALE):
         if key in template.uns:
             adata.uns[key] = copy.deepcopy(template.uns[key])
-    adata.uns[Key.uns.GENERATED] = {"gate": gate, "prior": prior, "noise": noise}
+    adata.uns[Key.uns.GENERATED] = {
+        "gate": gate,
+        "prior": prior,
+        "noise": noise,
+        "calibrate": calibrate,
+    }
     for column in (Key.obs.CLUSTER, Key.obs.EXPERT):
         adata.obs[column] = adata.obs[column].cat.remove_unused_categories()
     return adata
@@ -107,7 +124,7 @@ def _requests(
     if isinstance(n, Mapping):
         if clusters is not None:
             raise ValueError("`n` names the clusters already; leave `clusters` out.")
-        asked, counts = list(n), list(n.values())
+        asked, counts = [str(c) for c in n], list(n.values())
     else:
         asked, counts = ([clusters] if isinstance(clusters, str) else clusters), [n]
         asked = alive if asked is None else [str(c) for c in asked]
@@ -117,8 +134,8 @@ def _requests(
     empty = [c for c in asked if c not in alive]
     if empty:
         raise ValueError(
-            f"No cell belongs to {listing(empty)}, so there is nothing to draw from; clusters with "
-            f"cells are {listing(alive)}."
+            f"No cell belongs to {listing(empty)}, so there is nothing to draw from; clusters "
+            f"with cells are {listing(alive)}."
         )
     if not asked or len(set(asked)) < len(asked):
         raise ValueError("`clusters` is empty or names a cluster twice.")
@@ -134,32 +151,34 @@ def _requests(
 def _draw(
     module: MoESimVAEModule,
     requested: np.ndarray,
-    gate: str,
-    prior: str,
-    noise: bool,
     rng: np.random.Generator,
+    calibrate: bool,
+    **how,
 ) -> dict[str, np.ndarray]:
     """Codes around the means of their clusters, decoded: ``x``, ``z``, ``expert``."""
     module.eval()
-    device = module.means.device
-    roots = torch.linalg.cholesky(module.covariances.cpu().double())
     parts = []
     for part in np.array_split(requested, -(-len(requested) // BATCH)):
-        cluster = torch.from_numpy(part)
-        z = torch.from_numpy(rng.standard_normal((len(part), module.means.shape[1])))
-        if prior == "fitted":
-            z = (roots[cluster] @ z.unsqueeze(2)).squeeze(2)
-        cluster = cluster.to(device)
-        z = module.means[cluster] + z.to(module.means)
-        with one_thread(module.low.numel() < 100):
-            if gate == "network":
-                expert = module.gate(z).masked_fill(~module.live, -torch.inf).argmax(1)
-            else:
-                expert = cluster
-            scaled = module.expected(module.generative(z, expert)["logits"])
-        if noise:
-            error = rng.standard_normal(scaled.shape, dtype=np.float32)
-            scaled = scaled + module.residuals[expert] * torch.from_numpy(error).to(device)
-        parts.append((module.unscale(scaled), z, expert))
-    x, z, expert = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
+        with one_thread(module.low.numel() < SMALL):
+            drawn = module.draw(part, rng, **how)
+        if calibrate:
+            drawn["scaled"] = _calibrated(module, drawn["scaled"], drawn["expert"])
+        parts.append((module.unscale(drawn["scaled"]), drawn["z"], drawn["expert"]))
+    x, z, expert = (torch.cat(p).numpy(force=True) for p in zip(*parts, strict=True))
     return {"x": x, "z": z, "expert": expert}
+
+
+def _calibrated(
+    module: MoESimVAEModule, scaled: torch.Tensor, expert: torch.Tensor
+) -> torch.Tensor:
+    """Map the quantiles of drawn cells to those of the cluster, marker by marker.
+
+    Order and so the dependence between markers stay as they are.
+    """
+    drawn, cells = module.quantiles.numpy(force=True)
+    values, owner = scaled.numpy(force=True).copy(), expert.numpy(force=True)
+    for k in np.unique(owner):
+        own = owner == k
+        for j in range(values.shape[1]):
+            values[own, j] = np.interp(values[own, j], drawn[k, :, j], cells[k, :, j])
+    return torch.from_numpy(values).to(scaled.device)

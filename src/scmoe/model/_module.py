@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
@@ -26,6 +27,15 @@ from scmoe.train import BATCH_KEYS
 
 LEARNED = "learned"
 """Means, and noise of the code, that are parameters of the model."""
+
+PANEL = 128
+"""Up to this many markers the clusters' residual covariances and quantiles are kept."""
+
+JITTER = 1e-9
+"""Added to variances so that a covariance has a root in floating point."""
+
+N_QUANTILES = 65
+"""Quantiles of each marker and cluster that are kept."""
 
 
 class MoESimVAEModule(BaseModuleClass):
@@ -121,15 +131,24 @@ class MoESimVAEModule(BaseModuleClass):
         self.register_buffer("size", torch.zeros(n_experts, dtype=torch.long))
         self.register_buffer("means", torch.zeros(n_experts, n_latent))
         self.register_buffer("covariances", torch.zeros(n_experts, n_latent, n_latent))
-        self.register_buffer("residuals", torch.zeros(n_experts, n_input))
+        panel = n_input if n_input <= PANEL else 0
+        self.register_buffer("spread", torch.zeros(n_experts, n_input))
+        self.register_buffer("residuals", torch.zeros(n_experts, panel, panel))
+        self.register_buffer("quantiles", torch.zeros(2, n_experts, N_QUANTILES, panel))
 
     def scale(self, x: torch.Tensor) -> torch.Tensor:
-        """Markers on the [0, 1] scale of the training cells; what lies beyond is clipped."""
-        return ((x - self.low) / (self.high - self.low)).clamp(0, 1)
+        """Markers on the [0, 1] scale of the training cells.
+
+        What lies beyond is clipped, unless the likelihood is Gaussian.
+        """
+        return self._clip((x - self.low) / (self.high - self.low))
 
     def unscale(self, scaled: torch.Tensor) -> torch.Tensor:
         """The way back to the scale of the input."""
-        return self.low + (self.high - self.low) * scaled.clamp(0, 1)
+        return self.low + (self.high - self.low) * self._clip(scaled)
+
+    def _clip(self, scaled: torch.Tensor) -> torch.Tensor:
+        return scaled.clamp(0, 1) if self.likelihood == "bernoulli" else scaled
 
     def expected(self, logits: torch.Tensor) -> torch.Tensor:
         """The scaled markers that an expert's output stands for."""
@@ -238,28 +257,46 @@ class MoESimVAEModule(BaseModuleClass):
             partners = (target.nansum() - target.diagonal().nansum()) / n
         return loss + (1 - share) * term, known + partners
 
-    @torch.no_grad()
-    def describe(self, expert: torch.Tensor, z: torch.Tensor, proba: torch.Tensor) -> None:
-        """Fit what cells are drawn from: sizes, means (eq. 6) and covariances of the clusters.
-
-        A cluster of few cells borrows from the spread that clusters have on average.
+    @torch.inference_mode()
+    def draw(
+        self,
+        cluster: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        gate: str = "requested",
+        prior: str = "fitted",
+        noise: bool = True,
+    ) -> dict[str, torch.Tensor]:
+        """New cells of a trained module; see :func:`scmoe.tl.generate`.
 
         Parameters
         ----------
-        expert, z, proba
-            Expert, code and probabilities of every training cell.
+        cluster
+            The expert that each cell is asked of, ``(n,)`` int64.
+        rng
+            Source of randomness.
+
+        Returns
+        -------
+        ``z`` (n, n_latent), ``expert`` (n,), ``scaled`` (n, n_input).
         """
-        n, d = z.shape
-        size = torch.bincount(expert, minlength=self.n_experts)
-        means = cluster_means(z, proba)
-        centred = z - means[expert]
-        scatter = torch.stack(
-            [c.T @ c for c in (centred[expert == k] for k in range(self.n_experts))]
-        )
-        pooled = scatter.sum(0) / n
-        self.size.copy_(size)
-        self.means.copy_(means)
-        self.covariances.copy_((scatter + d * pooled) / (size + d)[:, None, None])
+        n, device = len(cluster), self.means.device
+        asked = torch.from_numpy(cluster).to(device)
+        z = torch.from_numpy(rng.standard_normal((n, self.means.shape[1]), np.float32)).to(device)
+        if prior == "fitted":
+            z = _correlate(z, self.covariances, asked)
+        z = self.means[asked] + z
+        expert = asked
+        if gate == "network":
+            expert = self.gate(z).masked_fill(~self.live, -torch.inf).argmax(1)
+        scaled = self.expected(self.generative(z, expert)["logits"])
+        if noise:
+            error = torch.from_numpy(rng.standard_normal(scaled.shape, np.float32)).to(device)
+            if self.residuals.numel():
+                scaled = scaled + _correlate(error, self.residuals, expert)
+            else:
+                scaled = scaled + self.spread[expert] * error
+        return {"z": z, "expert": expert, "scaled": scaled}
 
     @torch.no_grad()
     def reorder(self, order: torch.Tensor) -> None:
@@ -274,6 +311,22 @@ class MoESimVAEModule(BaseModuleClass):
             self.size,
             self.means,
             self.covariances,
+            self.spread,
             self.residuals,
+            self.quantiles[0],
+            self.quantiles[1],
         ]:
             tensor.copy_(tensor[order])
+
+
+def _correlate(
+    white: torch.Tensor, covariances: torch.Tensor, which: torch.Tensor
+) -> torch.Tensor:
+    """Give white noise ``(n, d)`` the covariance of each row's cluster, ``(K, d, d)``."""
+    jitter = torch.eye(white.shape[1], dtype=torch.float64, device=white.device) * JITTER
+    drawn = torch.empty_like(white)
+    for k in which.unique():
+        root = torch.linalg.cholesky(covariances[k].double() + jitter).to(white)
+        own = which == k
+        drawn[own] = white[own] @ root.T
+    return drawn

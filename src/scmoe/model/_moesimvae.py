@@ -19,6 +19,7 @@ from scmoe._checks import (
     check_image_shape,
     check_matrix,
     check_names,
+    check_similarity,
     check_training,
     check_unit_interval,
     layer_values,
@@ -26,6 +27,7 @@ from scmoe._checks import (
 )
 from scmoe._compat import forget, interruptible, one_thread, quiet
 from scmoe._keys import Key
+from scmoe.model._describe import Description
 from scmoe.model._fields import IndexField
 from scmoe.model._generate import generate_cells
 from scmoe.model._module import LEARNED, MoESimVAEModule
@@ -120,9 +122,9 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         ``"learned"``, parameters of the model as in the authors' code.
     kl
         Direction of the KL term: ``"released"``, that of the authors' code, or ``"paper"``; see
-        :func:`scmoe.nn.cluster_kl`.
+        ``scmoe.nn.cluster_kl``.
     depict_target
-        ``"paper"`` (eq. 9), ``"released"`` or ``"dec"``; see :func:`scmoe.nn.depict_target`.
+        ``"paper"`` (eq. 9), ``"released"`` or ``"dec"``; see ``scmoe.nn.depict_target``.
     reconstruction_weight, similarity_weight, depict_weight, kl_weight
         Weights of the terms of the loss (eq. 11); ``kl_weight`` and ``depict_weight`` are the
         paper's :math:`\pi_1` and :math:`\pi_2`.
@@ -195,32 +197,32 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
                 raise ValueError(f"`{name}` must be one of {choices}, got {given[name]!r}.")
         if isinstance(code_noise, str) and code_noise != LEARNED:
             raise ValueError(f'`code_noise` must be a number or "learned", got {code_noise!r}.')
-        self.module_settings_ = dict(
-            n_input=self.summary_stats.n_vars,
-            n_experts=n_experts,
-            n_latent=n_latent,
-            n_hidden=n_hidden,
-            encoder_layers=encoder_layers,
-            gate_hidden=gate_hidden or n_hidden,
-            gate_layers=gate_layers,
-            expert_hidden=expert_hidden or n_hidden,
-            expert_layers=expert_layers,
-            image_shape=check_image_shape(adata) if network == "conv" else None,
-            encoder_channels=tuple(encoder_channels),
-            expert_channels=tuple(expert_channels),
-            activation=activation,
-            batch_norm=batch_norm,
-            gate_dropout=gate_dropout,
-            code_noise=code_noise,
-            likelihood=likelihood,
-            means=means,
-            kl=kl,
-            depict_target=depict_target,
-            reconstruction_weight=reconstruction_weight,
-            similarity_weight=similarity_weight,
-            depict_weight=depict_weight,
-            kl_weight=kl_weight,
-        )
+        self.module_settings_ = {
+            "n_input": self.summary_stats.n_vars,
+            "n_experts": n_experts,
+            "n_latent": n_latent,
+            "n_hidden": n_hidden,
+            "encoder_layers": encoder_layers,
+            "gate_hidden": gate_hidden or n_hidden,
+            "gate_layers": gate_layers,
+            "expert_hidden": expert_hidden or n_hidden,
+            "expert_layers": expert_layers,
+            "image_shape": check_image_shape(adata) if network == "conv" else None,
+            "encoder_channels": tuple(encoder_channels),
+            "expert_channels": tuple(expert_channels),
+            "activation": activation,
+            "batch_norm": batch_norm,
+            "gate_dropout": gate_dropout,
+            "code_noise": code_noise,
+            "likelihood": likelihood,
+            "means": means,
+            "kl": kl,
+            "depict_target": depict_target,
+            "reconstruction_weight": reconstruction_weight,
+            "similarity_weight": similarity_weight,
+            "depict_weight": depict_weight,
+            "kl_weight": kl_weight,
+        }
         self.module = MoESimVAEModule(**self.module_settings_)
         self.min_cells_ = min_cells
         self.scaling_ = scaling
@@ -262,8 +264,9 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             No such layer.
         """
         similarity = similarity or CoAssociation()
-        if not isinstance(similarity, Similarity):
+        if isinstance(similarity, dict):
             similarity = Similarity.from_dict(similarity)
+        check_similarity(similarity)
         setup_method_args = cls._get_setup_method_args(
             cls=cls, adata=adata, layer=layer, similarity=similarity.to_dict()
         )
@@ -326,7 +329,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             Fewer than 2 cells, fewer cells than experts, fewer experts than classes; markers
             that never vary, or, without scaling, values outside 0 to 1 under a Bernoulli
             likelihood; early stopping without validation cells; ``max_epochs`` with
-            ``max_steps``.
+            ``max_steps``, or ``max_steps`` below 1.
         KeyError
             The similarity needs a slot that ``adata`` lacks.
 
@@ -345,6 +348,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             check_unit_interval(x, self.adata.var_names)
         if max_epochs is not None and max_steps is not None:
             raise ValueError("You can't specify both `max_epochs` and `max_steps`.")
+        if max_steps is not None and max_steps < 1:
+            raise ValueError(f"`max_steps` must be at least 1, got {max_steps}.")
         if early_stopping:
             if train_size >= 1:
                 raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
@@ -364,10 +369,12 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             others = np.setdiff1d(np.arange(self.adata.n_obs), taught)
             splits["external_indexing"] = [taught[:n_train], taught[n_train:], others]
         n_batches = math.ceil(n_train / batch_size)
-        if max_epochs is None:
-            max_epochs = max(math.ceil((max_steps or N_STEPS) / n_batches), MIN_EPOCHS)
         if max_steps is not None:
             trainer_kwargs["max_steps"] = max_steps
+            # enough of them also where a last batch that is not full is left out
+            max_epochs = math.ceil(max_steps / max(n_train // batch_size, 1))
+        elif max_epochs is None:
+            max_epochs = max(math.ceil(N_STEPS / n_batches), MIN_EPOCHS)
         # scvi-tools leaves a trained or loaded module in eval mode, which has no noise
         self.module.train()
         small = self.adata.n_vars * batch_size < LARGE_BATCH
@@ -428,14 +435,10 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         # classes keep the experts that carry their names
         rank = self._sizes().masked_fill(listed, 2 * self.adata.n_obs)
         module.reorder(rank.argsort(descending=True, stable=True))
-        squared, parts = torch.zeros_like(module.residuals), []
+        description = Description(module)
         for outputs in self._infer(self.adata, None, None):
-            expert, z = outputs["expert"], outputs["z"]
-            expected = module.expected(module.generative(z, expert)["logits"])
-            squared.index_add_(0, expert, (outputs["scaled"] - expected).square())
-            parts.append((expert, z, outputs["proba"]))
-        module.describe(*(torch.cat(p) for p in zip(*parts, strict=True)))
-        module.residuals.copy_((squared / module.size.clamp_min(1).unsqueeze(1)).sqrt())
+            description.add(outputs)
+        description.write()
 
     def _sizes(self) -> torch.Tensor:
         """Cells that each expert owns, ``(K,)``."""
@@ -450,6 +453,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         gate: str = "requested",
         prior: str = "fitted",
         noise: bool | None = None,
+        calibrate: bool | None = None,
         random_state: int | np.random.Generator = 0,
     ) -> AnnData:
         """Draw new cells; see :func:`scmoe.tl.generate`, which does the same without a model."""
@@ -464,6 +468,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             gate=gate,
             prior=prior,
             noise=noise,
+            calibrate=calibrate,
             random_state=random_state,
         )
 

@@ -27,6 +27,7 @@ class Preset:
     """For its ``train``."""
 
 
+_ADAM = {"betas": (0.9, 0.99)}
 _WEIGHTS = {
     "reconstruction_weight": 0.487,
     "similarity_weight": 0.487,
@@ -51,7 +52,7 @@ _ORGANS = Preset(
         "depict_weight": 0.8,
         "kl_weight": 0.2,
     },
-    {"batch_size": 256, "max_steps": 20_000, "plan_kwargs": {"lr": 1e-3, "betas": (0.9, 0.99)}},
+    {"batch_size": 256, "max_steps": 20_000, "plan_kwargs": {"lr": 1e-3, **_ADAM}},
 )
 _PRESETS = {
     "synthetic": Preset(
@@ -70,7 +71,7 @@ _PRESETS = {
             "scaling": "minmax",
             **_WEIGHTS,
         },
-        {"batch_size": 512, "max_steps": 5_000, "plan_kwargs": {"lr": 1e-3, "betas": (0.9, 0.99)}},
+        {"batch_size": 512, "max_steps": 5_000, "plan_kwargs": {"lr": 1e-3, **_ADAM}},
     ),
     "mnist": Preset(
         Knn(n_neighbors=10),
@@ -85,7 +86,7 @@ _PRESETS = {
             "code_noise": 1.0,
             **_WEIGHTS,
         },
-        {"batch_size": 128, "max_steps": 20_000, "plan_kwargs": {"lr": 1e-4, "betas": (0.9, 0.99)}},
+        {"batch_size": 128, "max_steps": 20_000, "plan_kwargs": {"lr": 1e-4, **_ADAM}},
     ),
     "organs": _ORGANS,
     "cytof": Preset(
@@ -107,7 +108,7 @@ _PRESETS = {
             "depict_weight": 1.0,
             "kl_weight": 0.0,
         },
-        {"batch_size": 128, "max_steps": 20_000, "plan_kwargs": {"lr": 5e-3, "betas": (0.9, 0.99)}},
+        {"batch_size": 128, "max_steps": 20_000, "plan_kwargs": {"lr": 5e-3, **_ADAM}},
     ),
     "released": Preset(
         _ORGANS.similarity,

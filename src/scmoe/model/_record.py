@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def to_record(model: MoESimVAE) -> dict[str, Any]:
     """Settings, names of the clusters and weights, as h5ad can hold them."""
     return {
-        "settings": json.dumps(model.module_settings_),
+        # numbers of numpy, which a computed setting may be, as plain ones
+        "settings": json.dumps(model.module_settings_, default=lambda value: value.item()),
         "clusters": np.asarray(model.cluster_names_, dtype=str),
         "weights": {
             name: tensor.numpy(force=True) for name, tensor in model.module.state_dict().items()

@@ -106,5 +106,3 @@ def _smooth(images: torch.Tensor, spread: float) -> torch.Tensor:
     flat = images.flatten(0, 1).unsqueeze(1)
     flat = F.conv2d(flat, weight.view(1, 1, -1, 1), padding=(reach, 0))
     return F.conv2d(flat, weight.view(1, 1, 1, -1), padding=(0, reach)).view_as(images)
-
-

@@ -37,24 +37,25 @@ class Target(ABC):
 
     It answers one question: for these cells, how much should each pair agree? Some know
     more, namely which class each cell belongs to. Where it has no opinion, it says NaN.
-
-    Attributes
-    ----------
-    class_share
-        How much of the similarity loss is about classes: 0 for pairs only, 1 for classes only
-        (pairs are never asked for then). Between, the loss is ``class_share`` times the term
-        of the classes plus ``1 - class_share`` times that of the pairs.
-    class_names
-        Names of the classes. Class ``c`` belongs to expert ``c``; further experts are free
-        for populations that nobody listed.
-    cells
-        Sorted indices of the cells that it can teach, ``(m,)`` int64; None for all. The model
-        trains on these only, and predicts all.
     """
 
     class_share: float = 0.0
+    """How much of the similarity loss is about classes.
+
+    0 for pairs only, 1 for classes only (pairs are never asked for then). Between, the loss is
+    ``class_share`` times the term of the classes plus ``1 - class_share`` times that of the pairs.
+    """
     class_names: Sequence[str] = ()
+    """Names of the classes.
+
+    Class ``c`` belongs to expert ``c``; further experts are free for populations that nobody
+    listed.
+    """
     cells: np.ndarray | None = None
+    """Sorted indices of the cells that it can teach, ``(m,)`` int64; None for all.
+
+    The model trains on these only, and predicts all.
+    """
 
     @property
     def n_classes(self) -> int:

@@ -16,6 +16,7 @@ from natsort import natsorted
 from scmoe._checks import (
     check_adata,
     check_matrix,
+    check_similarity,
     check_training,
     layer_values,
     listing,
@@ -151,9 +152,12 @@ def cluster(
 
     settings = _settings(preset)
     similarity = similarity or settings.get("similarity") or CoAssociation()
+    check_similarity(similarity)
     model_kwargs = {**settings.get("model_kwargs", {}), **(model_kwargs or {})}
-    train_kwargs = {**settings.get("train_kwargs", {}), **(train_kwargs or {})}
-    if "max_epochs" in train_kwargs and settings:
+    given = train_kwargs or {}
+    train_kwargs = {**settings.get("train_kwargs", {}), **given}
+    if given.get("max_epochs") is not None and "max_steps" not in given:
+        # the user's epochs instead of the preset's steps
         train_kwargs.pop("max_steps", None)
     preset_clusters = model_kwargs.pop("n_experts", N_CLUSTERS)
     n_clusters = preset_clusters if n_clusters is None else n_clusters

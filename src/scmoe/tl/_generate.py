@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from anndata import AnnData
 
+from scmoe._checks import listing
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def generate(
     gate: str = "requested",
     prior: str = "fitted",
     noise: bool | None = None,
+    calibrate: bool | None = None,
     random_state: int | np.random.Generator = 0,
 ) -> AnnData:
     """Draw new cells of clusters (Kopf et al. 2021).
@@ -48,8 +50,13 @@ def generate(
         the clusters' own codes, or ``"unit"``, the paper's Gaussians of unit spread around the
         means.
     noise
-        Add to each marker the spread that an expert leaves unexplained in its cluster. None
-        for True, and for False with images.
+        Add what an expert leaves unexplained in its cluster: Gaussian noise with the covariance
+        of its errors (independent for each marker beyond 128 markers). None for True, and for
+        False with images.
+    calibrate
+        Map each marker so that it is distributed in a cluster as among the cells there, their
+        quantiles to those; what markers have to do with each other stays. Needs ``noise``, the
+        fitted prior and at most 128 markers. None for True where that is so.
     random_state
         Seed; the same seed gives the same cells.
 
@@ -71,10 +78,11 @@ def generate(
     Raises
     ------
     KeyError
-        No such clustering or cluster.
+        No such clustering or cluster, or a marker that was clustered is missing.
     ValueError
         A cluster without cells; no cells asked for; ``prior="unit"`` where the model was trained
-        with ``kl_weight=0``, which teaches its codes no unit spread.
+        with ``kl_weight=0``, which teaches its codes no unit spread; ``calibrate`` where it
+        cannot be.
 
     Notes
     -----
@@ -99,6 +107,12 @@ def generate(
     module, names = from_record(record["model"])
     markers = pd.Index(record["markers"])
     of_variables = "use_rep" not in params or params["use_rep"] == "X"
+    missing = markers.difference(adata.var_names, sort=False)
+    if of_variables and len(missing):
+        raise KeyError(
+            f"The clusters in `.uns[{key!r}]` are of markers that are missing in `.var_names`: "
+            f"{listing(list(missing))}."
+        )
     template = AnnData(
         obs=pd.DataFrame(index=adata.obs_names),
         var=adata.var.loc[markers].copy() if of_variables else pd.DataFrame(index=markers),
@@ -114,5 +128,6 @@ def generate(
         gate=gate,
         prior=prior,
         noise=noise,
+        calibrate=calibrate,
         random_state=random_state,
     )

@@ -43,9 +43,7 @@ class SimilarityPlan(TrainingPlan):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam in one kernel: for networks this small the calls cost more than the sums."""
-        return torch.optim.Adam(
-            self.module.parameters(), lr=self.lr, betas=self.betas, fused=True
-        )
+        return torch.optim.Adam(self.module.parameters(), lr=self.lr, betas=self.betas, fused=True)
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
         """One step. Terms are summed here and logged once an epoch: logging is the larger cost."""
@@ -55,6 +53,21 @@ class SimilarityPlan(TrainingPlan):
             self._totals[name] = self._totals.get(name, 0) + value.detach()
         self._n_steps += 1
         return output.loss
+
+    def validation_step(self, batch: dict, batch_idx: int) -> None:
+        """Log the loss and its terms, weighted by the cells of the batch.
+
+        Lightning would guess their number, and a batch holds pairs and scalars too.
+        """
+        _, _, output = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        self.log(
+            "validation_loss",
+            output.loss,
+            on_epoch=True,
+            batch_size=output.n_obs_minibatch,
+            sync_dist=self.use_sync_dist,
+        )
+        self.compute_and_log_metrics(output, self.val_metrics, "validation")
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch; warn when the similarity had nothing to say."""
