@@ -288,8 +288,8 @@ def test_epochs_with_steps_are_a_mistake_with_a_preset_too(ready, name):
     assert (list(ready.obs), list(ready.obsm), list(ready.uns)) == before
 
 
-def test_without_a_preset_nothing_is_set(ready, asked):
-    found = asked(ready)
+def test_without_a_preset_nothing_is_set(linked, asked):
+    found = asked(linked)
     assert found["n_experts"] == 25
     assert found["model"] == {}
     assert found["train"] == {"enable_progress_bar": False}

@@ -31,9 +31,6 @@ LEARNED = "learned"
 PANEL = 128
 """Up to this many markers the clusters' residual covariances and quantiles are kept."""
 
-JITTER = 1e-9
-"""Added to variances so that a covariance has a root in floating point."""
-
 N_QUANTILES = 65
 """Quantiles of each marker and cluster that are kept."""
 
@@ -323,10 +320,11 @@ def _correlate(
     white: torch.Tensor, covariances: torch.Tensor, which: torch.Tensor
 ) -> torch.Tensor:
     """Give white noise ``(n, d)`` the covariance of each row's cluster, ``(K, d, d)``."""
-    jitter = torch.eye(white.shape[1], dtype=torch.float64, device=white.device) * JITTER
     drawn = torch.empty_like(white)
     for k in which.unique():
-        root = torch.linalg.cholesky(covariances[k].double() + jitter).to(white)
+        # not Cholesky's root: a covariance of fewer cells than markers has none
+        size, axes = torch.linalg.eigh(covariances[k].double())
+        root = (axes * size.clamp_min(0).sqrt()) @ axes.T
         own = which == k
-        drawn[own] = white[own] @ root.T
+        drawn[own] = white[own] @ root.to(white)
     return drawn

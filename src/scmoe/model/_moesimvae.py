@@ -456,7 +456,27 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         calibrate: bool | None = None,
         random_state: int | np.random.Generator = 0,
     ) -> AnnData:
-        """Draw new cells; see :func:`scmoe.tl.generate`, which does the same without a model."""
+        """Draw new cells of the clusters.
+
+        Parameters
+        ----------
+        n
+            Number of cells in all, or a mapping of clusters to the number of cells of each.
+        clusters
+            Clusters to draw from, in proportion to their sizes; all by default.
+        gate, prior, noise, calibrate, random_state
+            As in :func:`scmoe.tl.generate`, which does the same from an AnnData.
+
+        Returns
+        -------
+        ``(n, n_vars)`` float32, on the scale of the values that were trained on, with the
+        slots that :func:`scmoe.tl.generate` names.
+
+        Raises
+        ------
+        KeyError, ValueError
+            As :func:`scmoe.tl.generate`.
+        """
         self._check_if_trained(warn=False)
         return generate_cells(
             self.module,

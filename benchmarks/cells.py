@@ -1,0 +1,166 @@
+"""Generated cells: can they be told from real ones?
+
+Half of the cells of a data set are clustered. As many cells as the other half has are drawn from
+the clusters, in the proportions of the clusters, and compared with the other half, which the model
+has never seen: all together, and cluster by cluster (the model says to which cluster an unseen
+cell belongs). No label is used.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scanpy as sc
+
+import scmoe
+from benchmarks import cytof
+from benchmarks.experiment import attempt, timed
+from benchmarks.tables import markdown, measured, spread
+from scmoe._random import seeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.experiment import Options
+
+KEYS = ("dataset", "n_cells", "method", "seed")
+SEEDS = 3
+SETTINGS: dict = {}
+
+SMALL = 4_000
+LEAST = 50
+"""Clusters with fewer unseen cells are not compared one by one."""
+
+WAYS = {
+    "scmoe": {},
+    "scmoe, not calibrated": {"calibrate": False},
+    "scmoe, no noise": {"noise": False},
+    "scmoe, the paper's: unit prior, gate decides, no noise": {
+        "prior": "unit",
+        "gate": "network",
+        "noise": False,
+    },
+}
+METHODS = [*WAYS, "Gaussian of each cluster", "real cells"]
+
+
+def gaussians(train: ad.AnnData, label: np.ndarray, n: int, seed: int) -> ad.AnnData:
+    """What mean and covariance of the markers of each cluster can do, without any network."""
+    rng = np.random.default_rng(seed)
+    names, counts = np.unique(label, return_counts=True)
+    parts = []
+    for name, share in zip(names, rng.multinomial(n, counts / counts.sum()), strict=True):
+        own = train.X[label == name]
+        covariance = np.cov(own.T) if len(own) > own.shape[1] else np.diag(own.var(0))
+        covariance += 1e-6 * np.eye(len(covariance))
+        parts.append(rng.multivariate_normal(own.mean(0), covariance, share))
+    return ad.AnnData(np.concatenate(parts).astype(np.float32), var=train.var.copy())
+
+
+def measure(real: ad.AnnData, new: ad.AnnData, train: ad.AnnData, model, seed: int) -> dict:
+    """The report on all cells, and the median over clusters."""
+    real.obs["cluster"] = pd.Categorical(model.predict(real))
+    new.obs["cluster"] = pd.Categorical(model.predict(new))
+    report = scmoe.metrics.generation_report(
+        real, new, groupby="cluster", reference=train, n_permutations=200, random_state=seed
+    )
+    everything = report.loc["all"]
+    clusters = report.drop("all")
+    clusters = clusters[(clusters["n_real"] >= LEAST) & (clusters["n_generated"] >= LEAST)]
+    names = {
+        "c2st_auc": "auc",
+        "mmd2": "mmd2",
+        "marginal_mean": "marginals",
+        "correlation": "correlation",
+        "nearest_training": "nearest",
+        "copies": "copies",
+    }
+    return {
+        **{name: float(everything[column]) for column, name in names.items()},
+        "auc_clusters": float(clusters["c2st_auc"].median()),
+        "correlation_clusters": float(clusters["correlation"].median()),
+        "n_clusters": len(clusters),
+    }
+
+
+def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
+    """One record for each data set, seed and way to draw."""
+    methods = options.choose("methods", METHODS)
+    datasets = [name for name in cytof.DATASETS if name != "multicenter 01"]
+    for dataset in options.choose("datasets", datasets):
+        x, _ = cytof.load(dataset)
+        for seed in options.seeds:
+            order = np.random.default_rng(seed).permutation(len(x))
+            order = order[:SMALL] if options.size == "small" else order
+            half = len(order) // 2
+            train, real = (ad.AnnData(x[some]) for some in (order[:half], order[half:]))
+            train.obs_names = [f"train-{i}" for i in range(train.n_obs)]
+            with seeded(seed):
+                sc.pp.neighbors(train, use_rep="X", random_state=seed)
+                scmoe.model.MoESimVAE.setup_anndata(train)
+                model = scmoe.model.MoESimVAE(train)
+                model.train(enable_progress_bar=False)
+            for method in methods:
+
+                def draw(method=method, model=model, train=train, real=real, seed=seed) -> dict:
+                    if method == "real cells":
+                        new, seconds = train.copy(), 0.0
+                    elif method in WAYS:
+                        call = functools.partial(
+                            model.generate, real.n_obs, random_state=seed, **WAYS[method]
+                        )
+                        new, seconds = timed(call)
+                    else:
+                        label = model.predict()
+                        new, seconds = timed(lambda: gaussians(train, label, real.n_obs, seed))
+                    return {**measure(real, new, train, model, seed), "seconds": seconds}
+
+                identity = dict(zip(KEYS, (dataset, len(order), method, seed), strict=True))
+                yield attempt(identity, draw, say)
+
+
+TEXT = f"""## Generated cells
+
+Half of the cells of a data set train; as many cells are drawn as the other half has and compared
+with that half. *AUC*: a classifier that tells real from generated cells, 0.5 if it cannot; for all
+cells, and the median over clusters of at least {LEAST} cells. *MMD²*, *marginals* (Wasserstein
+distance in standard deviations) and *correlations* (root mean square difference) are 0 for equal
+distributions. *Nearest*: distance to the nearest training cell, in units of that of real cells;
+*copies*: share that is nearer than nearly all real cells are. *Real cells* are the training cells
+themselves: the best that can be had, but for the copies. See [Metrics](metrics.md).
+"""
+
+
+def section(result: dict) -> str:
+    """One table for each data set and number of cells."""
+    text = TEXT
+    table = measured(result["records"])
+    if table.empty:
+        return text
+    columns = ["auc", "auc_clusters", "mmd2", "marginals", "correlation", "nearest", "copies"]
+    for (dataset, n_cells), rows in table.groupby(["dataset", "n_cells"], sort=False):
+        text += f"\n### {dataset}, {n_cells:,} cells\n\n"
+        text += markdown(
+            [
+                "method",
+                "AUC",
+                "AUC in clusters",
+                "MMD²",
+                "marginals",
+                "correlations",
+                "nearest",
+                "copies",
+                "seeds",
+            ],
+            (
+                [method, *(spread(runs[c], 3) for c in columns), len(runs)]
+                for method, runs in sorted(
+                    rows.groupby("method"), key=lambda item: METHODS.index(item[0])
+                )
+            ),
+        )
+    return text
