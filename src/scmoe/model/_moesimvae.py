@@ -27,6 +27,7 @@ from scmoe._checks import (
 )
 from scmoe._compat import forget, interruptible, one_thread, quiet
 from scmoe._keys import Key
+from scmoe.model._classes import owners
 from scmoe.model._describe import Description
 from scmoe.model._fields import IndexField
 from scmoe.model._generate import generate_cells
@@ -397,7 +398,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
                 plan_kwargs=plan_kwargs,
                 **trainer_kwargs,
             )
-        self._settle()
+        self._settle(target)
 
     def _fit_scaling(self, x: np.ndarray) -> None:
         if self.scaling_ == "none":
@@ -423,14 +424,20 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         self.n_classes_ = len(names)
 
     @torch.inference_mode()
-    def _settle(self) -> None:
+    def _settle(self, target: Target) -> None:
         """Retire splinters, number the experts by size, describe the clusters (eq. 6)."""
         module = self.module
+        n_classes, n_experts = self.n_classes_, module.n_experts
+        if 0 < target.class_share < 1:
+            positive = target.positive(np.arange(self.adata.n_obs))
+            own = owners(positive, self._experts().numpy(force=True), n_experts)
+            free = np.setdiff1d(np.arange(n_experts), own)
+            module.reorder(torch.from_numpy(np.concatenate([own, free])))
         size = self._sizes()
-        listed = torch.arange(len(size), device=size.device) < self.n_classes_
+        listed = torch.arange(n_experts, device=size.device) < n_classes
         least = self.min_cells_
         if least is None:
-            least = min(SPLINTER, self.adata.n_obs // module.n_experts)
+            least = min(SPLINTER, self.adata.n_obs // n_experts)
         module.live.copy_((size >= least) | (size == size.max()) | listed)
         # classes keep the experts that carry their names
         rank = self._sizes().masked_fill(listed, 2 * self.adata.n_obs)
@@ -440,10 +447,13 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             description.add(outputs)
         description.write()
 
+    def _experts(self) -> torch.Tensor:
+        """The expert of each training cell, ``(n_obs,)``."""
+        return torch.cat([o["expert"] for o in self._infer(self.adata, None, None)])
+
     def _sizes(self) -> torch.Tensor:
         """Cells that each expert owns, ``(K,)``."""
-        expert = torch.cat([o["expert"] for o in self._infer(self.adata, None, None)])
-        return torch.bincount(expert, minlength=self.module.n_experts)
+        return torch.bincount(self._experts(), minlength=self.module.n_experts)
 
     def generate(
         self,

@@ -103,6 +103,10 @@ class Target(ABC):
         """
         return None
 
+    def positive(self, cells: np.ndarray) -> np.ndarray | None:
+        """What speaks for each class, ``(B, C)`` float32, also where that is not certain."""
+        return self.classes(cells)
+
     def __call__(self, cells: np.ndarray, rng: np.random.Generator) -> np.ndarray | Pairs:
         """All pairs of a small batch, listed pairs of a large one."""
         return self.dense(cells) if len(cells) <= MAX_DENSE else self.listed(cells, rng)

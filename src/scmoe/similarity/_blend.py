@@ -144,6 +144,10 @@ class BlendTarget(Target):
         """Classes of the part that teaches them."""
         return None if self.teacher is None else self.teacher.classes(cells)
 
+    def positive(self, cells: np.ndarray) -> np.ndarray | None:
+        """What speaks for the classes, in the part that teaches them."""
+        return None if self.teacher is None else self.teacher.positive(cells)
+
     def batches(
         self, cells: np.ndarray, batch_size: int, rng: np.random.Generator
     ) -> Iterator[np.ndarray] | None:

@@ -62,12 +62,11 @@ class Prior(Similarity):
                 f"Did not find {self.use_rep!r} in `.obsm`, which holds {list(adata.obsm)}; "
                 "`scmoe.pp.marker_prior(adata, markers)` makes a prior of markers."
             )
-        prior, names = check_prior(
-            adata.obsm[self.use_rep], adata.n_obs, f"`.obsm[{self.use_rep!r}]`"
-        )
+        given = adata.obsm[self.use_rep]
+        prior, names = check_prior(given, adata.n_obs, f"`.obsm[{self.use_rep!r}]`")
         only_certain = self.train_on == "certain"
         if self.mode == "classes":
-            return ClassTarget(prior, names, only_certain)
+            return ClassTarget(prior, names, only_certain, np.asarray(given, np.float32))
         return PriorTarget(prior, only_certain)
 
 
@@ -182,14 +181,23 @@ class ClassTarget(PriorTarget):
         As in :class:`PriorTarget`.
     class_names
         Names of the columns.
+    given
+        The prior as it is, ``(n_obs, C)``, with the rows of cells that are not known.
     """
 
     class_share = 1.0
 
-    def __init__(self, prior: np.ndarray, class_names: list[str], only_certain: bool):
+    def __init__(
+        self, prior: np.ndarray, class_names: list[str], only_certain: bool, given: np.ndarray
+    ):
         super().__init__(prior, only_certain)
         self.class_names = class_names
+        self.given = given
 
     def classes(self, cells: np.ndarray) -> np.ndarray:
         """Share of each class; rows of NaN for unknown cells."""
         return np.where(self.known[cells, None], self.prior[cells], np.float32(np.nan))
+
+    def positive(self, cells: np.ndarray) -> np.ndarray:
+        """The rows of the prior, several classes for a cell included."""
+        return self.given[cells]
