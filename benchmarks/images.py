@@ -39,6 +39,9 @@ WRITING = ("MNIST",)
 SMALL = 10_000
 N2D_EPOCHS = {"full": 20, "small": 10}
 STEPS = {"full": 4_000, "small": 1_500}
+MAX_EPOCHS = 200
+"""Of data sets so small that as many steps would see them for longer."""
+
 BATCH = 256
 
 GRADIENTS, PIXELS = "UMAP of gradients", "UMAP of pixels"
@@ -71,13 +74,11 @@ def neighbours(n_classes: int) -> int:
     return max(round(0.8 * BATCH / n_classes), 1)
 
 
-def scmoe_labels(
-    adata: ad.AnnData, seed: int, steps: int, *, writing: bool, similar: bool = True
-) -> np.ndarray:
+def scmoe_labels(adata: ad.AnnData, seed: int, steps: int, *, similar: bool = True) -> np.ndarray:
     """Clusters from neighbours within the batch, on the embedding that is there."""
     n_classes = adata.obs["label"].nunique()
     settings = model_settings(n_classes)
-    settings["train_kwargs"]["max_steps"] = steps
+    settings["train_kwargs"]["max_steps"] = min(steps, MAX_EPOCHS * (adata.n_obs // BATCH))
     if not similar:
         settings["model_kwargs"]["similarity_weight"] = 0.0
     scmoe.tl.cluster(
@@ -114,12 +115,12 @@ METHODS = {
 """The embedding that each looks at."""
 
 
-def find(name: str, adata: ad.AnnData, seed: int, size: str, *, writing: bool) -> np.ndarray:
+def find(name: str, adata: ad.AnnData, seed: int, size: str) -> np.ndarray:
     """Labels of all images."""
     n_classes = adata.obs["label"].nunique()
     if name.startswith("scmoe"):
         similar = "without" not in name
-        return scmoe_labels(adata, seed, STEPS[size], writing=writing, similar=similar)
+        return scmoe_labels(adata, seed, STEPS[size], similar=similar)
     if name.startswith("Gaussian"):
         return mixture_labels(adata, seed)
     if name.startswith("Leiden"):
@@ -152,8 +153,8 @@ def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
             adata = adata[np.sort(some)].copy()
         truth = adata.obs["label"].to_numpy()
 
-        def measure(name: str, seed: int, adata=adata, truth=truth, writing=writing) -> dict:
-            found, seconds = timed(lambda: find(name, adata, seed, options.size, writing=writing))
+        def measure(name: str, seed: int, adata=adata, truth=truth) -> dict:
+            found, seconds = timed(lambda: find(name, adata, seed, options.size))
             return {
                 "accuracy": scmoe.metrics.accuracy(truth, found),
                 "nmi": float(normalized_mutual_info_score(truth, found)),

@@ -345,3 +345,10 @@ def test_markers_of_a_single_cluster(blobs):
     fig = pl.markers(blobs, return_fig=True)
     fig.canvas.draw()  # a layout that does not fit warns, and warnings are errors
     assert fig.axes[0].get_window_extent().height > 20
+
+
+def test_history_of_a_clustering():
+    """The record that ``tl.cluster`` leaves in ``.uns``."""
+    record = pd.DataFrame({"loss": [3.0, 2.0], "kl": [0.0, 0.0], "depict": [1.0, 0.5]})
+    axes = pl.history(record, show=False)
+    assert [ax.get_title() for ax in axes] == ["loss", "depict"]

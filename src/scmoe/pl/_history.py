@@ -38,7 +38,8 @@ def history(
     ----------
     model
         A trained model with an attribute ``history``, or such a history: a mapping of names
-        to data frames with one column and the epoch as index, as scvi-tools writes it.
+        to data frames with one column and the epoch as index, as scvi-tools writes it, or a
+        data frame with a column for each name (``adata.uns["scmoe"]["history"]``).
     keys
         The quantities to draw, without ``_train`` and ``_validation``. By default all that
         were recorded once an epoch and are not zero throughout.
@@ -65,7 +66,8 @@ def history(
     KeyError
         If one of ``keys`` was not recorded.
     """
-    record = model if isinstance(model, Mapping) else getattr(model, "history", None)
+    is_record = isinstance(model, Mapping | pd.DataFrame)
+    record = model if is_record else getattr(model, "history", None)
     if record is None:
         raise ValueError("There is no history to draw: train the model first.")
     panels = _panels(record)

@@ -91,7 +91,7 @@ def check_prior(given: Any, n_obs: int, name: str) -> tuple[np.ndarray, list[str
     ------
     ValueError
         Sparse, not numbers, the wrong shape, NaN, values outside [0, 1], fewer than two classes,
-        no known cell, or known cells of a single class.
+        classes of the same name, no known cell, or known cells of a single class.
     """
     if sparse.issparse(given):
         raise ValueError(f"{name} is sparse; a prior must be dense: use `.toarray()`.")
@@ -114,6 +114,8 @@ def check_prior(given: Any, n_obs: int, name: str) -> tuple[np.ndarray, list[str
             f"{name} holds values outside [0, 1] ({prior.min():g} to {prior.max():g}); a prior is "
             "the share of each class."
         )
+    if names is not None and len(set(names)) < len(names):
+        raise ValueError(f"{name} has classes of the same name: {names}.")
     total = prior.sum(axis=1)
     known = np.abs(total - 1) <= TOLERANCE
     if not known.any():

@@ -150,15 +150,9 @@ def cluster(
     from scmoe.model._record import to_record
     from scmoe.similarity import CoAssociation
 
-    settings = _settings(preset)
-    similarity = similarity or settings.get("similarity") or CoAssociation()
+    preset_similarity, model_kwargs, train_kwargs = _settings(preset, model_kwargs, train_kwargs)
+    similarity = similarity or preset_similarity or CoAssociation()
     check_similarity(similarity)
-    model_kwargs = {**settings.get("model_kwargs", {}), **(model_kwargs or {})}
-    given = train_kwargs or {}
-    train_kwargs = {**settings.get("train_kwargs", {}), **given}
-    if given.get("max_epochs") is not None and "max_steps" not in given:
-        # the user's epochs instead of the preset's steps
-        train_kwargs.pop("max_steps", None)
     preset_clusters = model_kwargs.pop("n_experts", N_CLUSTERS)
     n_clusters = preset_clusters if n_clusters is None else n_clusters
     seed = as_seed(random_state)
@@ -229,13 +223,26 @@ def cluster(
     return adata if copy else None
 
 
-def _settings(preset: str | None) -> dict[str, Any]:
-    """What a preset says, by the names of the arguments; nothing without one."""
+def _settings(
+    preset: str | None, model_kwargs: dict | None, train_kwargs: dict | None
+) -> tuple[Similarity | None, dict[str, Any], dict[str, Any]]:
+    """What a preset says, and on top of it what is given."""
+    model_kwargs, train_kwargs = dict(model_kwargs or {}), dict(train_kwargs or {})
     if preset is None:
-        return {}
+        return None, model_kwargs, train_kwargs
     from scmoe.model import preset as find
 
-    return vars(find(preset))
+    found = find(preset)
+    of_training = found.train_kwargs
+    if train_kwargs.get("max_epochs") is not None and "max_steps" not in train_kwargs:
+        # the user's epochs instead of the preset's steps
+        del of_training["max_steps"]
+    plan = {**of_training["plan_kwargs"], **(train_kwargs.get("plan_kwargs") or {})}
+    return (
+        found.similarity,
+        {**found.model_kwargs, **model_kwargs},
+        {**of_training, **train_kwargs, "plan_kwargs": plan},
+    )
 
 
 def _working_copy(

@@ -66,7 +66,8 @@ def generate(
 
     ``.X``
         ``(n, n_markers)`` float32, and the same in ``.layers`` where a layer was clustered.
-        Values stay within the range of the training cells.
+        Values stay within the range of the training cells (with ``likelihood="gaussian"``
+        they need not).
     ``.obs["cluster"]``, ``.obs["expert"]``
         Categorical: the cluster asked for, and the one whose expert decoded.
     ``.obsm["X_scmoe"]``
