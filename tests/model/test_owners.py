@@ -35,8 +35,19 @@ def test_a_class_without_cells_gets_the_emptiest_expert():
 
 
 def test_f1_by_hand():
-    """Expert 0 holds more positive cells, expert 1 is made of them: 2*30/(50+90) < 2*20/(50+20)."""
-    expert = np.repeat([0, 1], [90, 20])
-    positive = np.zeros((110, 1), np.float32)
-    positive[:30], positive[90:] = 1, 1
-    assert owners(positive, expert, 2).tolist() == [1]
+    """Expert 0 holds more of the positive cells, expert 1 is made of them.
+
+    2 * 30 / (50 + 90) < 2 * 20 / (50 + 20).
+    """
+    expert = np.repeat([0, 1, 2], [90, 20, 100])
+    positive = np.zeros((210, 1), np.float32)
+    positive[:30], positive[90:110] = 1, 1
+    assert owners(positive, expert, 3).tolist() == [1]
+
+
+def test_chance_gives_no_name():
+    """A tenth of all cells is positive, and a tenth of the big cluster: that says nothing."""
+    expert = np.repeat([0, 1, 2], [800, 200, 0])
+    positive = np.zeros((1000, 1), np.float32)
+    positive[:80], positive[800:820] = 1, 1
+    assert owners(positive, expert, 3).tolist() == [2]
