@@ -485,7 +485,8 @@ brackets.
   settings of the authors' program. *Prior and graph* is `Blend(Prior(), CoAssociation(),
   weight={WEIGHT})` with {N_EXPERTS} experts. {WEIGHT} is the default; other weights are listed for
   {TUNED_ON}.
-- All of scmoe ran {STEPS} steps with batches of {BATCH}, not the paper's 20,000 with 256.
+- All of scmoe ran {STEPS} steps with batches of {BATCH}, not the paper's 20,000 with 256, and with
+  our optimiser's settings.
 - The baselines are told the true number of populations where they ask for one and see principal
   components of 0-1 scaled values. As in the paper, the best of a small grid *by the labels of
   the unseen cells* is shown ({", ".join(map(str, SCREENED_PCS))} components; the fuzzifier of

@@ -16,9 +16,9 @@ HEAD = """# Benchmarks
 
 Made by `python -m benchmarks` from `benchmarks/results/`; do not edit by hand. Every method saw
 the same values, with the settings that its users start from; scmoe ran with every default unless
-its name says otherwise. Hyper-parameters were chosen on the Bodenmiller wells and on samusik RAMP.
-Scores are explained in [Metrics](metrics.md). Times on a shared machine are rough; compare within
-a table.
+its name or the text of a section says otherwise. Hyper-parameters were chosen on the Bodenmiller
+wells and on samusik RAMP. Scores are explained in [Metrics](metrics.md). Times on a shared machine
+are rough; compare within a table.
 """
 
 

@@ -146,6 +146,12 @@ def check_unit_interval(x: np.ndarray, names: Sequence[str]) -> None:
         )
 
 
+def holds_images(adata: AnnData) -> bool:
+    """Whether the variables are the pixels of images whose shape is known."""
+    shape = adata.uns.get(Key.uns.IMAGE_SHAPE)
+    return shape is not None and math.prod(np.ravel(shape).tolist()) == adata.n_vars
+
+
 def check_image_shape(adata: AnnData) -> tuple[int, ...]:
     """The shape of an image, (height, width) or (height, width, channels).
 

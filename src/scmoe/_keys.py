@@ -53,6 +53,12 @@ class Key:
         def proba(key: str) -> str:
             return f"{key}_proba"
 
+    class obsp:
+        """Graphs in ``.obsp``."""
+
+        GRAPH = "scmoe_connectivities"
+        """The graph of a clustering, in its working copy of the cells."""
+
     class uns:
         """Records in ``.uns``."""
 

@@ -271,6 +271,7 @@ def test_rare_cluster_borrows_spread(settings):
         AnnData(np.zeros((1, 6), np.float32)),
         50,
         ["b"],
+        key="scmoe",
         layer=None,
         gate="requested",
         prior="fitted",

@@ -268,7 +268,7 @@ def test_default_epochs_are_about_2500_steps(linked, monkeypatch):
         asked.append(max_epochs)
 
     monkeypatch.setattr("scvi.model.base.UnsupervisedTrainingMixin.train", stub)
-    monkeypatch.setattr(MoESimVAE, "_settle", lambda self: None)
+    monkeypatch.setattr(MoESimVAE, "_settle", lambda self, target: None)
     MoESimVAE.setup_anndata(linked)
     MoESimVAE(linked, 5).train(**QUIET)
     MoESimVAE(linked, 5).train(batch_size=600, **QUIET)
@@ -527,3 +527,60 @@ def test_unknown_plan_arguments_are_refused(linked):
 def test_no_cells_to_predict(linked):
     with pytest.raises(ValueError, match="no cells"):
         trained(linked, epochs=1).predict(linked[:0].copy())
+
+
+# ----------------------------------------------------------------------------------------
+# numbers out of range, and trainings that fail
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_latent", 0),
+        ("gate_hidden", 0),
+        ("encoder_layers", -1),
+        ("code_noise", -0.1),
+        ("kl_weight", -1),
+        ("gate_dropout", 1.0),
+        ("min_cells", -1),
+    ],
+)
+def test_numbers_out_of_range(linked, name, value):
+    MoESimVAE.setup_anndata(linked)
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        MoESimVAE(linked, 4, **{name: value})
+
+
+@pytest.mark.parametrize("size", [0, 1.5, -0.5])
+def test_train_size_out_of_range(linked, size):
+    MoESimVAE.setup_anndata(linked)
+    with pytest.raises(ValueError, match="`train_size`"):
+        MoESimVAE(linked, 4).train(1, train_size=size, **QUIET)
+
+
+def test_no_indices_to_predict(linked):
+    model = trained(linked, epochs=1)
+    with pytest.raises(ValueError, match="`indices` is empty"):
+        model.predict(indices=[])
+
+
+class Failing(Callback):
+    def on_train_batch_end(self, *args):
+        raise RuntimeError("on purpose")
+
+
+def test_a_failed_further_training_changes_nothing(linked):
+    model = trained(linked)
+    before = answers(model)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        model.train(1, callbacks=[Failing()], **QUIET)
+    assert_same(answers(model), before)
+    assert len(model.generate(10)) == 10
+
+
+def test_a_failed_first_training_leaves_an_untrained_model(linked):
+    MoESimVAE.setup_anndata(linked)
+    model = MoESimVAE(linked, 4)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        model.train(1, callbacks=[Failing()], **QUIET)
+    assert not model.is_trained

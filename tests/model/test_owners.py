@@ -51,3 +51,11 @@ def test_chance_gives_no_name():
     positive = np.zeros((1000, 1), np.float32)
     positive[:80], positive[800:820] = 1, 1
     assert owners(positive, expert, 3).tolist() == [2]
+
+
+def test_no_name_where_no_expert_is_left():
+    """Nothing speaks for class 1, and the only other expert has cells."""
+    expert = np.repeat([0, 1], [50, 50])
+    positive = np.zeros((100, 2), np.float32)
+    positive[:40, 0] = 1
+    assert owners(positive, expert, 2).tolist() == [0, -1]

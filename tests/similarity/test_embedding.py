@@ -123,3 +123,13 @@ def test_umap_errors(blobs):
     with pytest.raises(ValueError, match="NaN or infinite"):
         umap(blobs)
     assert "X_umap" not in blobs.obsm
+
+
+def test_copies_of_a_cell_are_no_neighbours(blobs):
+    """A batch drawn with replacement: copies are alike, and take no neighbour's place."""
+    target = Knn(use_rep="X", n_neighbors=3).bind(blobs, blobs.X)
+    cells = np.arange(40)
+    once = target.dense(cells)
+    twice = target.dense(np.concatenate([cells, cells[:5]]))
+    np.testing.assert_array_equal(twice[:40, :40], once)
+    np.testing.assert_array_equal(twice[40:, :40], once[:5])

@@ -20,7 +20,7 @@ from scipy import sparse
 
 from scmoe.metrics import accuracy
 from scmoe.model import MoESimVAE
-from scmoe.similarity import CoAssociation, Graph, Knn, Threshold
+from scmoe.similarity import Blend, CoAssociation, Graph, Knn, Threshold
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.tl import cluster
 from scmoe.tl._cluster import _write
@@ -725,3 +725,53 @@ def test_an_interrupt_between_two_slots_leaves_none(linked, same):
             (linked.obs, "scmoe", 1), (linked.obsm, "X_scmoe", linked.X), (Interrupted(), "a", 1)
         )
     same(linked, before)
+
+
+# ----------------------------------------------------------------------------------------
+# what belongs to somebody else
+
+
+@pytest.mark.parametrize("key", ["umap", "neighbors", "a/b"])
+def test_slots_of_others_are_not_overwritten(linked, same, key):
+    linked.obsm["X_umap"] = linked.X[:, :2].copy()
+    before = same.look(linked)
+    with pytest.raises(ValueError, match="`key_added"):
+        run(linked, key_added=key)
+    same(linked, before)
+
+
+def test_a_result_of_ours_is_replaced(linked):
+    run(linked)
+    run(linked, random_state=1)
+    assert linked.uns["scmoe"]["params"]["random_state"] == 1
+
+
+def test_two_names_for_the_graph(linked):
+    linked.uns["mine"] = {"connectivities_key": "connectivities"}
+    similarity = CoAssociation(neighbors_key="mine")
+    for named in ({"neighbors_key": "neighbors"}, {"obsp": "connectivities"}):
+        with pytest.raises(ValueError, match="names its graph already"):
+            run(linked, similarity=similarity, **named)
+
+
+def test_a_named_graph_does_not_hide_another(linked, monkeypatch):
+    """Both parts of a blend see the graph that they ask for."""
+    linked.obsp["other"] = sparse.csr_matrix(([1.0, 1.0], ([0, 1], [1, 0])), shape=(600, 600))
+    linked.uns["mine"] = {"connectivities_key": "other"}
+    seen = {}
+    bind = Graph.bind
+
+    def watched(self, adata, profile, **kwargs):
+        target = bind(self, adata, profile, **kwargs)
+        seen[self.obsp or self.neighbors_key] = target.graph.nnz
+        return target
+
+    monkeypatch.setattr(Graph, "bind", watched)
+    blend = Blend(Graph(neighbors_key="mine"), Graph(obsp="connectivities"))
+    run(linked, similarity=blend)
+    assert seen == {"mine": 2, "connectivities": linked.obsp["connectivities"].nnz}
+
+
+def test_number_of_experts_has_one_name(linked):
+    with pytest.raises(ValueError, match="n_clusters"):
+        run(linked, model_kwargs={"n_experts": 4})

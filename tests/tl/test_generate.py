@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import scmoe
 from scmoe.model import MoESimVAE
@@ -33,7 +34,8 @@ def once(linked_once):
 
 def assert_same_cells(first, second):
     np.testing.assert_array_equal(first.X, second.X)
-    np.testing.assert_array_equal(first.obsm["X_scmoe"], second.obsm["X_scmoe"])
+    (codes,) = first.obsm.keys() & second.obsm.keys()
+    np.testing.assert_array_equal(first.obsm[codes], second.obsm[codes])
     pd.testing.assert_frame_equal(first.obs, second.obs)
     assert list(first.var_names) == list(second.var_names)
 
@@ -66,7 +68,7 @@ def test_clusters_look_like_themselves(once):
     for name, count in once.obs["scmoe"].value_counts().items():
         if count < 20:
             continue
-        new = generate(once, 300, [name])
+        new = generate(once, 300, clusters=[name])
         own = once[once.obs["scmoe"] == name]
         gap = np.abs(np.median(new.X, axis=0) - np.median(own.X, axis=0))
         others = once[once.obs["scmoe"] != name]
@@ -100,7 +102,7 @@ def test_numbers_for_each_cluster(once):
     assert generate(once, sizes).obs["cluster"].value_counts().to_dict() == sizes
     # as somebody would type them
     assert list(generate(once, {0: 2, 1: 1}).obs["cluster"]) == ["0", "0", "1"]
-    assert set(generate(once, 5, [0]).obs["cluster"]) == {"0"}
+    assert set(generate(once, 5, clusters=[0]).obs["cluster"]) == {"0"}
 
 
 def test_a_generator_goes_on(once):
@@ -119,7 +121,7 @@ def test_key_added(blobs, same):
     before = same.look(blobs)
     new = generate(blobs, 30, key="mine")
     same(blobs, before)
-    assert list(new.obsm) == ["X_scmoe"]
+    assert list(new.obsm) == ["X_mine"]
     assert set(new.obs["cluster"]) <= set(blobs.obs["mine"])
     with pytest.raises(KeyError, match=r"uns\['scmoe'\].*scmoe\.tl\.cluster.*`key`"):
         generate(blobs, 30)
@@ -256,7 +258,7 @@ def test_cells_can_be_drawn_while_others_train(blobs):
         ((1.5,), {}, ValueError, "whole number from 1"),
         (({"0": 0},), {}, ValueError, "whole number from 1"),
         (({},), {}, ValueError, "empty"),
-        ((5, ["B cells"]), {}, KeyError, "no cluster 'B cells'; there are '0'"),
+        ((5,), {"clusters": ["B cells"]}, KeyError, "no cluster 'B cells'; there are '0'"),
         (({"B cells": 5},), {}, KeyError, "no cluster 'B cells'"),
         (({0: 1, "0": 1},), {}, ValueError, "twice"),
         ((5,), {"key": "other"}, KeyError, r"uns\['other'\]"),
@@ -278,9 +280,9 @@ def test_empty_clusters(blobs):
     alive = set(blobs.obs["scmoe"])
     empty = next(name for name in blobs.obsm["scmoe_proba"] if name not in alive)
     with pytest.raises(ValueError, match=f"No cell belongs to '{empty}'.*'0'"):
-        generate(blobs, 5, [empty])
+        generate(blobs, 5, clusters=[empty])
     with pytest.raises(KeyError, match=r"no cluster '6'"):
-        generate(blobs, 5, ["6"])
+        generate(blobs, 5, clusters=["6"])
 
 
 def test_unit_prior_needs_a_kl_term(blobs):
@@ -305,3 +307,29 @@ def test_clustered_by_something_else(blobs):
     blobs.uns["scmoe"] = {"params": {}}
     with pytest.raises(KeyError, match="Did not find a model"):
         generate(blobs, 5)
+
+
+def test_global_generators_are_left_alone(once):
+    before = torch.get_rng_state()
+    generate(once, 5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_transform_of_the_layer_that_was_clustered(blobs):
+    """The record of ``.X`` says nothing about a layer of other values."""
+    scmoe.pp.arcsinh(blobs, cofactor=5)
+    blobs.layers["z"] = (blobs.X - blobs.X.mean(0)) / blobs.X.std(0)
+    run(blobs, layer="z")
+    new = generate(blobs, 20)
+    assert "arcsinh" not in new.uns
+    assert not np.shares_memory(new.X, new.layers["z"])
+
+
+def test_transform_into_a_layer_can_be_undone(blobs):
+    scmoe.pp.arcsinh(blobs, cofactor=5, key_added="asinh")
+    run(blobs, layer="asinh")
+    new = generate(blobs, 20)
+    before = new.X.copy()
+    scmoe.pp.inverse_arcsinh(new)
+    np.testing.assert_allclose(new.X, 5 * np.sinh(before), rtol=1e-4)
+    np.testing.assert_array_equal(new.layers["asinh"], before)

@@ -30,11 +30,13 @@ def owners(positive: np.ndarray, expert: np.ndarray, n_experts: int) -> np.ndarr
     -------
     ``(C,)`` int64, different experts, such that the sum of the F1 of positive cells and clusters
     is largest. Clusters that are positive for a class no more often than all cells are do not
-    stand for it. A class without a cluster gets the emptiest expert that is left.
+    stand for it. A class without a cluster gets an expert without cells, -1 if none is left.
     """
     size = np.bincount(expert, minlength=n_experts)
     hits = np.stack([np.bincount(expert, p, n_experts) for p in positive.T])
     n_positive = positive.sum(0)[:, None]
     enriched = hits * len(expert) > n_positive * size
     f1 = np.divide(2 * hits, n_positive + size, out=np.zeros_like(hits), where=enriched)
-    return linear_sum_assignment(f1 - EMPTY_FIRST * size / len(expert), maximize=True)[1]
+    own = linear_sum_assignment(f1 - EMPTY_FIRST * size / len(expert), maximize=True)[1]
+    classes = np.arange(len(own))
+    return np.where((f1[classes, own] > 0) | (size[own] == 0), own, -1)

@@ -40,8 +40,8 @@ class Description:
         """Look at a batch: outputs of the module's ``inference``."""
         module = self.module
         logits = module.generative(outputs["z"], outputs["expert"])["logits"]
-        missed = (outputs["scaled"] - module.expected(logits)).double().numpy(force=True)
-        z, proba = (outputs[name].double().numpy(force=True) for name in ("z", "proba"))
+        missed = (outputs["scaled"] - module.expected(logits)).numpy(force=True).astype(float)
+        z, proba = (outputs[name].numpy(force=True).astype(float) for name in ("z", "proba"))
         self.weight += proba.sum(0)
         self.weighted += proba.T @ z
         expert = outputs["expert"].numpy(force=True)

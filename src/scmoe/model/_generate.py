@@ -12,7 +12,7 @@ import torch
 from anndata import AnnData
 from natsort import natsorted
 
-from scmoe._checks import listing
+from scmoe._checks import holds_images, listing
 from scmoe._compat import one_thread
 from scmoe._keys import Key
 from scmoe._random import as_seed
@@ -39,6 +39,7 @@ def generate_cells(
     n: int | Mapping[str, int],
     clusters: Sequence[str] | None,
     *,
+    key: str,
     layer: str | None,
     gate: str,
     prior: str,
@@ -56,6 +57,10 @@ def generate_cells(
         Names of the clusters, in the order of the experts.
     template
         Whose ``.var`` and records of transforms the new cells get, and whose names they avoid.
+    key
+        Names the slot of the codes.
+    layer
+        That was trained on, None for ``.X``.
     """
     for value, choices, what in ((gate, GATES, "gate"), (prior, PRIORS, "prior")):
         if value not in choices:
@@ -67,7 +72,7 @@ def generate_cells(
         )
     rng = np.random.default_rng(as_seed(random_state))
     requested = _requests(names, module.size.cpu().numpy(), n, clusters, rng)
-    is_image = np.prod(template.uns.get(Key.uns.IMAGE_SHAPE, 0)) == template.n_vars
+    is_image = holds_images(template)
     noise = not is_image if noise is None else noise
     possible = noise and prior == "fitted" and module.quantiles.numel() > 0
     if calibrate and not possible:
@@ -93,14 +98,18 @@ def generate_cells(
             index=[f"{stem}-{i}" for i in range(len(x))],
         ),
         var=template.var.copy(),
-        obsm={Key.obsm.latent(Key.DEFAULT): drawn["z"]},
-        layers={} if layer is None else {layer: x},
+        obsm={Key.obsm.latent(key): drawn["z"]},
+        layers={} if layer is None else {layer: x.copy()},
     )
     if is_image:
         adata.uns[Key.uns.IMAGE_SHAPE] = template.uns[Key.uns.IMAGE_SHAPE]
-    for key in (Key.uns.ARCSINH, Key.uns.VALUE_SCALE):
-        if key in template.uns:
-            adata.uns[key] = copy.deepcopy(template.uns[key])
+    if layer is None and Key.uns.VALUE_SCALE in template.uns:
+        adata.uns[Key.uns.VALUE_SCALE] = template.uns[Key.uns.VALUE_SCALE]
+    # the transform of what was clustered, for both places that the new values are in
+    transform = template.uns.get(Key.uns.ARCSINH, {}).get(layer or "X")
+    if transform is not None:
+        places = ["X"] if layer is None else ["X", layer]
+        adata.uns[Key.uns.ARCSINH] = {place: copy.deepcopy(transform) for place in places}
     adata.uns[Key.uns.GENERATED] = {
         "gate": gate,
         "prior": prior,

@@ -285,7 +285,8 @@ class MoESimVAEModule(BaseModuleClass):
         z = self.means[asked] + z
         expert = asked
         if gate == "network":
-            expert = self.gate(z).masked_fill(~self.live, -torch.inf).argmax(1)
+            owning = self.live & (self.size > 0)
+            expert = self.gate(z).masked_fill(~owning, -torch.inf).argmax(1)
         scaled = self.expected(self.generative(z, expert)["logits"])
         if noise:
             error = torch.from_numpy(rng.standard_normal(scaled.shape, np.float32)).to(device)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from scmoe._checks import (
     check_similarity,
     check_training,
     check_unit_interval,
+    holds_images,
     layer_values,
     listing,
 )
@@ -68,6 +72,24 @@ CHOICES = {
     "depict_target": ("paper", "released", "dec"),
 }
 """Parameters that are one of a few words."""
+
+LEAST = {
+    "n_latent": 1,
+    "n_hidden": 1,
+    "gate_hidden": 1,
+    "expert_hidden": 1,
+    "encoder_layers": 0,
+    "gate_layers": 0,
+    "expert_layers": 0,
+    "gate_dropout": 0,
+    "code_noise": 0,
+    "min_cells": 0,
+    "reconstruction_weight": 0,
+    "similarity_weight": 0,
+    "depict_weight": 0,
+    "kl_weight": 0,
+}
+"""Smallest values of numbers."""
 
 
 class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
@@ -133,8 +155,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
     Raises
     ------
     ValueError
-        A word that is not among the choices, fewer than 2 experts, convolutions without an
-        ``image_shape``, or with one that does not fit.
+        A word that is not among the choices, a number out of range, fewer than 2 experts,
+        convolutions without an ``image_shape``, or with one that does not fit.
 
     Examples
     --------
@@ -190,8 +212,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         super().__init__(adata)
         if n_experts < 2:
             raise ValueError(f"`n_experts` must be at least 2, got {n_experts}.")
-        image_shape = adata.uns.get(Key.uns.IMAGE_SHAPE)
-        scaling = scaling or ("quantile" if image_shape is None else "none")
+        scaling = scaling or ("none" if holds_images(adata) else "quantile")
         given = locals()
         for name, choices in CHOICES.items():
             if given[name] not in choices:
@@ -204,9 +225,9 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             "n_latent": n_latent,
             "n_hidden": n_hidden,
             "encoder_layers": encoder_layers,
-            "gate_hidden": gate_hidden or n_hidden,
+            "gate_hidden": n_hidden if gate_hidden is None else gate_hidden,
             "gate_layers": gate_layers,
-            "expert_hidden": expert_hidden or n_hidden,
+            "expert_hidden": n_hidden if expert_hidden is None else expert_hidden,
             "expert_layers": expert_layers,
             "image_shape": check_image_shape(adata) if network == "conv" else None,
             "encoder_channels": tuple(encoder_channels),
@@ -224,6 +245,12 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             "depict_weight": depict_weight,
             "kl_weight": kl_weight,
         }
+        for name, least in LEAST.items():
+            value = given[name]
+            if value is not None and not isinstance(value, str) and not value >= least:
+                raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+        if not gate_dropout < 1:
+            raise ValueError(f"`gate_dropout` must be below 1, got {gate_dropout}.")
         self.module = MoESimVAEModule(**self.module_settings_)
         self.min_cells_ = min_cells
         self.scaling_ = scaling
@@ -347,6 +374,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         )
         if self.scaling_ == "none" and self.module.likelihood == "bernoulli":
             check_unit_interval(x, self.adata.var_names)
+        if not 0 < train_size <= 1:
+            raise ValueError(f"`train_size` must be above 0 and at most 1, got {train_size}.")
         if max_epochs is not None and max_steps is not None:
             raise ValueError("You can't specify both `max_epochs` and `max_steps`.")
         if max_steps is not None and max_steps < 1:
@@ -357,18 +386,27 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
-        self._name_clusters(target)
-        if not self.is_trained:
-            self._fit_scaling(x)
-        self.module.live.fill_(True)
+        if len(target.class_names) > self.module.n_experts:
+            raise ValueError(
+                f"The similarity names {len(target.class_names)} classes, more than the "
+                f"{self.module.n_experts} experts."
+            )
         rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
         splits = {}
         n_train = math.ceil(train_size * self.adata.n_obs)
         if target.cells is not None:
             taught = rng.permutation(target.cells) if train_size < 1 else target.cells
             n_train = math.ceil(train_size * len(taught))
-            others = np.setdiff1d(np.arange(self.adata.n_obs), taught)
-            splits["external_indexing"] = [taught[:n_train], taught[n_train:], others]
+            n_seen = len(taught)
+            if validation_size is not None:
+                n_seen = min(n_train + math.floor(validation_size * n_seen), n_seen)
+            others = np.setdiff1d(np.arange(self.adata.n_obs), taught[:n_seen])
+            splits["external_indexing"] = [taught[:n_train], taught[n_train:n_seen], others]
+            if early_stopping and n_seen == n_train:
+                raise ValueError(
+                    f"Early stopping needs validation cells: of {len(taught)} cells that are "
+                    "taught none is left for it. Use a smaller `train_size`."
+                )
         n_batches = math.ceil(n_train / batch_size)
         if max_steps is not None:
             trainer_kwargs["max_steps"] = max_steps
@@ -376,10 +414,13 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             max_epochs = math.ceil(max_steps / max(n_train // batch_size, 1))
         elif max_epochs is None:
             max_epochs = max(math.ceil(N_STEPS / n_batches), MIN_EPOCHS)
-        # scvi-tools leaves a trained or loaded module in eval mode, which has no noise
-        self.module.train()
         small = self.adata.n_vars * batch_size < LARGE_BATCH
-        with interruptible(), quiet(), one_thread(small):
+        with self._as_it_was_on_failure(), interruptible(), quiet(), one_thread(small):
+            if not self.is_trained:
+                self._fit_scaling(x)
+            self.module.live.fill_(True)
+            # scvi-tools leaves a trained or loaded module in eval mode, which has no noise
+            self.module.train()
             super().train(
                 max_epochs,
                 accelerator=accelerator,
@@ -398,7 +439,21 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
                 plan_kwargs=plan_kwargs,
                 **trainer_kwargs,
             )
-        self._settle(target)
+            self._settle(target)
+
+    @contextmanager
+    def _as_it_was_on_failure(self) -> Iterator[None]:
+        """Give a trained model back as it was when it cannot be trained any further."""
+        trained, names = self.is_trained, self.cluster_names_
+        weights = copy.deepcopy(self.module.state_dict()) if trained else None
+        try:
+            yield
+        except BaseException:
+            self.is_trained_ = trained
+            self.cluster_names_ = names
+            if trained:
+                self.module.load_state_dict(weights)
+            raise
 
     def _fit_scaling(self, x: np.ndarray) -> None:
         if self.scaling_ == "none":
@@ -412,29 +467,31 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         self.module.low.copy_(torch.from_numpy(low))
         self.module.high.copy_(torch.from_numpy(high))
 
-    def _name_clusters(self, target: Target) -> None:
-        """The classes of the similarity name the first experts; the others have numbers."""
-        names, n_experts = list(target.class_names), self.module.n_experts
-        if len(names) > n_experts:
-            raise ValueError(
-                f"The similarity names {len(names)} classes, more than the {n_experts} experts."
-            )
-        free = (str(k) for k in range(n_experts) if str(k) not in names)
-        self.cluster_names_ = names + [next(free) for _ in range(n_experts - len(names))]
-        self.n_classes_ = len(names)
-
     @torch.inference_mode()
     def _settle(self, target: Target) -> None:
-        """Retire splinters, number the experts by size, describe the clusters (eq. 6)."""
-        module = self.module
-        n_classes, n_experts = self.n_classes_, module.n_experts
+        """Name the clusters, retire splinters, describe what is left (eq. 6).
+
+        The clusters of classes come first and have their names, the others are numbered by size.
+        """
+        module, n_experts = self.module, self.module.n_experts
+        names = list(target.class_names)
         if 0 < target.class_share < 1:
             positive = target.positive(np.arange(self.adata.n_obs))
             own = owners(positive, self._experts().numpy(force=True), n_experts)
+            if (own < 0).any():
+                lost = [name for name, k in zip(names, own, strict=True) if k < 0]
+                warnings.warn(
+                    f"No cluster stands for {listing(lost)}, and no expert is left for it. Ask "
+                    "for more clusters, or check the markers.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            names = [name for name, k in zip(names, own, strict=True) if k >= 0]
+            own = own[own >= 0]
             free = np.setdiff1d(np.arange(n_experts), own)
             module.reorder(torch.from_numpy(np.concatenate([own, free])))
         size = self._sizes()
-        listed = torch.arange(n_experts, device=size.device) < n_classes
+        listed = torch.arange(n_experts, device=size.device) < len(names)
         least = self.min_cells_
         if least is None:
             least = min(SPLINTER, self.adata.n_obs // n_experts)
@@ -442,6 +499,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         # classes keep the experts that carry their names
         rank = self._sizes().masked_fill(listed, 2 * self.adata.n_obs)
         module.reorder(rank.argsort(descending=True, stable=True))
+        numbers = (str(k) for k in range(n_experts) if str(k) not in names)
+        self.cluster_names_ = names + [next(numbers) for _ in range(n_experts - len(names))]
         description = Description(module)
         for outputs in self._infer(self.adata, None, None):
             description.add(outputs)
@@ -494,6 +553,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             self.adata,
             n,
             clusters,
+            key=Key.DEFAULT,
             layer=self.registry["setup_args"]["layer"],
             gate=gate,
             prior=prior,
@@ -563,6 +623,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
 
     def _collect(self, name: str, adata, indices, batch_size) -> np.ndarray:
         self._check_if_trained(warn=False)
+        if indices is not None and len(indices) == 0:
+            raise ValueError("There are no cells to predict: `indices` is empty.")
         with torch.inference_mode():
             parts = [o[name].cpu() for o in self._infer(adata, indices, batch_size)]
         return torch.cat(parts).numpy()
@@ -576,13 +638,15 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         loader = self._make_data_loader(
             adata=adata, indices=indices, batch_size=batch_size or PREDICT_BATCH
         )
-        for tensors in loader:
-            inputs = self.module._get_inference_input(tensors)
-            with one_thread(inputs["x"].numel() < LARGE_BATCH):
-                outputs = self.module.inference(**inputs)
-            yield outputs
-        if new:
-            forget(self, adata)
+        try:
+            for tensors in loader:
+                inputs = self.module._get_inference_input(tensors)
+                with one_thread(inputs["x"].numel() < LARGE_BATCH):
+                    outputs = self.module.inference(**inputs)
+                yield outputs
+        finally:
+            if new:
+                forget(self, adata)
 
     def _match(self, adata: AnnData) -> AnnData:
         """The values of new cells in the order of the training markers, as an AnnData of its own.

@@ -146,12 +146,13 @@ def preset(name: str) -> Preset:
 
     Notes
     -----
-    ``"synthetic"``, ``"mnist"`` and ``"cytof"`` look at a UMAP in ``.obsm["X_umap"]``
-    (:func:`scmoe.similarity.umap`), the others at a prior (:func:`scmoe.pp.marker_prior`).
-    ``"cytof"`` is that of the Bodenmiller wells; for those of Weber & Robinson the paper had 25
-    experts, 30,000 steps and a learning rate of 0.001. These are settings to compare with, not to
-    start from: with ``"cytof"`` the narrow gate under its dropout was seen to give a single
-    cluster.
+    ``"organs"`` and ``"released"`` have the paper's 7 experts: with another number of classes say
+    so, ``n_clusters=5``. ``"synthetic"``, ``"mnist"`` and ``"cytof"`` look at a UMAP in
+    ``.obsm["X_umap"]`` (:func:`scmoe.similarity.umap`), the others at a prior
+    (:func:`scmoe.pp.marker_prior`). ``"cytof"`` is that of the Bodenmiller wells; for those of
+    Weber & Robinson the paper had 25 experts, 30,000 steps and a learning rate of 0.001. These are
+    settings to compare with, not to start from: with ``"cytof"`` the narrow gate under its dropout
+    was seen to give a single cluster.
 
     Examples
     --------

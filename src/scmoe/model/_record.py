@@ -28,7 +28,8 @@ def to_record(model: MoESimVAE) -> dict[str, Any]:
 
 def from_record(record: dict[str, Any]) -> tuple[MoESimVAEModule, list[str]]:
     """The module and the names of its clusters; ValueError where weights do not fit."""
-    module = MoESimVAEModule(**json.loads(record["settings"]))
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn and replaced
+        module = MoESimVAEModule(**json.loads(record["settings"]))
     weights = {name: torch.as_tensor(np.asarray(w)) for name, w in record["weights"].items()}
     try:
         module.load_state_dict(weights)

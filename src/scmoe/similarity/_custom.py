@@ -79,7 +79,9 @@ def name_of(function: Callable | str) -> str:
     module = getattr(function, "__module__", None) or type(function).__module__
     name = getattr(function, "__qualname__", type(function).__qualname__)
     full = f"{module}:{name}"
-    return full if "<" in name or imported(full) is function else f"{module}:<{name}>"
+    # __main__ is another program the next time
+    safe = module != "__main__" and imported(full) is function
+    return full if "<" in name or safe else f"{module}:<{name}>"
 
 
 def imported(name: str) -> Callable | None:
@@ -91,7 +93,7 @@ def imported(name: str) -> Callable | None:
         found = import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError):
+    except Exception:  # noqa: BLE001  a module may fail in any way; its name is kept
         return None
     return found if callable(found) else None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, identity
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import kneighbors_graph
 
@@ -67,11 +67,16 @@ class KnnTarget(Target):
         self.n_neighbors = n_neighbors
 
     def _graph(self, cells: np.ndarray) -> csr_matrix:
-        k = min(self.n_neighbors, len(cells) - 1)
-        if k == 0:
-            return csr_matrix((len(cells), len(cells)), dtype=np.float32)
-        graph = kneighbors_graph(self.embedding[cells], k)
-        return csr_matrix(graph.maximum(graph.T), dtype=np.float32)
+        # a batch that was drawn with replacement has copies, which are no neighbours
+        unique, number = np.unique(cells, return_inverse=True)
+        k = min(self.n_neighbors, len(unique) - 1)
+        graph = identity(len(unique), dtype=np.float32, format="csr")
+        if k > 0:
+            graph = graph.maximum(kneighbors_graph(self.embedding[unique], k))
+        graph = graph.maximum(graph.T).tocsr()[number][:, number]
+        graph.setdiag(0)
+        graph.eliminate_zeros()
+        return csr_matrix(graph, dtype=np.float32)
 
     def dense(self, cells: np.ndarray) -> np.ndarray:
         """1 where one cell is a neighbour of the other, and on the diagonal."""

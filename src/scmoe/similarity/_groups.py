@@ -53,12 +53,6 @@ class Labels(Similarity):
             No cell has a label, all have the same, or a label is ``"nan"`` or the like.
         """
         codes, names = group_codes(adata, self.key)
-        suspicious = [name for name in names if str(name) in LOOKS_UNKNOWN]
-        if suspicious:
-            raise ValueError(
-                f"`.obs[{self.key!r}]` holds the label {listing(suspicious)}, which looks like a "
-                "missing one and would make all of these cells alike; replace it by NaN."
-            )
         if len(names) < 2:
             found = f"all labels are {str(names[0])!r}" if len(names) else "no cell has a label"
             raise ValueError(
@@ -110,7 +104,7 @@ class Differ(Similarity):
         KeyError
             No such column.
         ValueError
-            A group has no cell, or there are fewer than two groups.
+            A group has no cell, is ``"nan"`` or the like, or there are fewer than two groups.
         """
         codes, names = group_codes(adata, self.key)
         if self.groups is not None:
@@ -143,6 +137,12 @@ def group_codes(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
     if key not in adata.obs:
         raise KeyError(f"Did not find {key!r} in `.obs`, which holds {list(adata.obs)}.")
     codes, names = pd.factorize(adata.obs[key].to_numpy(dtype=object))
+    suspicious = [name for name in names if str(name) in LOOKS_UNKNOWN]
+    if suspicious:
+        raise ValueError(
+            f"`.obs[{key!r}]` holds {listing(suspicious)}, which looks like a missing value and "
+            "would make a group of all these cells; replace it by NaN."
+        )
     return codes.astype(np.int32), names
 
 

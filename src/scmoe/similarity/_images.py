@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._checks import check_image_shape, check_matrix
+from scmoe._checks import check_image_shape, check_matrix, layer_values
+from scmoe._random import as_seed
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,7 +22,7 @@ def image_gradients(
     straighten: bool = True,
     n_components: int = 64,
     key_added: str = "X_gradients",
-    random_state: int = 0,
+    random_state: int | np.random.Generator = 0,
 ) -> None:
     """Describe images by their strokes rather than by their pixels.
 
@@ -68,16 +69,17 @@ def image_gradients(
     from scmoe import nn
 
     shape = check_image_shape(adata)
-    check_matrix(adata.X, adata.var_names, "`adata.X`")
+    x = layer_values(adata, None)
+    check_matrix(x, adata.var_names, "`adata.X`")
     if adata.n_obs < n_components:
         raise ValueError(
             f"{n_components} components need as many images, got {adata.n_obs}; ask for fewer."
         )
     parts = []
     for start in range(0, adata.n_obs, BATCH):
-        x = torch.from_numpy(np.asarray(adata.X[start : start + BATCH], dtype=np.float32))
-        x = nn.straighten(x, shape) if straighten else x
-        parts.append(nn.oriented_gradients(x, shape).numpy())
+        images = torch.from_numpy(np.asarray(x[start : start + BATCH], dtype=np.float32))
+        images = nn.straighten(images, shape) if straighten else images
+        parts.append(nn.oriented_gradients(images, shape).numpy())
     gradients = np.concatenate(parts)
-    pca = PCA(min(n_components, gradients.shape[1]), random_state=random_state)
+    pca = PCA(min(n_components, gradients.shape[1]), random_state=as_seed(random_state))
     adata.obsm[key_added] = pca.fit_transform(gradients).astype(np.float32)

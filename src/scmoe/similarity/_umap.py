@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmoe._checks import layer_values
+from scmoe._random import as_seed
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -19,7 +22,7 @@ def umap(
     n_neighbors: int = 15,
     min_dist: float = 0.1,
     key_added: str = "X_umap",
-    random_state: int = 0,
+    random_state: int | np.random.Generator = 0,
 ) -> None:
     """UMAP with a metric of your choice, as the paper's similarities use it.
 
@@ -53,7 +56,7 @@ def umap(
 
     if use_rep != "X" and use_rep not in adata.obsm:
         raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
-    x = adata.X if use_rep == "X" else np.asarray(adata.obsm[use_rep])
+    x = layer_values(adata, None) if use_rep == "X" else np.asarray(adata.obsm[use_rep])
     values = x.data if hasattr(x, "tocsr") else x
     if not np.isfinite(values).all():
         raise ValueError(f"{use_rep!r} holds NaN or infinite values.")
@@ -64,7 +67,7 @@ def umap(
         n_components=n_components,
         n_neighbors=min(n_neighbors, adata.n_obs - 1),
         min_dist=min_dist,
-        random_state=random_state,
+        random_state=as_seed(random_state),
         n_jobs=1,
     ).fit_transform(x)
     adata.obsm[key_added] = np.asarray(embedding, dtype=np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ from natsort import natsorted
 
 from scmoe._checks import (
     check_adata,
+    check_image_shape,
     check_matrix,
     check_similarity,
     check_training,
+    holds_images,
     layer_values,
     listing,
 )
@@ -141,8 +144,9 @@ def cluster(
     ValueError
         A view; names that are not unique; sparse or integer values; NaN or infinite values
         or constant markers (named); fewer than 2 cells, fewer cells than clusters, fewer
-        than 2 clusters; a graph of the wrong shape; ``layer`` with ``use_rep``, ``obsp`` with
-        ``neighbors_key``, either of them with a similarity that needs no graph.
+        than 2 clusters; a graph of the wrong shape; a ``key_added`` whose slots are taken;
+        ``layer`` with ``use_rep``, ``obsp`` with ``neighbors_key``, either of them with a
+        similarity that needs no graph or names its own.
     KeyError
         An unknown layer, representation, marker, graph or embedding.
     """
@@ -157,27 +161,29 @@ def cluster(
     n_clusters = preset_clusters if n_clusters is None else n_clusters
     seed = as_seed(random_state)
     check_adata(adata)
-    if not isinstance(key_added, str) or not key_added:
-        raise ValueError(f"`key_added` must be a name, got {key_added!r}.")
+    _check_key(adata, key_added)
     if save_model is not None:
         if os.path.exists(save_model):
             raise ValueError(f"`save_model`: {str(save_model)!r} exists; name a new folder.")
         if use_rep not in (None, "X"):
             raise ValueError("`save_model` can't go with `use_rep`: new cells have no such slot.")
     work = _working_copy(adata, markers, layer, use_rep)
+    if model_kwargs.get("network") == "conv":
+        check_image_shape(work)
     # the margins of images are constant
-    check_training(work.X, work.var_names, n_clusters, constant=Key.uns.IMAGE_SHAPE in work.uns)
+    check_training(work.X, work.var_names, n_clusters, constant=holds_images(work))
     graph, origin = _find_graph(adata, work, similarity, neighbors_key, obsp)
     try:
         with seeded(seed):
             if similarity.needs_graph:
                 if graph is None:
-                    _build_graph(work, seed)
-                else:
-                    work.obsp["connectivities"] = graph
+                    graph = _built_graph(work, seed)
+                slot = "connectivities"
                 if similarity.neighbors_key is not None:
                     # the name by which the similarity will ask for the graph
-                    work.uns[similarity.neighbors_key] = {"connectivities_key": "connectivities"}
+                    slot = Key.obsp.GRAPH
+                    work.uns[similarity.neighbors_key] = {"connectivities_key": slot}
+                work.obsp[slot] = graph
             MoESimVAE.setup_anndata(work, layer=layer, similarity=similarity)
             model = MoESimVAE(work, n_experts=n_clusters, **model_kwargs)
             model.train(**{"enable_progress_bar": progress, **train_kwargs})
@@ -228,6 +234,8 @@ def _settings(
 ) -> tuple[Similarity | None, dict[str, Any], dict[str, Any]]:
     """What a preset says, and on top of it what is given."""
     model_kwargs, train_kwargs = dict(model_kwargs or {}), dict(train_kwargs or {})
+    if "n_experts" in model_kwargs:
+        raise ValueError("`n_experts` is called `n_clusters` here; give it as that.")
     if preset is None:
         return None, model_kwargs, train_kwargs
     from scmoe.model import preset as find
@@ -243,6 +251,23 @@ def _settings(
         {**found.model_kwargs, **model_kwargs},
         {**of_training, **train_kwargs, "plan_kwargs": plan},
     )
+
+
+def _check_key(adata: AnnData, key: str) -> None:
+    """Raise ValueError for a name whose slots hold something that is not ours."""
+    if not isinstance(key, str) or not key or "/" in key:
+        raise ValueError(f"`key_added` must be a name without '/', got {key!r}.")
+    record = adata.uns.get(Key.uns.result(key))
+    if isinstance(record, Mapping) and {"params", "markers", "history"} <= set(record):
+        return
+    taken = [f'.uns["{key}"]'] if record is not None else []
+    for name in (Key.obsm.latent(key), Key.obsm.proba(key)):
+        taken += [f'.obsm["{name}"]'] if name in adata.obsm else []
+    if taken:
+        raise ValueError(
+            f"`key_added={key!r}` would overwrite {' and '.join(taken)}, which no clustering "
+            "wrote; choose another name, or delete it."
+        )
 
 
 def _working_copy(
@@ -279,7 +304,8 @@ def _working_copy(
     for slots, others in ((work.obsm, adata.obsm), (work.obsp, adata.obsp)):
         for key, value in others.items():
             slots[key] = value
-    if Key.uns.IMAGE_SHAPE in adata.uns and use_rep is None and work.n_vars == adata.n_vars:
+    same = use_rep is None and work.var_names.equals(adata.var_names)
+    if same and Key.uns.IMAGE_SHAPE in adata.uns:
         work.uns[Key.uns.IMAGE_SHAPE] = adata.uns[Key.uns.IMAGE_SHAPE]
     return work
 
@@ -314,7 +340,13 @@ def _find_graph(
         if obsp is not None or neighbors_key is not None:
             raise ValueError(f"{type(similarity).__name__} does not look at a neighbour graph.")
         return None, "not used"
-    neighbors_key = neighbors_key or similarity.neighbors_key
+    own = similarity.neighbors_key
+    if own is not None and (obsp is not None or neighbors_key not in (None, own)):
+        raise ValueError(
+            f"The similarity names its graph already, `neighbors_key={own!r}`; leave "
+            "`neighbors_key` and `obsp` out."
+        )
+    neighbors_key = neighbors_key or own
     built = f"{N_NEIGHBORS} nearest, built here"
     if obsp is None:
         if neighbors_key is None and "connectivities" not in adata.obsp:
@@ -350,7 +382,7 @@ def _graph_of_dropped_channels(adata: AnnData, work: AnnData, neighbors_key: str
     return list(adata.var_names[no_marker]) if of_all_channels else []
 
 
-def _build_graph(work: AnnData, seed: int) -> None:
+def _built_graph(work: AnnData, seed: int) -> csr_matrix:
     """What ``sc.pp.neighbors`` would build with its defaults."""
     import scanpy as sc
 
@@ -359,17 +391,18 @@ def _build_graph(work: AnnData, seed: int) -> None:
         "choose your own.",
         N_NEIGHBORS,
     )
-    use_rep = "X"
-    if work.n_vars > N_PCS_FROM:
-        sc.pp.pca(work, n_comps=min(N_PCS_FROM, work.n_obs - 1), random_state=seed)
+    cells, use_rep = ad.AnnData(work.X), "X"
+    if cells.n_vars > N_PCS_FROM:
+        sc.pp.pca(cells, n_comps=min(N_PCS_FROM, cells.n_obs - 1), random_state=seed)
         use_rep = "X_pca"
     sc.pp.neighbors(
-        work,
-        n_neighbors=min(N_NEIGHBORS, work.n_obs - 1),
+        cells,
+        n_neighbors=min(N_NEIGHBORS, cells.n_obs - 1),
         use_rep=use_rep,
         random_state=seed,
-        transformer="sklearn" if work.n_obs <= EXACT_NEIGHBORS else None,
+        transformer="sklearn" if cells.n_obs <= EXACT_NEIGHBORS else None,
     )
+    return cells.obsp["connectivities"]
 
 
 def _write(*slots: tuple[MutableMapping, str, Any]) -> None:

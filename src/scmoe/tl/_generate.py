@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def generate(
     adata: AnnData,
     n: int | Mapping[str, int],
-    clusters: Sequence[str] | None = None,
     *,
+    clusters: Sequence[str] | None = None,
     key: str = Key.DEFAULT,
     gate: str = "requested",
     prior: str = "fitted",
@@ -70,7 +70,7 @@ def generate(
         they need not).
     ``.obs["cluster"]``, ``.obs["expert"]``
         Categorical: the cluster asked for, and the one whose expert decoded.
-    ``.obsm["X_scmoe"]``
+    ``.obsm["X_" + key]``
         The codes that were decoded, ``(n, n_latent)`` float32.
     ``.uns``
         The record of :func:`scmoe.pp.arcsinh`, by which :func:`scmoe.pp.inverse_arcsinh` finds
@@ -125,6 +125,7 @@ def generate(
         template,
         n,
         clusters,
+        key=key,
         layer=params.get("layer"),
         gate=gate,
         prior=prior,
