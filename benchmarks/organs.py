@@ -562,6 +562,12 @@ def _of_data(rows: pd.DataFrame) -> str:
 
 def _of_tables(rows: pd.DataFrame) -> str:
     chosen = rows[rows["method"].isin([RULE, ALONE, BLEND, GRAPH])]
+    # records of a later run of some methods come last
+    place = {column: list(dict.fromkeys(chosen[column])) for column in ("dataset", "table")}
+    place["method"] = METHODS
+    chosen = chosen.sort_values(
+        [*place], key=lambda values: values.map(place[values.name].index), kind="stable"
+    )
     columns = ["weighted_f", "mean_f1", "nmi", "right_others", "left_out_f1", "left_out_free"]
     return markdown(
         [

@@ -115,6 +115,7 @@ def test_options_choose_in_the_order_of_the_experiment():
 def test_tables():
     assert spread(pd.Series([1.0, 3.0, 2.0]), 1) == "2.0 (1.0 to 3.0)"
     assert spread(pd.Series([np.nan]), 1) == "–"
+    assert spread(pd.Series([-0.01]), 1) == "0.0"
     assert markdown(["a", "b"], [[1, "x"]]) == "| a | b |\n| --- | --- |\n| 1 | x |\n"
 
 

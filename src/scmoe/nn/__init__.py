@@ -1,6 +1,6 @@
 """Tensors only: networks, experts and losses. No module here knows AnnData."""
 
-from scmoe.nn._augment import affine_images, augment_images
+from scmoe.nn._affine import affine_images
 from scmoe.nn._conv import ConvEncoder, ConvExperts
 from scmoe.nn._experts import Experts, route
 from scmoe.nn._gradients import oriented_gradients, straighten
@@ -23,7 +23,6 @@ __all__ = [
     "ConvExperts",
     "Experts",
     "affine_images",
-    "augment_images",
     "class_similarity",
     "cluster_kl",
     "cluster_means",

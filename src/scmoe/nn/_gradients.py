@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from scmoe.nn._augment import affine_images
+from scmoe.nn._affine import affine_images
 from scmoe.nn._images import read_shape, unflatten
 
 EPS = 1e-6
