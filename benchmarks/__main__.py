@@ -28,7 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, help="seeds 0, 1, ...; default: the experiment's")
     parser.add_argument("--datasets", nargs="+", help="default: all")
     parser.add_argument("--methods", nargs="+", help="default: all")
-    parser.add_argument("--size", choices=["small", "full"], default="full")
+    parser.add_argument(
+        "--size",
+        choices=["small", "full"],
+        default="small",
+        help="small: minutes on a CPU (default); full: the papers' sizes, hours for images",
+    )
     parser.add_argument("--dry", action="store_true", help="print the results, write nothing")
     args = parser.parse_args(arguments)
     names = args.names or list(EXPERIMENTS)

@@ -14,7 +14,7 @@ MISSING = "–"
 
 
 def spread(values: pd.Series, digits: int) -> str:
-    """Median and range, such as ``0.500 (0.400 to 0.600)``; a dash where nothing was measured.
+    """Median and range, such as ``0.500 (0.400–0.600)``; a dash where nothing was measured.
 
     The value alone where there is only one.
     """
@@ -25,7 +25,7 @@ def spread(values: pd.Series, digits: int) -> str:
     low, mid, high = (round(f(values), digits) + 0.0 for f in (np.min, np.median, np.max))
     if len(values) == 1:
         return f"{mid:.{digits}f}"
-    return f"{mid:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{mid:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
 def markdown(columns: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
