@@ -295,22 +295,12 @@ def test_peers_find_groups_that_are_far_apart(name, groups):
     assert adjusted_rand_score(truth, found) > 0.99
 
 
-@pytest.mark.parametrize(
-    ("name", "package"),
-    [
-        ("flowsom", "flowsom"),
-        ("phenograph", "phenograph"),
-        ("leiden", "igraph"),
-        ("louvain", "sknetwork"),
-    ],
-)
-def test_peers_that_split_groups_do_not_mix_them(name, package, groups, monkeypatch):
-    pytest.importorskip(package, reason=f"{package} comes with the extra bench")
+def test_peers_that_split_groups_do_not_mix_them(groups, monkeypatch):
     # exact neighbours, which need no compilation
     neighbors = functools.partial(peers.sc.pp.neighbors, transformer="sklearn")
     monkeypatch.setattr(peers.sc.pp, "neighbors", neighbors)
     x, truth = groups
-    found = getattr(peers, name)(x, 0, 4)
+    found = peers.louvain(x, 0, 4)
     pairs = pd.crosstab(found, truth).to_numpy()
     assert ((pairs > 0).sum(axis=1) == 1).all()
 
