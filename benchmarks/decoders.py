@@ -177,10 +177,10 @@ learned from real digits. scmoe as in the images benchmark ({images.GRADIENTS});
 is rejected. VaDE is our implementation with its posterior thresholds; it is trained for
 {VADE_EPOCHS["full"][1]} epochs after {VADE_EPOCHS["full"][0]} of its autoencoder (with
 {SIZES["small"][0]:,} images {VADE_EPOCHS["small"][1]} after {VADE_EPOCHS["small"][0]}), its
-authors' for 3,000. Where fewer than ten digits have a cluster, clusters that show two digits please the own
-judge and not the outside one. *Proposals* are codes that are drawn for an image; only codes that
-are accepted are decoded, so by construction both call a decoder once for an image. *Digits* is how many of the ten have a
-cluster.
+authors' for 3,000. Where fewer than ten digits have a cluster, clusters that show two digits
+please the own judge and not the outside one. *Proposals* are codes that are drawn for an image;
+only codes that are accepted are decoded, so by construction both call a decoder once for an
+image. *Digits* is how many of the ten have a cluster.
 Published: MoE-Sim-VAE .970 and VaDE .944 as the mean over its thresholds, own judge.
 """
     table = measured(result["records"])
