@@ -35,7 +35,8 @@ from scmoe.model._classes import owners
 from scmoe.model._describe import Description
 from scmoe.model._fields import IndexField
 from scmoe.model._generate import generate_cells
-from scmoe.model._module import LEARNED, MoESimVAEModule
+from scmoe.model._module import MoESimVAEModule
+from scmoe.model._settings import check_settings
 from scmoe.similarity import CoAssociation, Similarity
 from scmoe.train import SimilarityPlan, SimilaritySplitter
 
@@ -61,35 +62,6 @@ SPLINTER = 10
 
 PREDICT_BATCH = 8192
 """Cells at a time where nothing is learned."""
-
-CHOICES = {
-    "network": ("dense", "conv"),
-    "activation": ("elu", "relu"),
-    "likelihood": ("bernoulli", "gaussian"),
-    "scaling": ("quantile", "minmax", "none"),
-    "means": ("em", LEARNED),
-    "kl": ("released", "paper"),
-    "depict_target": ("paper", "released", "dec"),
-}
-"""Parameters that are one of a few words."""
-
-LEAST = {
-    "n_latent": 1,
-    "n_hidden": 1,
-    "gate_hidden": 1,
-    "expert_hidden": 1,
-    "encoder_layers": 0,
-    "gate_layers": 0,
-    "expert_layers": 0,
-    "gate_dropout": 0,
-    "code_noise": 0,
-    "min_cells": 0,
-    "reconstruction_weight": 0,
-    "similarity_weight": 0,
-    "depict_weight": 0,
-    "kl_weight": 0,
-}
-"""Smallest values of numbers."""
 
 
 class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
@@ -213,12 +185,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         if n_experts < 2:
             raise ValueError(f"`n_experts` must be at least 2, got {n_experts}.")
         scaling = scaling or ("none" if holds_images(adata) else "quantile")
-        given = locals()
-        for name, choices in CHOICES.items():
-            if given[name] not in choices:
-                raise ValueError(f"`{name}` must be one of {choices}, got {given[name]!r}.")
-        if isinstance(code_noise, str) and code_noise != LEARNED:
-            raise ValueError(f'`code_noise` must be a number or "learned", got {code_noise!r}.')
+        check_settings(locals())
         self.module_settings_ = {
             "n_input": self.summary_stats.n_vars,
             "n_experts": n_experts,
@@ -245,12 +212,6 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             "depict_weight": depict_weight,
             "kl_weight": kl_weight,
         }
-        for name, least in LEAST.items():
-            value = given[name]
-            if value is not None and not isinstance(value, str) and not value >= least:
-                raise ValueError(f"`{name}` must be at least {least}, got {value}.")
-        if not gate_dropout < 1:
-            raise ValueError(f"`gate_dropout` must be below 1, got {gate_dropout}.")
         self.module = MoESimVAEModule(**self.module_settings_)
         self.min_cells_ = min_cells
         self.scaling_ = scaling
