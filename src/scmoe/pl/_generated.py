@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from scmoe.metrics._cells import RealAndGenerated
 
 from ._figure import finish
+from ._groups import choose_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,16 +152,7 @@ def _group_names(
     there = cells.groups
     if not there:
         raise ValueError(f"There is nothing to show: no cell has a group in {groupby!r}.")
-    names = there if wanted is None else [str(name) for name in wanted]
-    missing = [name for name in names if name not in there]
-    if missing:
-        raise KeyError(
-            f"There is no group {', '.join(map(repr, missing))} in {groupby!r} (there is: "
-            f"{', '.join(there)})."
-        )
-    if not names:
-        raise ValueError("groups is empty: name at least one.")
-    return names
+    return choose_groups(there, wanted, repr(groupby))
 
 
 def _limits(cells: RealAndGenerated) -> list[tuple[float, float]]:

@@ -15,6 +15,7 @@ from scmoe._keys import Key
 from scmoe._random import as_seed
 
 from ._figure import finish
+from ._groups import choose_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -189,15 +190,7 @@ def _rows(
     there = natsorted(set(text[~pd.isna(text)]))
     if not there:
         raise ValueError(f"There is no image to show: .obs[{groupby!r}] has no value.")
-    names = there if wanted is None else [str(name) for name in wanted]
-    missing = [name for name in names if name not in there]
-    if missing:
-        raise KeyError(
-            f"There is no group {', '.join(map(repr, missing))} in .obs[{groupby!r}] "
-            f"(there is: {', '.join(there)})."
-        )
-    if not names:
-        raise ValueError("groups is empty: name at least one.")
+    names = choose_groups(there, wanted, f".obs[{groupby!r}]")
     return {name: rng.permutation(np.flatnonzero(text == name))[:n] for name in names}
 
 
