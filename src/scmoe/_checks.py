@@ -53,6 +53,20 @@ def check_names(adata: AnnData) -> None:
         )
 
 
+def check_batches(adata: AnnData, batch_key: str) -> None:
+    """KeyError for an unknown column of batches, ValueError for cells that have none."""
+    if batch_key not in adata.obs:
+        raise KeyError(
+            f"Did not find the batches {batch_key!r} in `.obs`, which has {list(adata.obs)}."
+        )
+    missing = adata.obs[batch_key].isna()
+    if missing.any():
+        raise ValueError(
+            f"`.obs[{batch_key!r}]` is missing for {missing.sum()} of {adata.n_obs} cells, such "
+            f"as {listing(list(adata.obs_names[missing][:1]))}: every cell needs a batch."
+        )
+
+
 def layer_values(adata: AnnData, layer: str | None):
     """``.X`` or a layer; KeyError for an unknown layer, ValueError for an empty ``.X``."""
     if layer is None:

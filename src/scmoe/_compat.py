@@ -92,6 +92,8 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # lightning 2.6 calls a name that torch 2.13 deprecates
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`")
+            # scvi-tools: of the few cells that a trained model may be asked about
+            warnings.filterwarnings("ignore", "Category .* has fewer than 3 cells")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

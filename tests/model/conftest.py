@@ -32,4 +32,6 @@ def settings() -> dict[str, Any]:
         "similarity_weight": 0.7,
         "depict_weight": 0.2,
         "kl_weight": 0.05,
+        "n_batch": 1,
+        "encode_batch": False,
     }

@@ -14,6 +14,7 @@ from scmoe.model import MoESimVAE
 from scmoe.model._describe import Description
 from scmoe.model._generate import generate_cells
 from scmoe.model._module import MoESimVAEModule
+from scmoe.model._record import Trained
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 
@@ -162,9 +163,10 @@ def test_noise_is_what_the_experts_leave_unexplained(model, cells):
     torch.testing.assert_close(module.residuals[k], expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(module.spread[k], own.square().mean(0).sqrt())
 
-    asked = np.full(20_000, k)
+    asked, batch = np.full(20_000, k), np.zeros(20_000, int)
     bare, noisy = (
-        module.draw(asked, np.random.default_rng(0), noise=n)["scaled"] for n in (False, True)
+        module.draw(asked, batch, np.random.default_rng(0), noise=n)["scaled"]
+        for n in (False, True)
     )
     torch.testing.assert_close((noisy - bare).T.cov(), expected, rtol=0.1, atol=2e-4)
 
@@ -256,6 +258,8 @@ def test_rare_cluster_borrows_spread(settings):
                     "expert": expert[some],
                     "proba": torch.nn.functional.one_hot(expert[some], 3).float(),
                     "scaled": torch.rand(102, 6)[some],
+                    "position": torch.rand(102, 6)[some],
+                    "batch": torch.zeros(102, 1)[some],
                 }
             )
         description.write()
@@ -266,13 +270,14 @@ def test_rare_cluster_borrows_spread(settings):
     torch.testing.assert_close(module.covariances[0], (big + 3 * pooled) / 103)
     torch.testing.assert_close(module.covariances[1], (small + 3 * pooled) / 5)
     new = generate_cells(
-        module,
-        ["a", "b", "c"],
+        Trained(module, ["a", "b", "c"], ["0"]),
         AnnData(np.zeros((1, 6), np.float32)),
         50,
         ["b"],
         key="scmoe",
         layer=None,
+        batch_key=None,
+        batch=None,
         gate="requested",
         prior="fitted",
         noise=None,

@@ -143,7 +143,7 @@ def test_reorder_keeps_what_the_model_says(module, tensors):
     module.means.copy_(torch.randn(4, 3))
     order = torch.tensor([2, 0, 3, 1])
     before = module.inference(x)
-    decoded = module.generative(before["z"], before["expert"])["logits"]
+    decoded = module.generative(before["z"], before["expert"], before["batch"])["logits"]
     means = module.means.clone()
     with torch.inference_mode():
         module.reorder(order)
@@ -151,7 +151,9 @@ def test_reorder_keeps_what_the_model_says(module, tensors):
     torch.testing.assert_close(after["proba"], before["proba"][:, order])
     torch.testing.assert_close(after["z"], before["z"])
     torch.testing.assert_close(module.means, means[order])
-    torch.testing.assert_close(module.generative(after["z"], after["expert"])["logits"], decoded)
+    torch.testing.assert_close(
+        module.generative(after["z"], after["expert"], after["batch"])["logits"], decoded
+    )
 
 
 def test_parameters_follow_the_sizes(settings):

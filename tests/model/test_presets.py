@@ -219,9 +219,9 @@ def asked(monkeypatch):
 
     setup = MoESimVAE.setup_anndata.__func__
 
-    def spy(cls, adata, *, layer=None, similarity=None):
+    def spy(cls, adata, *, similarity, **kwargs):
         found.update(kind=similarity)
-        return setup(cls, adata, layer=layer, similarity=similarity)
+        return setup(cls, adata, similarity=similarity, **kwargs)
 
     monkeypatch.setattr(MoESimVAE, "__init__", init)
     monkeypatch.setattr(MoESimVAE, "train", train)

@@ -23,7 +23,7 @@ from scmoe.model import MoESimVAE
 from scmoe.similarity import Blend, CoAssociation, Graph, Knn, Threshold
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.tl import cluster
-from scmoe.tl._cluster import _write
+from scmoe.tl._slots import write
 
 
 def run(adata, n_clusters=8, *, epochs=2, train_kwargs=None, **kwargs):
@@ -77,7 +77,18 @@ def test_slots(linked, key, same):
     assert list(proba.idxmax(1)) == list(label)
 
     record = linked.uns[key]
-    assert set(record) == {"params", "n_clusters", "markers", "history", "model", "version"}
+    assert set(record) == {
+        "params",
+        "n_clusters",
+        "markers",
+        "history",
+        "model",
+        "version",
+        "manifest",
+    }
+    outlier = linked.obs[f"{key}_outlier"]
+    assert outlier.dtype == np.float32
+    assert (outlier > 0.9).mean() == pytest.approx(0.1, abs=0.02)
     assert record["n_clusters"] == len(names)
     assert list(record["markers"]) == list(linked.var_names)
     history = record["history"]
@@ -93,7 +104,8 @@ def test_slots(linked, key, same):
     assert params["train_kwargs"]["max_epochs"] == 2
 
     # nothing else
-    del linked.obs[key], linked.obsm[f"X_{key}"], linked.obsm[f"{key}_proba"], linked.uns[key]
+    del linked.obs[key], linked.obs[f"{key}_outlier"], linked.uns[key]
+    del linked.obsm[f"X_{key}"], linked.obsm[f"{key}_proba"]
     same(linked, before)
 
 
@@ -259,7 +271,8 @@ def test_builds_a_graph_where_there_is_none(blobs, caplog, graphs, same, n_featu
     population = blobs.obs["population"].cat.codes.to_numpy()
     edges = graphs[0].tocoo()
     assert (population[edges.row] == population[edges.col]).mean() > 0.98
-    del blobs.obs["scmoe"], blobs.obsm["X_scmoe"], blobs.obsm["scmoe_proba"], blobs.uns["scmoe"]
+    del blobs.obs["scmoe"], blobs.obs["scmoe_outlier"], blobs.uns["scmoe"]
+    del blobs.obsm["X_scmoe"], blobs.obsm["scmoe_proba"]
     same(blobs, before)
 
 
@@ -721,7 +734,7 @@ def test_an_interrupt_between_two_slots_leaves_none(linked, same):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _write(
+        write(
             (linked.obs, "scmoe", 1), (linked.obsm, "X_scmoe", linked.X), (Interrupted(), "a", 1)
         )
     same(linked, before)

@@ -91,8 +91,9 @@ def test_a_file_keeps_all(linked, similarity, tmp_path):
 def test_nothing_but_the_result_is_written(linked, similarity, same):
     before = same.look(linked)
     run(linked, similarity)
-    assert {"scmoe"} == set(linked.obs) - set(before["obs"])
-    del linked.obs["scmoe"], linked.obsm["X_scmoe"], linked.obsm["scmoe_proba"]
+    assert {"scmoe", "scmoe_outlier"} == set(linked.obs) - set(before["obs"])
+    del linked.obs["scmoe"], linked.obs["scmoe_outlier"]
+    del linked.obsm["X_scmoe"], linked.obsm["scmoe_proba"]
     del linked.uns["scmoe"]
     same(linked, before)
 

@@ -35,17 +35,24 @@ class Description:
         self.missed = np.zeros(module.spread.shape)
         self.missed_outer = np.zeros((n_experts, n_panel, n_panel))
         self.values: list[list[np.ndarray]] = [[] for _ in range(n_experts)]
+        self.batches = np.zeros(module.batches.shape, dtype=int)
+        self.positions: list[np.ndarray] = []
+        self.experts: list[np.ndarray] = []
 
     def add(self, outputs: dict[str, torch.Tensor]) -> None:
         """Look at a batch: outputs of the module's ``inference``."""
         module = self.module
-        logits = module.generative(outputs["z"], outputs["expert"])["logits"]
+        logits = module.generative(**{k: outputs[k] for k in ("z", "expert", "batch")})["logits"]
         missed = (outputs["scaled"] - module.expected(logits)).numpy(force=True).astype(float)
         z, proba = (outputs[name].numpy(force=True).astype(float) for name in ("z", "proba"))
         self.weight += proba.sum(0)
         self.weighted += proba.T @ z
         expert = outputs["expert"].numpy(force=True)
         scaled = outputs["scaled"].numpy(force=True)
+        batch = outputs["batch"].numpy(force=True).astype(int).ravel()
+        np.add.at(self.batches, (expert, batch), 1)
+        self.experts.append(expert)
+        self.positions.append(outputs["position"].numpy(force=True))
         for k in np.unique(expert):
             own = expert == k
             self.size[k] += own.sum()
@@ -57,7 +64,7 @@ class Description:
                 self.values[k].append(scaled[own])
 
     def write(self) -> None:
-        """Fill sizes, means (eq. 6), covariances, residuals and quantiles.
+        """Fill sizes, means (eq. 6), covariances, residuals, quantiles and landmarks.
 
         A cluster of few cells borrows from the spread that clusters have on average: as much as
         if it had one more cell for each dimension.
@@ -69,6 +76,7 @@ class Description:
         scatter += size * means[:, :, None] * means[:, None]
         for name, value in {
             "size": self.size,
+            "batches": self.batches,
             "means": means,
             "covariances": _borrow(scatter, self.size),
             "spread": np.sqrt(self.missed / np.maximum(self.size, 1)[:, None]),
@@ -78,6 +86,7 @@ class Description:
             buffer.copy_(torch.from_numpy(value))
         if self.missed_outer.size:
             self._write_quantiles()
+        self.module.outliers.fit(np.concatenate(self.positions), np.concatenate(self.experts))
 
     def _write_quantiles(self) -> None:
         """How markers are distributed among the cells of a cluster, and among cells drawn."""
@@ -85,10 +94,19 @@ class Description:
         buffer = self.module.quantiles
         levels = np.linspace(0, 1, buffer.shape[2])
         for k in np.flatnonzero(self.size):
-            drawn = self.module.draw(np.full(N_DRAWS, k), rng)["scaled"].numpy(force=True)
+            batch = draw_batches(self.batches[np.full(N_DRAWS, k)], rng)
+            drawn = self.module.draw(np.full(N_DRAWS, k), batch, rng)["scaled"].numpy(force=True)
             cells = np.concatenate(self.values[k])
             for i, values in enumerate((drawn, cells)):
                 buffer[i, k] = torch.from_numpy(np.quantile(values, levels, axis=0))
+
+
+def draw_batches(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One batch for each row of counts ``(n, n_batch)``, in proportion to them, ``(n,)``."""
+    if counts.shape[1] == 1:  # no number is drawn where there is nothing to choose
+        return np.zeros(len(counts), dtype=int)
+    share = counts.cumsum(1) / counts.sum(1, keepdims=True)
+    return (rng.random((len(counts), 1)) > share).sum(1)
 
 
 def _borrow(scatter: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -16,10 +16,12 @@ from scmoe._checks import holds_images, listing
 from scmoe._compat import one_thread
 from scmoe._keys import Key
 from scmoe._random import as_seed
+from scmoe.model._describe import draw_batches
 from scmoe.model._module import PANEL
 
 if TYPE_CHECKING:
     from scmoe.model._module import MoESimVAEModule
+    from scmoe.model._record import Trained
 
 BATCH = 8192
 """Cells that are decoded at a time."""
@@ -33,14 +35,15 @@ PRIORS = ("fitted", "unit")
 
 
 def generate_cells(
-    module: MoESimVAEModule,
-    names: Sequence[str],
+    trained: Trained,
     template: AnnData,
     n: int | Mapping[str, int],
     clusters: Sequence[str] | None,
     *,
     key: str,
     layer: str | None,
+    batch_key: str | None,
+    batch: str | None,
     gate: str,
     prior: str,
     noise: bool | None,
@@ -51,17 +54,18 @@ def generate_cells(
 
     Parameters
     ----------
-    module
-        In which means and covariances were fitted.
-    names
-        Names of the clusters, in the order of the experts.
+    trained
+        The module, in which means and covariances were fitted, and the names of its clusters.
     template
         Whose ``.var`` and records of transforms the new cells get, and whose names they avoid.
     key
         Names the slot of the codes.
     layer
         That was trained on, None for ``.X``.
+    batch_key
+        Column of the batches, None if there are none.
     """
+    module, names = trained.module, trained.clusters
     for value, choices, what in ((gate, GATES, "gate"), (prior, PRIORS, "prior")):
         if value not in choices:
             raise ValueError(f"`{what}` must be one of {choices}, got {value!r}.")
@@ -72,6 +76,7 @@ def generate_cells(
         )
     rng = np.random.default_rng(as_seed(random_state))
     requested = _requests(names, module.size.cpu().numpy(), n, clusters, rng)
+    batches = _batches(trained, batch, batch_key, requested, rng)
     is_image = holds_images(template)
     noise = not is_image if noise is None else noise
     possible = noise and prior == "fitted" and module.quantiles.numel() > 0
@@ -81,7 +86,7 @@ def generate_cells(
             f"{PANEL} markers: cells drawn in another way have other distributions."
         )
     calibrate = possible if calibrate is None else calibrate
-    drawn = _draw(module, requested, rng, calibrate, gate=gate, prior=prior, noise=noise)
+    drawn = _draw(module, requested, batches, rng, calibrate, gate=gate, prior=prior, noise=noise)
     categories = natsorted(names)
     names = np.asarray(names, dtype=object)
     stem = "generated"
@@ -101,6 +106,9 @@ def generate_cells(
         obsm={Key.obsm.latent(key): drawn["z"]},
         layers={} if layer is None else {layer: x.copy()},
     )
+    if batch_key is not None:
+        values = np.asarray(trained.batches, dtype=object)[batches]
+        adata.obs[batch_key] = pd.Categorical(values, categories=trained.batches)
     if is_image:
         adata.uns[Key.uns.IMAGE_SHAPE] = template.uns[Key.uns.IMAGE_SHAPE]
     if layer is None and Key.uns.VALUE_SCALE in template.uns:
@@ -156,10 +164,28 @@ def _requests(
     return np.sort(np.repeat(experts, counts))
 
 
+def _batches(
+    trained: Trained,
+    batch: str | None,
+    batch_key: str | None,
+    requested: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The batch that each new cell shall look as if it came from, ``(n,)``."""
+    if batch is None:
+        return draw_batches(trained.module.batches.numpy(force=True)[requested], rng)
+    if batch_key is None:
+        raise ValueError("The model knows no batches (no `batch_key`); leave `batch` out.")
+    if str(batch) not in trained.batches:
+        raise KeyError(f"There is no batch {batch!r}; there are {listing(trained.batches)}.")
+    return np.full(len(requested), trained.batches.index(str(batch)))
+
+
 @torch.inference_mode()
 def _draw(
     module: MoESimVAEModule,
     requested: np.ndarray,
+    batches: np.ndarray,
     rng: np.random.Generator,
     calibrate: bool,
     **how,
@@ -167,9 +193,12 @@ def _draw(
     """Codes around the means of their clusters, decoded: ``x``, ``z``, ``expert``."""
     module.eval()
     parts = []
-    for part in np.array_split(requested, -(-len(requested) // BATCH)):
+    n_parts = -(-len(requested) // BATCH)
+    for part in zip(
+        np.array_split(requested, n_parts), np.array_split(batches, n_parts), strict=True
+    ):
         with one_thread(module.low.numel() < SMALL):
-            drawn = module.draw(part, rng, **how)
+            drawn = module.draw(*part, rng, **how)
         if calibrate:
             drawn["scaled"] = _calibrated(module, drawn["scaled"], drawn["expert"])
         parts.append((module.unscale(drawn["scaled"]), drawn["z"], drawn["expert"]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import nn
 
+from scmoe.model._outliers import Outliers
 from scmoe.nn import (
     MLP,
     ConvEncoder,
@@ -68,12 +70,18 @@ class MoESimVAEModule(BaseModuleClass):
         similarity_weight: float,
         depict_weight: float,
         kl_weight: float,
+        n_batch: int,
+        encode_batch: bool,
     ):
         super().__init__()
         n_codes = 2 * n_latent if code_noise == LEARNED else n_latent
+        # how many columns say which batch a cell is from: none where there is one batch
+        self.n_batch = n_batch if n_batch > 1 else 0
+        self.encode_batch = encode_batch and self.n_batch > 0
+        n_decoded = n_latent + self.n_batch
         if image_shape is None:
             self.encoder = MLP(
-                n_input,
+                n_input + self.n_batch * self.encode_batch,
                 n_hidden,
                 n_codes,
                 n_layers=encoder_layers,
@@ -82,7 +90,7 @@ class MoESimVAEModule(BaseModuleClass):
             )
             self.experts = Experts(
                 n_experts,
-                n_latent,
+                n_decoded,
                 expert_hidden,
                 n_input,
                 n_layers=expert_layers,
@@ -97,7 +105,7 @@ class MoESimVAEModule(BaseModuleClass):
                 batch_norm=batch_norm,
             )
             self.experts = ConvExperts(
-                n_experts, n_latent, image_shape, channels=expert_channels, activation=activation
+                n_experts, n_decoded, image_shape, channels=expert_channels, activation=activation
             )
         self.gate = MLP(
             n_latent,
@@ -126,19 +134,22 @@ class MoESimVAEModule(BaseModuleClass):
         self.register_buffer("live", torch.ones(n_experts, dtype=torch.bool))
         # what the trained clusters look like; experts are drawn from it
         self.register_buffer("size", torch.zeros(n_experts, dtype=torch.long))
+        self.register_buffer("batches", torch.zeros(n_experts, n_batch, dtype=torch.long))
         self.register_buffer("means", torch.zeros(n_experts, n_latent))
         self.register_buffer("covariances", torch.zeros(n_experts, n_latent, n_latent))
         panel = n_input if n_input <= PANEL else 0
         self.register_buffer("spread", torch.zeros(n_experts, n_input))
         self.register_buffer("residuals", torch.zeros(n_experts, panel, panel))
         self.register_buffer("quantiles", torch.zeros(2, n_experts, N_QUANTILES, panel))
+        self.outliers = Outliers(n_input)
+
+    def position(self, x: torch.Tensor) -> torch.Tensor:
+        """Markers on the scale on which nearly all training cells lie from 0 to 1."""
+        return (x - self.low) / (self.high - self.low)
 
     def scale(self, x: torch.Tensor) -> torch.Tensor:
-        """Markers on the [0, 1] scale of the training cells.
-
-        What lies beyond is clipped, unless the likelihood is Gaussian.
-        """
-        return self._clip((x - self.low) / (self.high - self.low))
+        """The same, clipped to [0, 1] unless the likelihood is Gaussian."""
+        return self._clip(self.position(x))
 
     def unscale(self, scaled: torch.Tensor) -> torch.Tensor:
         """The way back to the scale of the input."""
@@ -152,10 +163,19 @@ class MoESimVAEModule(BaseModuleClass):
         return logits.sigmoid() if self.likelihood == "bernoulli" else logits
 
     def _get_inference_input(self, tensors: dict, **kwargs) -> dict:
-        return {"x": tensors[REGISTRY_KEYS.X_KEY]}
+        return {"x": tensors[REGISTRY_KEYS.X_KEY], "batch": tensors.get(REGISTRY_KEYS.BATCH_KEY)}
+
+    def _with_batch(self, values: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        """Append the batch of each cell in one-hot form, ``(n, d + n_batch)``."""
+        if not self.n_batch:
+            return values
+        hot = F.one_hot(batch.long().view(-1), self.n_batch)
+        return torch.cat([values, hot.to(values)], dim=1)
 
     @auto_move_data
-    def inference(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    def inference(
+        self, x: torch.Tensor, batch: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """Codes and gate.
 
         Training adds Gaussian noise to the code, as the paper's fixed-variance encoder does;
@@ -164,13 +184,14 @@ class MoESimVAEModule(BaseModuleClass):
 
         Returns
         -------
-        ``scaled`` (n, n_input), ``z`` and ``loc`` (n, n_latent), the code with and without
-        noise, ``log_scale`` (n, n_latent) where the noise is learned, ``logits`` and ``proba``
-        (n, n_experts), ``expert`` (n,).
+        ``scaled`` (n, n_input), ``batch`` (n, 1), ``z`` and ``loc`` (n, n_latent), the code with
+        and without noise, ``log_scale`` (n, n_latent) where the noise is learned, ``logits`` and
+        ``proba`` (n, n_experts), ``expert`` (n,).
         """
+        batch = x.new_zeros(len(x), 1) if batch is None else batch
         scaled = self.scale(x)
-        outputs = {"scaled": scaled}
-        loc = self.encoder(scaled)
+        outputs = {"scaled": scaled, "batch": batch}
+        loc = self.encoder(self._with_batch(scaled, batch) if self.encode_batch else scaled)
         noise = self.code_noise
         if noise == LEARNED:
             loc, log_scale = loc.chunk(2, dim=1)
@@ -190,12 +211,14 @@ class MoESimVAEModule(BaseModuleClass):
         }
 
     def _get_generative_input(self, tensors: dict, inference_outputs: dict, **kwargs) -> dict:
-        return {key: inference_outputs[key] for key in ("z", "expert")}
+        return {key: inference_outputs[key] for key in ("z", "expert", "batch")}
 
     @auto_move_data
-    def generative(self, z: torch.Tensor, expert: torch.Tensor) -> dict[str, torch.Tensor]:
+    def generative(
+        self, z: torch.Tensor, expert: torch.Tensor, batch: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         """Each code through its expert: ``logits`` (n, n_input) of the scaled markers."""
-        return {"logits": self.experts(z, expert)}
+        return {"logits": self.experts(self._with_batch(z, batch), expert)}
 
     def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
         """The weighted sum of eq. 11, and its terms as metrics."""
@@ -258,6 +281,7 @@ class MoESimVAEModule(BaseModuleClass):
     def draw(
         self,
         cluster: np.ndarray,
+        batch: np.ndarray,
         rng: np.random.Generator,
         *,
         gate: str = "requested",
@@ -270,6 +294,8 @@ class MoESimVAEModule(BaseModuleClass):
         ----------
         cluster
             The expert that each cell is asked of, ``(n,)`` int64.
+        batch
+            The batch that each cell shall look as if it came from, ``(n,)`` int64.
         rng
             Source of randomness.
 
@@ -287,7 +313,9 @@ class MoESimVAEModule(BaseModuleClass):
         if gate == "network":
             owning = self.live & (self.size > 0)
             expert = self.gate(z).masked_fill(~owning, -torch.inf).argmax(1)
-        scaled = self.expected(self.generative(z, expert)["logits"])
+        scaled = self.expected(
+            self.generative(z, expert, torch.from_numpy(batch).to(device))["logits"]
+        )
         if noise:
             error = torch.from_numpy(rng.standard_normal(scaled.shape, np.float32)).to(device)
             if self.residuals.numel():
@@ -307,6 +335,7 @@ class MoESimVAEModule(BaseModuleClass):
             *([] if self.centres is None else [self.centres]),
             self.live,
             self.size,
+            self.batches,
             self.means,
             self.covariances,
             self.spread,

@@ -5,20 +5,22 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from natsort import natsorted
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.data.fields import LayerField
+from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmoe._checks import (
     check_adata,
+    check_batches,
     check_image_shape,
     check_matrix,
     check_names,
@@ -36,6 +38,7 @@ from scmoe.model._describe import Description
 from scmoe.model._fields import IndexField
 from scmoe.model._generate import generate_cells
 from scmoe.model._module import MoESimVAEModule
+from scmoe.model._record import Trained
 from scmoe.model._settings import check_settings
 from scmoe.similarity import CoAssociation, Similarity
 from scmoe.train import SimilarityPlan, SimilaritySplitter
@@ -120,6 +123,10 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         ``scmoe.nn.cluster_kl``.
     depict_target
         ``"paper"`` (eq. 9), ``"released"`` or ``"dec"``; see ``scmoe.nn.depict_target``.
+    encode_batch
+        Whether the encoder sees the batch of a cell too, where ``batch_key`` was registered. The
+        experts always do. As ``encode_covariates`` of scvi-tools: without it, cells of batches
+        that the model has never seen can be assigned.
     reconstruction_weight, similarity_weight, depict_weight, kl_weight
         Weights of the terms of the loss (eq. 11); ``kl_weight`` and ``depict_weight`` are the
         paper's :math:`\pi_1` and :math:`\pi_2`.
@@ -176,6 +183,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         means: str = "em",
         kl: str = "released",
         depict_target: str = "paper",
+        encode_batch: bool = False,
         reconstruction_weight: float = 1.0,
         similarity_weight: float = 1.0,
         depict_weight: float = 0.05,
@@ -186,6 +194,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             raise ValueError(f"`n_experts` must be at least 2, got {n_experts}.")
         scaling = scaling or ("none" if holds_images(adata) else "quantile")
         check_settings(locals())
+        if encode_batch and network == "conv":
+            raise ValueError('`encode_batch` needs `network="dense"`.')
         self.module_settings_ = {
             "n_input": self.summary_stats.n_vars,
             "n_experts": n_experts,
@@ -211,6 +221,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             "similarity_weight": similarity_weight,
             "depict_weight": depict_weight,
             "kl_weight": kl_weight,
+            "n_batch": self.summary_stats.n_batch,
+            "encode_batch": encode_batch,
         }
         self.module = MoESimVAEModule(**self.module_settings_)
         self.min_cells_ = min_cells
@@ -228,6 +240,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         adata: AnnData,
         *,
         layer: str | None = None,
+        batch_key: str | None = None,
         similarity: Similarity | dict[str, Any] | None = None,
         **kwargs,
     ) -> None:
@@ -241,6 +254,10 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             ``_indices`` in ``.obs``.
         layer
             Layer to use instead of ``.X``.
+        batch_key
+            Column of ``.obs`` with the batch of each cell (plate, donor, instrument), which the
+            experts get to know: what sets batches apart need not be in the codes. The
+            similarity decides about the clusters, so it should not set batches apart either.
         similarity
             See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.CoAssociation` by default.
 
@@ -248,25 +265,36 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         ------
         ValueError
             A view, names that are not unique, sparse or integer values, NaN or infinite
-            values (names the markers).
+            values (names the markers), cells without a batch.
         KeyError
-            No such layer.
+            No such layer or column.
         """
         similarity = similarity or CoAssociation()
         if isinstance(similarity, dict):
             similarity = Similarity.from_dict(similarity)
         check_similarity(similarity)
         setup_method_args = cls._get_setup_method_args(
-            cls=cls, adata=adata, layer=layer, similarity=similarity.to_dict()
+            cls=cls,
+            adata=adata,
+            layer=layer,
+            batch_key=batch_key,
+            similarity=similarity.to_dict(),
         )
         check_adata(adata)
+        if batch_key is not None:
+            check_batches(adata, batch_key)
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
         check_matrix(layer_values(adata, layer), adata.var_names, where)
         manager = AnnDataManager(
-            fields=[LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False), IndexField()],
+            fields=[
+                LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+                IndexField(),
+            ],
             setup_method_args=setup_method_args,
         )
-        manager.register_fields(adata, **kwargs)
+        with quiet() if batch_key is None else nullcontext():
+            manager.register_fields(adata, **kwargs)
         # the registry holds plain values, which a callable is not
         manager.similarity = similarity
         cls.register_manager(manager)
@@ -275,6 +303,12 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
     def similarity(self) -> Similarity:
         """The similarity that was registered."""
         return self.adata_manager.similarity
+
+    @property
+    def batch_names(self) -> list[str]:
+        """Names of the batches of the training cells; one, ``"0"``, without ``batch_key``."""
+        registered = self.registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
+        return [str(name) for name in registered["categorical_mapping"]]
 
     def train(
         self,
@@ -475,11 +509,18 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         """Cells that each expert owns, ``(K,)``."""
         return torch.bincount(self._experts(), minlength=self.module.n_experts)
 
+    @property
+    def trained(self) -> Trained:
+        """The module with the names of clusters and batches; without the cells."""
+        self._check_if_trained(warn=False)
+        return Trained(self.module, self.cluster_names_, self.batch_names)
+
     def generate(
         self,
         n: int | Mapping[str, int],
         clusters: Sequence[str] | None = None,
         *,
+        batch: str | None = None,
         gate: str = "requested",
         prior: str = "fitted",
         noise: bool | None = None,
@@ -494,7 +535,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             Number of cells in all, or a mapping of clusters to the number of cells of each.
         clusters
             Clusters to draw from, in proportion to their sizes; all by default.
-        gate, prior, noise, calibrate, random_state
+        batch, gate, prior, noise, calibrate, random_state
             As in :func:`scmoe.tl.generate`, which does the same from an AnnData.
 
         Returns
@@ -507,15 +548,15 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         KeyError, ValueError
             As :func:`scmoe.tl.generate`.
         """
-        self._check_if_trained(warn=False)
         return generate_cells(
-            self.module,
-            self.cluster_names_,
+            self.trained,
             self.adata,
             n,
             clusters,
             key=Key.DEFAULT,
             layer=self.registry["setup_args"]["layer"],
+            batch_key=self.registry["setup_args"]["batch_key"],
+            batch=batch,
             gate=gate,
             prior=prior,
             noise=noise,
@@ -582,6 +623,20 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         expert = self._collect("expert", adata, indices, batch_size)
         return np.asarray(self.cluster_names_, dtype=object)[expert]
 
+    def outlier_score(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """How far each cell is from the training cells, ``(n,)`` float32 in [0, 1].
+
+        The share of training cells that are nearer to their fifth nearest landmark, a sample
+        of the training cells: 0.99 means stranger than 99 % of them. So one in a hundred cells
+        that are like the training cells lies above 0.99. Parameters as for the codes.
+        """
+        return self.module.outliers.score(self._collect("position", adata, indices, batch_size))
+
     def _collect(self, name: str, adata, indices, batch_size) -> np.ndarray:
         self._check_if_trained(warn=False)
         if indices is not None and len(indices) == 0:
@@ -604,6 +659,7 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
                 inputs = self.module._get_inference_input(tensors)
                 with one_thread(inputs["x"].numel() < LARGE_BATCH):
                     outputs = self.module.inference(**inputs)
+                    outputs["position"] = self.module.position(inputs["x"].to(self.device))
                 yield outputs
         finally:
             if new:
@@ -624,7 +680,10 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         if adata.n_obs == 0:
             raise ValueError("There are no cells to predict.")
         check_names(adata)
-        layer = self.registry["setup_args"]["layer"]
+        layer, batch_key = (self.registry["setup_args"][key] for key in ("layer", "batch_key"))
+        obs = pd.DataFrame(index=adata.obs_names)
+        if batch_key is not None:
+            obs[batch_key] = self._known_batches(adata, batch_key)
         x = layer_values(adata, layer)
         if not names.equals(adata.var_names):
             x = x[:, adata.var_names.get_indexer(names)]
@@ -632,7 +691,21 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         x = np.asarray(x, dtype=np.float32)
         return AnnData(
             x if layer is None else None,
-            obs=pd.DataFrame(index=adata.obs_names),
+            obs=obs,
             var=pd.DataFrame(index=names),
             layers={} if layer is None else {layer: x},
         )
+
+    def _known_batches(self, adata: AnnData, batch_key: str) -> pd.Categorical:
+        """Batches of new cells, which only an encoder that looks at them need know."""
+        known = self.batch_names
+        if not self.module.encode_batch:
+            return pd.Categorical([known[0]] * adata.n_obs, categories=known)
+        check_batches(adata, batch_key)
+        unknown = set(adata.obs[batch_key].astype(str)) - set(known)
+        if unknown:
+            raise ValueError(
+                f"The model has never seen the batch {listing(natsorted(unknown))}; it knows "
+                f"{listing(known)}. With `encode_batch=False` it could do without."
+            )
+        return pd.Categorical(adata.obs[batch_key].astype(str), categories=known)

@@ -1,6 +1,7 @@
 """The scanpy-style face of the models."""
 
+from scmoe.tl._assign import assign
 from scmoe.tl._cluster import cluster
 from scmoe.tl._generate import generate
 
-__all__ = ["cluster", "generate"]
+__all__ = ["assign", "cluster", "generate"]

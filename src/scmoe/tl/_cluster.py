@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from natsort import natsorted
 
 from scmoe._checks import (
     check_adata,
+    check_batches,
     check_image_shape,
     check_matrix,
     check_similarity,
@@ -28,9 +28,11 @@ from scmoe._compat import release
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
 from scmoe.similarity._graph import check_graph, graph_slot
+from scmoe.tl._manifest import graph_hash, manifest
+from scmoe.tl._slots import check_key, plain, write
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -46,15 +48,6 @@ MARKER_KINDS = ("mass", "fluor")
 N_CLUSTERS = 25
 """Upper bound for the number of clusters, the paper's for cytometry."""
 
-N_NEIGHBORS = 15
-"""Neighbours of the graph that is built when there is none; scanpy's default."""
-
-N_PCS_FROM = 50
-"""With more features than this, the graph is built on principal components, as in scanpy."""
-
-EXACT_NEIGHBORS = 50_000
-"""Up to this many cells neighbours are searched exactly, which needs no compilation."""
-
 
 def cluster(
     adata: AnnData,
@@ -67,6 +60,7 @@ def cluster(
     use_rep: str | None = None,
     neighbors_key: str | None = None,
     obsp: str | None = None,
+    batch_key: str | None = None,
     key_added: str = Key.DEFAULT,
     random_state: int | np.random.Generator = 0,
     copy: bool = False,
@@ -106,6 +100,10 @@ def cluster(
         As in scanpy: the record in ``.uns`` that names the graph.
     obsp
         Key of the graph in ``.obsp``; not together with ``neighbors_key``.
+    batch_key
+        Column of ``.obs`` with the batch of each cell (plate, donor, instrument). The experts
+        learn what is a matter of batches; a graph that is built here has as many neighbours
+        from each. A graph of yours should come from integrated data.
     key_added
         Names the slots that are written.
     random_state
@@ -134,10 +132,15 @@ def cluster(
         Codes, ``(n_obs, n_latent)`` float32.
     ``.obsm[key_added + "_proba"]``
         Probability of every expert, DataFrame ``(n_obs, n_clusters)`` float32; rows sum to 1.
+    ``.obs[key_added + "_outlier"]``
+        How far each cell is from the others, float32: the share of cells that are nearer to
+        theirs, see :meth:`scmoe.model.MoESimVAE.outlier_score`.
     ``.uns[key_added]``
         ``params``, ``n_clusters`` (how many live), ``history`` (loss terms over the epochs),
         ``markers`` (names of the features that were used), ``model`` (the trained model, from
-        which :func:`scmoe.tl.generate` draws) and ``version``.
+        which :func:`scmoe.tl.generate` draws and by which :func:`scmoe.tl.assign` finds the
+        clusters of new cells), ``version``, and ``manifest`` (SHA-256 of the values and of the
+        graph, seed, versions of the libraries).
 
     Raises
     ------
@@ -148,11 +151,12 @@ def cluster(
         ``layer`` with ``use_rep``, ``obsp`` with ``neighbors_key``, either of them with a
         similarity that needs no graph or names its own.
     KeyError
-        An unknown layer, representation, marker, graph or embedding.
+        An unknown layer, representation, marker, graph, embedding or ``batch_key``.
     """
     from scmoe.model import MoESimVAE
     from scmoe.model._record import to_record
     from scmoe.similarity import CoAssociation
+    from scmoe.tl._neighbors import build_graph
 
     preset_similarity, model_kwargs, train_kwargs = _settings(preset, model_kwargs, train_kwargs)
     similarity = similarity or preset_similarity or CoAssociation()
@@ -161,7 +165,9 @@ def cluster(
     n_clusters = preset_clusters if n_clusters is None else n_clusters
     seed = as_seed(random_state)
     check_adata(adata)
-    _check_key(adata, key_added)
+    check_key(adata, key_added)
+    if batch_key is not None:
+        check_batches(adata, batch_key)
     if save_model is not None:
         if os.path.exists(save_model):
             raise ValueError(f"`save_model`: {str(save_model)!r} exists; name a new folder.")
@@ -177,19 +183,21 @@ def cluster(
         with seeded(seed):
             if similarity.needs_graph:
                 if graph is None:
-                    graph = _built_graph(work, seed)
+                    batches = None if batch_key is None else work.obs[batch_key]
+                    graph = build_graph(work.X, batches, seed)
                 slot = "connectivities"
                 if similarity.neighbors_key is not None:
                     # the name by which the similarity will ask for the graph
                     slot = Key.obsp.GRAPH
                     work.uns[similarity.neighbors_key] = {"connectivities_key": slot}
                 work.obsp[slot] = graph
-            MoESimVAE.setup_anndata(work, layer=layer, similarity=similarity)
+            MoESimVAE.setup_anndata(work, layer=layer, batch_key=batch_key, similarity=similarity)
             model = MoESimVAE(work, n_experts=n_clusters, **model_kwargs)
             model.train(**{"enable_progress_bar": progress, **train_kwargs})
             labels = model.predict()
             proba = model.predict_proba()
             latent = model.get_latent_representation()
+            outlier = model.outlier_score()
         if save_model is not None:
             model.save(str(save_model))
     finally:
@@ -206,6 +214,7 @@ def cluster(
             "neighbors": origin,
             "neighbors_key": neighbors_key,
             "obsp": obsp,
+            "batch_key": batch_key,
             "random_state": seed,
             "model_kwargs": model_kwargs,
             "train_kwargs": train_kwargs,
@@ -217,14 +226,16 @@ def cluster(
         ).astype(float),
         "model": to_record(model),
         "version": version("scmoe"),
+        "manifest": manifest(work.X, work.var_names, graph=graph_hash(graph), seed=seed),
     }
     logger.info("%d of at most %d clusters own cells.", len(categories), n_clusters)
     adata = adata.copy() if copy else adata
-    _write(
+    write(
         (adata.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=categories)),
+        (adata.obs, Key.obs.outlier(key_added), outlier),
         (adata.obsm, Key.obsm.latent(key_added), latent),
         (adata.obsm, Key.obsm.proba(key_added), proba),
-        (adata.uns, Key.uns.result(key_added), _plain(result)),
+        (adata.uns, Key.uns.result(key_added), plain(result)),
     )
     return adata if copy else None
 
@@ -251,23 +262,6 @@ def _settings(
         {**found.model_kwargs, **model_kwargs},
         {**of_training, **train_kwargs, "plan_kwargs": plan},
     )
-
-
-def _check_key(adata: AnnData, key: str) -> None:
-    """Raise ValueError for a name whose slots hold something that is not ours."""
-    if not isinstance(key, str) or not key or "/" in key:
-        raise ValueError(f"`key_added` must be a name without '/', got {key!r}.")
-    record = adata.uns.get(Key.uns.result(key))
-    if isinstance(record, Mapping) and {"params", "markers", "history"} <= set(record):
-        return
-    taken = [f'.uns["{key}"]'] if record is not None else []
-    for name in (Key.obsm.latent(key), Key.obsm.proba(key)):
-        taken += [f'.obsm["{name}"]'] if name in adata.obsm else []
-    if taken:
-        raise ValueError(
-            f"`key_added={key!r}` would overwrite {' and '.join(taken)}, which no clustering "
-            "wrote; choose another name, or delete it."
-        )
 
 
 def _working_copy(
@@ -334,6 +328,8 @@ def _find_graph(
     obsp: str | None,
 ) -> tuple[csr_matrix | None, str]:
     """The user's graph, checked, and where the graph comes from; None to build one."""
+    from scmoe.tl._neighbors import N_NEIGHBORS
+
     if obsp is not None and neighbors_key is not None:
         raise ValueError("You can't specify both `obsp` and `neighbors_key`.")
     if not similarity.needs_graph:
@@ -380,53 +376,3 @@ def _graph_of_dropped_channels(adata: AnnData, work: AnnData, neighbors_key: str
     )
     no_marker = ~adata.var[Key.var.KIND].isin(MARKER_KINDS).to_numpy()
     return list(adata.var_names[no_marker]) if of_all_channels else []
-
-
-def _built_graph(work: AnnData, seed: int) -> csr_matrix:
-    """What ``sc.pp.neighbors`` would build with its defaults."""
-    import scanpy as sc
-
-    logger.warning(
-        "No neighbour graph found: building one of %d neighbours. Run `sc.pp.neighbors` first to "
-        "choose your own.",
-        N_NEIGHBORS,
-    )
-    cells, use_rep = ad.AnnData(work.X), "X"
-    if cells.n_vars > N_PCS_FROM:
-        sc.pp.pca(cells, n_comps=min(N_PCS_FROM, cells.n_obs - 1), random_state=seed)
-        use_rep = "X_pca"
-    sc.pp.neighbors(
-        cells,
-        n_neighbors=min(N_NEIGHBORS, cells.n_obs - 1),
-        use_rep=use_rep,
-        random_state=seed,
-        transformer="sklearn" if cells.n_obs <= EXACT_NEIGHBORS else None,
-    )
-    return cells.obsp["connectivities"]
-
-
-def _write(*slots: tuple[MutableMapping, str, Any]) -> None:
-    """Fill all slots or none: also Ctrl-C between two of them leaves things as they were."""
-    before = [(place, key, place.get(key)) for place, key, _ in slots]
-    try:
-        for place, key, value in slots:
-            place[key] = value
-    except BaseException:
-        for place, key, value in before:
-            if value is not None:
-                place[key] = value
-            elif key in place:
-                del place[key]
-        raise
-
-
-def _plain(value):
-    """Values that h5ad can hold: no None, no tuples, no objects of other kinds."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items() if v is not None}
-    if isinstance(value, tuple | list):
-        simple = all(isinstance(v, bool | int | float | str | np.generic) for v in value)
-        return np.asarray(value if simple else [str(v) for v in value])
-    if isinstance(value, bool | int | float | str | np.generic | np.ndarray | pd.DataFrame):
-        return value
-    return str(value)

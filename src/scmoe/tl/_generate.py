@@ -22,6 +22,7 @@ def generate(
     *,
     clusters: Sequence[str] | None = None,
     key: str = Key.DEFAULT,
+    batch: str | None = None,
     gate: str = "requested",
     prior: str = "fitted",
     noise: bool | None = None,
@@ -42,6 +43,9 @@ def generate(
         Clusters to draw from, in proportion to their sizes; all by default.
     key
         The ``key_added`` of the clustering.
+    batch
+        Where the clustering had a ``batch_key``: the batch that the cells shall look as if they
+        came from. None for batches in proportion to their cells in each cluster.
     gate
         Whose expert decodes: ``"requested"``, that of the cluster asked for, or ``"network"``,
         the one to which the gate sends the code, as in the paper.
@@ -70,6 +74,8 @@ def generate(
         they need not).
     ``.obs["cluster"]``, ``.obs["expert"]``
         Categorical: the cluster asked for, and the one whose expert decoded.
+    ``.obs[batch_key]``
+        Categorical, the batch, where the clustering had a ``batch_key``.
     ``.obsm["X_" + key]``
         The codes that were decoded, ``(n, n_latent)`` float32.
     ``.uns``
@@ -79,7 +85,7 @@ def generate(
     Raises
     ------
     KeyError
-        No such clustering or cluster, or a marker that was clustered is missing.
+        No such clustering, cluster or batch, or a marker that was clustered is missing.
     ValueError
         A cluster without cells; no cells asked for; ``prior="unit"`` where the model was trained
         with ``kl_weight=0``, which teaches its codes no unit spread; ``calibrate`` where it
@@ -105,7 +111,7 @@ def generate(
             "name its `key_added` as `key`."
         )
     params = record["params"]
-    module, names = from_record(record["model"])
+    trained = from_record(record["model"])
     markers = pd.Index(record["markers"])
     of_variables = "use_rep" not in params or params["use_rep"] == "X"
     missing = markers.difference(adata.var_names, sort=False)
@@ -120,13 +126,14 @@ def generate(
         uns=dict(adata.uns) if of_variables else {},
     )
     return generate_cells(
-        module,
-        names,
+        trained,
         template,
         n,
         clusters,
         key=key,
         layer=params.get("layer"),
+        batch_key=params.get("batch_key"),
+        batch=batch,
         gate=gate,
         prior=prior,
         noise=noise,

@@ -1,0 +1,93 @@
+"""How far a cell is from everything that a model was trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import nn
+
+N_LANDMARKS = 3000
+"""Training cells that are kept at most ..."""
+
+BUDGET = 500_000
+"""... and values of them at most, ..."""
+
+LEAST_LANDMARKS = 500
+"""... but so many cells, however many values each has."""
+
+N_NEIGHBORS = 5
+"""The distance to this neighbour counts: one odd landmark makes nothing familiar."""
+
+N_LEVELS = 2001
+"""Quantiles of the distances, and of each marker, that are kept."""
+
+N_MARKER_LEVELS = 65
+
+SAME = 1e-6
+"""A landmark so near is the cell itself; scaled markers range over about 1."""
+
+
+class Outliers(nn.Module):
+    """Landmarks among the training cells, and how far from them training cells are.
+
+    A cell is as much of an outlier as the share of training cells that are nearer to their
+    fifth nearest landmark, in the space of the scaled markers (conformal prediction with the
+    score of a nearest-neighbour detector: Ramaswamy et al. 2000, Laxhammar & Falkman 2010).
+    So a known share of cells like the training cells lies above any threshold.
+
+    Parameters
+    ----------
+    n_markers
+        Markers of a cell.
+    """
+
+    def __init__(self, n_markers: int):
+        super().__init__()
+        size = min(N_LANDMARKS, max(BUDGET // n_markers, LEAST_LANDMARKS))
+        # the size is that of the markers alone, so that any state fits; rows of NaN are unused
+        self.register_buffer("landmarks", torch.full((size, n_markers), torch.nan))
+        self.register_buffer("distances", torch.zeros(N_LEVELS))
+        self.register_buffer("markers", torch.zeros(N_MARKER_LEVELS, n_markers))
+
+    def fit(self, scaled: np.ndarray, expert: np.ndarray) -> None:
+        """Choose landmarks and learn the distances of the training cells.
+
+        Clusters give landmarks in proportion to the root of their size, so that cells of rare
+        ones are not strangers.
+
+        Parameters
+        ----------
+        scaled
+            Scaled markers of the training cells, not clipped, ``(n, n_markers)``.
+        expert
+            Their clusters, ``(n,)``.
+        """
+        rng = np.random.default_rng(0)
+        weight = np.bincount(expert)[expert] ** -0.5
+        n = min(len(self.landmarks), len(scaled))
+        chosen = np.sort(rng.choice(len(scaled), n, replace=False, p=weight / weight.sum()))
+        self.landmarks.fill_(torch.nan)
+        self.landmarks[:n] = torch.from_numpy(scaled[chosen]).to(self.landmarks)
+        distances = np.quantile(self.distance(scaled), np.linspace(0, 1, N_LEVELS))
+        self.distances.copy_(torch.from_numpy(distances))
+        levels = np.linspace(0, 1, N_MARKER_LEVELS)
+        self.markers.copy_(torch.from_numpy(np.quantile(scaled, levels, axis=0)))
+
+    def distance(self, scaled: np.ndarray) -> np.ndarray:
+        """Distance to the fifth nearest landmark, ``(n,)``, not counting the cell itself."""
+        landmarks = self.landmarks.numpy(force=True)
+        landmarks = landmarks[~np.isnan(landmarks[:, 0])]
+        k = min(N_NEIGHBORS, len(landmarks) - 1)
+        search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute", n_jobs=1).fit(landmarks)
+        distances, _ = search.kneighbors(scaled)
+        itself = distances[:, 0] <= SAME
+        return np.where(itself, distances[:, k], distances[:, k - 1])
+
+    def score(self, scaled: np.ndarray) -> np.ndarray:
+        """Share of the training cells that are nearer to the landmarks, ``(n,)`` float32."""
+        known, distance = self.distances.numpy(force=True), self.distance(scaled)
+        # ties count half: a distance that many cells have is not the largest of them
+        below = np.searchsorted(known, distance, side="left")
+        upto = np.searchsorted(known, distance, side="right")
+        return ((below + upto) / (2 * N_LEVELS)).astype(np.float32)

@@ -1,0 +1,296 @@
+"""``scmoe.tl.assign``: the clusters of a reference for new cells."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from natsort import natsorted
+
+from scmoe._checks import check_adata, check_batches, check_matrix, layer_values, listing
+from scmoe._keys import Key
+from scmoe.tl._drift import drift_table, warn_of_drift
+from scmoe.tl._manifest import manifest
+from scmoe.tl._slots import check_key, plain, write
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from anndata import AnnData
+
+    from scmoe.model import MoESimVAE
+    from scmoe.model._record import Trained
+
+logger = logging.getLogger("scmoe")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """All that assigning takes of a clustering."""
+
+    trained: Trained
+    markers: pd.Index
+    layer: str | None
+    use_rep: str | None
+    batch_key: str | None
+    arcsinh: dict[str, Any] | None
+    """Record of the transform of the values that were clustered, if there is one."""
+    colors: Any = None
+    """Colours of the clusters, as scanpy keeps them."""
+
+
+def assign(
+    query: AnnData,
+    reference: AnnData | MoESimVAE | str | PathLike[str],
+    *,
+    key: str = Key.DEFAULT,
+    key_added: str | None = None,
+    layer: str | None = None,
+    reject: float | None = 0.01,
+    sample_key: str = Key.obs.SAMPLE,
+    copy: bool = False,
+) -> AnnData | None:
+    """Put new cells into the clusters of a reference; nothing is trained.
+
+    Cells that are unlike all reference cells are rejected: they get no label. How unlike a
+    cell is, is a share of reference cells (conformal prediction), so ``reject`` is the share
+    of cells that are rejected where the query is like the reference.
+
+    Parameters
+    ----------
+    query
+        New cells, with the markers of the reference in any order, transformed as it was.
+    reference
+        Cells that :func:`scmoe.tl.cluster` clustered, a trained
+        :class:`scmoe.model.MoESimVAE`, or the folder where one was saved.
+    key
+        The ``key_added`` of the clustering of ``reference``.
+    key_added
+        Names the slots that are written; by default ``key``.
+    layer
+        Layer of the query to use; by default the one that was clustered.
+    reject
+        Share of cells like the reference that may be rejected, between 0 and 1. None rejects
+        no cell.
+    sample_key
+        Column of ``.obs`` with the sample of each cell, for the figures of drift. Without it
+        all cells are one sample.
+    copy
+        Return an annotated copy and leave ``query`` alone.
+
+    Returns
+    -------
+    None, or the copy. Writes
+
+    ``.obs[key_added]``
+        Cluster of each cell, categorical with the clusters of the reference; NaN if rejected.
+    ``.obs[key_added + "_outlier"]``
+        float32 in [0, 1]: the share of reference cells that are nearer to theirs, see
+        :meth:`scmoe.model.MoESimVAE.outlier_score`. Above ``1 - reject`` a cell is rejected.
+    ``.obsm["X_" + key_added]``
+        Codes, ``(n_obs, n_latent)`` float32.
+    ``.obsm[key_added + "_proba"]``
+        Probability of every expert, DataFrame ``(n_obs, n_clusters)`` float32, of rejected cells
+        too.
+    ``.uns[key_added]``
+        ``params``, ``markers``, ``version``, ``manifest``, and ``drift``: a table with a row for
+        each sample: ``n_cells``, ``rejected`` (share), ``drift`` (0 where the outlier scores are
+        those of the reference, at most 1: the largest excess of cells above a score), and the
+        ``marker`` that has moved most, with its ``shift`` (mean distance between quantiles; 1 is
+        the range of the reference).
+
+    Raises
+    ------
+    KeyError
+        Markers, the layer or batches that are missing (named), no such clustering.
+    ValueError
+        A view, names that are not unique, values that a clustering would refuse; another
+        cofactor than that of the reference; a batch that the encoder does not know;
+        ``reject`` out of range.
+    scmoe.model.ModelFileError
+        A folder with no model of ours.
+
+    Warns
+    -----
+    UserWarning
+        For samples that have drifted from the reference: their labels may be wrong. If the
+        reference was transformed by :func:`scmoe.pp.arcsinh` and the query was not.
+
+    Notes
+    -----
+    Rare populations of the reference are rejected more often than others: their cells lie far
+    apart.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(reference)
+    >>> scmoe.tl.assign(query, reference)
+    >>> query.uns["scmoe"]["drift"]
+    """
+    key_added = key if key_added is None else key_added
+    if reject is not None and not 0 < reject < 1:
+        raise ValueError(f"`reject` must be between 0 and 1, or None, got {reject!r}.")
+    check_adata(query)
+    check_key(query, key_added)
+    if query.n_obs == 0:
+        raise ValueError("`query` has no cells.")
+    known = _reference(reference, key)
+    x = _values(query, known, layer)
+    _check_transform(query, known, layer)
+    trained = known.trained
+    found = trained.predict(x, _batches(query, known))
+    names = np.asarray(trained.clusters, dtype=object)
+    rejected = np.zeros(len(x), bool) if reject is None else found["outlier"] > 1 - reject
+    alive = natsorted(names[trained.module.size.numpy(force=True) > 0])
+    labels = np.where(rejected, None, names[found["expert"]])
+    samples = query.obs[sample_key].astype(str) if sample_key in query.obs else None
+    drift = drift_table(
+        trained.module.outliers,
+        found["outlier"],
+        found["position"],
+        known.markers,
+        samples,
+        rejected,
+    )
+    result = {
+        "params": {
+            "reject": reject,
+            "layer": layer or known.layer,
+            "use_rep": known.use_rep,
+            "sample_key": sample_key,
+        },
+        "drift": drift,
+        "markers": known.markers.to_numpy(dtype=str),
+        "version": version("scmoe"),
+        "manifest": manifest(x, known.markers, model=trained.hash()),
+    }
+    query = query.copy() if copy else query
+    proba = pd.DataFrame(found["proba"], index=query.obs_names, columns=trained.clusters)
+    slots = [
+        (query.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=alive)),
+        (query.obs, Key.obs.outlier(key_added), found["outlier"]),
+        (query.obsm, Key.obsm.latent(key_added), found["z"]),
+        (query.obsm, Key.obsm.proba(key_added), proba),
+        (query.uns, Key.uns.result(key_added), plain(result)),
+    ]
+    if known.colors is not None:
+        slots.append((query.uns, f"{key_added}_colors", known.colors))
+    write(*slots)
+    logger.info("%d of %d cells were rejected.", rejected.sum(), len(x))
+    warn_of_drift(drift)
+    return query if copy else None
+
+
+def _reference(reference: Any, key: str) -> Reference:
+    """Take what is needed from a clustered AnnData, a model, or the folder of one."""
+    from anndata import AnnData
+
+    from scmoe.model import MoESimVAE
+    from scmoe.model._record import from_record
+
+    if isinstance(reference, MoESimVAE):
+        return _of_model(reference.trained, reference.registry)
+    if not isinstance(reference, AnnData):
+        return _of_model(*MoESimVAE.read_trained(reference))
+    record = reference.uns.get(Key.uns.result(key), {})
+    if "model" not in record:
+        raise KeyError(
+            f"Did not find a model in `reference.uns[{key!r}]`: run "
+            "`scmoe.tl.cluster(reference)` first, or name its `key_added` as `key`."
+        )
+    params = record["params"]
+    use_rep = params.get("use_rep", "X")
+    layer = params.get("layer")
+    return Reference(
+        from_record(record["model"]),
+        pd.Index(record["markers"]),
+        layer,
+        None if use_rep == "X" else use_rep,
+        params.get("batch_key"),
+        reference.uns.get(Key.uns.ARCSINH, {}).get(layer or "X"),
+        reference.uns.get(f"{key}_colors"),
+    )
+
+
+def _of_model(trained: Trained, registry: dict[str, Any]) -> Reference:
+    from scvi import REGISTRY_KEYS
+
+    setup = registry["setup_args"]
+    x = registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
+    markers = pd.Index(x["column_names"])
+    return Reference(trained, markers, setup["layer"], None, setup["batch_key"], None)
+
+
+def _values(query: AnnData, known: Reference, layer: str | None) -> np.ndarray:
+    """Cells x markers of the reference, float32."""
+    if known.use_rep is not None:
+        if layer is not None:
+            raise ValueError(f"The clusters are of `.obsm[{known.use_rep!r}]`; leave `layer` out.")
+        if known.use_rep not in query.obsm:
+            raise KeyError(
+                f"The clusters are of {known.use_rep!r}, which `query.obsm` lacks: it has "
+                f"{list(query.obsm)}."
+            )
+        x = query.obsm[known.use_rep]
+        x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
+        if x.shape[1] != len(known.markers):
+            raise ValueError(
+                f"`query.obsm[{known.use_rep!r}]` has {x.shape[1]} columns, that of the reference "
+                f"{len(known.markers)}."
+            )
+        where = f"`query.obsm[{known.use_rep!r}]`"
+    else:
+        missing = known.markers.difference(query.var_names, sort=False)
+        if len(missing):
+            raise KeyError(f"The query lacks markers of the reference: {listing(list(missing))}.")
+        layer = known.layer if layer is None else layer
+        x = layer_values(query, layer)[:, query.var_names.get_indexer(known.markers)]
+        where = "`query.X`" if layer is None else f"`query.layers[{layer!r}]`"
+    check_matrix(x, known.markers, where)
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def _check_transform(query: AnnData, known: Reference, layer: str | None) -> None:
+    """Compare the arcsinh of the query with that of the reference, where both are recorded."""
+    if known.arcsinh is None:
+        return
+    record = query.uns.get(Key.uns.ARCSINH, {}).get(layer or known.layer or "X")
+    if record is None:
+        warnings.warn(
+            "The reference was transformed by `scmoe.pp.arcsinh`; of the query nothing says so. "
+            "If it holds intensities, transform it with the same cofactor.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return
+    ours, theirs = (
+        dict(zip(map(str, r["channels"]), np.atleast_1d(r["cofactor"]), strict=True))
+        for r in (record, known.arcsinh)
+    )
+    other = [m for m in known.markers if ours.get(m) != theirs.get(m)]
+    if other:
+        raise ValueError(
+            f"The query has another arcsinh than the reference, in {listing(other)}: "
+            f"cofactor {ours.get(other[0])} and not {theirs.get(other[0])}. Undo it by "
+            "`scmoe.pp.inverse_arcsinh`, and transform with that of the reference."
+        )
+
+
+def _batches(query: AnnData, known: Reference) -> np.ndarray | None:
+    """Number of the batch of each cell, where the encoder looks at it."""
+    if not known.trained.module.encode_batch:
+        return None
+    check_batches(query, known.batch_key)
+    batches = query.obs[known.batch_key].astype(str)
+    unknown = set(batches) - set(known.trained.batches)
+    if unknown:
+        raise ValueError(
+            f"The encoder has never seen the batch {listing(natsorted(unknown))}; it knows "
+            f"{listing(known.trained.batches)}. A model with `encode_batch=False` does without."
+        )
+    return pd.Index(known.trained.batches).get_indexer(batches)

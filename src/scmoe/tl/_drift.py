@@ -1,0 +1,70 @@
+"""How far samples have moved away from a reference."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scmoe._checks import listing
+
+if TYPE_CHECKING:
+    from scmoe.model._outliers import Outliers
+
+DRIFT = 0.25
+"""Excess of strange cells from which a sample is called drifted."""
+
+NOISE = 1.63
+"""Kolmogorov's 1 % point: what chance gives to n cells is this by the root of n."""
+
+
+def drift_table(
+    outliers: Outliers,
+    score: np.ndarray,
+    position: np.ndarray,
+    markers: pd.Index,
+    samples: pd.Series | None,
+    rejected: np.ndarray,
+) -> pd.DataFrame:
+    """Compare each sample with the reference; see :func:`scmoe.tl.assign`."""
+    known = outliers.markers.numpy(force=True)
+    levels = np.linspace(0, 1, len(known))
+    names = np.full(len(score), "all cells") if samples is None else samples.to_numpy()
+    rows = {}
+    for name in pd.unique(names):
+        own = names == name
+        moved = np.abs(np.quantile(position[own], levels, axis=0) - known).mean(0)
+        rows[name] = {
+            "n_cells": int(own.sum()),
+            "rejected": float(rejected[own].mean()),
+            "drift": _excess(score[own]),
+            "marker": str(markers[moved.argmax()]),
+            "shift": float(moved.max()),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _excess(score: np.ndarray) -> float:
+    """One-sided distance of Kolmogorov and Smirnov from the uniform scores of the reference."""
+    below = np.arange(len(score)) / len(score)
+    return float(max((np.sort(score) - below).max(), 0.0))
+
+
+def warn_of_drift(drift: pd.DataFrame) -> None:
+    """Warn of samples whose labels may be wrong."""
+    limit = DRIFT + NOISE / np.sqrt(drift["n_cells"])
+    drifted = drift[drift["drift"] > limit]
+    if drifted.empty:
+        return
+    worst = drifted["drift"].idxmax()
+    row = drifted.loc[worst]
+    warnings.warn(
+        f"{len(drifted)} of {len(drift)} samples have drifted from the reference: "
+        f"{listing(list(drifted.index))}. Worst is {worst!r}: {row['rejected']:.1%} of its cells "
+        f"are rejected, and {row['marker']} has moved most, by {row['shift']:.2f} of its range. "
+        'Their labels may be wrong; see `.uns[key]["drift"]`.',
+        UserWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,65 @@
+"""What a result was made from and with."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scipy.sparse import csr_matrix
+
+LIBRARIES = (
+    "scmoe",
+    "anndata",
+    "lightning",
+    "numpy",
+    "scanpy",
+    "scikit-learn",
+    "scikit-network",
+    "scipy",
+    "scvi-tools",
+    "torch",
+    "umap-learn",
+)
+"""Those that numbers pass through."""
+
+
+def data_hash(x: np.ndarray, names: Sequence[str]) -> str:
+    """SHA-256 of values (as float32, row by row) and of the names of the markers."""
+    digest = hashlib.sha256(repr((x.shape, [str(name) for name in names])).encode())
+    digest.update(np.ascontiguousarray(x, dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def graph_hash(graph: csr_matrix | None) -> str | None:
+    """SHA-256 of a graph's edges and weights (as float32); None for no graph."""
+    if graph is None:
+        return None
+    graph = graph.tocsr().sorted_indices()
+    digest = hashlib.sha256(repr(graph.shape).encode())
+    for part, dtype in ((graph.indptr, "<i8"), (graph.indices, "<i8"), (graph.data, "<f4")):
+        digest.update(np.ascontiguousarray(part, dtype=dtype).data)
+    return digest.hexdigest()
+
+
+def manifest(x: np.ndarray, names: Sequence[str], **more: Any) -> dict[str, Any]:
+    """What must be equal for a run to give the same result again.
+
+    Returns
+    -------
+    ``data`` (:func:`data_hash`), ``versions`` (by library), ``python``, ``platform``, and what
+    else is given. The parameters are beside it in the record of a result.
+    """
+    return {
+        "data": data_hash(x, names),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **more,
+    }

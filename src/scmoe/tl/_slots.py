@@ -1,0 +1,62 @@
+"""Writing results: all of them or none, and never over somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scmoe._keys import Key
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from anndata import AnnData
+
+
+def check_key(adata: AnnData, key: str) -> None:
+    """Raise ValueError for a name whose slots hold something that is not ours."""
+    if not isinstance(key, str) or not key or "/" in key:
+        raise ValueError(f"`key_added` must be a name without '/', got {key!r}.")
+    record = adata.uns.get(Key.uns.result(key))
+    if isinstance(record, Mapping) and {"params", "markers", "version"} <= set(record):
+        return
+    taken = [f'.uns["{key}"]'] if record is not None else []
+    for name in (Key.obsm.latent(key), Key.obsm.proba(key)):
+        taken += [f'.obsm["{name}"]'] if name in adata.obsm else []
+    if Key.obs.outlier(key) in adata.obs:
+        taken.append(f'.obs["{Key.obs.outlier(key)}"]')
+    if taken:
+        raise ValueError(
+            f"`key_added={key!r}` would overwrite {' and '.join(taken)}, which no clustering "
+            "wrote; choose another name, or delete it."
+        )
+
+
+def write(*slots: tuple[MutableMapping, str, Any]) -> None:
+    """Fill all slots or none: also Ctrl-C between two of them leaves things as they were."""
+    before = [(place, key, place.get(key)) for place, key, _ in slots]
+    try:
+        for place, key, value in slots:
+            place[key] = value
+    except BaseException:
+        for place, key, value in before:
+            if value is not None:
+                place[key] = value
+            elif key in place:
+                del place[key]
+        raise
+
+
+def plain(value: Any) -> Any:
+    """Values that h5ad can hold: no None, no tuples, no objects of other kinds."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, tuple | list):
+        simple = all(isinstance(v, bool | int | float | str | np.generic) for v in value)
+        return np.asarray(value if simple else [str(v) for v in value])
+    if isinstance(value, bool | int | float | str | np.generic | np.ndarray | pd.DataFrame):
+        return value
+    return str(value)

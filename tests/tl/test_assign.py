@@ -1,0 +1,230 @@
+"""New cells and the clusters of a reference."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from scmoe.model import MoESimVAE
+from scmoe.pp import arcsinh
+from scmoe.tl import assign, cluster
+
+
+def clustered(adata, epochs=40, **kwargs):
+    train_kwargs = {"max_epochs": epochs, "accelerator": "cpu"}
+    cluster(adata, n_clusters=8, progress=False, train_kwargs=train_kwargs, **kwargs)
+    return adata
+
+
+@pytest.fixture(scope="module")
+def reference(linked_once):
+    return clustered(linked_once.copy())
+
+
+@pytest.fixture
+def query(linked_once):
+    """Cells of the reference, as new ones."""
+    return ad.AnnData(
+        linked_once.X.copy(),
+        obs=linked_once.obs[["population"]].copy(),
+        var=linked_once.var[[]].copy(),
+    )
+
+
+def test_cells_of_the_reference_are_found_again(reference, query):
+    assert assign(query, reference, reject=None) is None
+    pd.testing.assert_series_equal(query.obs["scmoe"], reference.obs["scmoe"])
+    np.testing.assert_array_equal(query.obs["scmoe_outlier"], reference.obs["scmoe_outlier"])
+    np.testing.assert_array_equal(query.obsm["X_scmoe"], reference.obsm["X_scmoe"])
+    pd.testing.assert_frame_equal(query.obsm["scmoe_proba"], reference.obsm["scmoe_proba"])
+
+
+def test_markers_in_any_order_and_others_between_them(reference, query):
+    assign(query, reference)
+    order = np.random.default_rng(0).permutation(query.n_vars)
+    other = query[:, order].copy()
+    other = ad.concat(
+        [other, ad.AnnData(np.full((600, 1), 9.0), query.obs[[]], pd.DataFrame(index=["CD99"]))],
+        axis=1,
+    )
+    assign(other, reference)
+    np.testing.assert_array_equal(other.obsm["X_scmoe"], query.obsm["X_scmoe"])
+    assert other.obs["scmoe"].equals(query.obs["scmoe"])
+
+
+def test_a_stated_share_is_rejected(reference, query):
+    assign(query, reference, reject=0.1)
+    outlier = query.obs["scmoe_outlier"]
+    rejected = query.obs["scmoe"].isna()
+    assert rejected.mean() == pytest.approx(0.1, abs=0.02)
+    assert (rejected == (outlier > 0.9)).all()
+    drift = query.uns["scmoe"]["drift"]
+    assert list(drift.index) == ["all cells"]
+    assert drift["rejected"].item() == rejected.mean()
+    assert drift["drift"].item() < 0.05
+
+
+def test_a_population_left_out_is_rejected(linked_once, query):
+    known = linked_once[linked_once.obs["population"] != "mono"].copy()
+    clustered(known)
+    foreign = query[query.obs["population"] == "mono"].copy()
+    with pytest.warns(UserWarning, match="1 of 1 samples have drifted") as said:
+        assign(foreign, known)
+    assert "CD14 has moved most" in str(said[0].message)
+    assert foreign.obs["scmoe"].isna().all()
+    assert foreign.uns["scmoe"]["drift"]["drift"].item() > 0.95
+    assert list(foreign.obs["scmoe"].cat.categories) == list(known.obs["scmoe"].cat.categories)
+
+
+def test_drift_is_told_sample_by_sample(reference, query):
+    query.obs["donor"] = np.repeat(["a", "b", "c"], 200)
+    query.X[query.obs["donor"] == "b", 3] += 3
+    with pytest.warns(
+        UserWarning, match="1 of 3 samples have drifted .*: 'b'.*CD19 has moved most"
+    ):
+        assign(query, reference, sample_key="donor")
+    drift = query.uns["scmoe"]["drift"]
+    assert list(drift.index) == ["a", "b", "c"]
+    assert list(drift["n_cells"]) == [200] * 3
+    assert drift.loc["b", "drift"] > 0.5 > 0.15 > drift.loc[["a", "c"], "drift"].max()
+    assert drift.loc["b", "marker"] == "CD19"
+    # the shift is in units of the range of the reference
+    span = np.ptp(np.quantile(reference[:, "CD19"].X, [0.001, 0.999]))
+    assert drift.loc["b", "shift"] == pytest.approx(3 / span, rel=0.1)
+
+
+def test_from_a_model(reference, query):
+    work = reference[:, list(reference.var_names)].copy()
+    MoESimVAE.setup_anndata(work)
+    model = MoESimVAE(work, 6, n_hidden=16)
+    model.train(2, accelerator="cpu", enable_progress_bar=False)
+    assign(query, model, key_added="mine", reject=None)
+    assert list(query.obs["mine"]) == list(model.predict())
+    np.testing.assert_array_equal(query.obs["mine_outlier"], model.outlier_score())
+
+
+def test_from_a_saved_model(linked, query, tmp_path):
+    clustered(linked, epochs=2, save_model=tmp_path / "m")
+    assign(query, tmp_path / "m", reject=None)
+    assert query.obs["scmoe"].equals(linked.obs["scmoe"])
+    np.testing.assert_array_equal(query.obsm["X_scmoe"], linked.obsm["X_scmoe"])
+
+
+def test_through_h5ad(reference, query, tmp_path):
+    reference.write_h5ad(tmp_path / "r.h5ad")
+    assign(query, ad.read_h5ad(tmp_path / "r.h5ad"), reject=None)
+    assert query.obs["scmoe"].equals(reference.obs["scmoe"])
+    query.write_h5ad(tmp_path / "q.h5ad")
+    again = ad.read_h5ad(tmp_path / "q.h5ad")
+    pd.testing.assert_frame_equal(again.uns["scmoe"]["drift"], query.uns["scmoe"]["drift"])
+
+
+def test_layers_and_representations(linked, query):
+    linked.layers["scaled"] = linked.X * 2
+    linked.obsm["X_rep"] = linked.X[:, :4].copy()
+    clustered(linked, epochs=2, layer="scaled", key_added="of_layer")
+    clustered(linked, epochs=2, use_rep="X_rep", key_added="of_rep")
+    query.layers["twice"] = query.X * 2
+    query.obsm["X_rep"] = query.X[:, :4].copy()
+    assign(query, linked, key="of_layer", layer="twice", reject=None)
+    assert query.obs["of_layer"].equals(linked.obs["of_layer"])
+    assign(query, linked, key="of_rep", reject=None)
+    assert query.obs["of_rep"].equals(linked.obs["of_rep"])
+    del query.obsm["X_rep"], query.layers["twice"]
+    with pytest.raises(KeyError, match="'X_rep', which `query.obsm` lacks"):
+        assign(query, linked, key="of_rep")
+    with pytest.raises(KeyError, match="layer 'scaled'"):
+        assign(query, linked, key="of_layer")
+
+
+def test_batches_that_nobody_has_seen(linked, query):
+    linked.obs["plate"] = np.where(np.arange(600) % 2, "p1", "p2")
+    clustered(linked, epochs=2, batch_key="plate", key_added="blind")
+    assign(query, linked, key="blind", reject=None)
+    assert query.obs["blind"].equals(linked.obs["blind"])
+    seeing = {"encode_batch": True}
+    clustered(linked, epochs=2, batch_key="plate", key_added="seeing", model_kwargs=seeing)
+    with pytest.raises(KeyError, match="'plate'"):
+        assign(query, linked, key="seeing")
+    query.obs["plate"] = "p3"
+    with pytest.raises(ValueError, match=r"never seen the batch 'p3'; it knows 'p1', 'p2'"):
+        assign(query, linked, key="seeing")
+    query.obs["plate"] = linked.obs["plate"]
+    assign(query, linked, key="seeing", reject=None)
+    assert query.obs["seeing"].equals(linked.obs["seeing"])
+
+
+def test_cofactors(linked, query):
+    arcsinh(linked, cofactor=5)
+    clustered(linked, epochs=2)
+    with pytest.warns(UserWarning, match="nothing says so"):
+        assign(query, linked, reject=None)
+    other = query[:, ::-1].copy()
+    del other.uns["scmoe"], other.obsm["X_scmoe"], other.obsm["scmoe_proba"]
+    del other.obs["scmoe_outlier"]
+    arcsinh(other, cofactor=150)
+    with pytest.raises(ValueError, match="cofactor 150.0 and not 5.0"):
+        assign(other, linked)
+    same = query[:, ::-1].copy()
+    arcsinh(same, cofactor=5)
+    assign(same, linked, reject=None)
+    assert same.obs["scmoe"].equals(linked.obs["scmoe"])
+
+
+def test_colours_go_along(reference, query):
+    reference = reference.copy()
+    reference.uns["scmoe_colors"] = ["#112233"] * reference.obs["scmoe"].cat.categories.size
+    assign(query, reference)
+    assert query.uns["scmoe_colors"] == reference.uns["scmoe_colors"]
+
+
+def test_copy(reference, query, same):
+    before = same.look(query)
+    annotated = assign(query, reference, copy=True)
+    same(query, before)
+    assert "scmoe" in annotated.obs
+
+
+WRONG = {
+    "markers": (lambda q: q[:, 2:].copy(), {}, KeyError, "lacks markers .*'CD3', 'CD4'"),
+    "view": (lambda q: q[:9], {}, ValueError, "view"),
+    "none": (lambda q: q[:0].copy(), {}, ValueError, "no cells"),
+    "key": (lambda q: q, {"key": "other"}, KeyError, "Did not find a model in .*other"),
+    "reject": (lambda q: q, {"reject": 1.0}, ValueError, "between 0 and 1"),
+    "layer": (lambda q: q, {"layer": "raw"}, KeyError, "layer 'raw'"),
+    "slash": (lambda q: q, {"key_added": "a/b"}, ValueError, "without '/'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_bad_input_changes_nothing(reference, query, same, name):
+    change, kwargs, error, message = WRONG[name]
+    query = change(query)
+    before = same.look(query)
+    with pytest.raises(error, match=message):
+        assign(query, reference, **kwargs)
+    same(query, before)
+
+
+def test_values_that_no_clustering_takes(reference, query):
+    query.X[3, 4] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinite values in 'CD56'"):
+        assign(query, reference)
+    query.X = np.ones(query.shape, dtype=int)
+    with pytest.raises(ValueError, match="counts or raw intensities"):
+        assign(query, reference)
+
+
+def test_slots_of_somebody_else(reference, query):
+    query.obsm["X_scmoe"] = np.zeros((600, 2))
+    with pytest.raises(ValueError, match="would overwrite"):
+        assign(query, reference)
+    assign(query, reference, key_added="found")
+    assign(query, reference, key_added="found")  # its own may be replaced
+
+
+def test_no_model_at_a_path(query, tmp_path):
+    with pytest.raises(ValueError, match="nowhere"):
+        assign(query, tmp_path / "nowhere")
