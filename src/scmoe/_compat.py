@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
     from anndata import AnnData
     from scvi.model.base import BaseModelClass
 
@@ -58,6 +59,18 @@ def release(model_class: type[BaseModelClass], adata: AnnData) -> None:
     stores = model_class._per_instance_manager_store
     for model_id in [m for m, managers in stores.items() if uuid in managers]:
         del stores[model_id]
+
+
+def on_device(accelerator: str, device: int | str) -> torch.device:
+    """The one device that scvi-tools' two arguments stand for."""
+    from scvi.model._utils import parse_device_args
+
+    return parse_device_args(
+        accelerator=accelerator,
+        devices=device,
+        return_device="torch",
+        validate_single_device=True,
+    )[2]
 
 
 @contextmanager

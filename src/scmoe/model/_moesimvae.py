@@ -34,6 +34,7 @@ from scmoe._keys import Key
 from scmoe.model._classes import owners
 from scmoe.model._describe import Description
 from scmoe.model._fields import IndexField
+from scmoe.model._files import SafeFiles
 from scmoe.model._generate import generate_cells
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._settings import check_settings
@@ -64,7 +65,7 @@ PREDICT_BATCH = 8192
 """Cells at a time where nothing is learned."""
 
 
-class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
+class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
     r"""Mixture-of-experts similarity VAE (Kopf et al. 2021).
 
     An encoder maps each cell to a code; a gate assigns the code softly to one of K experts,
