@@ -37,7 +37,7 @@ class Custom(Similarity):
 
     Examples
     --------
-    In a module ``mine.py`` that can be imported::
+    In a module ``mine.py``::
 
         positions = np.load("positions.npy")
 
@@ -64,7 +64,7 @@ class Custom(Similarity):
         return {"name": type(self).__name__, "function": name_of(self.function)}
 
     def bind(self, adata: AnnData, profile: np.ndarray, *, progress: bool = False) -> CustomTarget:
-        """Use the function; ValueError where only its name is left and can't be imported."""
+        """Use the function; ValueError where only its name is left and leads nowhere."""
         if isinstance(self.function, str):
             raise ValueError(
                 f"The function {self.function!r} of a Custom similarity can't be found. A model "
@@ -100,7 +100,8 @@ def found(name: str) -> Callable | None:
         thing = vars(thing).get(part) if hasattr(thing, "__dict__") else None
         thing = getattr(thing, "__func__", thing)
     # not `os:system`, not what a module has from elsewhere
-    return thing if isinstance(thing, FunctionType) and thing.__module__ == module else None
+    own = isinstance(thing, FunctionType) and thing.__globals__.get("__name__") == module
+    return thing if own else None
 
 
 class CustomTarget(Target):
