@@ -63,6 +63,29 @@ def release(model_class: type[BaseModelClass], adata: AnnData) -> None:
         del stores[model_id]
 
 
+@contextmanager
+def unregistered_on_failure(model_class: type[BaseModelClass], adata: AnnData) -> Iterator[None]:
+    """Take back all that registering wrote, to the cells and to the class, if the block fails."""
+    obs, uns = adata.obs.copy(deep=False), dict(adata.uns)
+    setups, models = (
+        model_class._setup_adata_manager_store,
+        model_class._per_instance_manager_store,
+    )
+    setups_before, models_before = dict(setups), set(models)
+    try:
+        yield
+    except BaseException:
+        adata.obs = obs
+        for key in set(adata.uns) - set(uns):
+            del adata.uns[key]
+        adata.uns.update(uns)
+        setups.clear()
+        setups.update(setups_before)
+        for key in set(models) - models_before:
+            del models[key]
+        raise
+
+
 def on_device(accelerator: str, device: int | str) -> torch.device:
     """The one device that scvi-tools' two arguments stand for."""
     from scvi.model._utils import parse_device_args
@@ -131,6 +154,15 @@ def restore_fit(trainer: Trainer, state: dict[str, Any]) -> None:
         progress.ready = progress.completed
     # as in the middle of a fit, not as Lightning goes on: that skips hooks and draws
     _as_running(loop)
+
+
+def advance_bar(trainer: Trainer) -> None:
+    """Let the bar of scvi-tools, which counts epochs, start from those that are done."""
+    from scvi.train._progress import ProgressBar
+
+    bar = trainer.progress_bar_callback
+    if isinstance(bar, ProgressBar) and bar.is_enabled:
+        bar.main_progress_bar.update(trainer.current_epoch)
 
 
 def _as_running(loop: Any) -> None:

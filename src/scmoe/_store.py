@@ -68,8 +68,9 @@ def write_folder(
             os.rename(old, folder)
         shutil.rmtree(work, ignore_errors=True)
         raise
-    if old.exists():
-        shutil.rmtree(old)
+    finally:
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 import os
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
+import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 from scvi.data import AnnDataManager
 
 from scmoe._checks import listing
-from scmoe._compat import on_device, release
+from scmoe._compat import on_device, unregistered_on_failure
 from scmoe._plain import from_plain, to_plain
 from scmoe._store import (
     ModelFileError,
@@ -29,7 +30,6 @@ from scmoe._store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Self
 
 SCHEMA = "scmoe model"
@@ -172,7 +172,7 @@ class SafeFiles:
             raise ValueError(f"`adata` must be an AnnData, got {type(adata).__name__}.")
         _check_var_names(adata, content["var_names"])
         registry = content["registry"]
-        with _untouched_on_failure(cls, adata), torch.random.fork_rng(devices=[]):
+        with unregistered_on_failure(cls, adata), torch.random.fork_rng(devices=[]):
             try:
                 cls.setup_anndata(adata, source_registry=registry, **registry["setup_args"])
                 model = cls(adata, **_init_arguments(cls, content["init_params"]))
@@ -356,22 +356,29 @@ def _set_attributes(model: Any, saved: dict[str, Any]) -> None:
             f"The attributes of the model lack {missing} and have {extra} beside."
         )
     for name, value in saved.items():
-        if not _alike(fresh[name], value):
+        if not _alike(name, fresh[name], value):
             raise ModelFileError(f"The attribute {name!r} of the model has the wrong type.")
         setattr(model, name, value)
 
 
-def _alike(fresh: Any, saved: Any) -> bool:
-    """Whether a value is of the type of a new model's, and so are the items of a list."""
-    if fresh is None or saved is None:
+def _alike(name: str, fresh: Any, saved: Any) -> bool:
+    """Whether a value is of the type of a new model's, and so are the items of a list.
+
+    What scvi-tools notes of a training is None in a new model.
+    """
+    if saved is None:
+        return fresh is None
+    if name == "history_":
+        return isinstance(saved, dict) and all(isinstance(t, pd.DataFrame) for t in saved.values())
+    if name in ("train_indices_", "validation_indices_", "test_indices_"):
+        return isinstance(saved, np.ndarray)
+    if fresh is None:
         return True
-    if type(fresh) is not type(saved):
-        return False
-    if isinstance(fresh, list) and fresh:
-        return all(type(item) is type(fresh[0]) for item in saved)
     if isinstance(fresh, dict) and fresh:
-        return fresh.keys() == saved.keys()
-    return True
+        return isinstance(saved, dict) and fresh.keys() == saved.keys()
+    if isinstance(fresh, list) and fresh:
+        return type(saved) is list and all(type(item) is type(fresh[0]) for item in saved)
+    return type(fresh) is type(saved)
 
 
 def _set_weights(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
@@ -388,18 +395,3 @@ def _set_weights(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> N
                 f"{wanted['dtype']} of shape {wanted['shape']} in the model."
             )
     module.load_state_dict(tensors)
-
-
-@contextmanager
-def _untouched_on_failure(cls: type, adata: AnnData) -> Iterator[None]:
-    """Take back what registering wrote to the cells when the model can't be loaded."""
-    obs, uns = adata.obs.copy(deep=False), dict(adata.uns)
-    try:
-        yield
-    except BaseException:
-        release(cls, adata)
-        adata.obs = obs
-        for key in set(adata.uns) - set(uns):
-            del adata.uns[key]
-        adata.uns.update(uns)
-        raise

@@ -32,6 +32,7 @@ from scmoe._checks import (
 )
 from scmoe._compat import forget, interruptible, on_device, one_thread, quiet
 from scmoe._keys import Key
+from scmoe._store import ModelFileError
 from scmoe.model._classes import owners
 from scmoe.model._describe import Description
 from scmoe.model._fields import IndexField
@@ -44,6 +45,7 @@ from scmoe.train import (
     Checkpoints,
     SimilarityPlan,
     SimilaritySplitter,
+    check_shares,
     fingerprint,
     refuse_pickles,
     split_cells,
@@ -363,6 +365,7 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
             if train_size >= 1:
                 raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
+        check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
@@ -449,6 +452,13 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
             if trained:
                 self.module.load_state_dict(weights)
             raise
+
+    def _check_loaded(self) -> None:
+        if len(self.cluster_names_) != self.module.n_experts:
+            raise ModelFileError(
+                f"The model has {self.module.n_experts} experts and {len(self.cluster_names_)} "
+                "names of clusters."
+            )
 
     def _fit_scaling(self, x: np.ndarray) -> None:
         if self.scaling_ == "none":

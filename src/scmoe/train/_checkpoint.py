@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from scvi.train import SaveCheckpoint
 
-from scmoe._compat import fit_state, history_of, restore_fit
+from scmoe._compat import advance_bar, fit_state, history_of, restore_fit
 from scmoe._plain import from_plain, to_plain
 from scmoe._store import (
     ModelFileError,
@@ -136,9 +136,6 @@ class Checkpoints(Callback):
             raise ValueError("`checkpoint` needs a training on one device.")
         if history_of(trainer) is None:
             raise ValueError("`checkpoint` needs the default logger, which keeps the history.")
-        if trainer.accumulate_grad_batches > 1:
-            # gradients of the last batches of an epoch may wait for the next epoch
-            raise ValueError("`checkpoint` can't go with `accumulate_grad_batches`.")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put everything back but random numbers, which setting up an epoch draws from."""
@@ -149,18 +146,28 @@ class Checkpoints(Callback):
             pl_module.load_state_dict(state["plan"])
             restore_fit(trainer, state["fit"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise ModelFileError(
-                f"The checkpoint in {str(self.folder)!r} is damaged: {error!r}. To train from the "
-                "start, delete the folder."
-            ) from error
+            raise self._damaged(error) from error
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the state between two epochs; all of the last one is in the history by now."""
         if self._state is not None:
-            _set_random(self._state["random"], self.rng)
-            self._state = None
+            self._set_random()
+            advance_bar(trainer)
         elif trainer.current_epoch > 0 and trainer.current_epoch % self.every == 0:
             self._write(trainer, pl_module)
+
+    def _set_random(self) -> None:
+        try:
+            _set_random(self._state["random"], self.rng)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise self._damaged(error) from error
+        self._state = None
+
+    def _damaged(self, error: Exception) -> ModelFileError:
+        return ModelFileError(
+            f"The checkpoint in {str(self.folder)!r} is damaged: {error!r}. To train from the "
+            "start, delete the folder."
+        )
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         tensors: dict[str, torch.Tensor] = {}

@@ -103,7 +103,8 @@ def _parts(value: Any) -> Iterable[bytes]:
     elif isinstance(value, list | tuple | np.ndarray | pd.Index):
         for item in value:
             yield from _parts(item)
-    elif callable(value):
-        yield f"{value.__module__}:{getattr(value, '__qualname__', '')}".encode()
+    elif hasattr(value, "__qualname__"):
+        # a function or a class
+        yield f"{value.__module__}:{value.__qualname__}".encode()
     else:
         yield from _parts(getattr(value, "__dict__", {}))

@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from scmoe.similarity import Target
 
 
+ROUNDING = 1e-9
+"""Shares such as 0.9 and 0.1 are not 1 to the last bit."""
+
+
+def check_shares(train_size: float, validation_size: float | None) -> None:
+    """Raise ValueError for shares out of range, or above 1 together."""
+    if not 0 < train_size <= 1:
+        raise ValueError(f"`train_size` must be above 0 and at most 1, got {train_size}.")
+    if validation_size is not None and not 0 <= validation_size <= 1 - train_size + ROUNDING:
+        raise ValueError(
+            "`validation_size` must be 0 or more, and at most 1 together with `train_size`; got "
+            f"{validation_size} with {train_size}."
+        )
+
+
 def split_cells(
     target: Target,
     n_obs: int,
@@ -30,19 +45,7 @@ def split_cells(
 
     Shares are of the cells that the similarity can teach. The first two are drawn where not all
     cells train.
-
-    Raises
-    ------
-    ValueError
-        Shares out of range, or above 1 together.
     """
-    if not 0 < train_size <= 1:
-        raise ValueError(f"`train_size` must be above 0 and at most 1, got {train_size}.")
-    if validation_size is not None and not 0 <= validation_size <= 1 - train_size + 1e-9:
-        raise ValueError(
-            "`validation_size` must be 0 or more, and at most 1 together with `train_size`; got "
-            f"{validation_size} with {train_size}."
-        )
     taught = np.arange(n_obs) if target.cells is None else target.cells
     taught = rng.permutation(taught) if train_size < 1 else taught
     n_train = math.ceil(train_size * len(taught))
