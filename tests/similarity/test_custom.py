@@ -135,13 +135,30 @@ def test_what_has_no_name_cannot_come_back(mine):
         assert isinstance(values["function"], str)
         again = Similarity.from_dict(values)
         assert again.to_dict() == values
-        with pytest.raises(ValueError, match=r"can't be imported.*top level of a module"):
+        with pytest.raises(ValueError, match=r"can't be found.*top level of the module"):
             again.bind(None, None)
 
 
 @pytest.mark.parametrize(
-    "name", ["", "parity", "no_such_module:f", "module_of_mine:absent", "module_of_mine:number"]
+    "name",
+    [
+        *("", "parity", "no_such_module:f", "module_of_mine:absent", "module_of_mine:number"),
+        # what others made is no similarity, whatever a file says
+        *("os:system", "module_of_mine:__builtins__.eval", "numpy:load", "builtins:exec"),
+    ],
 )
 def test_names_that_lead_nowhere(mine, name):
-    with pytest.raises(ValueError, match=f"{name!r}.*can't be imported"):
+    with pytest.raises(ValueError, match=f"{name!r}.*can't be found"):
         Custom(name).bind(None, None)
+
+
+def test_a_name_imports_nothing(tmp_path, monkeypatch):
+    (tmp_path / "trap_of_mine.py").write_text(
+        "from pathlib import Path\nPath(__file__).with_name('sprung').touch()\n"
+        "def near(cells):\n    return cells[:, None] == cells\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    similarity = Similarity.from_dict({"name": "Custom", "function": "trap_of_mine:near"})
+    with pytest.raises(ValueError, match="import its module"):
+        similarity.bind(None, None)
+    assert not (tmp_path / "sprung").exists()

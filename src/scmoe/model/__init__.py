@@ -1,6 +1,7 @@
 """Published systems as scvi-tools models."""
 
+from scmoe._store import ModelFileError
 from scmoe.model._moesimvae import MoESimVAE
 from scmoe.model._presets import Preset, preset
 
-__all__ = ["MoESimVAE", "Preset", "preset"]
+__all__ = ["MoESimVAE", "ModelFileError", "Preset", "preset"]

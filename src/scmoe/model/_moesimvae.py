@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import warnings
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -31,17 +32,27 @@ from scmoe._checks import (
     layer_values,
     listing,
 )
-from scmoe._compat import forget, interruptible, one_thread, quiet
+from scmoe._compat import forget, interruptible, on_device, one_thread, quiet
 from scmoe._keys import Key
+from scmoe._store import ModelFileError
 from scmoe.model._classes import owners
 from scmoe.model._describe import Description
 from scmoe.model._fields import IndexField
+from scmoe.model._files import SafeFiles
 from scmoe.model._generate import generate_cells
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._record import Trained
 from scmoe.model._settings import check_settings
 from scmoe.similarity import CoAssociation, Similarity
-from scmoe.train import SimilarityPlan, SimilaritySplitter
+from scmoe.train import (
+    Checkpoints,
+    SimilarityPlan,
+    SimilaritySplitter,
+    check_shares,
+    fingerprint,
+    refuse_pickles,
+    split_cells,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -67,7 +78,7 @@ PREDICT_BATCH = 8192
 """Cells at a time where nothing is learned."""
 
 
-class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
+class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
     r"""Mixture-of-experts similarity VAE (Kopf et al. 2021).
 
     An encoder maps each cell to a code; a gate assigns the code softly to one of K experts,
@@ -322,6 +333,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         devices: int | list[int] | str = "auto",
         early_stopping: bool = False,
         plan_kwargs: dict | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        checkpoint_every: int = 1,
         **trainer_kwargs,
     ) -> None:
         """Train all parts together (eq. 11).
@@ -343,6 +356,14 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             falls; needs ``train_size`` below 1.
         plan_kwargs
             ``{"lr": ..., "betas": ...}`` of Adam.
+        checkpoint
+            Folder for the state of the training. The same call in a new process, with the same
+            cells, settings and seed, goes on from it if the first one was killed, and ends with
+            the very numbers of a training that was not; so set ``scvi.settings.seed`` before
+            the model is made (without a seed it goes on too, with nothing to compare). When the
+            training is done the folder is removed: the same call again trains again.
+        checkpoint_every
+            Epochs from one state to the next.
         accelerator, devices, **trainer_kwargs
             As in scvi-tools (``enable_progress_bar=False`` silences the bar).
 
@@ -352,7 +373,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             Fewer than 2 cells, fewer cells than experts, fewer experts than classes; markers
             that never vary, or, without scaling, values outside 0 to 1 under a Bernoulli
             likelihood; early stopping without validation cells; ``max_epochs`` with
-            ``max_steps``, or ``max_steps`` below 1.
+            ``max_steps``, or ``max_steps`` below 1; a checkpoint of another training (says what
+            differs), or one that is damaged (:class:`ModelFileError`).
         KeyError
             The similarity needs a slot that ``adata`` lacks.
 
@@ -369,8 +391,6 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
         )
         if self.scaling_ == "none" and self.module.likelihood == "bernoulli":
             check_unit_interval(x, self.adata.var_names)
-        if not 0 < train_size <= 1:
-            raise ValueError(f"`train_size` must be above 0 and at most 1, got {train_size}.")
         if max_epochs is not None and max_steps is not None:
             raise ValueError("You can't specify both `max_epochs` and `max_steps`.")
         if max_steps is not None and max_steps < 1:
@@ -379,6 +399,8 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             if train_size >= 1:
                 raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
+        check_shares(train_size, validation_size)
+        refuse_pickles(trainer_kwargs)
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
         if len(target.class_names) > self.module.n_experts:
@@ -386,22 +408,36 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
                 f"The similarity names {len(target.class_names)} classes, more than the "
                 f"{self.module.n_experts} experts."
             )
-        rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
-        splits = {}
-        n_train = math.ceil(train_size * self.adata.n_obs)
-        if target.cells is not None:
-            taught = rng.permutation(target.cells) if train_size < 1 else target.cells
-            n_train = math.ceil(train_size * len(taught))
-            n_seen = len(taught)
-            if validation_size is not None:
-                n_seen = min(n_train + math.floor(validation_size * n_seen), n_seen)
-            others = np.setdiff1d(np.arange(self.adata.n_obs), taught[:n_seen])
-            splits["external_indexing"] = [taught[:n_train], taught[n_train:n_seen], others]
-            if early_stopping and n_seen == n_train:
-                raise ValueError(
-                    f"Early stopping needs validation cells: of {len(taught)} cells that are "
-                    "taught none is left for it. Use a smaller `train_size`."
-                )
+        checkpoints, seed = None, torch.randint(2**31, (1,)).item()
+        if checkpoint is not None:
+            settings = {
+                **self.module_settings_,
+                "min_cells": self.min_cells_,
+                "scaling": self.scaling_,
+                "max_epochs": max_epochs,
+                "max_steps": max_steps,
+                "batch_size": batch_size,
+                "train_size": train_size,
+                "validation_size": validation_size,
+                "early_stopping": early_stopping,
+                "plan_kwargs": plan_kwargs,
+                "device": on_device(accelerator, devices).type,
+                **trainer_kwargs,
+            }
+            run = fingerprint(self, [self.similarity.to_dict(), target], settings, seed)
+            checkpoints = Checkpoints(checkpoint, every=checkpoint_every, run=run, seed=seed)
+            seed = checkpoints.seed
+        rng = np.random.default_rng(seed)
+        split = split_cells(target, self.adata.n_obs, train_size, validation_size, rng)
+        n_train = len(split[0])
+        if early_stopping and len(split[1]) == 0:
+            raise ValueError(
+                f"Early stopping needs validation cells: of {n_train} cells that are taught none "
+                "is left for it. Use a smaller `train_size`."
+            )
+        if checkpoints is not None:
+            checkpoints.rng = rng
+            trainer_kwargs["callbacks"] = [*trainer_kwargs.get("callbacks", []), checkpoints]
         n_batches = math.ceil(n_train / batch_size)
         if max_steps is not None:
             trainer_kwargs["max_steps"] = max_steps
@@ -422,19 +458,20 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
                 devices=devices,
                 train_size=train_size,
                 validation_size=validation_size,
-                shuffle_set_split=train_size < 1,
                 batch_size=batch_size,
                 early_stopping=early_stopping,
                 datasplitter_kwargs={
                     "target": target,
                     "rng": rng,
                     "drop_last": n_train > batch_size,
-                    **splits,
+                    "external_indexing": split,
                 },
                 plan_kwargs=plan_kwargs,
                 **trainer_kwargs,
             )
             self._settle(target)
+        if checkpoints is not None:
+            checkpoints.finish()
 
     @contextmanager
     def _as_it_was_on_failure(self) -> Iterator[None]:
@@ -449,6 +486,13 @@ class MoESimVAE(UnsupervisedTrainingMixin, BaseModelClass):
             if trained:
                 self.module.load_state_dict(weights)
             raise
+
+    def _check_loaded(self) -> None:
+        if len(self.cluster_names_) != self.module.n_experts:
+            raise ModelFileError(
+                f"The model has {self.module.n_experts} experts and {len(self.cluster_names_)} "
+                "names of clusters."
+            )
 
     def _fit_scaling(self, x: np.ndarray) -> None:
         if self.scaling_ == "none":

@@ -66,6 +66,7 @@ def cluster(
     copy: bool = False,
     progress: bool = True,
     save_model: str | Path | None = None,
+    checkpoint: str | Path | None = None,
     model_kwargs: dict[str, Any] | None = None,
     train_kwargs: dict[str, Any] | None = None,
 ) -> AnnData | None:
@@ -117,6 +118,10 @@ def cluster(
         Folder to save the trained model in; it must not exist yet, and ``use_rep`` can't be
         used. The model knows the markers that were used:
         ``MoESimVAE.load(folder, adata[:, list(adata.uns[key_added]["markers"])].copy())``.
+    checkpoint
+        Folder for the state of the training after every epoch. The same call in a new process
+        goes on from it if this one is killed, and ends with the same labels; see
+        :meth:`scmoe.model.MoESimVAE.train`. It is removed when the training is done.
     model_kwargs, train_kwargs
         Passed to :class:`scmoe.model.MoESimVAE` and to its ``train``.
 
@@ -193,7 +198,9 @@ def cluster(
                 work.obsp[slot] = graph
             MoESimVAE.setup_anndata(work, layer=layer, batch_key=batch_key, similarity=similarity)
             model = MoESimVAE(work, n_experts=n_clusters, **model_kwargs)
-            model.train(**{"enable_progress_bar": progress, **train_kwargs})
+            model.train(
+                **{"enable_progress_bar": progress, "checkpoint": checkpoint, **train_kwargs}
+            )
             labels = model.predict()
             proba = model.predict_proba()
             latent = model.get_latent_representation()

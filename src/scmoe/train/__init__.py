@@ -1,7 +1,18 @@
 """How tensors meet the model: training plan, splitter, samplers."""
 
+from scmoe.train._checkpoint import Checkpoints, refuse_pickles
+from scmoe.train._fingerprint import fingerprint
 from scmoe.train._keys import BATCH_KEYS
 from scmoe.train._plan import SimilarityPlan
-from scmoe.train._splitter import SimilaritySplitter
+from scmoe.train._splitter import SimilaritySplitter, check_shares, split_cells
 
-__all__ = ["BATCH_KEYS", "SimilarityPlan", "SimilaritySplitter"]
+__all__ = [
+    "BATCH_KEYS",
+    "Checkpoints",
+    "SimilarityPlan",
+    "SimilaritySplitter",
+    "check_shares",
+    "fingerprint",
+    "refuse_pickles",
+    "split_cells",
+]

@@ -1,0 +1,220 @@
+"""Folders of JSON and tensors that are written whole or not at all, and read with suspicion."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as tensor_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MAX_JSON = 256 * 2**20
+"""Bytes of the largest JSON file that is read."""
+
+PICKLES = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
+"""How pickles begin, and the zip archives that torch puts them in."""
+
+
+class ModelFileError(ValueError):
+    """A saved model, or a checkpoint of a training, that can't be used as it is."""
+
+
+def write_folder(
+    folder: Path, files: Mapping[str, bytes | Callable[[Path], None]], *, replace: bool = False
+) -> None:
+    """Write a folder of files, or nothing.
+
+    The files are written and flushed to disk in a temporary folder beside, which then takes the
+    name. What was there before goes only after that.
+
+    Parameters
+    ----------
+    folder
+        The folder; parents are made.
+    files
+        Contents by name, or functions that write to the path that they are given.
+    replace
+        Whether a folder of that name may be there, which is replaced.
+    """
+    folder = Path(os.path.realpath(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.parent / f".{folder.name}.{uuid4().hex[:8]}"
+    work, old = beside.with_suffix(".part"), beside.with_suffix(".old")
+    try:
+        work.mkdir()
+        for name, content in files.items():
+            if callable(content):
+                content(work / name)
+            else:
+                (work / name).write_bytes(content)
+            _flush(work / name)
+        _flush(work)
+        if replace and folder.exists():
+            os.rename(folder, old)
+        os.rename(work, folder)
+        _flush(folder.parent)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            os.rename(old, folder)
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    finally:
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or a folder has reached the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def json_bytes(schema: str, version: int, value: dict[str, Any]) -> bytes:
+    """Plain values as JSON under a schema; ModelFileError for more than would be read again."""
+    value = {"schema": schema, "schema_version": version, **value}
+    data = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    if len(data) > MAX_JSON:
+        raise ModelFileError(
+            f"The description is {len(data):,} bytes of JSON, more than the {MAX_JSON:,} that are "
+            "read again."
+        )
+    return data
+
+
+def read_json(path: Path, schema: str, version: int, keys: Mapping[str, type]) -> dict[str, Any]:
+    """A JSON object of a schema with exactly these keys beside, of these types.
+
+    Raises
+    ------
+    ModelFileError
+        No file, a pickle (which is not opened), too large, no JSON, another schema or a version
+        that is not known, other keys or types.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{str(path)!r} is missing.")
+    if path.stat().st_size > MAX_JSON:
+        raise ModelFileError(
+            f"{str(path)!r} has {path.stat().st_size:,} bytes; at most {MAX_JSON:,} are read."
+        )
+    data = path.read_bytes()
+    _check_no_pickle(path, data)
+    try:
+        value = json.loads(data, parse_constant=_no_constant, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{str(path)!r} is truncated or no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{str(path)!r} is a JSON {type(value).__name__}, not an object.")
+    found = value.pop("schema", None)
+    if found != schema:
+        raise ModelFileError(f"{str(path)!r} is no {schema}: its schema is {found!r}.")
+    number = value.pop("schema_version", None)
+    if type(number) is int and number > version:
+        raise ModelFileError(
+            f"{str(path)!r} was written by a newer scmoe (version {number} of the schema, this "
+            f"one knows {version}). Update scmoe."
+        )
+    if type(number) is not int or number != version:
+        raise ModelFileError(f"{str(path)!r} has the unknown version {number!r} of the schema.")
+    check_keys(value, keys, repr(str(path)))
+    return value
+
+
+def check_keys(value: dict[str, Any], keys: Mapping[str, type], where: str) -> None:
+    """ModelFileError unless a dict has exactly these keys, with values of these types."""
+    missing, extra = sorted(keys.keys() - value.keys()), sorted(value.keys() - keys.keys())
+    if missing or extra:
+        raise ModelFileError(f"{where} lacks the keys {missing} and has {extra} beside.")
+    for key, kind in keys.items():
+        if type(value[key]) is not kind:
+            raise ModelFileError(
+                f"{where}: {key!r} must be {kind.__name__}, it is {type(value[key]).__name__}."
+            )
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return value
+
+
+def _check_no_pickle(path: Path, data: bytes) -> None:
+    if data.startswith(PICKLES):
+        raise ModelFileError(
+            f"{str(path)!r} is a pickle. Pickles can run programs, so they are never opened."
+        )
+
+
+def pack_tensors(tensors: Mapping[str, torch.Tensor]) -> tuple[bytes, dict[str, Any]]:
+    """Tensors as the bytes of a safetensors file, and what describes them.
+
+    The description holds ``sha256`` and ``bytes`` of the file, and ``shape`` and ``dtype`` of
+    every tensor by its name.
+    """
+    tensors = {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    data = tensor_bytes(tensors)
+    return data, {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "tensors": {name: describe(tensor) for name, tensor in tensors.items()},
+    }
+
+
+def describe(tensor: torch.Tensor) -> dict[str, Any]:
+    """Shape and dtype as plain values."""
+    return {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+
+
+def unpack_tensors(path: Path, description: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a file which must be the one that a description speaks of, on the CPU.
+
+    Raises
+    ------
+    ModelFileError
+        No file, a pickle (which is not opened), a truncated file, the file of another model.
+    """
+    check_keys(description, {"sha256": str, "bytes": int, "tensors": dict}, "The tensors' record")
+    if not path.is_file():
+        raise ModelFileError(f"{str(path)!r} is missing.")
+    with path.open("rb") as file:
+        _check_no_pickle(path, file.read(4))
+        size = path.stat().st_size
+        if size != description["bytes"]:
+            kind = "truncated" if size < description["bytes"] else "of another model"
+            raise ModelFileError(
+                f"{str(path)!r} has {size:,} bytes instead of {description['bytes']:,}: it is "
+                f"{kind}."
+            )
+        file.seek(0)
+        data = file.read()
+    if hashlib.sha256(data).hexdigest() != description["sha256"]:
+        raise ModelFileError(
+            f"{str(path)!r} is not the file that was saved: it is damaged, or of another model."
+        )
+    try:
+        tensors = load_tensors(data)
+    except SafetensorError as error:
+        raise ModelFileError(f"{str(path)!r} holds no tensors: {error}") from error
+    if {name: describe(tensor) for name, tensor in tensors.items()} != description["tensors"]:
+        raise ModelFileError(f"{str(path)!r} holds other tensors than its record says.")
+    return tensors
