@@ -164,8 +164,7 @@ class SafeFiles:
         """
         target = on_device(accelerator, device)
         folder, prefix = Path(dir_path), _checked_prefix(prefix)
-        content = _read(folder, prefix, cls)
-        tensors = unpack_tensors(folder / f"{prefix}{TENSORS}", content["tensors"])
+        content, tensors = cls.read_saved(folder, prefix)
         if adata is None:
             adata = _saved_cells(folder / f"{prefix}{CELLS}", content["has_cells"])
         if not isinstance(adata, AnnData):
@@ -181,12 +180,21 @@ class SafeFiles:
                     f"The settings in {str(folder)!r} are damaged: {error}"
                 ) from error
             _set_attributes(model, content["attributes"])
-            _set_weights(model.module, tensors)
+            set_weights(model.module, tensors)
             model._check_loaded()
         model.to_device(target)
         model.module.eval()
         model._validate_anndata(adata)
         return model
+
+    @classmethod
+    def read_saved(
+        cls, dir_path: str | os.PathLike, prefix: str | None = None
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """What a saved model says of itself, and its weights; errors as :meth:`load`."""
+        folder, prefix = Path(dir_path), _checked_prefix(prefix)
+        content = _read(folder, prefix, cls)
+        return content, unpack_tensors(folder / f"{prefix}{TENSORS}", content["tensors"])
 
     def _check_loaded(self) -> None:
         """Raise ModelFileError where loaded attributes do not go together."""
@@ -381,7 +389,7 @@ def _alike(name: str, fresh: Any, saved: Any) -> bool:
     return type(fresh) is type(saved)
 
 
-def _set_weights(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+def set_weights(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     expected = module.state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
         raise ModelFileError(f"The model has tensors that the file lacks: {listing(missing)}.")

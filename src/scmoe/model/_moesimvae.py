@@ -38,7 +38,7 @@ from scmoe._store import ModelFileError
 from scmoe.model._classes import owners
 from scmoe.model._describe import Description
 from scmoe.model._fields import IndexField
-from scmoe.model._files import SafeFiles
+from scmoe.model._files import SafeFiles, set_weights
 from scmoe.model._generate import generate_cells
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._record import Trained
@@ -318,8 +318,7 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
     @property
     def batch_names(self) -> list[str]:
         """Names of the batches of the training cells; one, ``"0"``, without ``batch_key``."""
-        registered = self.registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
-        return [str(name) for name in registered["categorical_mapping"]]
+        return _batch_names(self.registry)
 
     def train(
         self,
@@ -559,6 +558,29 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
         self._check_if_trained(warn=False)
         return Trained(self.module, self.cluster_names_, self.batch_names)
 
+    @classmethod
+    def read_trained(cls, dir_path: str | os.PathLike) -> tuple[Trained, dict[str, Any]]:
+        """The trained part of a saved model, which needs no cells, and the registry of its cells.
+
+        Errors as :meth:`load`.
+        """
+        content, tensors = cls.read_saved(dir_path)
+        registry, attributes = content["registry"], content["attributes"]
+        try:
+            with torch.random.fork_rng(devices=[]):
+                module = MoESimVAEModule(**attributes["module_settings_"])
+            trained = Trained(module, attributes["cluster_names_"], _batch_names(registry))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(
+                f"The settings in {str(dir_path)!r} are damaged: {error}"
+            ) from error
+        set_weights(module, tensors)
+        if not attributes["is_trained_"]:
+            raise ModelFileError(
+                f"The model in {str(dir_path)!r} was saved before it was trained."
+            )
+        return trained, registry
+
     def generate(
         self,
         n: int | Mapping[str, int],
@@ -753,3 +775,8 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
                 f"{listing(known)}. With `encode_batch=False` it could do without."
             )
         return pd.Categorical(adata.obs[batch_key].astype(str), categories=known)
+
+
+def _batch_names(registry: dict[str, Any]) -> list[str]:
+    registered = registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
+    return [str(name) for name in registered["categorical_mapping"]]

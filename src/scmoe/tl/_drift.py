@@ -58,7 +58,7 @@ def warn_of_drift(drift: pd.DataFrame) -> None:
     drifted = drift[drift["drift"] > limit]
     if drifted.empty:
         return
-    worst = drifted["drift"].idxmax()
+    worst = str(drifted["drift"].idxmax())
     row = drifted.loc[worst]
     warnings.warn(
         f"{len(drifted)} of {len(drift)} samples have drifted from the reference: "
