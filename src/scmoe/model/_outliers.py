@@ -45,8 +45,9 @@ class Outliers(nn.Module):
     def __init__(self, n_markers: int):
         super().__init__()
         size = min(N_LANDMARKS, max(BUDGET // n_markers, LEAST_LANDMARKS))
-        # the size is that of the markers alone, so that any state fits; rows of NaN are unused
-        self.register_buffer("landmarks", torch.full((size, n_markers), torch.nan))
+        # as many rows as the markers allow, so that any state fits; the first of them are used
+        self.register_buffer("landmarks", torch.zeros(size, n_markers))
+        self.register_buffer("n_landmarks", torch.zeros((), dtype=torch.long))
         self.register_buffer("distances", torch.zeros(N_LEVELS))
         self.register_buffer("markers", torch.zeros(N_MARKER_LEVELS, n_markers))
 
@@ -67,7 +68,8 @@ class Outliers(nn.Module):
         weight = np.bincount(expert)[expert] ** -0.5
         n = min(len(self.landmarks), len(scaled))
         chosen = np.sort(rng.choice(len(scaled), n, replace=False, p=weight / weight.sum()))
-        self.landmarks.fill_(torch.nan)
+        self.landmarks.zero_()
+        self.n_landmarks.fill_(n)
         self.landmarks[:n] = torch.from_numpy(scaled[chosen]).to(self.landmarks)
         distances = np.quantile(self.distance(scaled), np.linspace(0, 1, N_LEVELS))
         self.distances.copy_(torch.from_numpy(distances))
@@ -76,8 +78,7 @@ class Outliers(nn.Module):
 
     def distance(self, scaled: np.ndarray) -> np.ndarray:
         """Distance to the fifth nearest landmark, ``(n,)``, not counting the cell itself."""
-        landmarks = self.landmarks.numpy(force=True)
-        landmarks = landmarks[~np.isnan(landmarks[:, 0])]
+        landmarks = self.landmarks[: self.n_landmarks].numpy(force=True)
         k = min(N_NEIGHBORS, len(landmarks) - 1)
         search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute", n_jobs=1).fit(landmarks)
         distances, _ = search.kneighbors(scaled)
