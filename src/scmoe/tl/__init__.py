@@ -2,6 +2,7 @@
 
 from scmoe.tl._assign import assign
 from scmoe.tl._cluster import cluster
+from scmoe.tl._drift import DRIFT, SHIFT
 from scmoe.tl._generate import generate
 
-__all__ = ["assign", "cluster", "generate"]
+__all__ = ["DRIFT", "SHIFT", "assign", "cluster", "generate"]

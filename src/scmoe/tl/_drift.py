@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 DRIFT = 0.25
 """Excess of strange cells from which a sample is called drifted."""
 
+SHIFT = 0.3
+"""Share of its range by which a marker may move; a wrong transform moves all of them."""
+
 NOISE = 1.63
 """Kolmogorov's 1 % point: what chance gives to n cells is this by the root of n."""
 
@@ -55,7 +58,7 @@ def _excess(score: np.ndarray) -> float:
 def warn_of_drift(drift: pd.DataFrame) -> None:
     """Warn of samples whose labels may be wrong."""
     limit = DRIFT + NOISE / np.sqrt(drift["n_cells"])
-    drifted = drift[drift["drift"] > limit]
+    drifted = drift[(drift["drift"] > limit) | (drift["shift"] > SHIFT)]
     if drifted.empty:
         return
     worst = str(drifted["drift"].idxmax())
