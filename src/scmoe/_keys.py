@@ -23,6 +23,8 @@ class Key:
 
         SAMPLE = "sample"
         """The file that a cell comes from."""
+        EVENT = "event"
+        """Number of a cell within its file, from 0."""
         POPULATION = "population"
         """The population that somebody gave a cell, NaN for none."""
         LABEL = "label"
@@ -58,6 +60,12 @@ class Key:
 
         GRAPH = "scmoe_connectivities"
         """The graph of a clustering, in its working copy of the cells."""
+
+    class layers:
+        """Arrays of cells x variables in ``.layers``."""
+
+        MEASURED = "measured"
+        """Whether the file of a cell has the marker."""
 
     class uns:
         """Records in ``.uns``."""
