@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scmoe.io import FCSReadError, FCSRepairWarning, read_fcs
+from scmoe.io._record import keywords_of
 
 EVENTS = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
 
@@ -31,7 +32,7 @@ def test_one_file(make_fcs):
     assert list(adata.var["PnR"]) == [262144, 262144]
     assert list(adata.obs_names) == ["cells-0", "cells-1", "cells-2"]
     assert adata.obs["sample"].dtype == "category"
-    assert adata.uns["fcs"]["cells"]["keywords"]["cyt"] == "LSRII"
+    assert adata.uns["fcs"]["cells"]["keywords"].loc["cyt", "value"] == "LSRII"
     assert adata.uns["fcs"]["cells"]["file"] == "cells.fcs"
     assert repairs(adata) == []
     np.testing.assert_array_equal(read_fcs(str(path), dtype="float64").X, EVENTS)
@@ -269,8 +270,11 @@ def test_h5ad_round_trip(make_fcs, tmp_path):
     np.testing.assert_array_equal(back.X, adata.X)
     assert list(back.var_names) == ["LIVE/DEAD", "CD3"]
     record = back.uns["fcs"]["cells"]
-    assert record["keywords"]["a_b"] == "c"
-    assert record["keywords"]["nul"] == "xy"
+    keywords = record["keywords"]["value"]
+    assert keywords["a/b"] == "c"
+    assert keywords["."] == "dot"
+    assert keywords["nul"] == "xy"
+    assert dict(keywords) == keywords_of(adata.uns["fcs"]["cells"])
     assert list(record["repairs"]) == []
     assert list(record["spillover"].index) == ["A/x", "B"]
     assert len(back.uns["fcs"]["b"]["repairs"]) == 1

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import warnings
 from collections.abc import Iterable
 from os import PathLike
-from typing import Any, Literal
+from typing import Literal
 
 import anndata as ad
 import numpy as np
@@ -18,9 +16,10 @@ from tqdm import tqdm
 from scmoe._keys import Key
 
 from ._errors import FCSRepairWarning
-from ._file import FCSText, read_about, read_values, spillover_of
+from ._file import FCSText, read_about, read_values
 from ._panels import JOINS, join_panels, variables_of
 from ._paths import find_files, sample_names
+from ._record import record_of
 
 logger = logging.getLogger("scmoe")
 
@@ -88,9 +87,9 @@ def read_fcs(
     ``.uns["fcs"][sample]``
         ``file`` (its name), ``path`` (absolute), ``dataset`` (number of the data set),
         ``version`` (``"FCS3.1"``), ``sha256`` (of the file on disk, hexadecimal), ``keywords``
-        (a dict of str; lower case, without the leading ``$``, ``/`` replaced by ``_`` because
-        h5ad keys cannot hold it), ``repairs`` (a list of str), and ``spillover`` (a DataFrame
-        by channel) if the file has one.
+        (a DataFrame with the column ``value``, str, by keyword, lower case, without the
+        leading ``$``: ``["keywords"].loc["cyt", "value"]``), ``repairs`` (a list of str), and
+        ``spillover`` (a DataFrame by channel) if the file has one.
 
     Raises
     ------
@@ -137,7 +136,7 @@ def read_fcs(
         read_values(file, X[at:end], channels, columns)
         if measured is not None:
             measured[at:end, columns] = True
-        records[sample] = _record(file)
+        records[sample] = record_of(file)
         at = end
     adata = ad.AnnData(
         X=X,
@@ -187,37 +186,6 @@ def _cells(samples: list[str], counts: list[int]) -> pd.DataFrame:
         },
         index=[f"{s}-{i}" for s, n in zip(samples, counts, strict=True) for i in range(n)],
     )
-
-
-def _record(file: FCSText) -> dict[str, Any]:
-    spillover = spillover_of(file)
-    with file.path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    record: dict[str, Any] = {
-        "file": file.path.name,
-        "path": os.path.abspath(file.path),
-        "dataset": file.dataset,
-        "version": file.version,
-        "sha256": digest,
-        "keywords": _writable(file.keywords),
-        "repairs": list(file.repairs),
-    }
-    if spillover is not None:
-        record["spillover"] = spillover
-    return record
-
-
-def _writable(keywords: dict[str, str]) -> dict[str, str]:
-    """Rid keywords of what HDF5 cannot hold: ``/`` in keys, NUL bytes, keys of dots only."""
-    written: dict[str, str] = {}
-    for key, value in keywords.items():
-        name = key.replace("/", "_").replace("\0", "").strip()
-        if not name.strip("."):
-            name = f"_{name}"
-        while name in written:
-            name += "_"
-        written[name] = value.replace("\0", "")
-    return written
 
 
 def _warn_of_repairs(files: list[FCSText]) -> None:
