@@ -199,6 +199,8 @@ def _note(
         repairs.repair(f"{best.source} gives the end of DATA one byte late")
     if text.header.data is None:
         repairs.repair("HEADER does not say where DATA lies; TEXT does")
+    if text.version != "FCS2.0" and "TEXT" not in said:
+        repairs.repair("TEXT does not say where DATA lies; HEADER does", "$BEGINDATA")
     if best.layout.packed:
         repairs.tell("integers of no whole bytes follow one another bit by bit")
     elif len(layouts) > 1:

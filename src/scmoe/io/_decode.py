@@ -17,7 +17,7 @@ _DIGITS = np.zeros(256, dtype=bool)
 _DIGITS[list(b"0123456789")] = True
 _SEPARATORS = np.zeros(256, dtype=bool)
 _SEPARATORS[list(b" \t,\r\n")] = True
-_BIT_ROWS = 1 << 16
+_BIT_ROWS = 1 << 13
 
 
 class Events:
@@ -95,9 +95,8 @@ def _bits(raw: np.ndarray, n_events: int, layout: Layout) -> np.ndarray:
     order = "big" if layout.big else "little"
     width = layout.event_bits
     # eight events end with a byte; so many at a time keep the bits from filling the memory
-    step = max(_BIT_ROWS // 8, 1) * 8
-    for begin in range(0, n_events, step):
-        n = min(step, n_events - begin)
+    for begin in range(0, n_events, _BIT_ROWS):
+        n = min(_BIT_ROWS, n_events - begin)
         part = raw[begin * width // 8 :][: -(-n * width // 8)]
         bits = np.unpackbits(part, bitorder=order)[: n * width].reshape(n, width)
         at = 0

@@ -77,8 +77,8 @@ class FCSText:
             "kind": [channel_kind(channel, marker, mass=mass) for channel, marker in named],
             "PnB": [_bits(keywords, i) for i in numbers],
             "PnE": [keywords.get(f"$P{i}E", "0,0").strip(BLANKS) for i in numbers],
-            "PnG": [keywords.number(f"$P{i}G", 1.0) for i in numbers],
-            "PnR": [_range(keywords, i) for i in numbers],
+            "PnG": [_number(keywords, f"$P{i}G", 1.0) for i in numbers],
+            "PnR": [_number(keywords, f"$P{i}R", np.nan) for i in numbers],
         }
         return pd.DataFrame(table, index=self.variables)
 
@@ -251,8 +251,10 @@ def _bits(keywords: Keywords, i: int) -> int:
     return 0 if keywords.need(key) == "*" else keywords.integer(key)
 
 
-def _range(keywords: Keywords, i: int) -> float:
-    number = to_number(keywords.get(f"$P{i}R", "").strip(BLANKS))
+def _number(keywords: Keywords, key: str, default: float) -> float:
+    """Return a number for the table of channels, NaN for what is none."""
+    text = keywords.get(key, "").strip(BLANKS)
+    number = to_number(text) if text else default
     return np.nan if number is None else number
 
 

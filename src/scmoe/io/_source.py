@@ -13,7 +13,7 @@ import numpy as np
 from ._errors import Fault
 
 _GZIP = b"\x1f\x8b"
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 _MOST_BYTES = 64 << 20
 _MOST_TIMES = 100
 """A compressed file may grow to so many bytes, plus so many times its own size."""

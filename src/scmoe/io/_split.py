@@ -84,11 +84,16 @@ def split(body: str, delimiter: str, repairs: Repairs, *, primary: bool = True) 
     emptied = _pair(_tokens(parts, delimiter, empty_values=True))
     if escaped == emptied:
         return escaped
-    by_escape = _is_sound(escaped, delimiter, primary=primary)
-    by_empty = _is_sound(emptied, delimiter, primary=primary)
-    if by_escape and by_empty:
+    against_escape = _unsound(escaped, delimiter, primary=primary)
+    against_empty = _unsound(emptied, delimiter, primary=primary)
+    if against_escape and against_empty:
+        raise Fault(
+            f"doubled delimiters cannot be read: if they stand for one, {against_escape}; if they "
+            f"are empty values, {against_empty}"
+        )
+    if not against_escape and not against_empty:
         _require_same_numbers(escaped.table(), emptied.table())
-    if by_escape or not by_empty:
+    if not against_escape:
         return escaped
     empty = [key.strip(BLANKS) for key, value in emptied.pairs if not value]
     names = ", ".join(empty[:20]) + (", ..." if len(empty) > 20 else "")
@@ -132,22 +137,26 @@ def _pair(tokens: list[str]) -> Tokens:
     return Tokens(list(zip(tokens[::2], tokens[1::2], strict=True)), rest, is_open)
 
 
-def _is_sound(tokens: Tokens, delimiter: str, *, primary: bool) -> bool:
+def _unsound(tokens: Tokens, delimiter: str, *, primary: bool) -> str | None:
+    """Say why keywords cannot be right, None if they can."""
     table = tokens.table()
     if "" in table:
-        return False
+        return f"TEXT holds a value without a keyword: {shown(table[''])}"
     # keywords with a `$` are those of the standard, and none of them holds a delimiter
     swallowed = re.compile(rf"\$.*{re.escape(delimiter)}|.*{re.escape(delimiter)}(?:\$|SPILL)")
-    if any(delimiter in key and swallowed.match(key) for key in table):
-        return False
-    if not primary:
-        return True
-    if not all(table.get(key, "").strip() for key in _NEEDED):
-        return False
-    n = table["$PAR"].strip()
-    if not _COUNT.fullmatch(n) or int(n) > len(table):
-        return False
-    return all(f"$P{i}B" in table and f"$P{i}N" in table for i in range(1, int(n) + 1))
+    odd = next((key for key in table if delimiter in key and swallowed.match(key)), None)
+    if odd is not None:
+        return f"TEXT holds the keyword {shown(odd)}"
+    if not primary or table.get("$BEGINSTEXT", "0").strip(BLANKS + "0"):
+        return None
+    needed = list(_NEEDED)
+    n = table.get("$PAR", "").strip(BLANKS)
+    if _COUNT.fullmatch(n):
+        if int(n) > len(table):
+            return f"$PAR is {n}, more than there are keywords"
+        needed += [f"$P{i}{letter}" for i in range(1, int(n) + 1) for letter in "BN"]
+    lost = next((key for key in needed if not table.get(key, "").strip(BLANKS)), None)
+    return None if lost is None else f"the keyword {lost} is missing"
 
 
 def _require_same_numbers(one: dict[str, str], other: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ HEADER_SIZE = 58
 _MOST_TEXT = 32 << 20
 _MOST_DATA_SETS = 1000
 _GAP = 1 << 16
+_LOOK = 1 << 12
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 _NUMBER = re.compile(
     r"[+-]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,9})?"
@@ -168,8 +169,11 @@ def _read_one(source: Source, offset: int, repairs: Repairs) -> Text:
     delimiter, tokens = _first_delimiter(body, repairs)
     keywords = Keywords()
     _collect(keywords, tokens, repairs)
-    following = source.read(offset + last + 1, offset + last + 2)
-    _check_end(tokens, following, delimiter, keywords, last, repairs)
+    following = source.read(offset + last + 1, offset + last + 1 + _LOOK)
+    data = {header.data[0]} if header.data else set()
+    if _INTEGER.fullmatch(keywords.get("$BEGINDATA", "").strip(BLANKS)):
+        data.add(keywords.integer("$BEGINDATA"))
+    _check_end(tokens, following, delimiter, last, data, repairs)
     pairs = list(tokens.pairs)
     if header.version != "FCS2.0":
         more = _supplement(source, offset, header, keywords, delimiter, repairs)
@@ -235,8 +239,13 @@ def _collect(keywords: Keywords, tokens: Tokens, repairs: Repairs) -> None:
             repairs.repair(f"blanks around the keyword {key} were removed")
         key = capitals(key)
         if not key:
-            repairs.repair(f"a value without a keyword was left out: {shown(value)}")
-            continue
+            raise Fault(f"TEXT holds a value without a keyword: {shown(value)}", None, value)
+        if value.lstrip(BLANKS)[:1] == "$" and matters(capitals(value.strip(BLANKS))):
+            raise Fault(
+                f"{key} has the value {value.strip(BLANKS)}: keywords and values are out of step",
+                key,
+                value,
+            )
         if key not in keywords:
             keywords[key] = value
             continue
@@ -262,19 +271,18 @@ def _check_end(
     tokens: Tokens,
     following: bytes,
     delimiter: str,
-    keywords: Keywords,
     last: int,
+    data: set[int],
     repairs: Repairs,
 ) -> None:
     """See whether TEXT was cut off in the middle of a keyword or a value."""
-    whole = (
-        following.decode("latin-1") == delimiter
-        or not following.strip(BLANKS.encode())
-        or keywords.get("$BEGINDATA", "").strip(BLANKS) == str(last + 1)
-    )
+    # words and a delimiter behind the end tell that it is not where HEADER says
+    word, found, _ = following.decode("latin-1").partition(delimiter)
+    blank = not following[:1].strip(BLANKS.encode())
+    whole = blank or (last + 1 in data and not (found and word.isprintable()))
     if tokens.rest is not None:
         key = tokens.rest.strip(BLANKS)
-        if matters(capitals(key)) or not whole:
+        if matters(capitals(key)) or not blank:
             raise Fault(f"TEXT ends after the keyword {shown(key)}, before its value", key)
         repairs.repair(
             f"TEXT ends with a keyword without a value, which was left out: {shown(key)}"
@@ -296,12 +304,22 @@ def _supplement(
 ) -> Tokens:
     """Read the supplemental TEXT, if there is one."""
     nothing = Tokens([])
-    if not all(keywords.get(k, "").strip(BLANKS) for k in ("$BEGINSTEXT", "$ENDSTEXT")):
+    keys = ("$BEGINSTEXT", "$ENDSTEXT")
+    named = [key for key in keys if keywords.get(key, "").strip(BLANKS)]
+    if not named:
+        return nothing
+    if len(named) == 1:
+        if keywords.integer(named[0]) > 0:
+            raise Fault(f"of $BEGINSTEXT and $ENDSTEXT only {named[0]} is there", named[0])
+        repairs.repair(f"of $BEGINSTEXT and $ENDSTEXT only {named[0]} is there", named[0])
         return nothing
     first, last = keywords.integer("$BEGINSTEXT"), keywords.integer("$ENDSTEXT")
-    if (first, last) in ((0, 0), header.text) or last <= 0 or (first, last) == (0, -1):
+    if (first, last) in ((0, 0), header.text):
         return nothing
     said = f"the supplemental TEXT lies at bytes {first} to {last} by $BEGINSTEXT and $ENDSTEXT"
+    if last < first:
+        repairs.repair(f"{said}; there is none", keys[0], str(first))
+        return nothing
     if last - first > _MOST_TEXT:
         raise Fault(f"{said}, more than any can take", "$ENDSTEXT", str(last))
     if not HEADER_SIZE <= first <= last or not source.holds(offset + last + 1):
@@ -314,8 +332,8 @@ def _supplement(
         repairs.repair(f"{said}, where no TEXT is; left out", "$BEGINSTEXT", str(first))
         return nothing
     tokens = split(_decode(raw, repairs)[1:], delimiter, repairs, primary=False)
-    following = source.read(offset + last + 1, offset + last + 2)
-    _check_end(tokens, following, delimiter, keywords, last, repairs)
+    following = source.read(offset + last + 1, offset + last + 1 + _LOOK)
+    _check_end(tokens, following, delimiter, last, set(), repairs)
     return tokens
 
 
