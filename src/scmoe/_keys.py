@@ -74,6 +74,8 @@ class Key:
         """Keywords and repairs of the FCS files, per sample."""
         ARCSINH = "arcsinh"
         """Parameters of the arcsinh transform that was applied, per layer."""
+        COMPENSATED = "compensated"
+        """The spillover that was undone, per layer."""
         IMAGE_SHAPE = "image_shape"
         """Rows, columns and, if there are any, channels of the images that ``.X`` holds flat."""
         VALUE_SCALE = "value_scale"
