@@ -41,6 +41,10 @@ class Key:
         def labels(key: str) -> str:
             return key
 
+        @staticmethod
+        def outlier(key: str) -> str:
+            return f"{key}_outlier"
+
     class obsm:
         """Arrays in ``.obsm``."""
 

@@ -1,0 +1,253 @@
+"""An FCS file of the events of another one, byte by byte, with channels appended."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from scmoe._checks import listing
+from scmoe._keys import Key
+
+from ._compose import CRC, Pairs, head, only_in_text, replace, with_codes
+from ._data import Place, locate
+from ._encode import LITTLE, as_bytes
+from ._errors import Fault, Repairs
+from ._layout import layouts
+from ._source import open_source
+from ._text import Text, read_text
+
+if TYPE_CHECKING:
+    from ._extra import Extra
+
+logger = logging.getLogger("scmoe")
+
+_CHUNK = 100_000
+_BITS = {"I": 32, "F": 32, "D": 64}
+_MODERN = ("FCS3.1", "FCS3.2")
+
+
+@dataclass(frozen=True)
+class Original:
+    """A file that is what was read."""
+
+    path: Path
+    dataset: int
+
+
+class UnfitOriginalError(Exception):
+    """An original to which no channel can be appended byte by byte."""
+
+
+def find_original(
+    record: Mapping[str, Any], source: str | PathLike[str] | None
+) -> Original | None:
+    """Return the file that a record of the reader tells of, None if it is gone.
+
+    Raises
+    ------
+    ValueError
+        If there is a file, but its SHA-256 is another one.
+    FileNotFoundError
+        If it is not in `source`.
+    """
+    recorded, name = Path(str(record["path"])), str(record["file"])
+    candidates = [recorded]
+    if source is not None:
+        folder = Path(source)
+        candidates = [folder, folder / name, folder / recorded.parent.name / name]
+    found = [path for path in candidates if path.is_file()]
+    for path in found:
+        if _sha256(path) == str(record["sha256"]):
+            return Original(path, int(record["dataset"]))
+    if found:
+        raise ValueError(
+            f"{found[0]} is not the file that the cells were read from, or has changed since: "
+            "its SHA-256 is another one. Say where the original is with `source=`, or write the "
+            "values of a layer with `layer=`."
+        )
+    if source is not None:
+        raise FileNotFoundError(f"There is no {name} in {source}")
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def original_writer(
+    original: Original,
+    events: np.ndarray,
+    rows: np.ndarray,
+    extras: Sequence[Extra],
+    notes: Mapping[str, str],
+) -> Callable[[BinaryIO], None]:
+    """Return what writes events of a file with channels appended.
+
+    Parameters
+    ----------
+    original
+        The file.
+    events
+        Numbers of the events, in the order in which they are to be written.
+    rows
+        Positions of their cells in the values of `extras`.
+    extras
+        Channels that are appended, in the data type of the file.
+    notes
+        Keywords of this writer.
+
+    Raises
+    ------
+    UnfitOriginalError
+        If channels cannot be appended, for the file is packed by bits or ASCII.
+    ValueError
+        If the file has no such events, or the type of the file cannot hold a channel.
+    """
+    try:
+        text, place, encoding = _look(original)
+    except Fault as fault:
+        raise fault.of(original.path) from None
+    events = _checked_events(events, place.n_events, original.path)
+    channels, order, kind = _storage(text, place)
+    clash = [extra.name for extra in extras if extra.name in channels]
+    if clash:
+        raise ValueError(
+            f"`obs` names {listing(clash)}, and {original.path} has channels called so; rename "
+            "the columns."
+        )
+    gains = [_gain(extra, kind) for extra in extras]
+    size = _BITS[kind] // 8
+    pairs = [(key, value) for key, value in text.pairs if not _beyond(key, len(channels))]
+    for i, (extra, gain) in enumerate(zip(extras, gains, strict=True), start=len(channels) + 1):
+        pairs += _channel(i, extra, kind, gain)
+    changed = {"$PAR": str(len(channels) + len(extras)), "$TOT": str(len(rows)), **notes}
+    if order is None:
+        order = LITTLE
+        changed["$BYTEORD"] = ",".join(map(str, LITTLE))
+    if text.keywords.get("$ORIGINALITY", "").strip().lower() in ("original", "nondatamodified"):
+        changed["$ORIGINALITY"] = "Appended"
+    width = place.size // place.n_events
+    n_bytes = len(rows) * (width + len(extras) * size)
+    start = _head(text.version, replace(pairs, changed), extras, n_bytes, text.delimiter, encoding)
+
+    def write(handle: BinaryIO) -> None:
+        handle.write(start)
+        with open_source(original.path) as source:
+            stored = source.array(place.start, place.size).reshape(place.n_events, width)
+        for begin in range(0, len(rows), _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            parts = [stored[events[chunk]]]
+            for extra, gain in zip(extras, gains, strict=True):
+                values = extra.values[rows[chunk]] * gain
+                values = np.rint(values) if kind == "I" else values
+                parts.append(as_bytes(values, kind, size, order))
+            handle.write(np.concatenate(parts, axis=1).tobytes())
+        handle.write(CRC)
+
+    return write
+
+
+def _look(original: Original) -> tuple[Text, Place, str]:
+    """Return TEXT, where the events are, and the encoding of TEXT."""
+    repairs = Repairs()
+    with open_source(original.path) as source:
+        text = read_text(source, original.dataset, repairs)
+        n = text.keywords.integer("$PAR")
+        place = locate(text, source, layouts(text.keywords, text.version, n, repairs), repairs)
+        first, last = text.header.text
+        raw = source.read(text.offset + first, text.offset + last + 1)
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return text, place, "latin-1"
+    return text, place, "utf-8"
+
+
+def _checked_events(events: np.ndarray, n_events: int, path: Path) -> np.ndarray:
+    numbers = np.asarray(events, dtype=np.float64)
+    bad = ~((numbers >= 0) & (numbers < n_events) & (numbers == np.floor(numbers)))
+    if bad.any():
+        raise ValueError(
+            f".obs[{Key.obs.EVENT!r}] holds {events[bad][0]!r}, which is no event of {path}: that "
+            f"has events 0 to {n_events - 1}."
+        )
+    return numbers.astype(np.int64)
+
+
+def _storage(text: Text, place: Place) -> tuple[list[str], tuple[int, ...] | None, str]:
+    """Return the names of the channels, and byte order and type of those that come to them."""
+    layout = place.layout
+    kind = text.keywords.need("$DATATYPE").upper()
+    if layout.packed:
+        raise UnfitOriginalError("its integers follow one another bit by bit")
+    if kind not in _BITS:
+        raise UnfitOriginalError("its values are ASCII")
+    one_way = layout.little or layout.big
+    if not one_way and len(layout.order) != _BITS[kind] // 8:
+        raise UnfitOriginalError("its bytes have an order that says nothing of other widths")
+    channels = [text.keywords.need(f"$P{i}N") for i in range(1, len(layout.columns) + 1)]
+    return channels, layout.order, kind
+
+
+def _gain(extra: Extra, kind: str) -> int:
+    if kind == "I":
+        return extra.gain()
+    extra.check_float(_BITS[kind])
+    return 1
+
+
+def _beyond(key: str, n: int) -> bool:
+    """Whether a keyword is of a channel that the file does not have, but is about to get."""
+    found = re.fullmatch(r"\$?P(\d{1,9})[A-Z]+", key.strip().upper())
+    return found is not None and int(found[1]) > n
+
+
+def _channel(i: int, extra: Extra, kind: str, gain: int) -> Pairs:
+    if kind == "I":
+        # readers keep the bits below $PnR, so it is a power of two
+        values = 1 << max(round(extra.top() * gain).bit_length(), 1)
+    else:
+        values = math.floor(max(extra.top(), 0)) + 1
+    pairs = [
+        (f"$P{i}N", extra.name),
+        (f"$P{i}B", str(_BITS[kind])),
+        (f"$P{i}E", "0,0"),
+        (f"$P{i}R", str(values)),
+    ]
+    return pairs if gain == 1 else [*pairs, (f"$P{i}G", str(gain))]
+
+
+def _head(
+    version: str,
+    pairs: Pairs,
+    extras: Sequence[Extra],
+    n_bytes: int,
+    delimiter: str,
+    encoding: str,
+) -> bytes:
+    """Return HEADER and TEXT in the version of the original, if that can hold them."""
+    needs_unicode = not all(extra.name.isascii() for extra in extras)
+    if needs_unicode or max(map(ord, "".join(text for pair in pairs for text in pair))) > 255:
+        encoding = "utf-8"
+
+    def made(version: str, pairs: Pairs) -> bytes:
+        every, free = with_codes(pairs, extras, delimiter)
+        return head(version, every, n_bytes, delimiter=free, encoding=encoding)
+
+    start = made(version, pairs)
+    too_far = version == "FCS2.0" and only_in_text(start, n_bytes)
+    if too_far or (needs_unicode and version not in _MODERN):
+        why = "so many bytes" if too_far else "names that are not ASCII"
+        logger.warning("written as FCS3.1: %s cannot hold %s", version, why)
+        start = made("FCS3.1", replace(pairs, {"SCMOE_ORIGINAL_VERSION": version}))
+    return start
