@@ -92,7 +92,8 @@ def _places(first: str, last: str) -> dict[str, str]:
 
 
 def _text(pairs: Pairs, delimiter: str, encoding: str) -> bytes:
-    fields: Sequence[str] = [field for pair in pairs for field in pair]
+    # no value may be empty: the delimiters around it would be one that is escaped
+    fields = [field for key, value in pairs for field in (key, value or " ")]
     return (delimiter + "".join(field + delimiter for field in fields)).encode(encoding)
 
 

@@ -18,15 +18,15 @@ from scmoe._checks import listing
 from scmoe._keys import Key
 
 from ._compose import CRC, Pairs, head, only_in_text, replace, with_codes
-from ._data import Place, locate
 from ._encode import LITTLE, as_bytes
-from ._errors import Fault, Repairs
-from ._layout import layouts
+from ._file import FCSText, read_about
 from ._source import open_source
-from ._text import Text, read_text
+from ._split import BLANKS
 
 if TYPE_CHECKING:
+    from ._data import Place
     from ._extra import Extra
+    from ._text import Text
 
 logger = logging.getLogger("scmoe")
 
@@ -113,12 +113,10 @@ def original_writer(
     ValueError
         If the file has no such events, or the type of the file cannot hold a channel.
     """
-    try:
-        text, place, encoding = _look(original)
-    except Fault as fault:
-        raise fault.of(original.path) from None
+    about = read_about(original.path, dataset=original.dataset)
+    text, place, channels = about.text, about.place, about.names
+    order, kind = _storage(text, place)
     events = _checked_events(events, place.n_events, original.path)
-    channels, order, kind = _storage(text, place)
     clash = [extra.name for extra in extras if extra.name in channels]
     if clash:
         raise ValueError(
@@ -127,10 +125,11 @@ def original_writer(
         )
     gains = [_gain(extra, kind) for extra in extras]
     size = _BITS[kind] // 8
-    pairs = [(key, value) for key, value in text.pairs if not _beyond(key, len(channels))]
+    pairs = _kept(text.pairs, len(channels))
     for i, (extra, gain) in enumerate(zip(extras, gains, strict=True), start=len(channels) + 1):
         pairs += _channel(i, extra, kind, gain)
     changed = {"$PAR": str(len(channels) + len(extras)), "$TOT": str(len(rows)), **notes}
+    changed |= _widths(about)
     if order is None:
         order = LITTLE
         changed["$BYTEORD"] = ",".join(map(str, LITTLE))
@@ -138,7 +137,9 @@ def original_writer(
         changed["$ORIGINALITY"] = "Appended"
     width = place.size // place.n_events
     n_bytes = len(rows) * (width + len(extras) * size)
-    start = _head(text.version, replace(pairs, changed), extras, n_bytes, text.delimiter, encoding)
+    start = _head(
+        text.version, replace(pairs, changed), extras, n_bytes, text.delimiter, _encoding(about)
+    )
 
     def write(handle: BinaryIO) -> None:
         handle.write(start)
@@ -157,20 +158,16 @@ def original_writer(
     return write
 
 
-def _look(original: Original) -> tuple[Text, Place, str]:
-    """Return TEXT, where the events are, and the encoding of TEXT."""
-    repairs = Repairs()
-    with open_source(original.path) as source:
-        text = read_text(source, original.dataset, repairs)
-        n = text.keywords.integer("$PAR")
-        place = locate(text, source, layouts(text.keywords, text.version, n, repairs), repairs)
-        first, last = text.header.text
-        raw = source.read(text.offset + first, text.offset + last + 1)
+def _encoding(about: FCSText) -> str:
+    """Return how TEXT is written: UTF-8, or else the Latin-1 that the reader takes it for."""
+    first, last = about.text.header.text
+    with open_source(about.path) as source:
+        raw = source.read(about.text.offset + first, about.text.offset + last + 1)
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError:
-        return text, place, "latin-1"
-    return text, place, "utf-8"
+        return "latin-1"
+    return "utf-8"
 
 
 def _checked_events(events: np.ndarray, n_events: int, path: Path) -> np.ndarray:
@@ -184,8 +181,8 @@ def _checked_events(events: np.ndarray, n_events: int, path: Path) -> np.ndarray
     return numbers.astype(np.int64)
 
 
-def _storage(text: Text, place: Place) -> tuple[list[str], tuple[int, ...] | None, str]:
-    """Return the names of the channels, and byte order and type of those that come to them."""
+def _storage(text: Text, place: Place) -> tuple[tuple[int, ...] | None, str]:
+    """Return byte order and type of the channels that are appended."""
     layout = place.layout
     kind = text.keywords.need("$DATATYPE").upper()
     if layout.packed:
@@ -195,8 +192,7 @@ def _storage(text: Text, place: Place) -> tuple[list[str], tuple[int, ...] | Non
     one_way = layout.little or layout.big
     if not one_way and len(layout.order) != _BITS[kind] // 8:
         raise UnfitOriginalError("its bytes have an order that says nothing of other widths")
-    channels = [text.keywords.need(f"$P{i}N") for i in range(1, len(layout.columns) + 1)]
-    return channels, layout.order, kind
+    return layout.order, kind
 
 
 def _gain(extra: Extra, kind: str) -> int:
@@ -206,10 +202,22 @@ def _gain(extra: Extra, kind: str) -> int:
     return 1
 
 
-def _beyond(key: str, n: int) -> bool:
-    """Whether a keyword is of a channel that the file does not have, but is about to get."""
-    found = re.fullmatch(r"\$?P(\d{1,9})[A-Z]+", key.strip().upper())
-    return found is not None and int(found[1]) > n
+def _kept(pairs: Pairs, n: int) -> Pairs:
+    """Leave out values without a keyword, and keywords of channels behind the last."""
+    kept = []
+    for spelt, value in pairs:
+        key = spelt.strip(BLANKS)
+        of_channel = re.fullmatch(r"\$?P(\d{1,9})[A-Z]+", key.upper())
+        if key and (of_channel is None or int(of_channel[1]) <= n):
+            kept.append((key if key[0] == "$" else spelt, value))
+    return kept
+
+
+def _widths(about: FCSText) -> dict[str, str]:
+    """Return ``$PnB`` where it is not the width that values are stored in."""
+    stated = {f"$P{i}B": c.bits for i, c in enumerate(about.place.layout.columns, start=1)}
+    keywords = about.text.keywords
+    return {key: str(bits) for key, bits in stated.items() if keywords.integer(key) != bits}
 
 
 def _channel(i: int, extra: Extra, kind: str, gain: int) -> Pairs:
