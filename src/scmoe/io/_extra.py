@@ -107,6 +107,11 @@ def extra_channels(adata: AnnData, obs: str | Sequence[str]) -> list[Extra]:
                 f".obs[{name!r}] cannot name a channel: that is blank, or has a comma or a "
                 "control character in it. Rename the column."
             )
+    upper = [name.upper() for name in found]
+    alike = [name for name in found if upper.count(name.upper()) > 1]
+    if alike:
+        # keywords, which hold the codes, are the same in upper and lower case
+        raise ValueError(f"Names of columns differ in case only: {listing(alike)}; rename one.")
     return list(found.values())
 
 

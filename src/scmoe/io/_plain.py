@@ -144,7 +144,7 @@ def _tops(values: Any) -> list[float]:
 def _channel_names(adata: AnnData) -> list[str]:
     names = adata.var_names
     if Key.var.CHANNEL in adata.var and adata.var[Key.var.CHANNEL].is_unique:
-        names = adata.var[Key.var.CHANNEL]
+        names = adata.var[Key.var.CHANNEL].where(adata.var[Key.var.CHANNEL].notna(), names)
     names = [str(name) for name in names]
     bad = [name for name in names if "," in name or not name.strip() or not name.isprintable()]
     if bad:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -122,11 +122,12 @@ def write_fcs(
     samples = _samples(adata)
     records = {s: adata.uns.get(Key.uns.FCS, {}).get(s) for s in samples}
     targets = _targets(Path(path), samples, records)
-    _refuse_originals(adata, targets.values())
+    known = adata.uns.get(Key.uns.FCS, {}).values()
+    _refuse_originals((Path(str(r["path"])) for r in known if "path" in r), targets.values())
     if not overwrite:
         refuse_existing(targets.values())
 
-    job = _Job(adata, extras, source, layer)
+    job = _Job(adata, extras, source, layer, list(targets.values()))
     hidden = None if len(samples) >= _PROGRESS_FROM else True
     hidden = hidden if progress is None else not progress
     bar = tqdm(samples.items(), desc="FCS files", unit="file", disable=hidden)
@@ -184,10 +185,9 @@ def _collide(stems: list[str]) -> bool:
     return max(Counter(stem.casefold() for stem in stems).values()) > 1
 
 
-def _refuse_originals(adata: AnnData, targets: Any) -> None:
+def _refuse_originals(originals: Iterable[Path], targets: Iterable[Path]) -> None:
     """Raise ValueError for a file that cells were read from: it may be the only copy."""
-    records = adata.uns.get(Key.uns.FCS, {}).values()
-    originals = {Path(str(r["path"])).resolve() for r in records if "path" in r}
+    originals = {original.resolve() for original in originals}
     for target in targets:
         if target.resolve() in originals:
             raise ValueError(f"{target} is the file that cells were read from; choose another.")
@@ -201,6 +201,7 @@ class _Job:
     extras: list[Extra]
     source: str | PathLike[str] | None
     layer: str | None
+    targets: list[Path]
 
     def writer(
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None
@@ -224,7 +225,9 @@ class _Job:
     def _original(self, sample: str, record: Mapping[str, Any] | None) -> Original | None:
         known = record is not None and {"path", "sha256"} <= set(record)
         if known and Key.obs.EVENT in self.adata.obs:
-            return find_original(record, self.source)
+            original = find_original(record, self.source)
+            _refuse_originals([original.path] if original else [], self.targets)
+            return original
         if self.source is not None:
             missing = f".obs[{Key.obs.EVENT!r}]" if known else f".uns[{Key.uns.FCS!r}][{sample!r}]"
             raise ValueError(
