@@ -125,21 +125,11 @@ def original_writer(
         )
     gains = [_gain(extra, kind) for extra in extras]
     size = _BITS[kind] // 8
-    pairs = _kept(text.pairs, len(channels))
-    for i, (extra, gain) in enumerate(zip(extras, gains, strict=True), start=len(channels) + 1):
-        pairs += _channel(i, extra, kind, gain)
-    changed = {"$PAR": str(len(channels) + len(extras)), "$TOT": str(len(rows)), **notes}
-    changed |= _widths(about)
-    if order is None:
-        order = LITTLE
-        changed["$BYTEORD"] = ",".join(map(str, LITTLE))
-    if text.keywords.get("$ORIGINALITY", "").strip().lower() in ("original", "nondatamodified"):
-        changed["$ORIGINALITY"] = "Appended"
+    pairs = _pairs(about, extras, gains, kind, notes, n_events=len(rows))
+    order = order or LITTLE
     width = place.size // place.n_events
     n_bytes = len(rows) * (width + len(extras) * size)
-    start = _head(
-        text.version, replace(pairs, changed), extras, n_bytes, text.delimiter, _encoding(about)
-    )
+    start = _head(text.version, pairs, extras, n_bytes, text.delimiter, _encoding(about))
 
     def write(handle: BinaryIO) -> None:
         handle.write(start)
@@ -200,6 +190,30 @@ def _gain(extra: Extra, kind: str) -> int:
         return extra.gain()
     extra.check_float(_BITS[kind])
     return 1
+
+
+def _pairs(
+    about: FCSText,
+    extras: Sequence[Extra],
+    gains: Sequence[int],
+    kind: str,
+    notes: Mapping[str, str],
+    *,
+    n_events: int,
+) -> Pairs:
+    """Return the keywords of the original, and those of what is appended."""
+    n = len(about.names)
+    pairs = _kept(about.text.pairs, n)
+    for i, (extra, gain) in enumerate(zip(extras, gains, strict=True), start=n + 1):
+        pairs += _channel(i, extra, kind, gain)
+    changed = {"$PAR": str(n + len(extras)), "$TOT": str(n_events), **_widths(about), **notes}
+    if about.place.layout.order is None:
+        # no value of the original has more than one byte, so any order is right
+        changed["$BYTEORD"] = ",".join(map(str, LITTLE))
+    said = about.text.keywords.get("$ORIGINALITY", "").strip().lower()
+    if said in ("original", "nondatamodified"):
+        changed["$ORIGINALITY"] = "Appended"
+    return replace(pairs, changed)
 
 
 def _kept(pairs: Pairs, n: int) -> Pairs:

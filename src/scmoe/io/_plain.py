@@ -28,24 +28,11 @@ _EXACT_IN_FLOAT32 = 2**24
 # what the values, the channels or this writer say anew
 _LAYOUT = re.compile(
     r"(begin|end)(data|analysis|stext)|nextdata|par|tot|mode|datatype|byteord|unicode|timestep"
-    r"|spillover|spill|comp|dfc\d+to\d+|originality|scmoe_.*"
+    r"|spillover|spill|comp|dfc\d+to\d+|originality|scmoe_(version|events|original_version)"
 )
 _OF_CHANNEL = re.compile(r"p(\d+)([a-z]+)")
 _LAYOUT_OF_CHANNEL = ("b", "e", "g", "r", "n", "s", "d", "datatype", "display")
-_STANDARD_OF_CHANNEL = (
-    "f",
-    "l",
-    "o",
-    "p",
-    "t",
-    "v",
-    "calibration",
-    "analyte",
-    "feature",
-    "tag",
-    "type",
-    "det",
-)
+_STANDARD_OF_CHANNEL = re.compile("[floptv]|calibration|analyte|feature|tag|type|det")
 _STANDARD = re.compile(
     r"abrt|btim|carrier(id|type)|cells|com|csmode|cstot|csvbits|cyt|cytsn|date|(begin|end)datetime"
     r"|etim|exp|fil|flowrate|gate|gating|inst|last_modifie[dr]|locationid|lost|op|plate(id|name)"
@@ -91,17 +78,17 @@ def plain_writer(
     clash = [extra.name for extra in extras if extra.name in channels]
     if clash:
         raise ValueError(f"`obs` names {listing(clash)}, and there are channels called so.")
+    n = len(channels) + len(extras)
     tops = [*_tops(values), *(extra.top() for extra in extras)]
-
+    names = [*channels, *(extra.name for extra in extras)]
+    markers = [*_markers(adata, channels), *("" for _ in extras)]
     pairs: Pairs = [
         ("$BYTEORD", ",".join(map(str, LITTLE))),
         ("$DATATYPE", kind),
         ("$MODE", "L"),
-        ("$PAR", str(len(tops))),
+        ("$PAR", str(n)),
         ("$TOT", str(len(rows))),
     ]
-    names = [*channels, *(extra.name for extra in extras)]
-    markers = [*_markers(adata, channels), *("" for _ in extras)]
     for i, (name, marker, top) in enumerate(zip(names, markers, tops, strict=True), start=1):
         pairs += [(f"$P{i}N", name), (f"$P{i}B", str(8 * size)), (f"$P{i}E", "0,0")]
         pairs += [(f"$P{i}R", str(math.floor(max(top, 0)) + 1))]
@@ -109,12 +96,11 @@ def plain_writer(
     if record is not None:
         pairs += _kept_keywords(record, channels)
         pairs += [] if compensated else _kept_spillover(record, channels)
-    pairs = replace(pairs, notes)
-    pairs, delimiter = with_codes(pairs, extras, "\x0c")
+    pairs, delimiter = with_codes(replace(pairs, notes), extras, "\x0c")
+    start = head("FCS3.1", pairs, len(rows) * n * size, delimiter=delimiter)
 
     def write(handle: BinaryIO) -> None:
-        n_bytes = len(rows) * len(tops) * size
-        handle.write(head("FCS3.1", pairs, n_bytes, delimiter=delimiter))
+        handle.write(start)
         for begin in range(0, len(rows), _CHUNK):
             chunk = slice(begin, begin + _CHUNK)
             block = values[chunk]
@@ -179,7 +165,7 @@ def _kept_keywords(record: Mapping[str, Any], channels: list[str]) -> Pairs:
             continue
         number, what = of_channel.groups()
         if number in numbers and what not in _LAYOUT_OF_CHANNEL:
-            standard = "$" if what in _STANDARD_OF_CHANNEL else ""
+            standard = "$" if _STANDARD_OF_CHANNEL.fullmatch(what) else ""
             kept.append((f"{standard}P{numbers[number]}{what.upper()}", value))
     return kept
 
