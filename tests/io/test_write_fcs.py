@@ -220,6 +220,14 @@ def test_places_that_cannot_be_written(adata, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
 
 
+def test_cells_on_disk(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    backed = ad.read_h5ad(tmp_path / "x.h5ad", backed="r")
+    with pytest.raises(ValueError, match=r"to_memory\(\)"):
+        write_fcs(backed, tmp_path / "out")
+    backed.file.close()
+
+
 def test_files_that_are_there_are_kept(adata, tmp_path):
     adata.obs["sample"] = ["a", "b", "b"]
     (tmp_path / "b.fcs").write_bytes(b"mine")
@@ -531,3 +539,72 @@ def test_originals_that_take_no_channel(make_fcs, tmp_path):
     arcsinh(adata)
     with pytest.raises(ValueError, match=r"no original.*\(its values are ASCII\).*arcsinh"):
         write_fcs(adata, tmp_path / "out2")
+
+
+def test_bytes_in_the_order_of_a_pdp(make_fcs, tmp_path):
+    # 0x01020304 is stored as bytes of significance 3, 4, 1, 2
+    data = bytes([2, 1, 4, 3]) + bytes([0, 0, 7, 0])
+    path = make_fcs(
+        events=[[1], [2]], channels="A", datatype="I", data=data, keywords={"$BYTEORD": "3,4,1,2"}
+    )
+    adata = read_fcs(path, dtype="float64")
+    assert adata.X.ravel().tolist() == [0x01020304, 7]
+    adata.obs["n"] = [70000, 5]
+    (new,) = write_fcs(adata, tmp_path / "out", obs="n")
+    back = read_fcs(new, dtype="float64")
+    assert back.X.tolist() == [[0x01020304, 70000], [7, 5]]
+    # 70000 is 0x00011170
+    assert data[:4] + bytes([1, 0, 0x70, 0x11]) + data[4:] in new.read_bytes()
+
+
+def test_bytes_without_an_order(make_fcs, tmp_path):
+    path = make_fcs(datatype="I", bits=[8, 8], keywords={"$BYTEORD": "1"})
+    adata = read_fcs(path)
+    adata.obs["n"] = [70000, 5, 6]
+    (new,) = write_fcs(adata, tmp_path / "out", obs="n")
+    assert read_fcs(new).X[:, 2].tolist() == [70000, 5, 6]
+    assert keywords(new)["byteord"] == "1,2,3,4"
+
+
+def test_types_that_differ_between_channels(make_fcs, tmp_path):
+    data = b"".join(
+        int(a).to_bytes(2, "little") + np.float32(b).tobytes() for a, b in EVENTS + 0.5
+    )
+    path = make_fcs(
+        version="FCS3.2",
+        datatype="I",
+        bits=[16, 32],
+        data=data,
+        keywords={"$P2DATATYPE": "F", "$CYT": "x"},
+    )
+    adata = clustered(read_fcs(path))
+    np.testing.assert_array_equal(adata.X, EVENTS + [0, 0.5])
+    (new,) = write_fcs(adata, tmp_path / "out")
+    expected = np.hstack([EVENTS + [0, 0.5], ADDED])
+    np.testing.assert_allclose(read_fcs(new).X, expected, atol=5e-7)
+
+
+def test_values_bit_after_bit(make_fcs, tmp_path):
+    # 12 bits each, most significant first: 0x001, 0x002, 0x003, 0x004, 0x005, 0x006
+    data = bytes.fromhex("001002003004005006")
+    path = make_fcs(datatype="I", bits=[12, 12], order=">", data=data)
+    with pytest.warns(UserWarning, match="bit by bit"):
+        adata = clustered(read_fcs(path))
+    np.testing.assert_array_equal(adata.X, EVENTS)
+    (new,) = write_fcs(adata, tmp_path / "out")
+    np.testing.assert_array_equal(read_fcs(new).X, np.hstack([EVENTS, ADDED]))
+    assert keywords(new)["scmoe_events"] == "X"
+
+
+def test_a_data_set_of_several(make_fcs, tmp_path):
+    length = len(make_fcs("both.fcs", keywords={"$NEXTDATA": "000"}).read_bytes())
+    path = make_fcs("both.fcs", keywords={"$NEXTDATA": f"{length:03}"})
+    second = make_fcs("second.fcs", events=EVENTS + 10).read_bytes()
+    path.write_bytes(path.read_bytes() + second)
+    with pytest.warns(UserWarning, match="2 data sets; number 1"):
+        adata = clustered(read_fcs(path, dataset=1))
+    np.testing.assert_array_equal(adata.X, EVENTS + 10)
+    (new,) = write_fcs(adata, tmp_path / "out")
+    back = read_fcs(new)
+    np.testing.assert_array_equal(back.X[:, :2], EVENTS + 10)
+    assert back.uns["fcs"]["both"]["repairs"] == []

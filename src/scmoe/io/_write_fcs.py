@@ -99,7 +99,13 @@ def write_fcs(
 
     **Storage** is that of the file. In files of integers, channels that are added have 32 bits;
     fractions are stored times a gain (``$PnG``) of up to 10^6, and values that are negative
-    or NaN are refused.
+    or NaN are refused. In files of floats NaN stays NaN.
+
+    What is wrong with an original is not passed on: offsets that are off, empty values (a blank
+    stands for them), ``$PnB`` that is not the width of what is stored. ANALYSIS and the other
+    data sets of a file are left out, ``$ORIGINALITY`` becomes ``Appended``. A file that its
+    version cannot hold (names that are not ASCII before 3.1, more than 99,999,999 bytes in 2.0)
+    is written as FCS 3.1, with the version that it had in ``SCMOE_ORIGINAL_VERSION``.
 
     **Without an original** (cells that come from elsewhere, or files that are gone) the values
     of ``.X`` are written as FCS 3.1 in 32-bit floats, 64-bit if they are float64. Bit-packed
@@ -240,6 +246,8 @@ class _Job:
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None, why: str
     ) -> Callable[[BinaryIO], None]:
         name = "X" if self.layer is None else self.layer
+        if self.adata.isbacked:
+            raise ValueError("`adata` is backed by a file; pass `adata.to_memory()`.")
         values = layer_values(self.adata, self.layer)
         if values.dtype.kind not in "fiub":
             raise ValueError(f"{name!r} holds {values.dtype}, not numbers.")
