@@ -14,6 +14,7 @@ from scipy import sparse
 
 from scmoe.io import _atomic, _compose, _original, _plain, read_fcs, write_fcs
 from scmoe.io._file import read_about
+from scmoe.io._record import keywords_of
 from scmoe.pp import arcsinh, compensate
 
 EVENTS = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
@@ -42,7 +43,7 @@ def adata():
 
 def keywords(path):
     (record,) = read_fcs(path).uns["fcs"].values()
-    return record["keywords"]
+    return keywords_of(record)
 
 
 def codes(path, name="scmoe"):
@@ -64,8 +65,8 @@ def test_cells_from_elsewhere(adata, tmp_path):
     assert list(back.var["PnR"]) == [6, 7, 3, 1, 2]
     record = back.uns["fcs"]["x"]
     assert record["repairs"] == []
-    assert record["keywords"]["scmoe_events"] == "X"
-    assert record["keywords"]["scmoe_version"]
+    assert keywords(path)["scmoe_events"] == "X"
+    assert keywords(path)["scmoe_version"]
     assert codes(path) == {"0": "0", "1": "1", "2": None}
     assert path.read_bytes()[-8:] == b"00000000"
     theirs = flowio.FlowData(path)

@@ -16,6 +16,7 @@ from scmoe._keys import Key
 
 from ._compose import CRC, Pairs, head, replace, with_codes
 from ._encode import LITTLE, as_bytes
+from ._record import keywords_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -149,7 +150,7 @@ def _markers(adata: AnnData, channels: list[str]) -> list[str]:
 
 def _kept_keywords(record: Mapping[str, Any], channels: list[str]) -> Pairs:
     """Return the keywords of a file that still hold, those of channels by their new numbers."""
-    keywords = {str(key): str(value) for key, value in record.get("keywords", {}).items()}
+    keywords = keywords_of(record) if "keywords" in record else {}
     numbers = {
         key[1:-1]: str(channels.index(value.strip()) + 1)
         for key, value in keywords.items()
