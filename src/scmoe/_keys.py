@@ -23,6 +23,8 @@ class Key:
 
         SAMPLE = "sample"
         """The file that a cell comes from."""
+        EVENT = "event"
+        """Number of a cell within its file, from 0."""
         POPULATION = "population"
         """The population that somebody gave a cell, NaN for none."""
         LABEL = "label"
@@ -63,6 +65,12 @@ class Key:
         GRAPH = "scmoe_connectivities"
         """The graph of a clustering, in its working copy of the cells."""
 
+    class layers:
+        """Arrays of cells x variables in ``.layers``."""
+
+        MEASURED = "measured"
+        """Whether the file of a cell has the marker."""
+
     class uns:
         """Records in ``.uns``."""
 
@@ -70,6 +78,8 @@ class Key:
         """Keywords and repairs of the FCS files, per sample."""
         ARCSINH = "arcsinh"
         """Parameters of the arcsinh transform that was applied, per layer."""
+        COMPENSATED = "compensated"
+        """The spillover that was undone, per layer."""
         IMAGE_SHAPE = "image_shape"
         """Rows, columns and, if there are any, channels of the images that ``.X`` holds flat."""
         VALUE_SCALE = "value_scale"

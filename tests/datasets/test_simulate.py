@@ -84,7 +84,7 @@ def test_numbers_out_of_range(tmp_path, kwargs):
 
 def test_labels_without_a_table(adata):
     for record in adata.uns["fcs"].values():
-        del record["keywords"]["populations"]
+        record["keywords"] = record["keywords"].drop(index="populations")
     values = adata.X.copy()
     values[0, -1], values[1, -1] = 0, np.nan
     adata.X = values
@@ -98,6 +98,6 @@ def test_labels_that_cannot_be_read(adata):
         population_labels(adata, channel="gate")
     with pytest.raises(ValueError, match="not whole numbers"):
         population_labels(adata, channel="DNA1")
-    adata.uns["fcs"]["A01"]["keywords"]["populations"] = "1=T"
+    adata.uns["fcs"]["A01"]["keywords"].loc["populations", "value"] = "1=T"
     with pytest.raises(ValueError, match=r"A01.*does not name"):
         population_labels(adata)

@@ -14,6 +14,7 @@ from flowio import create_fcs
 from natsort import natsorted
 
 from scmoe._keys import Key
+from scmoe.io._record import keywords_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -212,7 +213,7 @@ def population_labels(
     records = adata.uns.get(Key.uns.FCS, {})
     samples = adata.obs.get(Key.obs.SAMPLE, pd.Series("", index=adata.obs_names)).to_numpy()
     for sample, record in records.items():
-        table = record["keywords"].get(_TABLE.lower(), "")
+        table = keywords_of(record).get(_TABLE.lower(), "")
         if not table:
             continue
         names = dict(entry.split("=", 1) for entry in table.split(";"))

@@ -3,5 +3,6 @@
 from ._array import from_array
 from ._errors import FCSReadError, FCSRepairWarning
 from ._fcs import read_fcs
+from ._write_fcs import write_fcs
 
-__all__ = ["FCSReadError", "FCSRepairWarning", "from_array", "read_fcs"]
+__all__ = ["FCSReadError", "FCSRepairWarning", "from_array", "read_fcs", "write_fcs"]

@@ -43,7 +43,7 @@ _TECHNICAL = re.compile(
     r"|empty"
     # what somebody computed: labels of benchmark files, clusters, gates, embeddings
     r"|label|labels|population|population ?id|gate|gated?|cluster( ?id)?|phenograph|flowsom"
-    r"|wanderlust|pseudotime"
+    r"|wanderlust|pseudotime|scmoe( proba| outlier)?"
     r"|condition|t?sne ?\d|umap ?\d)$"
 )
 

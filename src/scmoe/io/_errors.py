@@ -14,12 +14,24 @@ class FCSReadError(ValueError):
         The file (or folder) at fault.
     reason
         What is wrong with it, and what to do about it where something can be done.
+    keyword
+        The keyword of TEXT that is at fault, with its ``$``; None if it is none.
+    value
+        What the file says there; None if the keyword is missing.
     """
 
-    def __init__(self, path: str | Path, reason: str) -> None:
-        super().__init__(path, reason)
+    def __init__(
+        self,
+        path: str | Path,
+        reason: str,
+        keyword: str | None = None,
+        value: str | None = None,
+    ) -> None:
+        super().__init__(path, reason, keyword, value)
         self.path = Path(path)
         self.reason = reason
+        self.keyword = keyword
+        self.value = value
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
@@ -27,3 +39,46 @@ class FCSReadError(ValueError):
 
 class FCSRepairWarning(UserWarning):
     """The files disagreed with the FCS standard; what was done is in ``.uns["fcs"]``."""
+
+
+class Fault(Exception):
+    """What is wrong with a file, before somebody says which file it is."""
+
+    def __init__(self, reason: str, keyword: str | None = None, value: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.keyword = keyword
+        self.value = value
+
+    def of(self, path: Path) -> FCSReadError:
+        """Return the error that the user sees."""
+        return FCSReadError(path, self.reason, self.keyword, self.value)
+
+
+class Repairs:
+    """What was found in a file and how it was read; refuses repairs if it is strict."""
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.told: list[str] = []
+
+    def repair(self, text: str, keyword: str | None = None, value: str | None = None) -> None:
+        """Note what disagrees with the standard but leaves one reading only."""
+        if self.strict:
+            raise Fault(f"{text} (refused because of `strict=True`)", keyword, value)
+        self.told.append(text)
+
+    def tell(self, text: str) -> None:
+        """Note what the standard allows but the user has to know."""
+        self.told.append(text)
+
+
+def shown(value: str, most: int = 40) -> str:
+    """Quote a value of TEXT, which may be long or hold what no terminal should see."""
+    return repr(value if len(value) <= most else value[:most] + "...")
+
+
+def listed(numbers: list[int], most: int = 20) -> str:
+    """List numbers, not all of very many."""
+    text = ", ".join(map(str, numbers[:most])) or "none"
+    return f"{text}, ..." if len(numbers) > most else text

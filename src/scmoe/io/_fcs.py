@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterable
 from os import PathLike
-from typing import Any, Literal
+from typing import Literal
 
 import anndata as ad
 import numpy as np
@@ -15,9 +15,11 @@ from tqdm import tqdm
 
 from scmoe._keys import Key
 
-from ._errors import FCSReadError, FCSRepairWarning
-from ._flowio import FCSFile, read_file
+from ._errors import FCSRepairWarning
+from ._file import FCSText, read_about, read_values
+from ._panels import JOINS, join_panels, variables_of
 from ._paths import find_files, sample_names
+from ._record import record_of
 
 logger = logging.getLogger("scmoe")
 
@@ -27,9 +29,10 @@ _PROGRESS_FROM = 6
 def read_fcs(
     path: str | PathLike[str] | Iterable[str | PathLike[str]],
     *,
-    join: Literal["exact", "inner"] = "exact",
+    join: Literal["inner", "exact", "outer"] = "inner",
     dataset: int = 0,
     dtype: Literal["float32", "float64"] = "float32",
+    strict: bool = False,
     progress: bool | None = None,
 ) -> ad.AnnData:
     """Read flow and mass cytometry files (FCS 2.0, 3.0, 3.1, 3.2).
@@ -41,18 +44,22 @@ def read_fcs(
     Parameters
     ----------
     path
-        A file; a folder, of which every ``.fcs`` and ``.lmd`` (any case) is read in natural
-        order, sub-folders are not; a glob pattern (``"plate/*_A*.fcs"``, ``**`` for
-        sub-folders); or a list of these.
+        A file; a folder, of which every ``.fcs``, ``.lmd``, ``.fcs.gz`` and ``.lmd.gz`` (any
+        case) is read in natural order, sub-folders are not; a glob pattern
+        (``"plate/*_A*.fcs"``, ``**`` for sub-folders); or a list of these. Files compressed
+        with gzip are told by their first bytes, whatever their name.
     join
         What to do when the files do not have the same channels with the same markers.
-        ``"exact"`` raises; ``"inner"`` keeps the markers that all files share, and warns with
-        the names of the others. The order of the channels may differ: they are matched by
-        name, in the order of the first file.
+        ``"inner"`` keeps the markers that all files share, and warns with the names of the
+        others. ``"exact"`` raises. ``"outer"`` keeps all, NaN where a file does not have one,
+        and warns. The order of the channels may differ: they are matched by name, in the order
+        of the first file. A marker that lies on different channels is warned of.
     dataset
         Which data set to read from files that hold several, counted from 0.
     dtype
         Of ``.X``.
+    strict
+        Refuse files that disagree with the standard, also where one reading only is possible.
     progress
         Show a progress bar; by default on a terminal with more than five files.
 
@@ -65,6 +72,8 @@ def read_fcs(
     ``.obs["sample"]``
         Categorical, the file of each cell: its stem, with its folder before it if two stems
         are equal. ``.obs_names`` are ``"{sample}-{i}"``, `i` counted from 0 in each file.
+    ``.obs["event"]``
+        That `i`, int64.
     ``.var_names``
         The marker (``$PnS``), else the channel (``$PnN``); markers that occur more than once
         become ``"marker (channel)"``.
@@ -73,10 +82,14 @@ def read_fcs(
         ``scatter``, ``time``, or ``other`` for what is clearly no marker: event length, DNA,
         viability, barcodes, beads, labels), ``PnB`` (bits, int), ``PnE`` (str), ``PnG``,
         ``PnR`` (float). Of several files, those of the first.
+    ``.layers["measured"]``
+        With ``join="outer"``, if a file lacks a marker: bool, whether the value was measured.
     ``.uns["fcs"][sample]``
-        ``file`` (its name), ``keywords`` (a dict of str; lower case, without the leading
-        ``$``, ``/`` replaced by ``_`` because h5ad keys cannot hold it), ``repairs`` (a list
-        of str), and ``spillover`` (a DataFrame by channel) if the file has one.
+        ``file`` (its name), ``path`` (absolute), ``dataset`` (number of the data set),
+        ``version`` (``"FCS3.1"``), ``sha256`` (of the file on disk, hexadecimal), ``keywords``
+        (a DataFrame with the column ``value``, str, by keyword, lower case, without the
+        leading ``$``: ``["keywords"].loc["cyt", "value"]``), ``repairs`` (a list of str), and
+        ``spillover`` (a DataFrame by channel) if the file has one.
 
     Raises
     ------
@@ -106,21 +119,31 @@ def read_fcs(
         hidden = None if len(paths) >= _PROGRESS_FROM else True
     else:
         hidden = not progress
-    files = [
-        read_file(file, dataset=dataset, dtype=dtype)
-        for file in tqdm(paths, desc="FCS files", unit="file", disable=hidden)
-    ]
-    names = _shared_variables(files, join)
+    # all panels and counts are known before any values are read, so the result is made once
+    headers = tqdm(paths, desc="FCS headers", unit="file", disable=hidden, leave=False)
+    files = [read_about(file, dataset=dataset, strict=strict) for file in headers]
+    names = join_panels(files, join, stacklevel=3)
     samples = sample_names(paths)
-    counts = [len(file.values) for file in files]
+    counts = [file.n_events for file in files]
+    X, measured = _allocate(files, names, dtype)
+    records = {}
+    at = 0
+    for sample, file in zip(
+        samples, tqdm(files, desc="FCS files", unit="file", disable=hidden), strict=True
+    ):
+        end = at + file.n_events
+        channels, columns = _matching(file, names)
+        read_values(file, X[at:end], channels, columns)
+        if measured is not None:
+            measured[at:end, columns] = True
+        records[sample] = record_of(file)
+        at = end
     adata = ad.AnnData(
-        X=_stack(files, names),
-        obs=pd.DataFrame(
-            {Key.obs.SAMPLE: pd.Categorical(np.repeat(samples, counts), categories=samples)},
-            index=[f"{s}-{i}" for s, n in zip(samples, counts, strict=True) for i in range(n)],
-        ),
-        var=_variables(files[0], names),
-        uns={Key.uns.FCS: {s: _record(f) for s, f in zip(samples, files, strict=True)}},
+        X=X,
+        obs=_cells(samples, counts),
+        var=variables_of(files, names),
+        layers=None if measured is None else {Key.layers.MEASURED: measured},
+        uns={Key.uns.FCS: records},
     )
     _warn_of_repairs(files)
     logger.info("read %d events x %d channels from %d files", *adata.shape, len(files))
@@ -128,98 +151,44 @@ def read_fcs(
 
 
 def _check_arguments(join: str, dataset: int, dtype: str) -> None:
-    if join not in ("exact", "inner"):
-        raise ValueError(f"`join` is 'exact' or 'inner', not {join!r}.")
+    if join not in JOINS:
+        raise ValueError(f"`join` is 'inner', 'exact' or 'outer', not {join!r}.")
     if isinstance(dataset, bool) or not isinstance(dataset, int | np.integer) or dataset < 0:
         raise ValueError(f"`dataset` is a number from 0 on, not {dataset!r}.")
     if dtype not in ("float32", "float64"):
         raise ValueError(f"`dtype` is 'float32' or 'float64', not {dtype!r}.")
 
 
-def _shared_variables(files: list[FCSFile], join: str) -> list[str]:
-    """Return the variables to keep, in the order of the first file."""
-    first = files[0]
-    shared = list(first.var.index)
-    for file in files[1:]:
-        if join == "exact":
-            _require_same_panel(first, file)
-        else:
-            present = set(file.var.index)
-            shared = [name for name in shared if name in present]
-    if not shared:
-        raise FCSReadError(
-            files[-1].path, f"no marker is shared by this file and all the others ({first.path})"
-        )
-    dropped = {file.path: [n for n in file.var.index if n not in set(shared)] for file in files}
-    dropped = {path: names for path, names in dropped.items() if names}
-    if dropped:
-        told = "; ".join(f"{path}: {', '.join(names)}" for path, names in dropped.items())
-        warnings.warn(f"Markers that not all files have were dropped. {told}", stacklevel=3)
-    return shared
+def _allocate(
+    files: list[FCSText], names: list[str], dtype: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Make room for all values; NaN, and a table of what is there, if files lack markers."""
+    shape = (sum(file.n_events for file in files), len(names))
+    wanted = set(names)
+    if all(wanted.issubset(file.variables) for file in files):
+        return np.empty(shape, dtype=dtype), None
+    return np.full(shape, np.nan, dtype=dtype), np.zeros(shape, dtype=bool)
 
 
-def _require_same_panel(first: FCSFile, file: FCSFile) -> None:
-    ours, theirs = _panel(first), _panel(file)
-    if ours == theirs:
-        return
-    only_first = ", ".join(sorted(ours - theirs)) or "none"
-    only_here = ", ".join(sorted(theirs - ours)) or "none"
-    raise FCSReadError(
-        file.path,
-        f"its panel does not match that of {first.path}. Only in {file.path.name}: {only_here}. "
-        f'Only in {first.path.name}: {only_first}. join="inner" keeps the shared markers',
+def _matching(file: FCSText, names: list[str]) -> tuple[list[int], list[int]]:
+    """Return channels of a file and the columns that they go to."""
+    column_of = {name: i for i, name in enumerate(names)}
+    pairs = [(i, column_of[n]) for i, n in enumerate(file.variables) if n in column_of]
+    return [i for i, _ in pairs], [column for _, column in pairs]
+
+
+def _cells(samples: list[str], counts: list[int]) -> pd.DataFrame:
+    events = [np.arange(n, dtype=np.int64) for n in counts]
+    return pd.DataFrame(
+        {
+            Key.obs.SAMPLE: pd.Categorical(np.repeat(samples, counts), categories=samples),
+            Key.obs.EVENT: np.concatenate(events),
+        },
+        index=[f"{s}-{i}" for s, n in zip(samples, counts, strict=True) for i in range(n)],
     )
 
 
-def _panel(file: FCSFile) -> set[str]:
-    return {
-        name if name == channel else f"{name} [channel {channel}]"
-        for name, channel in file.var["channel"].items()
-    }
-
-
-def _stack(files: list[FCSFile], names: list[str]) -> np.ndarray:
-    n = sum(len(file.values) for file in files)
-    stacked = np.empty((n, len(names)), dtype=files[0].values.dtype)
-    at = 0
-    for file in files:
-        end = at + len(file.values)
-        stacked[at:end] = file.values[:, file.var.index.get_indexer(names)]
-        at = end
-    return stacked
-
-
-def _variables(file: FCSFile, names: list[str]) -> pd.DataFrame:
-    var = file.var.loc[names].copy()
-    var[Key.var.KIND] = pd.Categorical(var[Key.var.KIND])
-    return var
-
-
-def _record(file: FCSFile) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "file": file.path.name,
-        "keywords": _writable(file.keywords),
-        "repairs": list(file.repairs),
-    }
-    if file.spillover is not None:
-        record["spillover"] = file.spillover
-    return record
-
-
-def _writable(keywords: dict[str, str]) -> dict[str, str]:
-    """Rid keywords of what HDF5 cannot hold: ``/`` in keys, NUL bytes, keys of dots only."""
-    written: dict[str, str] = {}
-    for key, value in keywords.items():
-        name = key.replace("/", "_").replace("\0", "").strip()
-        if not name.strip("."):
-            name = f"_{name}"
-        while name in written:
-            name += "_"
-        written[name] = value.replace("\0", "")
-    return written
-
-
-def _warn_of_repairs(files: list[FCSFile]) -> None:
+def _warn_of_repairs(files: list[FCSText]) -> None:
     repaired = [file for file in files if file.repairs]
     if not repaired:
         return

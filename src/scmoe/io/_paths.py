@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from os import PathLike
@@ -12,7 +13,7 @@ from natsort import natsorted
 
 from ._errors import FCSReadError
 
-SUFFIXES = (".fcs", ".lmd")
+SUFFIXES = (".fcs", ".lmd", ".fcs.gz", ".lmd.gz")
 
 
 def find_files(path: str | PathLike[str] | Iterable[str | PathLike[str]]) -> list[Path]:
@@ -42,11 +43,15 @@ def _resolve(item: str | PathLike[str]) -> list[Path]:
         raise TypeError(f"The name of a file is a str or a Path, not {type(item)!r}.")
     path = Path(item)
     if path.is_dir():
-        found = [
+        named = [
             file
             for file in path.iterdir()
-            if file.suffix.lower() in SUFFIXES and file.is_file() and file.name[0] != "."
+            if file.name.lower().endswith(SUFFIXES) and file.name[0] != "."
         ]
+        lost = [file for file in named if file.is_symlink() and not file.exists()]
+        if lost:
+            raise FCSReadError(lost[0], "this is a link to a file that is not there")
+        found = [file for file in named if file.is_file()]
         if not found:
             raise FCSReadError(path, f"the folder holds no file ending in {_listed(SUFFIXES)}")
         return natsorted(found, key=str)
@@ -58,6 +63,8 @@ def _resolve(item: str | PathLike[str]) -> list[Path]:
         if found:
             return found
         raise FileNotFoundError(f"No file matches the pattern {str(item)!r}.")
+    if path.is_symlink():
+        raise FileNotFoundError(f"{path} is a link to a file that is not there.")
     raise FileNotFoundError(f"There is no such file or folder: {path}")
 
 
@@ -66,12 +73,15 @@ def _listed(suffixes: Iterable[str]) -> str:
 
 
 def sample_names(files: list[Path]) -> list[str]:
-    """Name each file by its stem; where stems collide, with its folder, then its suffix."""
-    names = [file.stem for file in files]
+    """Name each file by its stem; where stems collide, with its folder, then its suffix.
+
+    A name of dots only gets a ``_`` before it: h5ad cannot hold it.
+    """
+    names = [_stem(file) for file in files]
     longer: list[Callable[[Path], str]] = [
-        lambda file: f"{file.absolute().parent.name}_{file.stem}",
-        lambda file: f"{file.absolute().parent.name}_{file.name}",
-        lambda file: "_".join(file.absolute().parts[1:]),
+        lambda file: f"{_folder(file)}_{_stem(file)}",
+        lambda file: f"{_folder(file)}_{file.name}",
+        lambda file: "_".join(file.resolve().parts[1:]),
     ]
     for rename in longer:
         count = Counter(names)
@@ -82,3 +92,16 @@ def sample_names(files: list[Path]) -> list[str]:
             for file, name in zip(files, names, strict=True)
         ]
     return names
+
+
+def _stem(file: Path) -> str:
+    name = file.name
+    if name.lower().endswith(".gz"):
+        name = name[:-3]
+    stem = Path(name).stem
+    return stem if stem.strip(".") else f"_{stem}"
+
+
+def _folder(file: Path) -> str:
+    """Name the folder of a file, also of one that is given as ``../file.fcs``."""
+    return Path(os.path.abspath(file)).parent.name

@@ -1,6 +1,7 @@
 """AnnData -> AnnData."""
 
 from ._arcsinh import arcsinh, inverse_arcsinh
+from ._compensate import compensate
 from ._marker_prior import marker_prior
 
-__all__ = ["arcsinh", "inverse_arcsinh", "marker_prior"]
+__all__ = ["arcsinh", "compensate", "inverse_arcsinh", "marker_prior"]

@@ -12,6 +12,9 @@ from scipy import sparse
 
 from scmoe._keys import Key
 
+from ._layers import check_adata, where
+from ._layers import source as layer_source
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -73,16 +76,16 @@ def arcsinh(
     -----
     Nothing is written if an error is raised.
     """
-    _check_adata(adata)
+    check_adata(adata)
     source_name = "X" if layer is None else layer
     target = source_name if key_added is None else key_added
     done = adata.uns.get(Key.uns.ARCSINH, {})
     for name in {source_name, target} & set(done):
         raise ValueError(
-            f"{_where(name)} holds arcsinh values already, see .uns['{Key.uns.ARCSINH}']; it "
+            f"{where(name)} holds arcsinh values already, see .uns['{Key.uns.ARCSINH}']; it "
             "is not transformed twice."
         )
-    source = _source(adata, layer)
+    source = layer_source(adata, layer)
     chosen = _channels(adata, channels)
     cofactors = _cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
     columns = adata.var_names.get_indexer(chosen)
@@ -95,7 +98,7 @@ def arcsinh(
         result.layers[target] = values
     record = {"channels": np.array(chosen, dtype=object), "cofactor": cofactors}
     result.uns[Key.uns.ARCSINH] = {**done, target: {**record, "source": source_name}}
-    logger.info("arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, _where(target))
+    logger.info("arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, where(target))
     return result if copy else None
 
 
@@ -141,9 +144,9 @@ def inverse_arcsinh(
     >>> scmoe.pp.arcsinh(adata, cofactor=5)
     >>> scmoe.pp.inverse_arcsinh(adata)
     """
-    _check_adata(adata)
+    check_adata(adata)
     name = "X" if layer is None else layer
-    source = _source(adata, layer)
+    source = layer_source(adata, layer)
     done = adata.uns.get(Key.uns.ARCSINH, {})
     chosen, cofactors = _recorded(done, name, adata.var_names)
     columns = adata.var_names.get_indexer(chosen)
@@ -152,7 +155,7 @@ def inverse_arcsinh(
             values = _transform(source, columns, cofactors, lambda x, c: c * np.sinh(x))
     except FloatingPointError:
         raise ValueError(
-            f"{_where(name)} holds values that are too large to come from arcsinh; was it "
+            f"{where(name)} holds values that are too large to come from arcsinh; was it "
             f"written anew since .uns['{Key.uns.ARCSINH}'] was?"
         ) from None
 
@@ -165,53 +168,26 @@ def inverse_arcsinh(
     rest = {key: value for key, value in result.uns.items() if key != Key.uns.ARCSINH}
     # a new dict: generated cells may share theirs with the cells that they are modelled on
     result.uns = {**rest, Key.uns.ARCSINH: left} if left else rest
-    logger.info(
-        "undid arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, _where(name)
-    )
+    logger.info("undid arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, where(name))
     return result if copy else None
 
 
 def _recorded(done: Mapping[str, Any], name: str, known: pd.Index) -> tuple[list[str], np.ndarray]:
     """Return the channels of the record that are there, and their cofactors."""
     if name not in done:
-        told = ", ".join(map(_where, done)) or "nothing"
+        told = ", ".join(map(where, done)) or "nothing"
         raise ValueError(
-            f"there is no record of an arcsinh of {_where(name)} in .uns['{Key.uns.ARCSINH}'], "
+            f"there is no record of an arcsinh of {where(name)} in .uns['{Key.uns.ARCSINH}'], "
             f"which tells of {told}; `scmoe.pp.arcsinh` writes it."
         )
     given = dict(zip(done[name]["channels"], done[name]["cofactor"], strict=True))
     chosen = [channel for channel in given if channel in known]
     if not chosen:
         raise ValueError(
-            f"none of the channels whose arcsinh is in {_where(name)} by "
+            f"none of the channels whose arcsinh is in {where(name)} by "
             f".uns['{Key.uns.ARCSINH}'] is in .var_names: {', '.join(given)}"
         )
     return chosen, np.array([given[channel] for channel in chosen], dtype=np.float64)
-
-
-def _check_adata(adata: AnnData) -> None:
-    if adata.is_view:
-        raise ValueError("`adata` is a view of another AnnData; pass `adata.copy()` instead.")
-    if not adata.var_names.is_unique:
-        raise ValueError(".var_names are not unique; run `adata.var_names_make_unique()`.")
-
-
-def _where(name: str) -> str:
-    return ".X" if name == "X" else f".layers[{name!r}]"
-
-
-def _source(adata: AnnData, layer: str | None) -> Any:
-    if layer is None:
-        source = adata.X
-        if source is None:
-            raise ValueError("`adata` has no .X; name a layer with `layer=`.")
-    elif layer in adata.layers:
-        source = adata.layers[layer]
-    else:
-        raise KeyError(f"no layer {layer!r} in .layers; there are {sorted(adata.layers)}")
-    if source.dtype.kind not in "fiub":
-        raise ValueError(f"{_where(layer or 'X')} holds {source.dtype}, not numbers.")
-    return source
 
 
 def _channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:

@@ -1,0 +1,175 @@
+"""Columns of ``.obs`` as channels of an FCS file: numbers, and labels as codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from natsort import natsorted
+
+from scmoe._checks import listing
+from scmoe._keys import Key
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_EXACT_IN_FLOAT32 = 2**24
+_MOST_IN_32_BITS = 2**32 - 1
+_MOST_IN_FLOAT32 = float(np.finfo(np.float32).max)
+TABLE_MARKS = '",:{}\\'
+"""What a table of codes holds beside names and numbers, where it must not be escaped."""
+_FINEST_GAIN = 10**6
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A channel that a file gets on top of those of the instrument."""
+
+    name: str
+    values: np.ndarray
+    """One for every cell, float64."""
+    codes: dict[int, str | None] | None = None
+    """What the codes stand for, None for a missing label; None where values are numbers."""
+
+    def keyword(self, delimiter: str) -> tuple[str, str]:
+        """Return the table of the codes, in ASCII; the delimiter is left in no name."""
+        table = json.dumps(dict(sorted(self.codes.items())), separators=(",", ":"))
+        return f"SCMOE_CODES_{self.name}", table.replace(delimiter, f"\\u{ord(delimiter):04x}")
+
+    def top(self) -> float:
+        """Return the largest value; 0 if none is finite."""
+        return float(np.max(self.values, initial=0, where=np.isfinite(self.values)))
+
+    def check_float(self, bits: int) -> None:
+        """Raise ValueError for what floats of so many bits cannot hold."""
+        if (
+            bits == 32
+            and np.abs(self.values).max(initial=0, where=self._finite()) > _MOST_IN_FLOAT32
+        ):
+            raise ValueError(f".obs[{self.name!r}] holds values too large for 32 bits.")
+
+    def _finite(self) -> np.ndarray:
+        return np.isfinite(self.values)
+
+    def gain(self) -> int:
+        """Return what values are multiplied by to be stored as integers of 32 bits.
+
+        Raises ValueError for what cannot be stored so.
+        """
+        where = f".obs[{self.name!r}]"
+        bad = ~self._finite()
+        if bad.any():
+            raise ValueError(
+                f"{where} is NaN or infinite for {bad.sum()} cells, which a file of integers "
+                "cannot hold; leave it out, or fill it."
+            )
+        if (self.values < 0).any():
+            raise ValueError(f"{where} is negative for some cells; the file holds integers >= 0.")
+        top = self.top()
+        if top > _MOST_IN_32_BITS:
+            raise ValueError(f"{where} holds {top:g}, too large for integers of 32 bits.")
+        if (self.values == np.floor(self.values)).all():
+            return 1
+        gain = _FINEST_GAIN
+        while gain > 1 and round(top * gain) > _MOST_IN_32_BITS:
+            gain //= 10
+        return gain
+
+
+def extra_channels(adata: AnnData, obs: str | Sequence[str]) -> list[Extra]:
+    """Return the channels for columns of ``.obs``; three for a clustering.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    ValueError
+        If a column holds neither labels nor numbers, or has no name that a channel can have.
+    """
+    names = [obs] if isinstance(obs, str) else list(obs)
+    unknown = [name for name in names if name not in adata.obs]
+    if unknown:
+        raise KeyError(
+            f"`obs` names {listing(unknown)}; .obs has {listing(list(adata.obs))}. "
+            "`scmoe.tl.cluster` writes 'scmoe'."
+        )
+    found: dict[str, Extra] = {}
+    for name in names:
+        for extra in _of_column(adata, name):
+            found.setdefault(extra.name, extra)
+    for name in found:
+        if not name.strip() or "," in name or not name.isprintable():
+            raise ValueError(
+                f".obs[{name!r}] cannot name a channel: that is blank, or has a comma or a "
+                "control character in it. Rename the column."
+            )
+    upper = [name.upper() for name in found]
+    alike = [name for name in found if upper.count(name.upper()) > 1]
+    if alike:
+        # keywords, which hold the codes, are the same in upper and lower case
+        raise ValueError(f"Names of columns differ in case only: {listing(alike)}; rename one.")
+    return list(found.values())
+
+
+def _of_column(adata: AnnData, name: str) -> list[Extra]:
+    extras = [_extra(name, adata.obs[name])]
+    proba = Key.obsm.proba(name)
+    if proba in adata.obsm:
+        extras.append(Extra(proba, np.asarray(adata.obsm[proba], dtype=np.float64).max(axis=1)))
+        outlier = Key.obs.outlier(name)
+        if outlier in adata.obs:
+            extras.append(_extra(outlier, adata.obs[outlier]))
+    return extras
+
+
+def _extra(name: str, column: pd.Series) -> Extra:
+    dtype = column.dtype
+    if pd.api.types.is_bool_dtype(dtype) and not isinstance(dtype, pd.CategoricalDtype):
+        numbers = column.astype("boolean").to_numpy(np.float64, na_value=np.nan)
+        return _coded(name, numbers, {0: "False", 1: "True"})
+    if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
+        return Extra(name, _numbers(name, column))
+    if isinstance(dtype, pd.CategoricalDtype):
+        labels = column.array
+    elif pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype):
+        text = column.map(str, na_action="ignore")
+        labels = pd.Categorical(text, categories=natsorted(text.dropna().unique()))
+    else:
+        raise ValueError(f".obs[{name!r}] holds {dtype}, neither labels nor numbers.")
+    categories = [str(category) for category in labels.categories]
+    numbers = _codes(categories)
+    given = np.array([*numbers, np.nan])[labels.codes]
+    return _coded(name, given, dict(zip(numbers, categories, strict=True)))
+
+
+def _numbers(name: str, column: pd.Series) -> np.ndarray:
+    values = column.to_numpy(np.float64, na_value=np.nan)
+    if column.dtype.kind in "iu" and np.abs(values).max(initial=0) > _EXACT_IN_FLOAT32:
+        raise ValueError(
+            f".obs[{name!r}] holds whole numbers above 2^24, which FCS files of 32-bit floats "
+            "would round; leave it out, or pass it as floats."
+        )
+    return values
+
+
+def _codes(categories: list[str]) -> list[int]:
+    """Return the number that each label is, else 1, 2, ... if any is none."""
+    whole = [c for c in categories if c.isdecimal() and c.isascii() and str(int(c)) == c]
+    numbers = [int(c) for c in whole]
+    if len(numbers) == len(categories) and max(numbers, default=0) < _EXACT_IN_FLOAT32 - 1:
+        return numbers
+    return list(range(1, len(categories) + 1))
+
+
+def _coded(name: str, numbers: np.ndarray, codes: dict[int, str | None]) -> Extra:
+    """Give missing labels the code behind the largest."""
+    missing = np.isnan(numbers)
+    if missing.any():
+        beyond = max(codes, default=0) + 1
+        numbers = np.where(missing, beyond, numbers)
+        codes = {**codes, beyond: None}
+    return Extra(name, numbers, codes)

@@ -1,0 +1,275 @@
+"""One FCS file: what it holds, and its values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ._channels import channel_kind, is_mass_cytometer, variable_names
+from ._data import Place, locate
+from ._decode import Events
+from ._errors import Fault, FCSReadError, Repairs, listed
+from ._layout import layouts
+from ._scale import Scale, scales
+from ._source import open_source
+from ._spillover import find_spillover
+from ._split import BLANKS, capitals
+from ._text import Keywords, Text, check_gap, numbered, read_text, to_number
+
+
+@dataclass
+class FCSText:
+    """One data set of a file, all but its values."""
+
+    path: Path
+    dataset: int
+    """Number of the data set within the file, from 0."""
+    text: Text
+    """HEADER and TEXT."""
+    place: Place
+    """Where DATA lies, and how it is stored."""
+    names: list[str]
+    """``$PnN``, without blanks around them."""
+    scales: list[Scale]
+    """What takes stored numbers to the linear scale."""
+    notes: Repairs
+
+    @property
+    def version(self) -> str:
+        """For instance ``"FCS3.1"``."""
+        return self.text.version
+
+    @property
+    def n_events(self) -> int:
+        """Number of events."""
+        return self.place.n_events
+
+    @property
+    def repairs(self) -> list[str]:
+        """What disagreed with the standard, and how it was read."""
+        return self.notes.told
+
+    @cached_property
+    def keywords(self) -> dict[str, str]:
+        """The TEXT segment: lower case, without the leading ``$``."""
+        return self.text.plain
+
+    @cached_property
+    def variables(self) -> list[str]:
+        """Names of the channels as variables of an AnnData."""
+        return variable_names(self.names, self._markers)
+
+    @cached_property
+    def var(self) -> pd.DataFrame:
+        """One row a channel: ``channel, marker, kind, PnB, PnE, PnG, PnR``."""
+        keywords, numbers = self.text.keywords, range(1, len(self.names) + 1)
+        mass = is_mass_cytometer(self.names, keywords.get("$CYT", ""))
+        named = zip(self.names, self._markers, strict=True)
+        table = {
+            "channel": self.names,
+            "marker": self._markers,
+            "kind": [channel_kind(channel, marker, mass=mass) for channel, marker in named],
+            "PnB": [_bits(keywords, i) for i in numbers],
+            "PnE": [keywords.get(f"$P{i}E", "0,0").strip(BLANKS) for i in numbers],
+            "PnG": [_number(keywords, f"$P{i}G", 1.0) for i in numbers],
+            "PnR": [_number(keywords, f"$P{i}R", np.nan) for i in numbers],
+        }
+        return pd.DataFrame(table, index=self.variables)
+
+    @property
+    def _markers(self) -> list[str]:
+        keywords = self.text.keywords
+        return [keywords.get(f"$P{i}S", "").strip(BLANKS) for i in range(1, len(self.names) + 1)]
+
+
+@dataclass
+class FCSFile:
+    """One data set of a file."""
+
+    values: np.ndarray
+    """Events x channels, on the linear scale."""
+    about: FCSText
+    spillover: pd.DataFrame | None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.about.path
+
+    @property
+    def var(self) -> pd.DataFrame:
+        """One row a channel: ``channel, marker, kind, PnB, PnE, PnG, PnR``."""
+        return self.about.var
+
+    @property
+    def keywords(self) -> dict[str, str]:
+        """The TEXT segment: lower case, without the leading ``$``."""
+        return self.about.keywords
+
+    @property
+    def repairs(self) -> list[str]:
+        """What disagreed with the standard, and how it was read."""
+        return self.about.repairs
+
+
+def read_file(
+    path: str | PathLike[str],
+    dataset: int = 0,
+    dtype: str = "float64",
+    strict: bool = False,
+) -> FCSFile:
+    """Read one data set of one file.
+
+    Parameters
+    ----------
+    path
+        The file, which may be compressed with gzip.
+    dataset
+        Which data set, counted from 0.
+    dtype
+        Of the values, ``"float32"`` or ``"float64"``.
+    strict
+        Refuse what would be repaired.
+
+    Raises
+    ------
+    FCSReadError
+        If the file cannot be read, or can be read in more than one way.
+    FileNotFoundError, PermissionError
+        If there is no such file, or no right to read it.
+    """
+    about = read_about(path, dataset=dataset, strict=strict)
+    values = np.empty((about.n_events, len(about.names)), dtype=dtype)
+    read_values(about, values)
+    return FCSFile(values, about, spillover_of(about))
+
+
+def read_about(path: str | PathLike[str], *, dataset: int = 0, strict: bool = False) -> FCSText:
+    """Read all of a data set but its values; parameters and errors of :func:`read_file`."""
+    path = Path(path)
+    notes = Repairs(strict=strict)
+    try:
+        with open_source(path) as source:
+            text = read_text(source, dataset, notes)
+            keywords = text.keywords
+            mode = capitals(keywords.need("$MODE"))
+            if mode != "L":
+                raise Fault(f"$MODE is {mode!r}; only list mode (L) can be read", "$MODE", mode)
+            names = _names(keywords)
+            stored = layouts(keywords, text.version, len(names), notes)
+            linear = scales(keywords, names, stored[0].columns, notes)
+            place = locate(text, source, stored, notes)
+            check_gap(text, source, place.start - text.offset, notes)
+    except Fault as fault:
+        raise fault.of(path) from None
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        raise FCSReadError(path, f"the file cannot be read: {error}") from error
+    return FCSText(path, dataset, text, place, names, linear, notes)
+
+
+def read_values(
+    about: FCSText,
+    out: np.ndarray,
+    channels: Sequence[int] | None = None,
+    columns: Sequence[int] | None = None,
+) -> None:
+    """Read the values of a data set into an array.
+
+    Parameters
+    ----------
+    about
+        From :func:`read_about`. Its repairs receive what the values tell.
+    out
+        Events x columns, of floats.
+    channels
+        Which channels to read, counted from 0; all by default.
+    columns
+        Into which columns of `out` they go; by default the first ones.
+    """
+    everything = channels is None and columns is None
+    channels = range(len(about.names)) if channels is None else channels
+    columns = range(len(channels)) if columns is None else columns
+    try:
+        with open_source(about.path) as source:
+            events = Events(source, about.place)
+            if everything and events.matrix is not None:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    out[...] = events.matrix
+            for i, column in zip(channels, columns, strict=True):
+                scale = about.scales[i]
+                if everything and events.matrix is not None and scale.is_identity:
+                    continue
+                values = events.column(i)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    out[:, column] = values if scale.is_identity else scale.apply(values)
+            source.check()
+    except Fault as fault:
+        raise fault.of(about.path) from None
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        raise FCSReadError(about.path, f"the file cannot be read: {error}") from error
+    _note_non_finite(about, out, channels, columns)
+
+
+def spillover_of(about: FCSText) -> pd.DataFrame | None:
+    """Return the spillover matrix; one that cannot be understood is a repair."""
+    try:
+        return find_spillover(about.text.keywords, about.names, about.notes)
+    except Fault as fault:
+        raise fault.of(about.path) from None
+
+
+def _names(keywords: Keywords) -> list[str]:
+    """Return ``$PnN`` if 1 to ``$PAR`` and no others are the channels that have a name."""
+    n = keywords.integer("$PAR")
+    said = keywords["$PAR"]
+    if n < 1:
+        raise Fault(f"$PAR is {n}", "$PAR", said)
+    found = sorted(numbered(keywords, "N"))
+    if found != list(range(1, len(found) + 1)) or len(found) != n:
+        raise Fault(f"$PAR is {n}, but $PnN is there for n = {listed(found)}", "$PAR", said)
+    names = [keywords[f"$P{i}N"].strip(BLANKS) for i in found]
+    unnamed = [f"$P{i}N" for i, name in enumerate(names, start=1) if not name]
+    if unnamed:
+        reason = f"channels without a name: {', '.join(unnamed)} blank"
+        raise Fault(reason, unnamed[0], keywords[unnamed[0]])
+    return names
+
+
+def _bits(keywords: Keywords, i: int) -> int:
+    """Return ``$PnB``, 0 for text that ends at a delimiter."""
+    key = f"$P{i}B"
+    return 0 if keywords.need(key) == "*" else keywords.integer(key)
+
+
+def _number(keywords: Keywords, key: str, default: float) -> float:
+    """Return a number for the table of channels, NaN for what is none."""
+    text = keywords.get(key, "").strip(BLANKS)
+    number = to_number(text) if text else default
+    return np.nan if number is None else number
+
+
+def _note_non_finite(
+    about: FCSText, out: np.ndarray, channels: Sequence[int], columns: Sequence[int]
+) -> None:
+    """Say which values are not finite; one sum tells cheaply that all are."""
+    bad, count = [], 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i, column in zip(channels, columns, strict=True):
+            if np.isfinite(out[:, column].sum()):
+                continue
+            here = int((~np.isfinite(out[:, column])).sum())
+            if here:
+                bad.append(about.variables[i])
+                count += here
+    if bad:
+        about.notes.tell(f"{count} values are not finite and were kept, in: {', '.join(bad)}")

@@ -1,0 +1,275 @@
+"""An FCS file of the events of another one, byte by byte, with channels appended."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from scmoe._checks import listing
+from scmoe._keys import Key
+
+from ._compose import CRC, Pairs, head, only_in_text, replace, with_codes
+from ._encode import LITTLE, as_bytes
+from ._file import FCSText, read_about
+from ._source import open_source
+from ._split import BLANKS
+
+if TYPE_CHECKING:
+    from ._data import Place
+    from ._extra import Extra
+    from ._text import Text
+
+logger = logging.getLogger("scmoe")
+
+_CHUNK = 100_000
+_BITS = {"I": 32, "F": 32, "D": 64}
+_MODERN = ("FCS3.1", "FCS3.2")
+
+
+@dataclass(frozen=True)
+class Original:
+    """A file that is what was read."""
+
+    path: Path
+    dataset: int
+
+
+class UnfitOriginalError(Exception):
+    """An original to which no channel can be appended byte by byte."""
+
+
+def find_original(
+    record: Mapping[str, Any], source: str | PathLike[str] | None
+) -> Original | None:
+    """Return the file that a record of the reader tells of, None if it is gone.
+
+    Raises
+    ------
+    ValueError
+        If there is a file, but its SHA-256 is another one.
+    FileNotFoundError
+        If it is not in `source`.
+    """
+    recorded, name = Path(str(record["path"])), str(record["file"])
+    candidates = [recorded]
+    if source is not None:
+        folder = Path(source)
+        candidates = [folder, folder / name, folder / recorded.parent.name / name]
+    found = [path for path in candidates if path.is_file()]
+    for path in found:
+        if _sha256(path) == str(record["sha256"]):
+            return Original(path, int(record["dataset"]))
+    if found:
+        raise ValueError(
+            f"{found[0]} is not the file that the cells were read from, or has changed since: "
+            "its SHA-256 is another one. Say where the original is with `source=`, or write the "
+            "values of a layer with `layer=`."
+        )
+    if source is not None:
+        raise FileNotFoundError(f"There is no {name} in {source}")
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def original_writer(
+    original: Original,
+    events: np.ndarray,
+    rows: np.ndarray,
+    extras: Sequence[Extra],
+    notes: Mapping[str, str],
+) -> Callable[[BinaryIO], None]:
+    """Return what writes events of a file with channels appended.
+
+    Parameters
+    ----------
+    original
+        The file.
+    events
+        Numbers of the events, in the order in which they are to be written.
+    rows
+        Positions of their cells in the values of `extras`.
+    extras
+        Channels that are appended, in the data type of the file.
+    notes
+        Keywords of this writer.
+
+    Raises
+    ------
+    UnfitOriginalError
+        If channels cannot be appended, for the file is packed by bits or ASCII.
+    ValueError
+        If the file has no such events, or the type of the file cannot hold a channel.
+    """
+    about = read_about(original.path, dataset=original.dataset)
+    text, place, channels = about.text, about.place, about.names
+    order, kind = _storage(text, place)
+    events = _checked_events(events, place.n_events, original.path)
+    clash = [extra.name for extra in extras if extra.name in channels]
+    if clash:
+        raise ValueError(
+            f"`obs` names {listing(clash)}, and {original.path} has channels called so; rename "
+            "the columns."
+        )
+    gains = [_gain(extra, kind) for extra in extras]
+    size = _BITS[kind] // 8
+    pairs = _pairs(about, extras, gains, kind, notes, n_events=len(rows))
+    order = order or LITTLE
+    width = place.size // place.n_events
+    n_bytes = len(rows) * (width + len(extras) * size)
+    start = _head(text.version, pairs, extras, n_bytes, text.delimiter, _encoding(about))
+
+    def write(handle: BinaryIO) -> None:
+        handle.write(start)
+        with open_source(original.path) as source:
+            stored = source.array(place.start, place.size).reshape(place.n_events, width)
+        for begin in range(0, len(rows), _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            parts = [stored[events[chunk]]]
+            for extra, gain in zip(extras, gains, strict=True):
+                values = extra.values[rows[chunk]] * gain
+                values = np.rint(values) if kind == "I" else values
+                parts.append(as_bytes(values, kind, size, order))
+            handle.write(np.concatenate(parts, axis=1).tobytes())
+        handle.write(CRC)
+
+    return write
+
+
+def _encoding(about: FCSText) -> str:
+    """Return how TEXT is written: UTF-8, or else the Latin-1 that the reader takes it for."""
+    first, last = about.text.header.text
+    with open_source(about.path) as source:
+        raw = source.read(about.text.offset + first, about.text.offset + last + 1)
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8"
+
+
+def _checked_events(events: np.ndarray, n_events: int, path: Path) -> np.ndarray:
+    numbers = np.asarray(events, dtype=np.float64)
+    bad = ~((numbers >= 0) & (numbers < n_events) & (numbers == np.floor(numbers)))
+    if bad.any():
+        raise ValueError(
+            f".obs[{Key.obs.EVENT!r}] holds {events[bad][0]!r}, which is no event of {path}: that "
+            f"has events 0 to {n_events - 1}."
+        )
+    return numbers.astype(np.int64)
+
+
+def _storage(text: Text, place: Place) -> tuple[tuple[int, ...] | None, str]:
+    """Return byte order and type of the channels that are appended."""
+    layout = place.layout
+    kind = text.keywords.need("$DATATYPE").upper()
+    if layout.packed:
+        raise UnfitOriginalError("its integers follow one another bit by bit")
+    if kind not in _BITS:
+        raise UnfitOriginalError("its values are ASCII")
+    one_way = layout.little or layout.big
+    if not one_way and len(layout.order) != _BITS[kind] // 8:
+        raise UnfitOriginalError("its bytes have an order that says nothing of other widths")
+    return layout.order, kind
+
+
+def _gain(extra: Extra, kind: str) -> int:
+    if kind == "I":
+        return extra.gain()
+    extra.check_float(_BITS[kind])
+    return 1
+
+
+def _pairs(
+    about: FCSText,
+    extras: Sequence[Extra],
+    gains: Sequence[int],
+    kind: str,
+    notes: Mapping[str, str],
+    *,
+    n_events: int,
+) -> Pairs:
+    """Return the keywords of the original, and those of what is appended."""
+    n = len(about.names)
+    pairs = _kept(about.text.pairs, n)
+    for i, (extra, gain) in enumerate(zip(extras, gains, strict=True), start=n + 1):
+        pairs += _channel(i, extra, kind, gain)
+    changed = {"$PAR": str(n + len(extras)), "$TOT": str(n_events), **_widths(about), **notes}
+    if about.place.layout.order is None:
+        # no value of the original has more than one byte, so any order is right
+        changed["$BYTEORD"] = ",".join(map(str, LITTLE))
+    said = about.text.keywords.get("$ORIGINALITY", "").strip().lower()
+    if said in ("original", "nondatamodified"):
+        changed["$ORIGINALITY"] = "Appended"
+    return replace(pairs, changed)
+
+
+def _kept(pairs: Pairs, n: int) -> Pairs:
+    """Leave out values without a keyword, and keywords of channels behind the last."""
+    kept = []
+    for spelt, value in pairs:
+        key = spelt.strip(BLANKS)
+        of_channel = re.fullmatch(r"\$?P(\d{1,9})[A-Z]+", key.upper())
+        if key and (of_channel is None or int(of_channel[1]) <= n):
+            kept.append((key if key[0] == "$" else spelt, value))
+    return kept
+
+
+def _widths(about: FCSText) -> dict[str, str]:
+    """Return ``$PnB`` where it is not the width that values are stored in."""
+    stated = {f"$P{i}B": c.bits for i, c in enumerate(about.place.layout.columns, start=1)}
+    keywords = about.text.keywords
+    return {key: str(bits) for key, bits in stated.items() if keywords.integer(key) != bits}
+
+
+def _channel(i: int, extra: Extra, kind: str, gain: int) -> Pairs:
+    if kind == "I":
+        # readers keep the bits below $PnR, so it is a power of two
+        values = 1 << max(round(extra.top() * gain).bit_length(), 1)
+    else:
+        values = math.floor(max(extra.top(), 0)) + 1
+    pairs = [
+        (f"$P{i}N", extra.name),
+        (f"$P{i}B", str(_BITS[kind])),
+        (f"$P{i}E", "0,0"),
+        (f"$P{i}R", str(values)),
+    ]
+    return pairs if gain == 1 else [*pairs, (f"$P{i}G", str(gain))]
+
+
+def _head(
+    version: str,
+    pairs: Pairs,
+    extras: Sequence[Extra],
+    n_bytes: int,
+    delimiter: str,
+    encoding: str,
+) -> bytes:
+    """Return HEADER and TEXT in the version of the original, if that can hold them."""
+    needs_unicode = not all(extra.name.isascii() for extra in extras)
+    if needs_unicode or max(map(ord, "".join(text for pair in pairs for text in pair))) > 255:
+        encoding = "utf-8"
+
+    def made(version: str, pairs: Pairs) -> bytes:
+        every, free = with_codes(pairs, extras, delimiter)
+        return head(version, every, n_bytes, delimiter=free, encoding=encoding)
+
+    start = made(version, pairs)
+    too_far = version == "FCS2.0" and only_in_text(start, n_bytes)
+    if too_far or (needs_unicode and version not in _MODERN):
+        why = "so many bytes" if too_far else "names that are not ASCII"
+        logger.warning("written as FCS3.1: %s cannot hold %s", version, why)
+        start = made("FCS3.1", replace(pairs, {"SCMOE_ORIGINAL_VERSION": version}))
+    return start

@@ -1,0 +1,376 @@
+"""HEADER and TEXT of a data set: where the segments lie, and what the keywords say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ._errors import Fault, Repairs, shown
+from ._split import BLANKS, Tokens, capitals, hidden_keyword, matters, split
+
+if TYPE_CHECKING:
+    from ._source import Source
+
+VERSIONS = ("FCS2.0", "FCS3.0", "FCS3.1", "FCS3.2")
+HEADER_SIZE = 58
+_MOST_TEXT = 32 << 20
+_MOST_DATA_SETS = 1000
+_GAP = 1 << 16
+_LOOK = 1 << 12
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+_NUMBER = re.compile(
+    r"[+-]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,9})?"
+)
+
+
+class Keywords(dict[str, str]):
+    """Keywords in upper case, with their ``$``; the getters raise Fault."""
+
+    def need(self, key: str) -> str:
+        """Return a value without blanks around it."""
+        if key not in self:
+            without = key.removeprefix("$")
+            hint = f" (there is {without} without a $)" if without in self else ""
+            raise Fault(f"the keyword {key} is missing{hint}", key)
+        return self[key].strip(BLANKS)
+
+    def integer(self, key: str) -> int:
+        """Return a whole number."""
+        text = self.need(key)
+        if not _INTEGER.fullmatch(text):
+            raise Fault(f"{key} is {shown(text)}, not an integer", key, text)
+        return int(text)
+
+    def number(self, key: str, default: float) -> float:
+        """Return a number, `default` where there is none or it is blank."""
+        text = self.get(key, "").strip(BLANKS)
+        value = to_number(text) if text else default
+        if value is None:
+            raise Fault(f"{key} is {shown(text)}, not a number", key, text)
+        return value
+
+
+def to_number(text: str) -> float | None:
+    """Return a decimal number, None for anything else (NaN and infinity included)."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return value if abs(value) != float("inf") else None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first 58 bytes say: first and last byte of the segments, last included."""
+
+    version: str
+    text: tuple[int, int]
+    data: tuple[int, int] | None
+    """None where HEADER says nothing, or no numbers."""
+    analysis: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Text:
+    """HEADER and TEXT of one data set."""
+
+    offset: int
+    """First byte of the data set in the file; all other places are counted from here."""
+    header: Header
+    delimiter: str
+    pairs: list[tuple[str, str]]
+    """Keywords and values in the order and the spelling of the file, the supplemental TEXT
+    last; doubled delimiters are resolved."""
+    keywords: Keywords
+
+    @property
+    def version(self) -> str:
+        """For instance ``"FCS3.1"``."""
+        return self.header.version
+
+    @property
+    def plain(self) -> dict[str, str]:
+        """Keywords in lower case, without the leading ``$``.
+
+        A ``_`` stands behind those without a ``$`` that another has with it.
+        """
+        table = {key[1:].lower(): v for key, v in self.keywords.items() if key[:1] == "$"}
+        for key, value in self.keywords.items():
+            if key[:1] != "$":
+                name = key.lower()
+                while name in table:
+                    name += "_"
+                table[name] = value
+        return table
+
+
+def read_text(source: Source, dataset: int, repairs: Repairs) -> Text:
+    """Read HEADER and TEXT of a data set, counted from 0, along the chain of ``$NEXTDATA``."""
+    found: Text | None = None
+    at, n, told = 0, 0, []
+    while True:
+        notes = Repairs(strict=repairs.strict and n == dataset)
+        try:
+            text = _read_one(source, at, notes)
+            step = _next_step(text, source)
+        except Fault as fault:
+            if n <= dataset:
+                raise
+            repairs.repair(f"data set {n} (counted from 0) is damaged and not read: {fault}")
+            break
+        n += 1
+        if n - 1 == dataset:
+            found, told = text, notes.told
+        if isinstance(step, str):
+            repairs.repair(step, "$NEXTDATA", text.keywords["$NEXTDATA"])
+            break
+        if step == 0 or n == _MOST_DATA_SETS:
+            break
+        at += step
+    if found is None:
+        raise Fault(f"there is no data set {dataset}: the file holds {n}, counted from 0")
+    repairs.told.extend(told)
+    if n > 1:
+        repairs.tell(
+            f"the file holds {n} data sets; number {dataset} (counted from 0) was read, "
+            "`dataset=` chooses another"
+        )
+    return found
+
+
+def _next_step(text: Text, source: Source) -> int | str:
+    """Return the bytes to the next data set, 0 for none, or why there is none."""
+    if not text.keywords.get("$NEXTDATA", "").strip(BLANKS):
+        return 0
+    step = text.keywords.integer("$NEXTDATA")
+    if step < 0 or not source.holds(text.offset + step):
+        return f"$NEXTDATA is {step}, outside the file; taken as the end"
+    rest = source.read(text.offset + step, text.offset + step + HEADER_SIZE)
+    if not rest.strip(b" \0\r\n\x1a"):
+        return f"$NEXTDATA is {step}, where no data set follows; taken as the end"
+    return step
+
+
+def _read_one(source: Source, offset: int, repairs: Repairs) -> Text:
+    header = _read_header(source, offset)
+    first, last = header.text
+    if not HEADER_SIZE <= first < last or not source.holds(offset + last + 1):
+        raise Fault(f"HEADER says that TEXT lies at bytes {first} to {last}, outside the file")
+    if last - first > _MOST_TEXT:
+        raise Fault(f"HEADER says that TEXT takes {last - first + 1} bytes, more than any can")
+    raw = source.read(offset + first, offset + last + 1)
+    ends_before = raw[:-1].rstrip(BLANKS.encode())[-1:] == raw[:1]
+    if header.data is not None and header.data[0] == last and ends_before:
+        repairs.repair("HEADER gives the end of TEXT one byte late")
+        last, raw = last - 1, raw[:-1]
+        header = replace(header, text=(first, last))
+    body = _decode(raw, repairs)
+    delimiter, tokens = _first_delimiter(body, repairs)
+    keywords = Keywords()
+    _collect(keywords, tokens, repairs)
+    following = source.read(offset + last + 1, offset + last + 1 + _LOOK)
+    data = {header.data[0]} if header.data else set()
+    if _INTEGER.fullmatch(keywords.get("$BEGINDATA", "").strip(BLANKS)):
+        data.add(keywords.integer("$BEGINDATA"))
+    _check_end(tokens, following, delimiter, last, data, repairs)
+    pairs = list(tokens.pairs)
+    if header.version != "FCS2.0":
+        more = _supplement(source, offset, header, keywords, delimiter, repairs)
+        pairs += more.pairs
+        _collect(keywords, more, repairs)
+    return Text(offset, header, delimiter, pairs, keywords)
+
+
+def _read_header(source: Source, offset: int) -> Header:
+    raw = source.read(offset, offset + HEADER_SIZE)
+    if not raw:
+        raise Fault("the file is empty")
+    version = raw[:6].decode("latin-1")
+    if version not in VERSIONS:
+        if version.startswith("FCS"):
+            raise Fault(f"version {version!r} is not one of {', '.join(VERSIONS)}")
+        raise Fault(f"this is no FCS file: it starts with {version!r}")
+    if len(raw) < HEADER_SIZE:
+        raise Fault(f"the file ends within the HEADER, after {len(raw)} bytes")
+    fields = [raw[i : i + 8].decode("latin-1").strip(BLANKS) for i in range(10, HEADER_SIZE, 8)]
+    numbers = [int(x) if re.fullmatch("[0-9]{1,8}", x) else None for x in fields]
+    if numbers[0] is None or numbers[1] is None:
+        raise Fault(
+            f"HEADER says that TEXT lies at bytes {fields[0]!r} to {fields[1]!r}, not two numbers"
+        )
+    data, analysis = (
+        None if first is None or last is None else (first, last)
+        for first, last in (numbers[2:4], numbers[4:6])
+    )
+    return Header(version, (numbers[0], numbers[1]), data, analysis)
+
+
+def _decode(raw: bytes, repairs: Repairs) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        repairs.repair("TEXT is not UTF-8 and was read as Latin-1")
+        return raw.decode("latin-1")
+
+
+def _first_delimiter(text: str, repairs: Repairs) -> tuple[str, Tokens]:
+    """Take the first character for the delimiter, or the first that is no blank."""
+    for body in (text, text.lstrip(BLANKS)):
+        if not body or not 1 <= ord(body[0]) <= 126:
+            continue
+        notes = Repairs(strict=repairs.strict)
+        tokens = split(body[1:], body[0], notes)
+        if len(body) == len(text) and (body[0] not in BLANKS or "$PAR" in tokens.table()):
+            repairs.told.extend(notes.told)
+            return body[0], tokens
+        if len(body) < len(text):
+            repairs.repair("TEXT begins with blanks before its first delimiter")
+            repairs.told.extend(notes.told)
+            return body[0], tokens
+    raise Fault(f"TEXT begins with {text[:1]!r}, which is no delimiter")
+
+
+def _collect(keywords: Keywords, tokens: Tokens, repairs: Repairs) -> None:
+    """Put pairs under their keywords in upper case, and settle what is there twice."""
+    for written, value in tokens.pairs:
+        key = written.strip(BLANKS)
+        if key != written and key[:1] == "$":
+            repairs.repair(f"blanks around the keyword {key} were removed")
+        key = capitals(key)
+        if not key:
+            raise Fault(f"TEXT holds a value without a keyword: {shown(value)}", None, value)
+        if value.lstrip(BLANKS)[:1] == "$" and matters(capitals(value.strip(BLANKS))):
+            raise Fault(
+                f"{key} has the value {value.strip(BLANKS)}: keywords and values are out of step",
+                key,
+                value,
+            )
+        if key not in keywords:
+            keywords[key] = value
+            continue
+        first = keywords[key]
+        if first.strip(BLANKS) == value.strip(BLANKS):
+            repairs.repair(f"{key} is there more than once, with one value", key, value)
+        elif matters(key):
+            raise Fault(
+                f"{key} is there more than once, with different values: {shown(first)} and "
+                f"{shown(value)}",
+                key,
+                value,
+            )
+        else:
+            repairs.repair(
+                f"{key} is there more than once; {shown(first)} was kept, not {shown(value)}",
+                key,
+                value,
+            )
+
+
+def _check_end(
+    tokens: Tokens,
+    following: bytes,
+    delimiter: str,
+    last: int,
+    data: set[int],
+    repairs: Repairs,
+) -> None:
+    """See whether TEXT was cut off in the middle of a keyword or a value."""
+    # words and a delimiter behind the end tell that it is not where HEADER says
+    word, found, _ = following.decode("latin-1").partition(delimiter)
+    blank = not following[:1].strip(BLANKS.encode())
+    whole = blank or (last + 1 in data and not (found and word.isprintable()))
+    if tokens.rest is not None:
+        key = tokens.rest.strip(BLANKS)
+        if matters(capitals(key)) or not blank:
+            raise Fault(f"TEXT ends after the keyword {shown(key)}, before its value", key)
+        repairs.repair(
+            f"TEXT ends with a keyword without a value, which was left out: {shown(key)}"
+        )
+    if tokens.open:
+        key, value = tokens.pairs[-1]
+        if not whole:
+            raise Fault(f"TEXT ends in the middle of {key}, after {shown(value)}", key, value)
+        repairs.repair("the last delimiter of TEXT is missing")
+
+
+def _supplement(
+    source: Source,
+    offset: int,
+    header: Header,
+    keywords: Keywords,
+    delimiter: str,
+    repairs: Repairs,
+) -> Tokens:
+    """Read the supplemental TEXT, if there is one."""
+    nothing = Tokens([])
+    keys = ("$BEGINSTEXT", "$ENDSTEXT")
+    named = [key for key in keys if keywords.get(key, "").strip(BLANKS)]
+    if not named:
+        return nothing
+    if len(named) == 1:
+        if keywords.integer(named[0]) > 0:
+            raise Fault(f"of $BEGINSTEXT and $ENDSTEXT only {named[0]} is there", named[0])
+        repairs.repair(f"of $BEGINSTEXT and $ENDSTEXT only {named[0]} is there", named[0])
+        return nothing
+    first, last = keywords.integer("$BEGINSTEXT"), keywords.integer("$ENDSTEXT")
+    if (first, last) in ((0, 0), header.text):
+        return nothing
+    said = f"the supplemental TEXT lies at bytes {first} to {last} by $BEGINSTEXT and $ENDSTEXT"
+    if last < first:
+        repairs.repair(f"{said}; there is none", keys[0], str(first))
+        return nothing
+    if last - first > _MOST_TEXT:
+        raise Fault(f"{said}, more than any can take", "$ENDSTEXT", str(last))
+    if not HEADER_SIZE <= first <= last or not source.holds(offset + last + 1):
+        raise Fault(f"{said}, outside the file", "$BEGINSTEXT", str(first))
+    raw = source.read(offset + first, offset + last + 1)
+    if raw[:1] != delimiter.encode():
+        hidden = hidden_keyword(raw, delimiter)
+        if hidden is not None:
+            raise Fault(f"{said}, where {hidden} is found, but no TEXT begins", hidden)
+        repairs.repair(f"{said}, where no TEXT is; left out", "$BEGINSTEXT", str(first))
+        return nothing
+    tokens = split(_decode(raw, repairs)[1:], delimiter, repairs, primary=False)
+    following = source.read(offset + last + 1, offset + last + 1 + _LOOK)
+    _check_end(tokens, following, delimiter, last, set(), repairs)
+    return tokens
+
+
+def numbered(keywords: Keywords, letter: str) -> Iterator[int]:
+    """Find the n for which there is a ``$Pn`` keyword of a letter."""
+    for key in keywords:
+        if match := re.fullmatch(rf"\$P([1-9][0-9]{{0,8}}){letter}", key):
+            yield int(match[1])
+
+
+def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
+    """Look at the bytes between TEXT and the next segment: TEXT may go on there.
+
+    Parameters
+    ----------
+    text, source
+        The data set, and its file.
+    data
+        First byte of DATA, counted from the start of the data set.
+    repairs
+        Receives that there is something.
+    """
+    begin = text.header.text[1] + 1
+    keywords = text.keywords
+    starts = [data]
+    if text.header.analysis is not None:
+        starts.append(text.header.analysis[0])
+    for key in ("$BEGINSTEXT", "$BEGINANALYSIS", "$NEXTDATA"):
+        value = keywords.get(key, "").strip(BLANKS)
+        starts.append(int(value) if _INTEGER.fullmatch(value) else 0)
+    following = [start for start in starts if start >= begin]
+    end = min(following, default=begin + _GAP)
+    gap = source.read(text.offset + begin, text.offset + min(end, begin + _GAP))
+    if not gap.strip(BLANKS.encode() + text.delimiter.encode()):
+        return
+    hidden = hidden_keyword(text.delimiter.encode() + gap, text.delimiter)
+    if hidden is not None:
+        raise Fault(f"{hidden} is found behind the end of TEXT, at byte {begin} or later", hidden)
+    if following:
+        repairs.repair(f"bytes {begin} to {end - 1}, behind TEXT, belong to no segment")

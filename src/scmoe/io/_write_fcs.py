@@ -1,0 +1,279 @@
+"""AnnData -> FCS files: what was found, as channels beside those that were measured."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from tqdm import tqdm
+
+from scmoe._checks import layer_values, listing
+from scmoe._keys import Key
+
+from ._atomic import made_folder, refuse_existing, write_all
+from ._extra import Extra, extra_channels
+from ._original import Original, UnfitOriginalError, find_original, original_writer
+from ._plain import plain_writer
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+logger = logging.getLogger("scmoe")
+
+_PROGRESS_FROM = 6
+_WITHOUT_SAMPLE = "cells"
+
+
+def write_fcs(
+    adata: AnnData,
+    path: str | PathLike[str],
+    *,
+    obs: str | Sequence[str] = (Key.DEFAULT,),
+    source: str | PathLike[str] | None = None,
+    layer: str | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> list[Path]:
+    """Write cells with their clusters to FCS files, for FlowJo, Cytobank and the like.
+
+    Cells that :func:`read_fcs` read are written as they lie in their original files: the same
+    bytes of every channel, also of channels that `adata` no longer has or holds transformed,
+    and the same keywords. Columns of ``.obs`` are appended as channels.
+
+    Parameters
+    ----------
+    adata
+        Cells x channels. Cells may have been dropped and reordered.
+    path
+        A folder, which is made where there is none: one file for each sample
+        (``.obs["sample"]``), called like the original. Or, for cells of one sample, the name
+        of a file that ends in ``.fcs``.
+    obs
+        Columns of ``.obs`` to append. A clustering (there is ``.obsm[name + "_proba"]``)
+        becomes the channels `name`, ``name_proba`` (the highest probability of each cell) and,
+        if there is such a column, ``name_outlier``.
+    source
+        The folder of the original files (or the file itself), if they are no longer where
+        they were read.
+    layer
+        Write the values of ``.layers[layer]`` instead of the original files.
+    overwrite
+        Replace files that are there. Files that the cells were read from are never replaced.
+    progress
+        Show a progress bar; by default on a terminal with more than five files.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of their samples.
+
+    Raises
+    ------
+    ValueError
+        If an original file is not what was read (by its SHA-256); if there is no original and
+        ``.X`` holds arcsinh or compensated values; if a column cannot be stored in a file (its
+        type, its name, NaN in a file of integers); if several samples are to go to one file;
+        if a file would replace the one that its cells come from.
+    KeyError
+        If `obs` or `layer` name what is not there.
+    FileExistsError
+        If a file is there, unless `overwrite`.
+    FileNotFoundError
+        If `source` has no such file, or the folder of a file is not there.
+
+    Notes
+    -----
+    On an error no file is left behind. Which way a file was written is logged and in its
+    keyword ``SCMOE_EVENTS``.
+
+    **Labels** (categorical, str, bool) become codes: the number that each label is, if all are
+    whole numbers; else 1, 2, ... in the order of the categories (bool: 0, 1). A missing label
+    has the code behind the largest. The keyword ``SCMOE_CODES_<name>`` says which is which, in
+    JSON: ``{"1":"B cells","2":"T cells","3":null}``.
+
+    **Storage** is that of the file. In files of integers, channels that are added have 32 bits;
+    fractions are stored times a gain (``$PnG``) of up to 10^6, and values that are negative
+    or NaN are refused. In files of floats NaN stays NaN.
+
+    What is wrong with an original is not passed on: offsets that are off, empty values (a blank
+    stands for them), ``$PnB`` that is not the width of what is stored. ANALYSIS and the other
+    data sets of a file are left out, ``$ORIGINALITY`` becomes ``Appended``. A file that its
+    version cannot hold (names that are not ASCII before 3.1, more than 99,999,999 bytes in 2.0)
+    is written as FCS 3.1, with the version that it had in ``SCMOE_ORIGINAL_VERSION``.
+
+    **Without an original** (cells that come from elsewhere, or files that are gone) the values
+    of ``.X`` are written as FCS 3.1 in 32-bit floats, 64-bit if they are float64. Bit-packed
+    and ASCII files are written so, too.
+
+    Examples
+    --------
+    >>> adata = scmoe.io.read_fcs("plate/")
+    >>> scmoe.pp.arcsinh(adata)
+    >>> scmoe.tl.cluster(adata)
+    >>> scmoe.io.write_fcs(adata, "clustered/")
+    """
+    if adata.n_obs == 0:
+        raise ValueError("`adata` has no cells to write.")
+    if layer is not None and source is not None:
+        raise ValueError(
+            "`layer` and `source` exclude each other: which values are to be written?"
+        )
+    extras = extra_channels(adata, obs)
+    samples = _samples(adata)
+    records = {s: adata.uns.get(Key.uns.FCS, {}).get(s) for s in samples}
+    targets = _targets(Path(path), samples, records)
+    known = adata.uns.get(Key.uns.FCS, {}).values()
+    _refuse_originals((Path(str(r["path"])) for r in known if "path" in r), targets.values())
+    if not overwrite:
+        refuse_existing(targets.values())
+
+    job = _Job(adata, extras, source, layer, list(targets.values()))
+    hidden = None if len(samples) >= _PROGRESS_FROM else True
+    hidden = hidden if progress is None else not progress
+    bar = tqdm(samples.items(), desc="FCS files", unit="file", disable=hidden)
+    with made_folder(next(iter(targets.values())).parent):
+        write_all((targets[s], job.writer(s, rows, records[s])) for s, rows in bar)
+    return list(targets.values())
+
+
+def _samples(adata: AnnData) -> dict[str, np.ndarray]:
+    """Return the positions of the cells of each sample, in the order of its categories."""
+    if Key.obs.SAMPLE not in adata.obs:
+        return {_WITHOUT_SAMPLE: np.arange(adata.n_obs)}
+    column = adata.obs[Key.obs.SAMPLE].astype("category")
+    if column.isna().any():
+        raise ValueError(
+            f".obs[{Key.obs.SAMPLE!r}] names no sample for {column.isna().sum()} cells."
+        )
+    codes = column.cat.codes.to_numpy()
+    rows = {str(s): np.flatnonzero(codes == i) for i, s in enumerate(column.cat.categories)}
+    return {sample: of_sample for sample, of_sample in rows.items() if len(of_sample)}
+
+
+def _targets(
+    path: Path, samples: Mapping[str, Any], records: Mapping[str, Mapping[str, Any] | None]
+) -> dict[str, Path]:
+    if path.suffix.lower() == ".fcs" and not path.is_dir():
+        if len(samples) > 1:
+            raise ValueError(
+                f"The cells are of {len(samples)} samples ({listing(list(samples))}), but "
+                f"{path} is one file; name a folder."
+            )
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"There is no folder {path.parent}")
+        return {next(iter(samples)): path}
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is neither a folder nor a file name that ends in '.fcs'.")
+    stems = [_stem(sample, records[sample]) for sample in samples]
+    if _collide(stems):
+        stems = [_stem(sample, None) for sample in samples]
+    if _collide(stems):
+        raise ValueError(f"Several samples would go to the same file: {listing(stems)}.")
+    return {s: path / f"{stem}.fcs" for s, stem in zip(samples, stems, strict=True)}
+
+
+def _stem(sample: str, record: Mapping[str, Any] | None) -> str:
+    name = Path(str(record["file"])) if record is not None and "file" in record else None
+    if name is not None:
+        return name.with_suffix("").stem if name.suffix.lower() == ".gz" else name.stem
+    stem = sample.replace("/", "_").replace("\\", "_").replace("\0", "_")
+    return f"_{stem}" if not stem.strip(".") else stem
+
+
+def _collide(stems: list[str]) -> bool:
+    # some file systems do not tell upper from lower case
+    return max(Counter(stem.casefold() for stem in stems).values()) > 1
+
+
+def _refuse_originals(originals: Iterable[Path], targets: Iterable[Path]) -> None:
+    """Raise ValueError for a file that cells were read from: it may be the only copy."""
+    originals = {original.resolve() for original in originals}
+    for target in targets:
+        if target.resolve() in originals:
+            raise ValueError(f"{target} is the file that cells were read from; choose another.")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all files of a call share."""
+
+    adata: AnnData
+    extras: list[Extra]
+    source: str | PathLike[str] | None
+    layer: str | None
+    targets: list[Path]
+
+    def writer(
+        self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None
+    ) -> Callable[[BinaryIO], None]:
+        """Return what writes the file of a sample."""
+        original = None if self.layer is not None else self._original(sample, record)
+        why = ""
+        if original is not None:
+            try:
+                events = self.adata.obs[Key.obs.EVENT].to_numpy()[rows]
+                writer = original_writer(
+                    original, events, rows, self.extras, self._notes("original")
+                )
+            except UnfitOriginalError as error:
+                why = f" ({error})"
+            else:
+                logger.info("%s: %d events of %s", sample, len(rows), original.path)
+                return writer
+        return self._plain(sample, rows, record, why)
+
+    def _original(self, sample: str, record: Mapping[str, Any] | None) -> Original | None:
+        known = record is not None and {"path", "sha256"} <= set(record)
+        if known and Key.obs.EVENT in self.adata.obs:
+            original = find_original(record, self.source)
+            _refuse_originals([original.path] if original else [], self.targets)
+            return original
+        if self.source is not None:
+            missing = f".obs[{Key.obs.EVENT!r}]" if known else f".uns[{Key.uns.FCS!r}][{sample!r}]"
+            raise ValueError(
+                f"Sample {sample!r} cannot be found in {self.source}: `scmoe.io.read_fcs` notes "
+                f"where cells come from, and {missing} is not there."
+            )
+        return None
+
+    def _plain(
+        self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None, why: str
+    ) -> Callable[[BinaryIO], None]:
+        name = "X" if self.layer is None else self.layer
+        if self.adata.isbacked:
+            raise ValueError("`adata` is backed by a file; pass `adata.to_memory()`.")
+        values = layer_values(self.adata, self.layer)
+        if values.dtype.kind not in "fiub":
+            raise ValueError(f"{name!r} holds {values.dtype}, not numbers.")
+        done = [
+            k for k in (Key.uns.ARCSINH, Key.uns.COMPENSATED) if name in self.adata.uns.get(k, {})
+        ]
+        if done and self.layer is None:
+            told = " and ".join(f".uns[{key!r}]" for key in done)
+            raise ValueError(
+                f"There is no original file for sample {sample!r}{why}, and .X no longer holds "
+                f"its values, see {told}. Say where the original is with `source=`, or which "
+                "values to write with `layer=`, or undo the transform "
+                "(`scmoe.pp.inverse_arcsinh`)."
+            )
+        logger.info("%s: %d cells with the values of %r%s", sample, len(rows), name, why)
+        return plain_writer(
+            self.adata,
+            rows,
+            values,
+            self.extras,
+            record=record,
+            compensated=Key.uns.COMPENSATED in done,
+            notes=self._notes(" ".join([name, *done])),
+        )
+
+    def _notes(self, events: str) -> dict[str, str]:
+        from scmoe import __version__
+
+        return {"SCMOE_VERSION": __version__, "SCMOE_EVENTS": events}

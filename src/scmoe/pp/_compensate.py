@@ -1,0 +1,210 @@
+"""Compensation: undo the spillover of fluorochromes into each other's channels."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import linalg, sparse
+
+from scmoe._checks import listing
+from scmoe._keys import Key
+
+from ._layers import check_adata, source, where
+from ._spillover import Spillover, per_sample, rows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+logger = logging.getLogger("scmoe")
+
+_CHUNK = 100_000
+
+
+def compensate(
+    adata: AnnData,
+    *,
+    spillover: pd.DataFrame
+    | str
+    | PathLike[str]
+    | Mapping[str, pd.DataFrame | str | PathLike[str]]
+    | None = None,
+    layer: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    """Compensate fluorescence: solve ``measured = signal @ spillover`` for the signal.
+
+    Before :func:`arcsinh`, on values as :func:`scmoe.io.read_fcs` gives them.
+
+    Parameters
+    ----------
+    adata
+        Cells x channels, intensities on the linear scale, float32 or float64, dense.
+    spillover
+        Row i, column j: the share of the signal of channel i that channel j sees; 1 on the
+        diagonal. Rows and columns are named by channels (``.var["channel"]``) or by markers,
+        and may be in any order.
+
+        - None: the matrix that each file carries, ``.uns["fcs"][sample]["spillover"]``.
+        - A DataFrame, or the path of a CSV file (a line of names; with or without a column
+          of names): one matrix for all cells.
+        - A mapping from sample to such a matrix, by ``.obs["sample"]``.
+    layer
+        Compensate ``.layers[layer]`` instead of ``.X``.
+    copy
+        Return a compensated copy and leave `adata` as it is.
+
+    Returns
+    -------
+    None, or the copy if `copy`. Writes
+
+    ``.X`` or ``.layers[layer]``
+        The signals, in place of what was measured; same dtype. Channels that no matrix names
+        stay as they are.
+    ``.uns["compensated"][name]``
+        ``samples`` (array of str), ``matrix`` (int array, which of ``matrices`` is theirs) and
+        ``matrices``, a dict by ``"0"``, ``"1"``, ... of ``channels`` (array of str) and
+        ``spillover`` (float64). `name` is the layer, ``"X"`` for ``.X``; without
+        ``.obs["sample"]`` the only sample is ``""``.
+
+    Raises
+    ------
+    ValueError
+        If a sample has no matrix; if a matrix is not square, holds values that are not finite,
+        has 0 on the diagonal, is in percent, is singular or nearly so, or names a channel that
+        is not among the variables and is coupled to others; if the values were compensated
+        with another matrix, or went through arcsinh; if they are whole numbers, sparse or not
+        finite; if `adata` is a view.
+    KeyError
+        If there is no such layer; if samples matter and there is no ``.obs["sample"]``.
+    FileNotFoundError
+        If there is no such file.
+
+    Warns
+    -----
+    UserWarning
+        If the values were compensated with the same matrices before: nothing is done.
+
+    Notes
+    -----
+    Nothing is written if an error is raised. Compensation needs every channel that the matrix
+    couples, so channels are dropped after it, not before.
+
+    Source: Bagwell and Adams (1993), Annals of the New York Academy of Sciences 677.
+
+    Examples
+    --------
+    >>> adata = scmoe.io.read_fcs("plate/")
+    >>> scmoe.pp.compensate(adata)
+    >>> scmoe.pp.arcsinh(adata, cofactor=150)
+    """
+    check_adata(adata)
+    name = "X" if layer is None else layer
+    values = source(adata, layer)
+    done = adata.uns.get(Key.uns.COMPENSATED, {})
+    matrices = per_sample(spillover, adata)
+    if name in done:
+        _require_same(done[name], matrices, name)
+        warnings.warn(
+            f"{where(name)} was compensated with the same spillover before, see "
+            f".uns['{Key.uns.COMPENSATED}']; nothing was done.",
+            stacklevel=2,
+        )
+        return adata.copy() if copy else None
+    _check_values(adata, values, name, matrices)
+
+    compensated = np.array(values)
+    for sample, matrix in matrices.items():
+        _solve(compensated, rows_of(adata, sample), matrix)
+    result = adata.copy() if copy else adata
+    if layer is None:
+        result.X = compensated
+    else:
+        result.layers[layer] = compensated
+    result.uns[Key.uns.COMPENSATED] = {**done, name: _record(matrices)}
+    logger.info("compensated %s of %d samples", where(name), len(matrices))
+    return result if copy else None
+
+
+def _check_values(
+    adata: AnnData, values: Any, name: str, matrices: Mapping[str, Spillover]
+) -> None:
+    if name in adata.uns.get(Key.uns.ARCSINH, {}):
+        raise ValueError(
+            f"{where(name)} holds arcsinh values, see .uns['{Key.uns.ARCSINH}'], but spillover "
+            "adds up on the linear scale: undo it with `scmoe.pp.inverse_arcsinh`, compensate, "
+            "then transform."
+        )
+    if sparse.issparse(values):
+        raise ValueError(f"{where(name)} is sparse; compensation takes dense values.")
+    if values.dtype.kind != "f":
+        raise ValueError(
+            f"{where(name)} holds {values.dtype}, which cannot hold compensated values; pass it "
+            'as `.astype("float32")`.'
+        )
+    for matrix in matrices.values():
+        needed = matrix.needed_but_missing()
+        if needed:
+            raise ValueError(
+                f"The spillover matrix couples channels that the cells do not have: "
+                f"{listing(needed)}. Compensate before channels are dropped."
+            )
+    columns = np.unique(np.concatenate([m.columns[m.columns >= 0] for m in matrices.values()]))
+    bad = [i for i in columns if not np.isfinite(values[:, i]).all()]
+    if bad:
+        raise ValueError(
+            f"{where(name)} holds NaN or infinite values, which compensation would spread to "
+            f"other channels, in: {listing(adata.var_names[bad].tolist())}."
+        )
+
+
+def _solve(values: np.ndarray, rows: np.ndarray, matrix: Spillover) -> None:
+    """Compensate some rows in place."""
+    there = matrix.columns >= 0
+    columns = matrix.columns[there]
+    # measured = signal @ spillover, so spillover.T @ signal.T = measured.T
+    factors = linalg.lu_factor(matrix.values[np.ix_(there, there)].T)
+    for begin in range(0, len(rows), _CHUNK):
+        block = np.ix_(rows[begin : begin + _CHUNK], columns)
+        measured = values[block].astype(np.float64)
+        values[block] = linalg.lu_solve(factors, measured.T).T
+
+
+def _record(matrices: Mapping[str, Spillover]) -> dict[str, Any]:
+    different = list(dict.fromkeys(matrices.values()))
+    return {
+        "samples": np.array(list(matrices), dtype=object),
+        "matrix": np.array([different.index(m) for m in matrices.values()], dtype=np.int64),
+        "matrices": {
+            str(i): {
+                "channels": np.array(matrix.channels, dtype=object),
+                "spillover": matrix.values,
+            }
+            for i, matrix in enumerate(different)
+        },
+    }
+
+
+def _require_same(record: Mapping[str, Any], matrices: Mapping[str, Spillover], name: str) -> None:
+    """Raise ValueError for a sample that was not compensated, or with something else."""
+    then = {
+        str(sample): Spillover(
+            [str(channel) for channel in record["matrices"][str(i)]["channels"]],
+            np.asarray(record["matrices"][str(i)]["spillover"]),
+        )
+        for sample, i in zip(record["samples"], record["matrix"], strict=True)
+    }
+    for sample, matrix in matrices.items():
+        if sample in then and matrix.agrees(then[sample]):
+            continue
+        told = f"Sample {sample!r}" if sample else "The cells"
+        what = "with another spillover matrix" if sample in then else "without this sample"
+        raise ValueError(
+            f"{where(name)} was compensated {what}, see .uns['{Key.uns.COMPENSATED}']. "
+            f"{told} cannot be compensated on top of it; start from the raw values."
+        )
