@@ -14,5 +14,15 @@ An experiment is a module of this package with
     The part of the page that shows them, markdown.
 """
 
-EXPERIMENTS = ("cytof", "synthetic", "images", "decoders", "organs", "cells", "assign", "cost")
+EXPERIMENTS = (
+    "cytof",
+    "synthetic",
+    "images",
+    "decoders",
+    "organs",
+    "cells",
+    "assign",
+    "batches",
+    "cost",
+)
 """Names of the experiments, in the order of the page."""

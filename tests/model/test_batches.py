@@ -44,10 +44,24 @@ def seeing(shifted):
 def test_generated_cells_look_like_their_batch(model, shifted):
     first, second = (model.generate(2000, batch=name, calibrate=False) for name in ("p1", "p2"))
     apart = second[:, "CD45"].X.mean() - first[:, "CD45"].X.mean()
-    assert apart == pytest.approx(SHIFT, abs=0.3)
+    assert apart == pytest.approx(SHIFT, abs=0.2)
     others = [m for m in shifted.var_names if m != "CD45"]
     np.testing.assert_allclose(second[:, others].X.mean(0), first[:, others].X.mean(0), atol=0.15)
     assert list(first.obs["plate"].unique()) == ["p1"]
+
+
+def test_codes_are_drawn_where_those_of_the_batch_are(model, shifted):
+    codes, cluster = model.get_latent_representation(), model.predict()
+    offsets = model.module.offsets.numpy()
+    for k, name in enumerate(model.cluster_names_):
+        own = cluster == name
+        for b, batch in enumerate(model.batch_names):
+            some = own & (shifted.obs["plate"] == batch).to_numpy()
+            if some.any():
+                expected = codes[some].mean(0) - codes[own].mean(0)
+                np.testing.assert_allclose(offsets[k, b], expected, atol=1e-5)
+            else:
+                assert not offsets[k, b].any()
 
 
 def test_batches_in_proportion(shifted, model):

@@ -36,6 +36,7 @@ class Description:
         self.missed_outer = np.zeros((n_experts, n_panel, n_panel))
         self.values: list[list[np.ndarray]] = [[] for _ in range(n_experts)]
         self.batches = np.zeros(module.batches.shape, dtype=int)
+        self.sum_of_batch = np.zeros(module.offsets.shape)
         self.positions: list[np.ndarray] = []
         self.experts: list[np.ndarray] = []
 
@@ -51,6 +52,7 @@ class Description:
         scaled = outputs["scaled"].numpy(force=True)
         batch = outputs["batch"].numpy(force=True).astype(int).ravel()
         np.add.at(self.batches, (expert, batch), 1)
+        np.add.at(self.sum_of_batch, (expert, batch), z)
         self.experts.append(expert)
         self.positions.append(outputs["position"].numpy(force=True))
         for k in np.unique(expert):
@@ -74,8 +76,11 @@ class Description:
         cross = self.sum[:, :, None] * means[:, None]
         scatter = self.outer - cross - cross.transpose(0, 2, 1)
         scatter += size * means[:, :, None] * means[:, None]
+        offsets = self._offsets()
+        scatter -= np.einsum("kb,kbi,kbj->kij", self.batches, offsets, offsets)
         for name, value in {
             "size": self.size,
+            "offsets": offsets,
             "batches": self.batches,
             "means": means,
             "covariances": _borrow(scatter, self.size),
@@ -87,6 +92,12 @@ class Description:
         if self.missed_outer.size:
             self._write_quantiles()
         self.module.outliers.fit(np.concatenate(self.positions), np.concatenate(self.experts))
+
+    def _offsets(self) -> np.ndarray:
+        """From the mean of the codes of a cluster to those of its batches; 0 without cells."""
+        mean = self.sum / np.maximum(self.size, 1)[:, None]
+        of_batch = self.sum_of_batch / np.maximum(self.batches, 1)[:, :, None]
+        return np.where(self.batches[:, :, None] > 0, of_batch - mean[:, None], 0.0)
 
     def _write_quantiles(self) -> None:
         """How markers are distributed among the cells of a cluster, and among cells drawn."""

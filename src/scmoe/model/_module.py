@@ -136,6 +136,8 @@ class MoESimVAEModule(BaseModuleClass):
         self.register_buffer("size", torch.zeros(n_experts, dtype=torch.long))
         self.register_buffer("batches", torch.zeros(n_experts, n_batch, dtype=torch.long))
         self.register_buffer("means", torch.zeros(n_experts, n_latent))
+        # where the codes of each batch lie, from the mean of their cluster
+        self.register_buffer("offsets", torch.zeros(n_experts, n_batch, n_latent))
         self.register_buffer("covariances", torch.zeros(n_experts, n_latent, n_latent))
         panel = n_input if n_input <= PANEL else 0
         self.register_buffer("spread", torch.zeros(n_experts, n_input))
@@ -304,18 +306,16 @@ class MoESimVAEModule(BaseModuleClass):
         ``z`` (n, n_latent), ``expert`` (n,), ``scaled`` (n, n_input).
         """
         n, device = len(cluster), self.means.device
-        asked = torch.from_numpy(cluster).to(device)
+        asked, batches = (torch.from_numpy(i).to(device) for i in (cluster, batch))
         z = torch.from_numpy(rng.standard_normal((n, self.means.shape[1]), np.float32)).to(device)
         if prior == "fitted":
-            z = _correlate(z, self.covariances, asked)
+            z = _correlate(z, self.covariances, asked) + self.offsets[asked, batches]
         z = self.means[asked] + z
         expert = asked
         if gate == "network":
             owning = self.live & (self.size > 0)
             expert = self.gate(z).masked_fill(~owning, -torch.inf).argmax(1)
-        scaled = self.expected(
-            self.generative(z, expert, torch.from_numpy(batch).to(device))["logits"]
-        )
+        scaled = self.expected(self.generative(z, expert, batches)["logits"])
         if noise:
             error = torch.from_numpy(rng.standard_normal(scaled.shape, np.float32)).to(device)
             if self.residuals.numel():
@@ -337,6 +337,7 @@ class MoESimVAEModule(BaseModuleClass):
             self.size,
             self.batches,
             self.means,
+            self.offsets,
             self.covariances,
             self.spread,
             self.residuals,
