@@ -1,9 +1,9 @@
 """Batches: do they end in clusters of their own, and can they be asked for?
 
-Two batches of cells of the same populations: the second one's markers are stretched and shifted at
-random (each by a factor of 0.8 to 1.25 and by up to half a unit of arcsinh), as another staining or
-instrument would. scmoe clusters both together, with and without `batch_key`, and builds its graph
-itself. Then cells of each batch are generated.
+Two batches of cells of the same populations: the markers of the second one are stretched and
+shifted at random (each by a factor of 0.8 to 1.25 and by up to half a unit of arcsinh), as another
+staining or instrument would. scmoe clusters both together, with and without `batch_key`, and
+builds its graph itself. Then cells of each batch are generated.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
 
 TEXT = """## Batches
 
-Two batches of cells, the second one distorted at random, marker by marker; clustered together with
-every default, scmoe building its own graph. *NMI with batch*: 0 if clusters say nothing of batches.
-*Missed*: how far the mean of a marker in cells that were generated for a batch is from that of its
+Two batches of cells, the second one distorted at random, marker by marker; clustered together
+with every default, scmoe building its own graph. *NMI with batch*: 0 if clusters say nothing of
+batches. *Missed*: how far the mean of a marker in cells that were generated for a batch is from that of its
 real cells (units of arcsinh), and beside it how far the batches are apart.
 """
 
