@@ -155,7 +155,7 @@ def _unsound(tokens: Tokens, delimiter: str, *, primary: bool) -> str | None:
         if int(n) > len(table):
             return f"$PAR is {n}, more than there are keywords"
         needed += [f"$P{i}{letter}" for i in range(1, int(n) + 1) for letter in "BN"]
-    lost = next((key for key in needed if not table.get(key, "").strip(BLANKS)), None)
+    lost = next((key for key in needed if key not in table), None)
     return None if lost is None else f"the keyword {lost} is missing"
 
 
