@@ -371,7 +371,7 @@ def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
     following = [start for start in starts if start >= begin]
     end = min(following, default=begin + _GAP)
     gap = source.read(text.offset + begin, text.offset + min(end, begin + _GAP))
-    if not gap.strip(BLANKS.encode() + text.delimiter.encode()):
+    if not gap.strip(BLANKS.replace(text.delimiter, "").encode()):
         return
     hidden = hidden_keyword(text.delimiter.encode() + gap, text.delimiter)
     if hidden is not None:
