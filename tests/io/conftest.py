@@ -23,12 +23,18 @@ def build_fcs(
     text_data=None,
     data=None,
     pad=0,
+    supplement=None,
+    raw_text="",
+    tail="",
+    encoding="utf-8",
 ):
     """Return the bytes of a file.
 
     ``late`` is added to the end of DATA wherever it is said; ``header_data`` and
     ``text_data`` shift what HEADER and TEXT say (first, last); ``data`` replaces the bytes of
-    DATA; ``drop`` names keywords that are left out.
+    DATA; ``drop`` names keywords that are left out; ``supplement`` are keywords of a
+    supplemental TEXT behind DATA; ``raw_text`` stands before the first keyword as it is and
+    ``tail`` behind the last delimiter. Delimiters within values are doubled.
     """
     events = np.asarray(events, dtype=float)
     n = len(channels)
@@ -62,16 +68,30 @@ def build_fcs(
     for key in drop:
         del pairs[key]
 
-    text = delimiter + "".join(f"{k}{delimiter}{v}{delimiter}" for k, v in pairs.items())
+    def joined(table):
+        pieces = [piece.replace(delimiter, 2 * delimiter) for pair in table for piece in pair]
+        return delimiter + "".join(piece + delimiter for piece in pieces)
+
+    if supplement:
+        pairs |= {"$BEGINSTEXT": "{more:>10}", "$ENDSTEXT": "{end:>10}"}
+    text = delimiter + raw_text + joined(pairs.items())[1:] + tail
+    more = joined(supplement.items()).encode(encoding) if supplement else b""
     begin = 58
-    length = len(text.format(first=0, last=0).encode())
+    length = len(_fill(text, 0, 0, 0, 0).encode(encoding))
     first = begin + length
     last = first + len(data) - 1 + late
     in_header = np.add((first, last), header_data or (0, 0))
     in_text = np.add((first, last), text_data or (0, 0))
-    text = text.format(first=in_text[0], last=in_text[1]).encode()
+    end = first + len(data)
+    text = _fill(text, *in_text, end, end + len(more) - 1).encode(encoding)
     header = f"{version}    {begin:>8}{begin + length - 1:>8}{in_header[0]:>8}{in_header[1]:>8}"
-    return (header + f"{0:>8}{0:>8}").encode() + text + data + b" " * pad
+    return (header + f"{0:>8}{0:>8}").encode() + text + data + more + b" " * pad
+
+
+def _fill(text, first, last, more, end):
+    for name, value in {"first": first, "last": last, "more": more, "end": end}.items():
+        text = text.replace(f"{{{name}:>10}}", f"{value:>10}")
+    return text
 
 
 @pytest.fixture

@@ -49,10 +49,14 @@ def locate(text: Text, source: Source, layouts: list[Layout], repairs: Repairs) 
     said = _said(text)
     stated = "; ".join(f"{who} says bytes {a} to {b}" for who, (a, b) in said.items())
     n_events = _count(text)
+    if text.header.data is None:
+        repairs.repair("HEADER does not say where DATA lies")
     if n_events == 0:
         return _empty(text, said, stated, layouts[0], repairs)
     if not said:
         raise Fault("neither HEADER nor TEXT says where DATA lies", "$BEGINDATA")
+    if n_events is None and (len(set(said.values())) > 1 or len(said) < len(_witnesses(text))):
+        raise Fault(f"$TOT is missing, and HEADER and TEXT do not agree on DATA: {stated}", "$TOT")
     delimited = layouts[0].event_bits == 0
     find = _fits_delimited if delimited else _fits
     fits = find(text, source, layouts, said, n_events, 0)
@@ -60,16 +64,16 @@ def locate(text: Text, source: Source, layouts: list[Layout], repairs: Repairs) 
         fits += find(text, source, layouts, said, n_events, 1)
     if not fits:
         raise _no_fit(text, source, layouts, said, stated, n_events)
-    best = fits[0]
     if len({fit.layout for fit in fits}) > 1:
         raise Fault(
             f"$PnB is of no whole bytes, and DATA ({stated}) is as large as the values take "
-            "both in words and bit after bit"
+            "in more than one way: in words, in whole bytes, or bit after bit"
         )
     fits = [fit for fit in fits if fit.late == min(other.late for other in fits)]
     if len({(fit.start, fit.n_events) for fit in fits}) > 1:
         raise Fault(f"{stated}: both fit $TOT, so DATA could begin at either", "$BEGINDATA")
     best = fits[0]
+    _require_readable(best.layout)
     _note(text, best, said, stated, n_events, layouts, repairs)
     return Place(text.offset + best.start, best.size, best.n_events, best.layout)
 
@@ -85,6 +89,11 @@ def _said(text: Text) -> dict[str, tuple[int, int]]:
         # FCS 2.0 knows no other place, so nothing that TEXT says there counts
         said = {"HEADER": header} if text.version == "FCS2.0" else said | {"HEADER": header}
     return {who: pair for who, pair in said.items() if pair != (0, 0)}
+
+
+def _witnesses(text: Text) -> tuple[str, ...]:
+    """Who has to say where DATA lies."""
+    return ("HEADER",) if text.version == "FCS2.0" else ("HEADER", "TEXT")
 
 
 def _count(text: Text) -> int | None:
@@ -150,6 +159,16 @@ def _fits_delimited(
     return [_Fit(first, size, n_events, layouts[0], late, who)] if held else []
 
 
+def _require_readable(layout: Layout) -> None:
+    if not layout.packed:
+        return
+    if {column.kind for column in layout.columns} != {"I"} or not (layout.little or layout.big):
+        raise Fault(
+            "integers of no whole bytes follow one another bit by bit, between floats or in a "
+            "mixed byte order; this cannot be read"
+        )
+
+
 def _is_free(text: Text, first: int, size: int) -> bool:
     """Whether bytes are neither HEADER nor TEXT."""
     begin, end = text.header.text
@@ -197,11 +216,9 @@ def _note(
         repairs.repair(f"{stated}; {best.source} was used, the one that $TOT events fit")
     if best.late:
         repairs.repair(f"{best.source} gives the end of DATA one byte late")
-    if text.header.data is None:
-        repairs.repair("HEADER does not say where DATA lies; TEXT does")
     if text.version != "FCS2.0" and "TEXT" not in said:
         repairs.repair("TEXT does not say where DATA lies; HEADER does", "$BEGINDATA")
     if best.layout.packed:
         repairs.tell("integers of no whole bytes follow one another bit by bit")
-    elif len(layouts) > 1:
+    elif best.layout.padded:
         repairs.repair("integers of no whole bytes are stored in words: $PnB is not their size")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ._errors import Fault, Repairs, listed, shown
@@ -42,6 +43,8 @@ class Layout:
     """Significance of each byte of a word, 1 for the least; None where no byte order matters."""
     packed: bool = False
     """Whether values follow one another bit by bit, not byte by byte."""
+    padded: bool = False
+    """Whether integers have words that are larger than ``$PnB`` says."""
 
     @property
     def event_bits(self) -> int:
@@ -80,8 +83,9 @@ def layouts(keywords: Keywords, version: str, n: int, repairs: Repairs) -> list[
 
     Returns
     -------
-    One layout; or two where integers are not of whole bytes: each in a word of its own, as
-    nearly every writer does it, and bit after bit, as the standard has it.
+    One layout; or several where integers are not of whole bytes: each in a word of its own, as
+    nearly every writer does it, each filled up to whole bytes, and bit after bit, as the
+    standard has it.
     """
     default = _kind(keywords, "$DATATYPE")
     odd: dict[str, list[int]] = defaultdict(list)
@@ -103,12 +107,13 @@ def layouts(keywords: Keywords, version: str, n: int, repairs: Repairs) -> list[
     if "A" in kinds and (len(kinds) > 1 or len({column.bits == 0 for column in columns}) > 1):
         raise Fault("ASCII values of fixed width, those with delimiters and others do not mix")
     order = _order(keywords, columns)
-    as_words = Layout(tuple(_in_word(column) for column in columns), order)
-    if all(column.bits % 8 == 0 for column in columns):
+    padded = any(column.bits % 8 for column in columns)
+    as_words = Layout(tuple(_filled(column) for column in columns), order, padded=padded)
+    if not padded:
         return [as_words]
-    if kinds != {"I"} or not (as_words.little or as_words.big):
-        return [as_words]
-    return [as_words, Layout(tuple(columns), order, packed=True)]
+    as_bytes = Layout(tuple(_filled(c, range(1, 9)) for c in columns), order, padded=True)
+    packed = Layout(tuple(columns), order, packed=True)
+    return list(dict.fromkeys([as_words, as_bytes, packed]))
 
 
 def _kind(keywords: Keywords, key: str) -> str:
@@ -157,11 +162,11 @@ def _range(keywords: Keywords, i: int) -> int | None:
     return top if top >= 1 else None
 
 
-def _in_word(column: Column) -> Column:
-    """Give an integer that is not of whole bytes the next larger word."""
+def _filled(column: Column, sizes: Sequence[int] = _WORDS) -> Column:
+    """Give an integer that is not of whole bytes the next larger size of those in bytes."""
     if column.kind != "I" or column.bits % 8 == 0:
         return column
-    size = next(size for size in _WORDS if 8 * size >= column.bits)
+    size = next(size for size in sizes if 8 * size >= column.bits)
     mask = column.mask if column.mask is not None else (1 << column.bits) - 1
     return Column("I", 8 * size, mask)
 
@@ -180,8 +185,8 @@ def _order(keywords: Keywords, columns: list[Column]) -> tuple[int, ...] | None:
             "$BYTEORD",
             text,
         )
-    sizes = {_in_word(column).size for column in columns} - {1}
-    if not sizes:
+    sizes = {_filled(column).size for column in columns} - {1}
+    if not sizes and all(column.bits % 8 == 0 for column in columns):
         return None
     monotone = order in (tuple(range(1, len(order) + 1)), tuple(range(len(order), 0, -1)))
     if len(order) == 1 or (not monotone and sizes != {len(order)}):

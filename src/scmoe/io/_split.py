@@ -82,7 +82,7 @@ def split(body: str, delimiter: str, repairs: Repairs, *, primary: bool = True) 
     parts = re.split(f"({re.escape(delimiter)}+)", body)
     escaped = _pair(_tokens(parts, delimiter, empty_values=False))
     emptied = _pair(_tokens(parts, delimiter, empty_values=True))
-    if escaped == emptied:
+    if escaped == emptied or delimiter.isalnum():
         return escaped
     against_escape = _unsound(escaped, delimiter, primary=primary)
     against_empty = _unsound(emptied, delimiter, primary=primary)
@@ -128,7 +128,7 @@ def _tokens(parts: list[str], delimiter: str, *, empty_values: bool) -> list[str
 
 
 def _pair(tokens: list[str]) -> Tokens:
-    """Pair tokens up; the last is what follows the last delimiter."""
+    """Pair tokens up; the last is what follows the last delimiter, blank in most files."""
     last = tokens.pop()
     if last.strip(BLANKS):
         tokens.append(last)
@@ -155,7 +155,7 @@ def _unsound(tokens: Tokens, delimiter: str, *, primary: bool) -> str | None:
         if int(n) > len(table):
             return f"$PAR is {n}, more than there are keywords"
         needed += [f"$P{i}{letter}" for i in range(1, int(n) + 1) for letter in "BN"]
-    lost = next((key for key in needed if not table.get(key, "").strip(BLANKS)), None)
+    lost = next((key for key in needed if key not in table), None)
     return None if lost is None else f"the keyword {lost} is missing"
 
 

@@ -160,8 +160,9 @@ def _read_one(source: Source, offset: int, repairs: Repairs) -> Text:
     if last - first > _MOST_TEXT:
         raise Fault(f"HEADER says that TEXT takes {last - first + 1} bytes, more than any can")
     raw = source.read(offset + first, offset + last + 1)
-    ends_before = raw[:-1].rstrip(BLANKS.encode())[-1:] == raw[:1]
-    if header.data is not None and header.data[0] == last and ends_before:
+    ends_before = raw[:-1].rstrip(BLANKS.encode().replace(raw[:1], b""))[-1:] == raw[:1]
+    is_late = header.data is not None and header.data[0] == last
+    if ends_before and (is_late or (raw[-2:-1] == raw[:1] and raw[-1:] in b" \r\n\t\0")):
         repairs.repair("HEADER gives the end of TEXT one byte late")
         last, raw = last - 1, raw[:-1]
         header = replace(header, text=(first, last))
@@ -277,19 +278,22 @@ def _check_end(
 ) -> None:
     """See whether TEXT was cut off in the middle of a keyword or a value."""
     # words and a delimiter behind the end tell that it is not where HEADER says
-    word, found, _ = following.decode("latin-1").partition(delimiter)
-    blank = not following[:1].strip(BLANKS.encode())
-    whole = blank or (last + 1 in data and not (found and word.isprintable()))
+    blanks = BLANKS.replace(delimiter, "")
+    word, found, _ = following.decode("latin-1").lstrip(blanks).partition(delimiter)
+    goes_on = bool(found) and word.isprintable()
+    blank = following[:1] in {character.encode() for character in blanks}
+    whole = not goes_on and (blank or last + 1 in data)
     if tokens.rest is not None:
         key = tokens.rest.strip(BLANKS)
-        if matters(capitals(key)) or not blank:
+        lost = key.startswith("$") or not (key.isascii() and key.isprintable())
+        if lost or goes_on or not blank:
             raise Fault(f"TEXT ends after the keyword {shown(key)}, before its value", key)
         repairs.repair(
             f"TEXT ends with a keyword without a value, which was left out: {shown(key)}"
         )
     if tokens.open:
         key, value = tokens.pairs[-1]
-        if not whole:
+        if not whole and (following or matters(capitals(key.strip(BLANKS)))):
             raise Fault(f"TEXT ends in the middle of {key}, after {shown(value)}", key, value)
         repairs.repair("the last delimiter of TEXT is missing")
 
@@ -367,10 +371,10 @@ def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
     following = [start for start in starts if start >= begin]
     end = min(following, default=begin + _GAP)
     gap = source.read(text.offset + begin, text.offset + min(end, begin + _GAP))
-    if not gap.strip(BLANKS.encode() + text.delimiter.encode()):
+    if not gap.strip(BLANKS.replace(text.delimiter, "").encode()):
         return
     hidden = hidden_keyword(text.delimiter.encode() + gap, text.delimiter)
     if hidden is not None:
         raise Fault(f"{hidden} is found behind the end of TEXT, at byte {begin} or later", hidden)
-    if following:
-        repairs.repair(f"bytes {begin} to {end - 1}, behind TEXT, belong to no segment")
+    if following or not re.fullmatch(rb"[0-9]{1,8}", gap.strip(BLANKS.encode())):
+        repairs.repair(f"bytes from {begin} on, behind TEXT, belong to no segment")
