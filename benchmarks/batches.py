@@ -91,8 +91,8 @@ TEXT = """## Batches
 
 Two batches of cells, the second one distorted at random, marker by marker; clustered together
 with every default, scmoe building its own graph. *NMI with batch*: 0 if clusters say nothing of
-batches. *Missed*: how far the mean of a marker in cells that were generated for a batch is from that of its
-real cells (units of arcsinh), and beside it how far the batches are apart.
+batches. *Missed*: how far the mean of a marker in cells generated for a batch is from that
+of its real cells (units of arcsinh), and beside it how far the batches are apart.
 """
 
 

@@ -88,6 +88,7 @@ def test_drift_is_told_sample_by_sample(reference, query):
     drift = query.uns["scmoe"]["drift"]
     assert list(drift.index) == ["a", "b", "c"]
     assert list(drift["n_cells"]) == [200] * 3
+    assert list(drift["alarm"]) == [False, True, False]
     assert drift.loc["b", "drift"] > 0.5 > 0.15 > drift.loc[["a", "c"], "drift"].max()
     assert drift.loc["b", "marker"] == "CD19"
     # the shift is in units of the range of the reference

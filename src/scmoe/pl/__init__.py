@@ -1,6 +1,7 @@
 """Pictures, in scanpy's manner: ``show``, ``save``, ``ax``, ``return_fig``."""
 
 from ._clusters import clusters
+from ._drift import drift
 from ._generated import generated
 from ._history import history
 from ._images import images
@@ -8,4 +9,4 @@ from ._markers import markers
 from ._mmd import mmd
 from ._prior import prior
 
-__all__ = ["clusters", "generated", "history", "images", "markers", "mmd", "prior"]
+__all__ = ["clusters", "drift", "generated", "history", "images", "markers", "mmd", "prior"]

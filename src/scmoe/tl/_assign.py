@@ -100,9 +100,10 @@ def assign(
     ``.uns[key_added]``
         ``params``, ``markers``, ``version``, ``manifest``, and ``drift``: a table with a row for
         each sample: ``n_cells``, ``rejected`` (share), ``drift`` (0 where the outlier scores are
-        those of the reference, at most 1: the largest excess of cells above a score), and the
-        ``marker`` that has moved most, with its ``shift`` (mean distance between quantiles; 1 is
-        the range of the reference).
+        those of the reference, at most 1: the largest excess of cells above a score), the
+        ``marker`` that has moved most, its ``shift`` (mean distance between quantiles; 1 is the
+        range of the reference), and ``alarm``: whether the drift is above 0.25 (and a little for
+        few cells) or the shift above 0.3.
 
     Raises
     ------
@@ -131,6 +132,7 @@ def assign(
     >>> scmoe.tl.cluster(reference)
     >>> scmoe.tl.assign(query, reference)
     >>> query.uns["scmoe"]["drift"]
+    >>> scmoe.pl.drift(query)
     """
     key_added = key if key_added is None else key_added
     if reject is not None and not 0 < reject < 1:

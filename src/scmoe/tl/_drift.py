@@ -46,7 +46,10 @@ def drift_table(
             "marker": str(markers[moved.argmax()]),
             "shift": float(moved.max()),
         }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    strange = table["drift"] > DRIFT + NOISE / np.sqrt(table["n_cells"])
+    table["alarm"] = strange | (table["shift"] > SHIFT)
+    return table
 
 
 def _excess(score: np.ndarray) -> float:
@@ -57,8 +60,7 @@ def _excess(score: np.ndarray) -> float:
 
 def warn_of_drift(drift: pd.DataFrame) -> None:
     """Warn of samples whose labels may be wrong."""
-    limit = DRIFT + NOISE / np.sqrt(drift["n_cells"])
-    drifted = drift[(drift["drift"] > limit) | (drift["shift"] > SHIFT)]
+    drifted = drift[drift["alarm"]]
     if drifted.empty:
         return
     worst = str(drifted["drift"].idxmax())
