@@ -86,6 +86,15 @@ def unregistered_on_failure(model_class: type[BaseModelClass], adata: AnnData) -
         raise
 
 
+def show_setup(registry: dict[str, Any]) -> None:
+    """Show the arguments of ``setup_anndata`` that a registry keeps."""
+    # scvi-tools (1.4) uses this module of rich and does not import it
+    import rich.pretty  # noqa: F401
+    from scvi.data import AnnDataManager
+
+    AnnDataManager.view_setup_method_args(registry)
+
+
 def on_device(accelerator: str, device: int | str) -> torch.device:
     """The one device that scvi-tools' two arguments stand for."""
     from scvi.model._utils import parse_device_args

@@ -85,7 +85,7 @@ def _flush(path: Path) -> None:
 def json_bytes(schema: str, version: int, value: dict[str, Any]) -> bytes:
     """Plain values as JSON under a schema; ModelFileError for more than would be read again."""
     value = {"schema": schema, "schema_version": version, **value}
-    data = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    data = json.dumps(value, allow_nan=False).encode()
     if len(data) > MAX_JSON:
         raise ModelFileError(
             f"The description is {len(data):,} bytes of JSON, more than the {MAX_JSON:,} that are "
