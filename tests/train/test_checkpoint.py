@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 
 from scmoe.model import ModelFileError, MoESimVAE
-from scmoe.similarity import CoAssociation
+from scmoe.similarity import Blend, CoAssociation, Graph, Knn, Labels, Prior
 from scmoe.tl import cluster
 from scmoe.train import Checkpoints
 
@@ -46,10 +46,10 @@ class Fails(Callback):
             raise RuntimeError("the plug was pulled")
 
 
-def build(adata, seed=0, **kwargs):
+def build(adata, seed=0, similarity=None, **kwargs):
     if seed is not None:
         scvi.settings.seed = seed
-    MoESimVAE.setup_anndata(adata, similarity=CoAssociation())
+    MoESimVAE.setup_anndata(adata, similarity=similarity or CoAssociation())
     return MoESimVAE(adata, kwargs.pop("n_experts", 4), n_hidden=16, **kwargs)
 
 
@@ -161,6 +161,38 @@ def test_goes_on_as_if_nothing_had_been(linked, tmp_path, kwargs):
     assert resumed.trainer.global_step == expected.trainer.global_step
     np.testing.assert_array_equal(resumed.train_indices, expected.train_indices)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("similarity", "kwargs"),
+    [
+        # batches by chance, from torch's generator
+        (Knn(use_rep="X"), {}),
+        # batches and pairs from the generator of the splitter
+        (Graph(), {}),
+        (Blend(Labels("population"), Graph()), {}),
+        # some cells only, and listed pairs
+        (Prior(use_rep="prior"), {"train_size": 0.7}),
+    ],
+)
+def test_whoever_draws_the_batches(linked, tmp_path, similarity, kwargs):
+    linked.obsm["prior"] = pd.get_dummies(linked.obs["population"], dtype=float)
+    linked.obsm["prior"].iloc[::3] = 0.0
+    linked.obs.loc[linked.obs_names[::3], "population"] = np.nan
+
+    def start():
+        return build(linked.copy(), similarity=similarity, n_experts=6)
+
+    expected = train(start(), **kwargs)
+    train(start(), 3, checkpoint=tmp_path / "run", **kwargs)
+    assert_equal(train(start(), checkpoint=tmp_path / "run", **kwargs), expected)
+
+
+def test_listed_pairs_of_large_batches(linked, tmp_path, monkeypatch):
+    monkeypatch.setattr("scmoe.similarity._base.MAX_DENSE", 64)
+    expected = train(build(linked.copy()))
+    train(build(linked.copy()), 3, checkpoint=tmp_path / "run")
+    assert_equal(train(build(linked.copy()), checkpoint=tmp_path / "run"), expected)
 
 
 def test_further_training_of_a_loaded_model(linked, tmp_path):
@@ -394,8 +426,12 @@ def test_a_callback_with_a_state_that_cannot_be_written(linked, tmp_path):
     [
         ({"checkpoint_every": 0}, "`checkpoint_every` must be"),
         ({"checkpoint_every": 1.5}, "`checkpoint_every` must be"),
-        ({"enable_checkpointing": True}, "read pickles"),
-        ({"callbacks": [scvi.train.SaveCheckpoint(monitor="validation_loss")]}, "read pickles"),
+        ({"enable_checkpointing": True}, "'enable_checkpointing' would read pickles"),
+        ({"ckpt_path": "x.ckpt"}, "'ckpt_path' would read pickles"),
+        (
+            {"callbacks": [scvi.train.SaveCheckpoint(monitor="validation_loss")]},
+            "'SaveCheckpoint' would",
+        ),
     ],
 )
 def test_what_cannot_go_together(linked, tmp_path, kwargs, match):

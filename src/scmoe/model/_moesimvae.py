@@ -403,7 +403,7 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
             )
         if checkpoints is not None:
             checkpoints.rng = rng
-            trainer_kwargs["callbacks"] = [*trainer_kwargs.get("callbacks", []), checkpoints]
+            trainer_kwargs["callbacks"] = [*(trainer_kwargs.get("callbacks") or []), checkpoints]
         n_batches = math.ceil(n_train / batch_size)
         if max_steps is not None:
             trainer_kwargs["max_steps"] = max_steps

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from scvi.train import SaveCheckpoint
 
+from scmoe._checks import listing
 from scmoe._compat import advance_bar, fit_state, history_of, restore_fit
 from scmoe._plain import from_plain, to_plain
 from scmoe._store import (
@@ -206,14 +207,13 @@ class Checkpoints(Callback):
 
 
 def refuse_pickles(trainer_kwargs: Mapping[str, Any]) -> None:
-    """Raise ValueError for scvi-tools' own checkpoints, which it reads as pickles."""
-    callbacks = trainer_kwargs.get("callbacks") or []
-    if trainer_kwargs.get("enable_checkpointing") or any(
-        isinstance(callback, SaveCheckpoint) for callback in callbacks
-    ):
+    """Raise ValueError for checkpoints of other libraries, which are read as pickles."""
+    given = [name for name in ("enable_checkpointing", "ckpt_path") if trainer_kwargs.get(name)]
+    if any(isinstance(c, SaveCheckpoint) for c in trainer_kwargs.get("callbacks") or []):
+        given.append("SaveCheckpoint")
+    if given:
         raise ValueError(
-            "`enable_checkpointing` and `SaveCheckpoint` of scvi-tools read pickles, which scmoe "
-            "does not write. Use `checkpoint`."
+            f"{listing(given)} would read pickles, which can run programs. Use `checkpoint`."
         )
 
 
