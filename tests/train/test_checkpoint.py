@@ -22,7 +22,6 @@ from lightning.pytorch.loggers import CSVLogger
 from scmoe.model import ModelFileError, MoESimVAE
 from scmoe.similarity import Blend, CoAssociation, Graph, Knn, Labels, Prior
 from scmoe.tl import cluster
-from scmoe.train import Checkpoints
 
 SCRIPT = Path(__file__).with_name("killed.py")
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -137,9 +136,9 @@ def test_sigkill_in_the_middle_of_an_epoch(tmp_path, verb):
         {
             "train_size": 0.8,
             "early_stopping": True,
-            "early_stopping_patience": 2,
+            "early_stopping_patience": 3,
             "early_stopping_min_delta": 1.0,
-            "early_stopping_warmup_epochs": 3,
+            "early_stopping_warmup_epochs": 1,
             "max_epochs": 9,
         },
         {"accumulate_grad_batches": 4},
@@ -158,7 +157,8 @@ def test_goes_on_as_if_nothing_had_been(linked, tmp_path, kwargs):
     resumed = train(build(linked.copy()), **kwargs, **checkpoint, **every)
     assert_equal(resumed, expected)
     assert resumed.trainer.current_epoch == expected.trainer.current_epoch > 3
-    assert resumed.trainer.global_step == expected.trainer.global_step
+    loops = (model.trainer.fit_loop.state_dict() for model in (resumed, expected))
+    assert next(loops) == next(loops)
     np.testing.assert_array_equal(resumed.train_indices, expected.train_indices)
     assert not (tmp_path / "run").exists()
 
@@ -426,6 +426,7 @@ def test_a_callback_with_a_state_that_cannot_be_written(linked, tmp_path):
     [
         ({"checkpoint_every": 0}, "`checkpoint_every` must be"),
         ({"checkpoint_every": 1.5}, "`checkpoint_every` must be"),
+        ({"checkpoint_every": True}, "`checkpoint_every` must be"),
         ({"enable_checkpointing": True}, "'enable_checkpointing' would read pickles"),
         ({"ckpt_path": "x.ckpt"}, "'ckpt_path' would read pickles"),
         (
@@ -484,8 +485,3 @@ def test_two_are_kept(linked, tmp_path):
     train(build(linked), checkpoint=tmp_path / "run", callbacks=[Looks()])
     names = [f"epoch-{i:06d}" for i in range(5)]
     assert seen == [[], names[1:2], names[1:3], names[2:4], names[3:5]]
-
-
-def test_the_state_is_of_the_run_that_wrote_it(tmp_path):
-    with pytest.raises(ValueError, match="from 1, got True"):
-        Checkpoints(tmp_path, every=True, run={}, seed=0)

@@ -327,7 +327,8 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
             cells, settings and seed, goes on from it if the first one was killed, and ends with
             the very numbers of a training that was not; so set ``scvi.settings.seed`` before
             the model is made (without a seed it goes on too, with nothing to compare). When the
-            training is done the folder is removed: the same call again trains again.
+            training is done the folder is removed: the same call again trains again. Callbacks
+            that remember something must have a ``state_dict``.
         checkpoint_every
             Epochs from one state to the next.
         accelerator, devices, **trainer_kwargs
