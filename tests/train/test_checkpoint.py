@@ -267,6 +267,17 @@ def test_done_means_removed(linked, tmp_path):
     assert again.is_trained
 
 
+def test_killed_while_removing(linked, tmp_path, monkeypatch):
+    """What is left has no name of a checkpoint: it is not taken for a damaged one."""
+    with monkeypatch.context() as m:
+        m.setattr("scmoe.train._checkpoint.shutil.rmtree", lambda *args, **kwargs: None)
+        train(build(linked.copy()), checkpoint=tmp_path / "run")
+    assert {name[0] for name in os.listdir(tmp_path / "run")} == {"."}
+    model = train(build(linked.copy()), checkpoint=tmp_path / "run")
+    assert_equal(model, train(build(linked.copy())))
+    assert not (tmp_path / "run").exists()
+
+
 # ----------------------------------------------------------------------------------------
 # other trainings
 

@@ -393,8 +393,7 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
             }
             run = fingerprint(self, [self.similarity.to_dict(), target], settings, seed)
             checkpoints = Checkpoints(checkpoint, every=checkpoint_every, run=run, seed=seed)
-            seed = checkpoints.seed
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed) if checkpoints is None else checkpoints.rng
         split = split_cells(target, self.adata.n_obs, train_size, validation_size, rng)
         n_train = len(split[0])
         if early_stopping and len(split[1]) == 0:
@@ -403,7 +402,6 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
                 "is left for it. Use a smaller `train_size`."
             )
         if checkpoints is not None:
-            checkpoints.rng = rng
             trainer_kwargs["callbacks"] = [*(trainer_kwargs.get("callbacks") or []), checkpoints]
         n_batches = math.ceil(n_train / batch_size)
         if max_steps is not None:

@@ -65,6 +65,8 @@ class Checkpoints(Callback):
     ----------
     seed
         The same, or that of the training that goes on.
+    rng
+        The generator of that seed, which the training must draw from: its state is kept too.
 
     Raises
     ------
@@ -78,7 +80,6 @@ class Checkpoints(Callback):
         self, folder: str | os.PathLike, *, every: int, run: Mapping[str, str], seed: int
     ):
         self.folder, self.every, self.run, self.seed = Path(folder), every, dict(run), seed
-        self.rng: np.random.Generator | None = None
         self._state: dict[str, Any] | None = None
         if not isinstance(every, int) or isinstance(every, bool) or every < 1:
             raise ValueError(f"`checkpoint_every` must be a number of epochs from 1, got {every}.")
@@ -89,6 +90,7 @@ class Checkpoints(Callback):
             self._check_run(content["run"])
             self.seed, self._state = content["seed"], content["state"]
             logger.info("Training goes on after epoch %d of its checkpoint.", content["epoch"])
+        self.rng = np.random.default_rng(self.seed)
 
     def _written(self) -> list[Path]:
         """The checkpoints that are there, the newest first."""
@@ -198,11 +200,10 @@ class Checkpoints(Callback):
             self.folder.rmdir()
 
     def _remove(self, places: list[Path]) -> None:
-        for place in [
-            *places,
-            *self.folder.glob(".epoch-*.part"),
-            *self.folder.glob(".epoch-*.old"),
-        ]:
+        """Remove checkpoints, each at once, and what killed processes left half-written."""
+        for place in places:
+            os.rename(place, place.with_name(f".{place.name}.old"))
+        for place in self.folder.glob(".epoch-*.*"):
             shutil.rmtree(place, ignore_errors=True)
 
 
