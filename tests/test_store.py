@@ -101,6 +101,12 @@ def test_permissions_are_the_usual_ones(tmp_path):
     assert (tmp_path / "m").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
+def test_hash_survives_writing_and_reading(tmp_path):
+    value = {"a": {"x": [0.1, 1e-320, -0.0, 2**200, "ä\udcff", None, True], "": {}}}
+    (tmp_path / "x.json").write_bytes(json_bytes("thing", 1, value))
+    assert read_json(tmp_path / "x.json", "thing", 1, {"a": dict}) == value
+
+
 def test_json(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     path.write_bytes(json_bytes("thing", 2, {"a": 1}))
@@ -128,9 +134,12 @@ def test_json(tmp_path, monkeypatch):
         ('{"schema": "thing", "schema_version": 1, "a": 1}', "unknown version 1"),
         ('{"schema": "thing", "schema_version": true, "a": 1}', "unknown version True"),
         ('{"schema": "thing", "schema_version": "2", "a": 1}', "unknown version '2'"),
-        ('{"schema": "thing", "schema_version": 2, "b": 1}', r"lacks the keys \['a'\].*\['b'\]"),
-        ('{"schema": "thing", "schema_version": 2, "a": 1.0}', "'a' must be int, it is float"),
-        ('{"schema": "thing", "schema_version": 2, "a": true}', "'a' must be int, it is bool"),
+        ('{"schema": "thing", "schema_version": 2, "a": 1}', "it is damaged"),
+        ('{"schema": "thing", "schema_version": 2, "sha256": [], "a": 1}', "it is damaged"),
+        (json_bytes("thing", 2, {"a": 1}).decode().replace('"a": 1', '"a": 2'), "it is damaged"),
+        (json_bytes("thing", 2, {"b": 1}).decode(), r"lacks the keys \['a'\].*\['b'\]"),
+        (json_bytes("thing", 2, {"a": 1.0}).decode(), "'a' must be int, it is float"),
+        (json_bytes("thing", 2, {"a": True}).decode(), "'a' must be int, it is bool"),
     ],
 )
 def test_bad_json(tmp_path, text, match):

@@ -21,6 +21,7 @@ from anndata import AnnData
 from safetensors.torch import load_file, save_file
 
 import scmoe
+from scmoe._store import checksum
 from scmoe.model import ModelFileError, MoESimVAE
 from scmoe.similarity import CoAssociation
 
@@ -106,7 +107,7 @@ def test_saving_again_gives_the_same_files(saved, linked_once, tmp_path):
     assert first["model.safetensors"] == second["model.safetensors"]
     first, second = (json.loads(x["model.json"]) for x in (first, second))
     for content in (first, second):
-        del content["registry"]["_scvi_uuid"]
+        del content["registry"]["_scvi_uuid"], content["sha256"]
     assert first == second
 
 
@@ -391,10 +392,12 @@ def test_pickles_do_not_run(model, tmp_path, name, how):
 
 
 def edited(folder, edit):
+    """Edit the description, with a hash that fits."""
     path = folder / "model.json"
     content = json.loads(path.read_text())
     edit(content)
-    path.write_text(json.dumps(content))
+    rest = {k: v for k, v in content.items() if k not in ("schema", "schema_version", "sha256")}
+    path.write_text(json.dumps({**content, "sha256": checksum(rest)}))
 
 
 def replace_tensors(folder, weights):
@@ -559,6 +562,14 @@ def test_tensors_that_do_not_fit(folder, linked, change, match):
     change(weights)
     replace_tensors(folder, weights)
     refuses(folder, linked, match)
+
+
+def test_a_digit_that_fell_over(folder, linked):
+    path = folder / "model.json"
+    text = path.read_text()
+    path.write_text(text.replace('"gate_dropout": 0.1', '"gate_dropout": 0.7'))
+    assert path.read_text() != text
+    refuses(folder, linked, "it is damaged")
 
 
 def test_a_large_description(folder, linked, monkeypatch):

@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 
+from scmoe._store import checksum
 from scmoe.model import ModelFileError, MoESimVAE
 from scmoe.similarity import Blend, CoAssociation, Graph, Knn, Labels, Prior
 from scmoe.tl import cluster
@@ -91,12 +92,14 @@ def result(path):
 def test_sigkill_in_the_middle_of_an_epoch(tmp_path, verb):
     folder, sign = tmp_path / "run", tmp_path / "run.hangs"
     process = start(folder, tmp_path / "never", 3, verb)
-    end = time.monotonic() + 120
-    while not (sign.exists() and (folder / "epoch-000003").is_dir()):
-        assert process.poll() is None, "the training ended before it could be killed"
-        assert time.monotonic() < end, "the training did not reach its fourth epoch"
-        time.sleep(0.05)
-    process.kill()
+    try:
+        end = time.monotonic() + 120
+        while not (sign.exists() and (folder / "epoch-000003").is_dir()):
+            assert process.poll() is None, "the training ended before it could be killed"
+            assert time.monotonic() < end, "the training did not reach its fourth epoch"
+            time.sleep(0.05)
+    finally:
+        process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "never.json").exists()
     sign.unlink()
@@ -353,11 +356,19 @@ def test_killed_while_writing(linked, broken, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["checkpoint.json", "checkpoint.safetensors"])
-def test_the_newest_is_damaged(linked, broken, tmp_path, name):
+@pytest.mark.parametrize("how", ["truncated", "changed", "absent"])
+def test_the_newest_is_damaged(linked, broken, tmp_path, name, how):
     folder = shutil.copytree(broken, tmp_path / "run")
     path = folder / "epoch-000003" / name
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.warns(UserWarning, match=r"truncated.* goes on from 'epoch-000002'"):
+    data = path.read_bytes()
+    path.write_bytes(
+        data[:-30] if how == "truncated" else data[:-9].replace(b"1", b"2") + data[-9:]
+    )
+    if how == "absent":
+        path.unlink()
+    with pytest.warns(
+        UserWarning, match=r"(truncated|damaged|missing).* goes on from 'epoch-000002'"
+    ):
         model = train(build(linked.copy()), checkpoint=folder)
     assert_equal(model, train(build(linked.copy())))
 
@@ -377,7 +388,8 @@ def test_all_are_damaged(linked, broken, tmp_path):
 def edited(path, edit):
     content = json.loads(path.read_text())
     edit(content)
-    path.write_text(json.dumps(content))
+    rest = {k: v for k, v in content.items() if k not in ("schema", "schema_version", "sha256")}
+    path.write_text(json.dumps({**content, "sha256": checksum(rest)}))
 
 
 @pytest.mark.parametrize(
