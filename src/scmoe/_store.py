@@ -121,8 +121,20 @@ def read_json(path: Path, schema: str, version: int, keys: Mapping[str, type]) -
     _check_no_pickle(path, data)
     try:
         value = json.loads(data, parse_constant=_no_constant, object_pairs_hook=_unique)
+        _take_schema(path, value, schema, version)
+        intact = value.pop("sha256", None) == checksum(value)
+    except ModelFileError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{str(path)!r} is truncated or no JSON: {error}") from error
+    if not intact:
+        raise ModelFileError(f"{str(path)!r} is not the file that was saved: it is damaged.")
+    check_keys(value, keys, repr(str(path)))
+    return value
+
+
+def _take_schema(path: Path, value: Any, schema: str, version: int) -> None:
+    """Take the schema and its version off a description; ModelFileError for others."""
     if not isinstance(value, dict):
         raise ModelFileError(f"{str(path)!r} is a JSON {type(value).__name__}, not an object.")
     found = value.pop("schema", None)
@@ -136,10 +148,6 @@ def read_json(path: Path, schema: str, version: int, keys: Mapping[str, type]) -
         )
     if type(number) is not int or number != version:
         raise ModelFileError(f"{str(path)!r} has the unknown version {number!r} of the schema.")
-    if value.pop("sha256", None) != checksum(value):
-        raise ModelFileError(f"{str(path)!r} is not the file that was saved: it is damaged.")
-    check_keys(value, keys, repr(str(path)))
-    return value
 
 
 def check_keys(value: dict[str, Any], keys: Mapping[str, type], where: str) -> None:

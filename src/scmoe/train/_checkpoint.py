@@ -148,7 +148,7 @@ class Checkpoints(Callback):
         try:
             pl_module.load_state_dict(state["plan"])
             restore_fit(trainer, state["fit"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise self._damaged(error) from error
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -162,7 +162,7 @@ class Checkpoints(Callback):
     def _set_random(self) -> None:
         try:
             _set_random(self._state["random"], self.rng)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise self._damaged(error) from error
         self._state = None
 
