@@ -67,10 +67,8 @@ def release(model_class: type[BaseModelClass], adata: AnnData) -> None:
 def unregistered_on_failure(model_class: type[BaseModelClass], adata: AnnData) -> Iterator[None]:
     """Take back all that registering wrote, to the cells and to the class, if the block fails."""
     obs, uns = adata.obs.copy(deep=False), dict(adata.uns)
-    setups, models = (
-        model_class._setup_adata_manager_store,
-        model_class._per_instance_manager_store,
-    )
+    setups = model_class._setup_adata_manager_store
+    models = model_class._per_instance_manager_store
     setups_before, models_before = dict(setups), set(models)
     try:
         yield
@@ -84,6 +82,15 @@ def unregistered_on_failure(model_class: type[BaseModelClass], adata: AnnData) -
         for key in set(models) - models_before:
             del models[key]
         raise
+
+
+def show_setup(registry: dict[str, Any]) -> None:
+    """Show the arguments of ``setup_anndata`` that a registry keeps."""
+    # scvi-tools (1.4) uses this module of rich and does not import it
+    import rich.pretty  # noqa: F401
+    from scvi.data import AnnDataManager
+
+    AnnDataManager.view_setup_method_args(registry)
 
 
 def on_device(accelerator: str, device: int | str) -> torch.device:

@@ -83,15 +83,23 @@ def _flush(path: Path) -> None:
 
 
 def json_bytes(schema: str, version: int, value: dict[str, Any]) -> bytes:
-    """Plain values as JSON under a schema; ModelFileError for more than would be read again."""
-    value = {"schema": schema, "schema_version": version, **value}
-    data = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    """Plain values as JSON under a schema, with a hash that tells damage.
+
+    ModelFileError for more than would be read again.
+    """
+    head = {"schema": schema, "schema_version": version, "sha256": checksum(value)}
+    data = json.dumps({**head, **value}, allow_nan=False).encode()
     if len(data) > MAX_JSON:
         raise ModelFileError(
             f"The description is {len(data):,} bytes of JSON, more than the {MAX_JSON:,} that are "
             "read again."
         )
     return data
+
+
+def checksum(value: dict[str, Any]) -> str:
+    """The hash of plain values, which is the same once they are written and read."""
+    return hashlib.sha256(json.dumps(value, allow_nan=False).encode()).hexdigest()
 
 
 def read_json(path: Path, schema: str, version: int, keys: Mapping[str, type]) -> dict[str, Any]:
@@ -101,7 +109,7 @@ def read_json(path: Path, schema: str, version: int, keys: Mapping[str, type]) -
     ------
     ModelFileError
         No file, a pickle (which is not opened), too large, no JSON, another schema or a version
-        that is not known, other keys or types.
+        that is not known, damaged, other keys or types.
     """
     if not path.is_file():
         raise ModelFileError(f"{str(path)!r} is missing.")
@@ -113,8 +121,20 @@ def read_json(path: Path, schema: str, version: int, keys: Mapping[str, type]) -
     _check_no_pickle(path, data)
     try:
         value = json.loads(data, parse_constant=_no_constant, object_pairs_hook=_unique)
+        _take_schema(path, value, schema, version)
+        intact = value.pop("sha256", None) == checksum(value)
+    except ModelFileError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{str(path)!r} is truncated or no JSON: {error}") from error
+    if not intact:
+        raise ModelFileError(f"{str(path)!r} is not the file that was saved: it is damaged.")
+    check_keys(value, keys, repr(str(path)))
+    return value
+
+
+def _take_schema(path: Path, value: Any, schema: str, version: int) -> None:
+    """Take the schema and its version off a description; ModelFileError for others."""
     if not isinstance(value, dict):
         raise ModelFileError(f"{str(path)!r} is a JSON {type(value).__name__}, not an object.")
     found = value.pop("schema", None)
@@ -128,8 +148,6 @@ def read_json(path: Path, schema: str, version: int, keys: Mapping[str, type]) -
         )
     if type(number) is not int or number != version:
         raise ModelFileError(f"{str(path)!r} has the unknown version {number!r} of the schema.")
-    check_keys(value, keys, repr(str(path)))
-    return value
 
 
 def check_keys(value: dict[str, Any], keys: Mapping[str, type], where: str) -> None:

@@ -19,10 +19,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 
+from scmoe._store import checksum
 from scmoe.model import ModelFileError, MoESimVAE
-from scmoe.similarity import CoAssociation
+from scmoe.similarity import Blend, CoAssociation, Graph, Knn, Labels, Prior
 from scmoe.tl import cluster
-from scmoe.train import Checkpoints
 
 SCRIPT = Path(__file__).with_name("killed.py")
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -46,10 +46,10 @@ class Fails(Callback):
             raise RuntimeError("the plug was pulled")
 
 
-def build(adata, seed=0, **kwargs):
+def build(adata, seed=0, similarity=None, **kwargs):
     if seed is not None:
         scvi.settings.seed = seed
-    MoESimVAE.setup_anndata(adata, similarity=CoAssociation())
+    MoESimVAE.setup_anndata(adata, similarity=similarity or CoAssociation())
     return MoESimVAE(adata, kwargs.pop("n_experts", 4), n_hidden=16, **kwargs)
 
 
@@ -92,12 +92,14 @@ def result(path):
 def test_sigkill_in_the_middle_of_an_epoch(tmp_path, verb):
     folder, sign = tmp_path / "run", tmp_path / "run.hangs"
     process = start(folder, tmp_path / "never", 3, verb)
-    end = time.monotonic() + 120
-    while not (sign.exists() and (folder / "epoch-000003").is_dir()):
-        assert process.poll() is None, "the training ended before it could be killed"
-        assert time.monotonic() < end, "the training did not reach its fourth epoch"
-        time.sleep(0.05)
-    process.kill()
+    try:
+        end = time.monotonic() + 120
+        while not (sign.exists() and (folder / "epoch-000003").is_dir()):
+            assert process.poll() is None, "the training ended before it could be killed"
+            assert time.monotonic() < end, "the training did not reach its fourth epoch"
+            time.sleep(0.05)
+    finally:
+        process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "never.json").exists()
     sign.unlink()
@@ -137,9 +139,9 @@ def test_sigkill_in_the_middle_of_an_epoch(tmp_path, verb):
         {
             "train_size": 0.8,
             "early_stopping": True,
-            "early_stopping_patience": 2,
+            "early_stopping_patience": 3,
             "early_stopping_min_delta": 1.0,
-            "early_stopping_warmup_epochs": 3,
+            "early_stopping_warmup_epochs": 1,
             "max_epochs": 9,
         },
         {"accumulate_grad_batches": 4},
@@ -158,9 +160,42 @@ def test_goes_on_as_if_nothing_had_been(linked, tmp_path, kwargs):
     resumed = train(build(linked.copy()), **kwargs, **checkpoint, **every)
     assert_equal(resumed, expected)
     assert resumed.trainer.current_epoch == expected.trainer.current_epoch > 3
-    assert resumed.trainer.global_step == expected.trainer.global_step
+    loops = (model.trainer.fit_loop.state_dict() for model in (resumed, expected))
+    assert next(loops) == next(loops)
     np.testing.assert_array_equal(resumed.train_indices, expected.train_indices)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("similarity", "kwargs"),
+    [
+        # batches by chance, from torch's generator
+        (Knn(use_rep="X"), {}),
+        # batches and pairs from the generator of the splitter
+        (Graph(), {}),
+        (Blend(Labels("population"), Graph()), {}),
+        # some cells only, and listed pairs
+        (Prior(use_rep="prior"), {"train_size": 0.7}),
+    ],
+)
+def test_whoever_draws_the_batches(linked, tmp_path, similarity, kwargs):
+    linked.obsm["prior"] = pd.get_dummies(linked.obs["population"], dtype=float)
+    linked.obsm["prior"].iloc[::3] = 0.0
+    linked.obs.loc[linked.obs_names[::3], "population"] = np.nan
+
+    def start():
+        return build(linked.copy(), similarity=similarity, n_experts=6)
+
+    expected = train(start(), **kwargs)
+    train(start(), 3, checkpoint=tmp_path / "run", **kwargs)
+    assert_equal(train(start(), checkpoint=tmp_path / "run", **kwargs), expected)
+
+
+def test_listed_pairs_of_large_batches(linked, tmp_path, monkeypatch):
+    monkeypatch.setattr("scmoe.similarity._base.MAX_DENSE", 64)
+    expected = train(build(linked.copy()))
+    train(build(linked.copy()), 3, checkpoint=tmp_path / "run")
+    assert_equal(train(build(linked.copy()), checkpoint=tmp_path / "run"), expected)
 
 
 def test_further_training_of_a_loaded_model(linked, tmp_path):
@@ -233,6 +268,17 @@ def test_done_means_removed(linked, tmp_path):
     # and the same call again gives a trained model
     again = train(build(linked), checkpoint=tmp_path / "run")
     assert again.is_trained
+
+
+def test_killed_while_removing(linked, tmp_path, monkeypatch):
+    """What is left has no name of a checkpoint: it is not taken for a damaged one."""
+    with monkeypatch.context() as m:
+        m.setattr("scmoe.train._checkpoint.shutil.rmtree", lambda *args, **kwargs: None)
+        train(build(linked.copy()), checkpoint=tmp_path / "run")
+    assert {name[0] for name in os.listdir(tmp_path / "run")} == {"."}
+    model = train(build(linked.copy()), checkpoint=tmp_path / "run")
+    assert_equal(model, train(build(linked.copy())))
+    assert not (tmp_path / "run").exists()
 
 
 # ----------------------------------------------------------------------------------------
@@ -310,11 +356,19 @@ def test_killed_while_writing(linked, broken, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["checkpoint.json", "checkpoint.safetensors"])
-def test_the_newest_is_damaged(linked, broken, tmp_path, name):
+@pytest.mark.parametrize("how", ["truncated", "changed", "absent"])
+def test_the_newest_is_damaged(linked, broken, tmp_path, name, how):
     folder = shutil.copytree(broken, tmp_path / "run")
     path = folder / "epoch-000003" / name
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.warns(UserWarning, match=r"truncated.* goes on from 'epoch-000002'"):
+    data = path.read_bytes()
+    path.write_bytes(
+        data[:-30] if how == "truncated" else data[:-9].replace(b"1", b"2") + data[-9:]
+    )
+    if how == "absent":
+        path.unlink()
+    with pytest.warns(
+        UserWarning, match=r"(truncated|damaged|missing).* goes on from 'epoch-000002'"
+    ):
         model = train(build(linked.copy()), checkpoint=folder)
     assert_equal(model, train(build(linked.copy())))
 
@@ -334,7 +388,8 @@ def test_all_are_damaged(linked, broken, tmp_path):
 def edited(path, edit):
     content = json.loads(path.read_text())
     edit(content)
-    path.write_text(json.dumps(content))
+    rest = {k: v for k, v in content.items() if k not in ("schema", "schema_version", "sha256")}
+    path.write_text(json.dumps({**content, "sha256": checksum(rest)}))
 
 
 @pytest.mark.parametrize(
@@ -394,8 +449,13 @@ def test_a_callback_with_a_state_that_cannot_be_written(linked, tmp_path):
     [
         ({"checkpoint_every": 0}, "`checkpoint_every` must be"),
         ({"checkpoint_every": 1.5}, "`checkpoint_every` must be"),
-        ({"enable_checkpointing": True}, "read pickles"),
-        ({"callbacks": [scvi.train.SaveCheckpoint(monitor="validation_loss")]}, "read pickles"),
+        ({"checkpoint_every": True}, "`checkpoint_every` must be"),
+        ({"enable_checkpointing": True}, "'enable_checkpointing' would read pickles"),
+        ({"ckpt_path": "x.ckpt"}, "'ckpt_path' would read pickles"),
+        (
+            {"callbacks": [scvi.train.SaveCheckpoint(monitor="validation_loss")]},
+            "'SaveCheckpoint' would",
+        ),
     ],
 )
 def test_what_cannot_go_together(linked, tmp_path, kwargs, match):
@@ -448,8 +508,3 @@ def test_two_are_kept(linked, tmp_path):
     train(build(linked), checkpoint=tmp_path / "run", callbacks=[Looks()])
     names = [f"epoch-{i:06d}" for i in range(5)]
     assert seen == [[], names[1:2], names[1:3], names[2:4], names[3:5]]
-
-
-def test_the_state_is_of_the_run_that_wrote_it(tmp_path):
-    with pytest.raises(ValueError, match="from 1, got True"):
-        Checkpoints(tmp_path, every=True, run={}, seed=0)

@@ -10,7 +10,7 @@ from scvi import REGISTRY_KEYS
 from scmoe.model import MoESimVAE
 from scmoe.similarity import CoAssociation, Graph, Knn, Pairs, Similarity, Target, Threshold
 from scmoe.similarity._base import MAX_DENSE
-from scmoe.train import BATCH_KEYS, SimilaritySplitter
+from scmoe.train import BATCH_KEYS, SimilaritySplitter, check_shares, split_cells
 
 
 @pytest.fixture(params=["as given", "shuffled"])
@@ -172,3 +172,45 @@ def test_enough_pairs_do_not_warn_and_are_counted(linked):
     model.train(1, batch_size=100, **QUIET)
     # five neighbours, and those whose neighbour the cell is
     assert 5 <= float(model.history["similar_pairs_train"].iloc[0, 0]) <= 10
+
+
+# ----------------------------------------------------------------------------------------
+# cells that train, that validate, and the others
+
+
+@pytest.mark.parametrize(
+    ("cells", "train_size", "validation_size", "sizes"),
+    [
+        (None, 1.0, None, (10, 0, 0)),
+        (None, 0.75, None, (8, 2, 0)),
+        (None, 0.5, 0.25, (5, 2, 3)),
+        (None, 0.9, 0.1, (9, 1, 0)),
+        ([1, 4, 7, 9], 1.0, None, (4, 0, 6)),
+        ([1, 4, 7, 9], 0.5, 0.25, (2, 1, 7)),
+    ],
+)
+def test_shares(nobody, cells, train_size, validation_size, sizes):
+    target = nobody.bind(None, None)
+    target.cells = None if cells is None else np.array(cells)
+    first, again, other = (
+        split_cells(target, 10, train_size, validation_size, np.random.default_rng(seed))
+        for seed in (0, 0, 1)
+    )
+    assert tuple(map(len, first)) == sizes
+    np.testing.assert_array_equal(np.sort(np.concatenate(first)), np.arange(10))
+    assert cells is None or set(cells) >= {*first[0], *first[1]}
+    for left, right in zip(first, again, strict=True):
+        np.testing.assert_array_equal(left, right)
+    if train_size == 1:
+        np.testing.assert_array_equal(first[0], np.arange(10) if cells is None else cells)
+    elif cells is None:
+        assert list(first[0]) != list(other[0])
+
+
+@pytest.mark.parametrize(
+    ("train_size", "validation_size"),
+    [(0, None), (1.1, None), (-0.5, None), (0.5, -0.1), (0.5, 0.6), (1.0, 0.1)],
+)
+def test_shares_out_of_range(train_size, validation_size):
+    with pytest.raises(ValueError, match="`train_size`"):
+        check_shares(train_size, validation_size)

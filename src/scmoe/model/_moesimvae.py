@@ -38,8 +38,9 @@ from scmoe._store import ModelFileError
 from scmoe.model._classes import owners
 from scmoe.model._describe import Description
 from scmoe.model._fields import IndexField
-from scmoe.model._files import SafeFiles, set_weights
+from scmoe.model._files import SafeFiles
 from scmoe.model._generate import generate_cells
+from scmoe.model._loaded import set_weights
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._record import Trained
 from scmoe.model._settings import check_settings
@@ -360,7 +361,8 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
             cells, settings and seed, goes on from it if the first one was killed, and ends with
             the very numbers of a training that was not; so set ``scvi.settings.seed`` before
             the model is made (without a seed it goes on too, with nothing to compare). When the
-            training is done the folder is removed: the same call again trains again.
+            training is done the folder is removed: the same call again trains again. Callbacks
+            that remember something must have a ``state_dict``.
         checkpoint_every
             Epochs from one state to the next.
         accelerator, devices, **trainer_kwargs
@@ -425,8 +427,7 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
             }
             run = fingerprint(self, [self.similarity.to_dict(), target], settings, seed)
             checkpoints = Checkpoints(checkpoint, every=checkpoint_every, run=run, seed=seed)
-            seed = checkpoints.seed
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed) if checkpoints is None else checkpoints.rng
         split = split_cells(target, self.adata.n_obs, train_size, validation_size, rng)
         n_train = len(split[0])
         if early_stopping and len(split[1]) == 0:
@@ -435,8 +436,7 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
                 "is left for it. Use a smaller `train_size`."
             )
         if checkpoints is not None:
-            checkpoints.rng = rng
-            trainer_kwargs["callbacks"] = [*trainer_kwargs.get("callbacks", []), checkpoints]
+            trainer_kwargs["callbacks"] = [*(trainer_kwargs.get("callbacks") or []), checkpoints]
         n_batches = math.ceil(n_train / batch_size)
         if max_steps is not None:
             trainer_kwargs["max_steps"] = max_steps

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_TEXT = {
+    "va": "center",
+    "size": 8,
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+}
 _ALARM, _CALM = "tab:red", "tab:blue"
 
 
@@ -82,7 +87,7 @@ def drift(
     ax.axvline(DRIFT, color="0.4", linestyle="--", linewidth=1)
     for y, row in enumerate(table.itertuples()):
         moved = f", {row.marker} moved {row.shift:.2f}" if row.shift > SHIFT else ""
-        ax.text(row.drift + 0.01, y, f"{row.rejected:.1%} rejected{moved}", va="center", size=8)
+        ax.text(row.drift + 0.01, y, f"{row.rejected:.1%} rejected{moved}", **_TEXT)
     ax.set_yticks(range(len(table)), [str(name) for name in table.index])
     ax.set_xlim(0, 1.45)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])

@@ -198,9 +198,8 @@ def cluster(
                 work.obsp[slot] = graph
             MoESimVAE.setup_anndata(work, layer=layer, batch_key=batch_key, similarity=similarity)
             model = MoESimVAE(work, n_experts=n_clusters, **model_kwargs)
-            model.train(
-                **{"enable_progress_bar": progress, "checkpoint": checkpoint, **train_kwargs}
-            )
+            resumed = {} if checkpoint is None else {"checkpoint": checkpoint}
+            model.train(**{"enable_progress_bar": progress, **resumed, **train_kwargs})
             labels = model.predict()
             proba = model.predict_proba()
             latent = model.get_latent_representation()

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from scvi.train import SaveCheckpoint
 
+from scmoe._checks import listing
 from scmoe._compat import advance_bar, fit_state, history_of, restore_fit
 from scmoe._plain import from_plain, to_plain
 from scmoe._store import (
@@ -64,6 +65,8 @@ class Checkpoints(Callback):
     ----------
     seed
         The same, or that of the training that goes on.
+    rng
+        The generator of that seed, which the training must draw from: its state is kept too.
 
     Raises
     ------
@@ -77,7 +80,6 @@ class Checkpoints(Callback):
         self, folder: str | os.PathLike, *, every: int, run: Mapping[str, str], seed: int
     ):
         self.folder, self.every, self.run, self.seed = Path(folder), every, dict(run), seed
-        self.rng: np.random.Generator | None = None
         self._state: dict[str, Any] | None = None
         if not isinstance(every, int) or isinstance(every, bool) or every < 1:
             raise ValueError(f"`checkpoint_every` must be a number of epochs from 1, got {every}.")
@@ -88,6 +90,7 @@ class Checkpoints(Callback):
             self._check_run(content["run"])
             self.seed, self._state = content["seed"], content["state"]
             logger.info("Training goes on after epoch %d of its checkpoint.", content["epoch"])
+        self.rng = np.random.default_rng(self.seed)
 
     def _written(self) -> list[Path]:
         """The checkpoints that are there, the newest first."""
@@ -145,7 +148,7 @@ class Checkpoints(Callback):
         try:
             pl_module.load_state_dict(state["plan"])
             restore_fit(trainer, state["fit"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise self._damaged(error) from error
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -159,7 +162,7 @@ class Checkpoints(Callback):
     def _set_random(self) -> None:
         try:
             _set_random(self._state["random"], self.rng)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise self._damaged(error) from error
         self._state = None
 
@@ -197,23 +200,21 @@ class Checkpoints(Callback):
             self.folder.rmdir()
 
     def _remove(self, places: list[Path]) -> None:
-        for place in [
-            *places,
-            *self.folder.glob(".epoch-*.part"),
-            *self.folder.glob(".epoch-*.old"),
-        ]:
+        """Remove checkpoints, each at once, and what killed processes left half-written."""
+        for place in places:
+            os.rename(place, place.with_name(f".{place.name}.old"))
+        for place in self.folder.glob(".epoch-*.*"):
             shutil.rmtree(place, ignore_errors=True)
 
 
 def refuse_pickles(trainer_kwargs: Mapping[str, Any]) -> None:
-    """Raise ValueError for scvi-tools' own checkpoints, which it reads as pickles."""
-    callbacks = trainer_kwargs.get("callbacks") or []
-    if trainer_kwargs.get("enable_checkpointing") or any(
-        isinstance(callback, SaveCheckpoint) for callback in callbacks
-    ):
+    """Raise ValueError for checkpoints of other libraries, which are read as pickles."""
+    given = [name for name in ("enable_checkpointing", "ckpt_path") if trainer_kwargs.get(name)]
+    if any(isinstance(c, SaveCheckpoint) for c in trainer_kwargs.get("callbacks") or []):
+        given.append("SaveCheckpoint")
+    if given:
         raise ValueError(
-            "`enable_checkpointing` and `SaveCheckpoint` of scvi-tools read pickles, which scmoe "
-            "does not write. Use `checkpoint`."
+            f"{listing(given)} would read pickles, which can run programs. Use `checkpoint`."
         )
 
 
