@@ -10,10 +10,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
-from anndata import AnnData
-from natsort import natsorted
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField
@@ -24,7 +21,6 @@ from scmoe._checks import (
     check_batches,
     check_image_shape,
     check_matrix,
-    check_names,
     check_similarity,
     check_training,
     check_unit_interval,
@@ -32,7 +28,7 @@ from scmoe._checks import (
     layer_values,
     listing,
 )
-from scmoe._compat import forget, interruptible, on_device, one_thread, quiet
+from scmoe._compat import interruptible, on_device, one_thread, quiet
 from scmoe._keys import Key
 from scmoe._store import ModelFileError
 from scmoe.model._classes import owners
@@ -42,6 +38,7 @@ from scmoe.model._files import SafeFiles
 from scmoe.model._generate import generate_cells
 from scmoe.model._loaded import set_weights
 from scmoe.model._module import MoESimVAEModule
+from scmoe.model._predict import LARGE_BATCH, Predictions
 from scmoe.model._record import Trained
 from scmoe.model._settings import check_settings
 from scmoe.similarity import CoAssociation, Similarity
@@ -58,6 +55,8 @@ from scmoe.train import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from anndata import AnnData
+
     from scmoe.similarity import Target
 
 N_STEPS = 2500
@@ -69,17 +68,11 @@ MIN_EPOCHS = 2
 QUANTILES = (0.001, 0.999)
 """Quantiles of each marker that become 0 and 1: the extremes are single events."""
 
-LARGE_BATCH = 250_000
-"""Values in a batch from which a second thread pays."""
-
 SPLINTER = 10
 """Cells that an expert must own to live, where there are enough cells."""
 
-PREDICT_BATCH = 8192
-"""Cells at a time where nothing is learned."""
 
-
-class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
+class MoESimVAE(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClass):
     r"""Mixture-of-experts similarity VAE (Kopf et al. 2021).
 
     An encoder maps each cell to a code; a gate assigns the code softly to one of K experts,
@@ -629,152 +622,6 @@ class MoESimVAE(SafeFiles, UnsupervisedTrainingMixin, BaseModelClass):
             calibrate=calibrate,
             random_state=random_state,
         )
-
-    def get_latent_representation(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int | None = None,
-    ) -> np.ndarray:
-        """Codes of the cells, ``(n, n_latent)`` float32.
-
-        Parameters
-        ----------
-        adata
-            Cells with the markers of the training cells, in any order; None for the
-            training cells.
-        indices
-            Which cells; all by default.
-        batch_size
-            Cells at a time.
-
-        Raises
-        ------
-        KeyError
-            Markers of the training cells are missing.
-        ValueError
-            As :meth:`setup_anndata`.
-        """
-        return self._collect("z", adata, indices, batch_size)
-
-    def predict_proba(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int | None = None,
-    ) -> pd.DataFrame:
-        """Probability of each cluster, cells x experts float32; parameters as for the codes.
-
-        All experts have a column, also those that own no cell. Rows sum to 1.
-        """
-        values = self._collect("proba", adata, indices, batch_size)
-        names = (self.adata if adata is None else adata).obs_names
-        return pd.DataFrame(
-            values,
-            index=names if indices is None else names[np.asarray(indices)],
-            columns=self.cluster_names_,
-        )
-
-    def predict(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int | None = None,
-    ) -> np.ndarray:
-        """Most probable cluster of each cell, ``(n,)`` str; parameters as for the codes.
-
-        Clusters are numbered by size among the training cells: ``"0"`` is the largest. Those
-        of listed classes have the names of the classes.
-        """
-        expert = self._collect("expert", adata, indices, batch_size)
-        return np.asarray(self.cluster_names_, dtype=object)[expert]
-
-    def outlier_score(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int | None = None,
-    ) -> np.ndarray:
-        """How far each cell is from the training cells, ``(n,)`` float32 in [0, 1].
-
-        The share of training cells that are nearer to their fifth nearest landmark, a sample
-        of the training cells: 0.99 means stranger than 99 % of them. So one in a hundred cells
-        that are like the training cells lies above 0.99. Parameters as for the codes.
-        """
-        return self.module.outliers.score(self._collect("position", adata, indices, batch_size))
-
-    def _collect(self, name: str, adata, indices, batch_size) -> np.ndarray:
-        self._check_if_trained(warn=False)
-        if indices is not None and len(indices) == 0:
-            raise ValueError("There are no cells to predict: `indices` is empty.")
-        with torch.inference_mode():
-            parts = [o[name].cpu() for o in self._infer(adata, indices, batch_size)]
-        return torch.cat(parts).numpy()
-
-    def _infer(self, adata, indices, batch_size) -> Iterator[dict[str, torch.Tensor]]:
-        """Outputs of the trained module, batch by batch."""
-        new = adata is not None and adata is not self.adata
-        with quiet():
-            adata = self._validate_anndata(self._match(adata) if new else adata)
-        self.module.eval()
-        loader = self._make_data_loader(
-            adata=adata, indices=indices, batch_size=batch_size or PREDICT_BATCH
-        )
-        try:
-            for tensors in loader:
-                inputs = self.module._get_inference_input(tensors)
-                with one_thread(inputs["x"].numel() < LARGE_BATCH):
-                    outputs = self.module.inference(**inputs)
-                    outputs["position"] = self.module.position(inputs["x"].to(self.device))
-                yield outputs
-        finally:
-            if new:
-                forget(self, adata)
-
-    def _match(self, adata: AnnData) -> AnnData:
-        """The values of new cells in the order of the training markers, as an AnnData of its own.
-
-        scvi-tools writes to what it registers; the user's cells stay as they are.
-        """
-        registered = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
-        names = pd.Index(registered["column_names"])
-        missing = names.difference(adata.var_names, sort=False)
-        if len(missing):
-            raise KeyError(
-                f"The model was trained with markers that are missing: {listing(list(missing))}."
-            )
-        if adata.n_obs == 0:
-            raise ValueError("There are no cells to predict.")
-        check_names(adata)
-        layer, batch_key = (self.registry["setup_args"][key] for key in ("layer", "batch_key"))
-        obs = pd.DataFrame(index=adata.obs_names)
-        if batch_key is not None:
-            obs[batch_key] = self._known_batches(adata, batch_key)
-        x = layer_values(adata, layer)
-        if not names.equals(adata.var_names):
-            x = x[:, adata.var_names.get_indexer(names)]
-        check_matrix(x, names, "The matrix of the new cells")
-        x = np.asarray(x, dtype=np.float32)
-        return AnnData(
-            x if layer is None else None,
-            obs=obs,
-            var=pd.DataFrame(index=names),
-            layers={} if layer is None else {layer: x},
-        )
-
-    def _known_batches(self, adata: AnnData, batch_key: str) -> pd.Categorical:
-        """Batches of new cells, which only an encoder that looks at them need know."""
-        known = self.batch_names
-        if not self.module.encode_batch:
-            return pd.Categorical([known[0]] * adata.n_obs, categories=known)
-        check_batches(adata, batch_key)
-        unknown = set(adata.obs[batch_key].astype(str)) - set(known)
-        if unknown:
-            raise ValueError(
-                f"The model has never seen the batch {listing(natsorted(unknown))}; it knows "
-                f"{listing(known)}. With `encode_batch=False` it could do without."
-            )
-        return pd.Categorical(adata.obs[batch_key].astype(str), categories=known)
 
 
 def _batch_names(registry: dict[str, Any]) -> list[str]:
