@@ -194,9 +194,9 @@ def read_values(
     columns
         Into which columns of `out` they go; by default the first ones.
     """
-    everything = channels is None and columns is None
-    channels = range(len(about.names)) if channels is None else channels
-    columns = range(len(channels)) if columns is None else columns
+    channels = list(range(len(about.names)) if channels is None else channels)
+    columns = list(range(len(channels)) if columns is None else columns)
+    everything = channels == columns == list(range(out.shape[1])) == list(range(len(about.names)))
     try:
         with open_source(about.path) as source:
             events = Events(source, about.place)

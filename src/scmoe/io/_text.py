@@ -286,7 +286,7 @@ def _check_end(
     if tokens.rest is not None:
         key = tokens.rest.strip(BLANKS)
         lost = key.startswith("$") or not (key.isascii() and key.isprintable())
-        if lost or goes_on or not blank:
+        if lost or goes_on or not blank or last + 1 in data:
             raise Fault(f"TEXT ends after the keyword {shown(key)}, before its value", key)
         repairs.repair(
             f"TEXT ends with a keyword without a value, which was left out: {shown(key)}"
