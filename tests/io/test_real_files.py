@@ -67,3 +67,30 @@ def test_byte_off_by_one_needs_no_option(folder, tmp_path):
             "TEXT gives the end of DATA one byte late",
         ]
     adata.write_h5ad(tmp_path / "x.h5ad")
+
+
+def test_offsets_in_text_only():
+    with pytest.warns(FCSRepairWarning, match="HEADER does not say where DATA lies"):
+        adata = read_fcs(DATA / "fcs/fcsparser/fake_large_fcs.fcs")
+    original = read_fcs(DATA / "fcs/fcsparser/FCS_3.0_Fortessa_PBS_Specimen_001_A1_A01.fcs")
+    np.testing.assert_array_equal(adata.X, original.X)
+
+
+def test_blanks_before_a_keyword():
+    with pytest.warns(FCSRepairWarning, match=r"blanks around the keyword \$DATATYPE"):
+        adata = read_fcs(DATA / "fcs/cytoflow_instruments/Partec - CyFlow v2.9.fcs")
+    # the first event is 30 44 20 2b 56 60 00 00, of 32,768 channels a parameter
+    words = np.array([0x4430, 0x2B20, 0x6056]) / 32768
+    expected = [10 ** (3 * words[0]), 10 ** (4 * words[1]) / 10, 10 ** (4 * words[2]) / 10, 0]
+    np.testing.assert_allclose(adata.X[0], expected, rtol=1e-6)
+    assert (np.diff(adata[:, "Time"].X.ravel()) >= 0).all()
+
+
+def test_record_of_each_file():
+    folder = DATA / "bodenmiller" / "H05"
+    with pytest.warns(FCSRepairWarning):
+        adata = read_fcs(folder)
+    record = adata.uns["fcs"]["Staurosporine_nk_H05"]
+    assert record["keywords"].loc["cyt", "value"] == "DVSSCIENCES-CYTOF"
+    assert len(record["sha256"]) == 64
+    assert list(adata.obs["event"][:3]) == [0, 1, 2]

@@ -221,3 +221,8 @@ def test_scales(make_fcs):
 )
 def test_scales_that_cannot_be_applied(make_fcs, keywords, keyword):
     assert refusal(make_fcs(datatype="I", keywords=keywords)).keyword == keyword
+
+
+def test_mode_that_is_missing(make_fcs):
+    assert read_file(make_fcs(drop=["$MODE"], version="FCS3.2")).repairs == []
+    assert read_file(make_fcs(drop=["$MODE"])).repairs == ["$MODE is missing; taken as list mode"]

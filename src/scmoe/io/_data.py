@@ -52,7 +52,7 @@ def locate(text: Text, source: Source, layouts: list[Layout], repairs: Repairs) 
     if text.header.data is None:
         repairs.repair("HEADER does not say where DATA lies")
     if n_events == 0:
-        return _empty(text, said, stated, layouts[0], repairs)
+        return _empty(text, source, said, stated, layouts[0], repairs)
     if not said:
         raise Fault("neither HEADER nor TEXT says where DATA lies", "$BEGINDATA")
     if n_events is None and (len(set(said.values())) > 1 or len(said) < len(_witnesses(text))):
@@ -107,11 +107,20 @@ def _count(text: Text) -> int | None:
 
 
 def _empty(
-    text: Text, said: dict[str, tuple[int, int]], stated: str, layout: Layout, repairs: Repairs
+    text: Text,
+    source: Source,
+    said: dict[str, tuple[int, int]],
+    stated: str,
+    layout: Layout,
+    repairs: Repairs,
 ) -> Place:
-    if said and all(last - first + 1 > 1 for first, last in said.values()):
-        raise Fault(f"$TOT is 0, but {stated} for DATA", "$TOT", "0")
-    if any(last - first + 1 > 1 for first, last in said.values()):
+    sizes = {who: last - first + 1 for who, (first, last) in said.items()}
+    large = [who for who, size in sizes.items() if size > 1]
+    for who in large:
+        first, last = said[who]
+        if _is_free(text, first, sizes[who]) and source.holds(text.offset + last + 1):
+            raise Fault(f"$TOT is 0, but {who} says bytes {first} to {last} for DATA", "$TOT", "0")
+    if large:
         repairs.repair(f"{stated}; $TOT is 0, so there is no DATA")
     return Place(text.offset, 0, 0, layout)
 

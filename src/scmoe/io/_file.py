@@ -158,9 +158,7 @@ def read_about(path: str | PathLike[str], *, dataset: int = 0, strict: bool = Fa
         with open_source(path) as source:
             text = read_text(source, dataset, notes)
             keywords = text.keywords
-            mode = capitals(keywords.need("$MODE"))
-            if mode != "L":
-                raise Fault(f"$MODE is {mode!r}; only list mode (L) can be read", "$MODE", mode)
+            _check_mode(text, notes)
             names = _names(keywords)
             stored = layouts(keywords, text.version, len(names), notes)
             linear = scales(keywords, names, stored[0].columns, notes)
@@ -194,9 +192,9 @@ def read_values(
     columns
         Into which columns of `out` they go; by default the first ones.
     """
-    everything = channels is None and columns is None
-    channels = range(len(about.names)) if channels is None else channels
-    columns = range(len(channels)) if columns is None else columns
+    channels = list(range(len(about.names)) if channels is None else channels)
+    columns = list(range(len(channels)) if columns is None else columns)
+    everything = channels == columns == list(range(out.shape[1])) == list(range(len(about.names)))
     try:
         with open_source(about.path) as source:
             events = Events(source, about.place)
@@ -226,6 +224,17 @@ def spillover_of(about: FCSText) -> pd.DataFrame | None:
         return find_spillover(about.text.keywords, about.names, about.notes)
     except Fault as fault:
         raise fault.of(about.path) from None
+
+
+def _check_mode(text: Text, notes: Repairs) -> None:
+    """Refuse histograms; FCS 3.2 knows list mode only, and may leave it out."""
+    if not text.keywords.get("$MODE", "").strip(BLANKS):
+        if text.version != "FCS3.2":
+            notes.repair("$MODE is missing; taken as list mode", "$MODE")
+        return
+    mode = capitals(text.keywords.need("$MODE"))
+    if mode != "L":
+        raise Fault(f"$MODE is {mode!r}; only list mode (L) can be read", "$MODE", mode)
 
 
 def _names(keywords: Keywords) -> list[str]:

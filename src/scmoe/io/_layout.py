@@ -176,7 +176,7 @@ def _order(keywords: Keywords, columns: list[Column]) -> tuple[int, ...] | None:
     text = keywords.need("$BYTEORD")
     if all(column.kind == "A" for column in columns):
         return None
-    fields = [field.strip(BLANKS) for field in text.split(",")]
+    fields = [field.strip(" ") for field in text.split(",")]
     order = tuple(int(f) if f in _ORDINALS else 0 for f in fields)
     known = sorted(order) == list(range(1, len(order) + 1)) and len(order) <= 8
     if not known:

@@ -101,7 +101,7 @@ def _amplification(
         if not is_float:
             odd["$PnE is missing; taken as linear"].append(i)
         return 0.0, 1.0
-    fields = [to_number(field.strip(BLANKS)) for field in text.split(",")]
+    fields = [to_number(field.strip(" ")) for field in text.split(",")]
     if len(fields) == 2 and fields[0] == 0 and fields[1] is not None:
         return 0.0, 1.0
     if is_float:

@@ -17,7 +17,7 @@ _MATTERS = re.compile(
     r"\$(?:PAR|TOT|BYTEORD|DATATYPE|MODE|NEXTDATA|(?:BEGIN|END)(?:DATA|STEXT)|TIMESTEP"
     r"|P[0-9]+(?:[BNREG]|DATATYPE))"
 )
-_NEEDED = ("$PAR", "$DATATYPE", "$MODE", "$BYTEORD")
+_NEEDED = ("$PAR", "$DATATYPE", "$BYTEORD")
 _COUNT = re.compile("[0-9]{1,9}")
 
 
@@ -82,7 +82,7 @@ def split(body: str, delimiter: str, repairs: Repairs, *, primary: bool = True) 
     parts = re.split(f"({re.escape(delimiter)}+)", body)
     escaped = _pair(_tokens(parts, delimiter, empty_values=False))
     emptied = _pair(_tokens(parts, delimiter, empty_values=True))
-    if escaped == emptied or delimiter.isalnum():
+    if escaped == emptied:
         return escaped
     against_escape = _unsound(escaped, delimiter, primary=primary)
     against_empty = _unsound(emptied, delimiter, primary=primary)
@@ -91,7 +91,7 @@ def split(body: str, delimiter: str, repairs: Repairs, *, primary: bool = True) 
             f"doubled delimiters cannot be read: if they stand for one, {against_escape}; if they "
             f"are empty values, {against_empty}"
         )
-    if not against_escape and not against_empty:
+    if not (against_escape or against_empty or delimiter.isalnum()):
         _require_same_numbers(escaped.table(), emptied.table())
     if not against_escape:
         return escaped
@@ -142,9 +142,13 @@ def _unsound(tokens: Tokens, delimiter: str, *, primary: bool) -> str | None:
     table = tokens.table()
     if "" in table:
         return f"TEXT holds a value without a keyword: {shown(table[''])}"
-    # keywords with a `$` are those of the standard, and none of them holds a delimiter
-    swallowed = re.compile(rf"\$.*{re.escape(delimiter)}|.*{re.escape(delimiter)}(?:\$|SPILL)")
-    odd = next((key for key in table if delimiter in key and swallowed.match(key)), None)
+    # keywords with a `$` are those of the standard: none of them stands within another, nor
+    # holds a delimiter, unless a letter or a digit delimits
+    mark = re.escape(capitals(delimiter))
+    swallowed = re.compile(
+        rf".*{mark}(?:\$|SPILL)|" + ("(?!)" if mark.isalnum() else rf"\$.*{mark}")
+    )
+    odd = next((key for key in table if swallowed.match(key)), None)
     if odd is not None:
         return f"TEXT holds the keyword {shown(odd)}"
     if not primary or table.get("$BEGINSTEXT", "0").strip(BLANKS + "0"):

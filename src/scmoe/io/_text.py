@@ -283,10 +283,11 @@ def _check_end(
     goes_on = bool(found) and word.isprintable()
     blank = following[:1] in {character.encode() for character in blanks}
     whole = not goes_on and (blank or last + 1 in data)
+    between = following[: min((at for at in data if at > last), default=last + 1) - last - 1]
     if tokens.rest is not None:
         key = tokens.rest.strip(BLANKS)
         lost = key.startswith("$") or not (key.isascii() and key.isprintable())
-        if lost or goes_on or not blank:
+        if lost or goes_on or not blank or last + 1 in data or between.strip(blanks.encode()):
             raise Fault(f"TEXT ends after the keyword {shown(key)}, before its value", key)
         repairs.repair(
             f"TEXT ends with a keyword without a value, which was left out: {shown(key)}"
