@@ -38,10 +38,6 @@ RAISED_BY_FLOWIO = (
 )
 
 TOP = """\
----
-orphan: true
----
-
 # FCS files that were tried
 
 Every file below was written by an instrument or by software in use, and published by the project
