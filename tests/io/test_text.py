@@ -122,6 +122,16 @@ def test_last_delimiter_that_is_missing(make_fcs):
     assert file.repairs == ["the last delimiter of TEXT is missing"]
 
 
+def test_last_delimiter_that_is_missing_and_bytes_that_are_nothing(make_fcs):
+    """Three bytes were cut out near the end of TEXT, and DATA lies before where it is said to."""
+    path = cut(make_fcs(keywords={"$OP": "me"}), 1)
+    raw = bytearray(path.read_bytes())
+    end = int(raw[18:26]) + 1
+    raw[end : end + 1] = b"\x07"
+    path.write_bytes(raw)
+    assert "cut out or put in" in refusal(path).reason
+
+
 def test_end_of_text_that_is_wrong(make_fcs):
     path = make_fcs(keywords={"$P1G": "64"})
     raw = bytearray(path.read_bytes())

@@ -83,6 +83,8 @@ class Text:
     """Keywords and values in the order and the spelling of the file, the supplemental TEXT
     last; doubled delimiters are resolved."""
     keywords: Keywords
+    open: bool
+    """Whether the last delimiter is missing."""
 
     @property
     def version(self) -> str:
@@ -180,7 +182,7 @@ def _read_one(source: Source, offset: int, repairs: Repairs) -> Text:
         more = _supplement(source, offset, header, keywords, delimiter, repairs)
         pairs += more.pairs
         _collect(keywords, more, repairs)
-    return Text(offset, header, delimiter, pairs, keywords)
+    return Text(offset, header, delimiter, pairs, keywords, tokens.open)
 
 
 def _read_header(source: Source, offset: int) -> Header:
@@ -377,5 +379,10 @@ def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
     hidden = hidden_keyword(text.delimiter.encode() + gap, text.delimiter)
     if hidden is not None:
         raise Fault(f"{hidden} is found behind the end of TEXT, at byte {begin} or later", hidden)
+    if text.open:
+        raise Fault(
+            f"TEXT ends without a delimiter, and bytes from {begin} on behind it belong to no "
+            "segment: something was cut out or put in"
+        )
     if following or not re.fullmatch(rb"[0-9]{1,8}", gap.strip(BLANKS.encode())):
         repairs.repair(f"bytes from {begin} on, behind TEXT, belong to no segment")
