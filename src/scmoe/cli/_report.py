@@ -1,0 +1,293 @@
+"""The report: one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version
+from importlib.resources import files
+from platform import python_version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from scmoe._keys import Key
+
+from . import _pictures as pictures
+from ._tables import composition, highest_probability, labels_of, signatures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    from anndata import AnnData
+
+    from ._settings import Settings
+
+MOST_SAMPLES = 100
+"""Samples that are listed."""
+
+FAR_OUT = 0.99
+"""Outlier scores above this are counted: further out than 99 % of the reference."""
+
+SURE = 0.9
+"""Cells whose highest probability is above this are counted as sure."""
+
+_LIBRARIES = ("scmoe", "anndata", "scanpy", "scvi-tools", "torch", "numpy", "umap-learn")
+_GREY = "#bbbbbb"
+
+
+def write_report(
+    path: Path,
+    adata: AnnData,
+    *,
+    table: pd.DataFrame,
+    markers: list[str],
+    shown: AnnData | None,
+    settings: Settings,
+    facts: Mapping[str, str],
+    warnings: list[str],
+) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    adata
+        Clustered cells.
+    table
+        Of :func:`cluster_table`.
+    markers
+        The markers that were clustered by.
+    shown
+        The cells of the map; None for no map.
+    settings
+        What was asked for.
+    facts
+        What was decided on the way, by name.
+    warnings
+        What the user was told.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(
+        files("scmoe.cli").joinpath("report.html").read_text(encoding="utf-8")
+    )
+    key = settings.key
+    images = _images(adata, table, markers, shown, settings)
+    colours = _colours(adata, key)
+    page = template.render(
+        title=_title(settings),
+        date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        key=key,
+        numbers=_numbers(adata, table, markers, key),
+        warnings=warnings,
+        clusters=_clusters(adata, table, markers, settings, colours),
+        samples=_samples(adata, key, colours),
+        images=images,
+        map_is_sample=shown is not None and shown.n_obs < adata.n_obs,
+        map_cells=0 if shown is None else shown.n_obs,
+        confidence=_confidence(adata, key),
+        files=_files(adata),
+        settings=_asked(settings, markers, facts),
+        parameters=_parameters(adata, key),
+        manifest=_manifest(adata, key),
+        has_fcs=settings.fcs and not settings.from_h5ad,
+        codes=_codes(adata, key),
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _title(settings: Settings) -> str:
+    names = [os.path.basename(name.rstrip("/\\")) or name for name in settings.files]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _numbers(adata: AnnData, table: pd.DataFrame, markers: list[str], key: str) -> dict[str, str]:
+    sure = (highest_probability(adata, key) > SURE).mean()
+    numbers = {"cells": f"{adata.n_obs:,}"}
+    if Key.obs.SAMPLE in adata.obs:
+        numbers["samples"] = f"{adata.obs[Key.obs.SAMPLE].nunique():,}"
+    numbers["markers"] = f"{len(markers):,}"
+    numbers["clusters"] = f"{adata.uns[key]['n_clusters']:,}"
+    numbers[f"cells with p > {SURE:g}"] = f"{100 * sure:.0f} %"
+    return numbers
+
+
+def _colours(adata: AnnData, key: str) -> dict[str, str]:
+    names = [str(name) for name in adata.obs[key].cat.categories]
+    return dict(zip(names, map(str, adata.uns[f"{key}_colors"]), strict=False))
+
+
+def _images(
+    adata: AnnData,
+    table: pd.DataFrame,
+    markers: list[str],
+    shown: AnnData | None,
+    settings: Settings,
+) -> dict[str, str]:
+    key, layer = settings.key, settings.layer
+    images = {}
+    if shown is not None:
+        images["map"] = pictures.map_of_clusters(shown, key)
+        used = pictures.marked(adata[:, markers], table, markers, pictures.MOST_MAPS)
+        images["markers"] = pictures.maps_of_markers(shown, used, layer)
+    most = pictures.marked(adata, table, markers, pictures.MOST_COLUMNS)
+    images["heat"] = pictures.heat_map(adata, key, most, layer)
+    images["confidence"] = pictures.confidence(adata, key)
+    images["loss"] = pictures.loss(adata.uns[key]["history"])
+    return images
+
+
+def _clusters(
+    adata: AnnData,
+    table: pd.DataFrame,
+    markers: list[str],
+    settings: Settings,
+    colours: dict[str, str],
+) -> list[dict[str, Any]]:
+    found = signatures(adata, settings.key, markers, settings.layer)
+    largest = table["share"].max()
+    return [
+        {
+            "name": name,
+            "colour": colours.get(name, _GREY),
+            "cells": f"{int(row['cells']):,}",
+            "share": _percent(row["share"]),
+            "width": f"{100 * row['share'] / largest:.1f}",
+            "probability": f"{row['median_probability']:.2f}",
+            "high": found[name].high,
+            "low": found[name].low,
+        }
+        for name, row in table.iterrows()
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"
+
+
+def _samples(adata: AnnData, key: str, colours: dict[str, str]) -> dict[str, Any] | None:
+    shares = composition(adata, key)
+    if shares is None:
+        return None
+    column = Key.obs.SAMPLE if Key.obs.SAMPLE in adata.obs else Key.obs.FILE
+    sizes = adata.obs[column].astype(str).value_counts()
+    rows = [
+        {
+            "name": name,
+            "cells": f"{sizes[name]:,}",
+            "parts": [
+                {"cluster": c, "width": f"{100 * s:.3f}", "colour": colours.get(c, _GREY)}
+                for c, s in row.items()
+                if s > 0
+            ],
+            "shares": [f"{100 * share:.1f}" for share in row],
+        }
+        for name, row in shares.iloc[:MOST_SAMPLES].iterrows()
+    ]
+    legend = [{"cluster": c, "colour": colours.get(c, _GREY)} for c in shares.columns]
+    return {"rows": rows, "legend": legend, "left_out": max(len(shares) - MOST_SAMPLES, 0)}
+
+
+def _confidence(adata: AnnData, key: str) -> list[str]:
+    values = highest_probability(adata, key)
+    told = [
+        f"{_percent((values > SURE).mean())} of the cells belong to their cluster with a "
+        f"probability above {SURE:g}, {_percent((values < 0.5).mean())} with less than 0.5."
+    ]
+    missing = adata.obs[key].isna()
+    if missing.any():
+        told.append(f"{int(missing.sum()):,} cells ({_percent(missing.mean())}) have no cluster.")
+    outlier = f"{key}_outlier"
+    if outlier in adata.obs:
+        n = int((adata.obs[outlier] > FAR_OUT).sum())
+        told.append(
+            f"{n:,} cells ({_percent(n / adata.n_obs)}) lie further out than 99 % of the "
+            "reference cells."
+        )
+    return told
+
+
+def _files(adata: AnnData) -> list[dict[str, Any]]:
+    records = adata.uns.get(Key.uns.FCS, {})
+    if Key.obs.SAMPLE not in adata.obs:
+        return []
+    counts = adata.obs[Key.obs.SAMPLE].astype(str).value_counts()
+    rows = []
+    for sample in list(counts.sort_index().index)[:MOST_SAMPLES]:
+        record = records.get(sample, {})
+        keywords = record.get("keywords", {})
+        rows.append(
+            {
+                "sample": sample,
+                "file": record.get("file", ""),
+                "cells": f"{counts[sample]:,}",
+                "version": record.get("version", ""),
+                "instrument": keywords.get("cyt", "") if isinstance(keywords, Mapping) else "",
+                "spillover": "yes" if "spillover" in record else "no",
+                "repairs": list(record.get("repairs", [])),
+            }
+        )
+    return rows
+
+
+def _asked(settings: Settings, markers: list[str], facts: Mapping[str, str]) -> dict[str, str]:
+    """What the run was told and what it decided."""
+    told = {
+        "files": ", ".join(settings.files),
+        "markers": ", ".join(markers[:200]) + (", ..." if len(markers) > 200 else ""),
+        **facts,
+        "compensated": "yes" if settings.compensates else "no",
+        "files with different markers": settings.join,
+        "seed": str(settings.seed),
+    }
+    for name in ("preset", "layer", "batch_key", "max_epochs"):
+        if getattr(settings, name) is not None:
+            told[name.replace("_", " ")] = str(getattr(settings, name))
+    return told
+
+
+def _parameters(adata: AnnData, key: str) -> dict[str, str]:
+    return {name: _text(value) for name, value in adata.uns[key]["params"].items()}
+
+
+def _manifest(adata: AnnData, key: str) -> dict[str, str]:
+    """Versions, and whatever else the clustering wrote to know itself by."""
+    told = {"Python": python_version(), **{name: version(name) for name in _LIBRARIES}}
+    manifest = adata.uns[key].get("manifest", {})
+    if isinstance(manifest, Mapping):
+        told |= {str(name): _text(value) for name, value in manifest.items()}
+    else:
+        told["manifest"] = _text(manifest)
+    return told
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return json.dumps(_plain(value), ensure_ascii=False)
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return value if isinstance(value, bool | int | float | str | list) else str(value)
+
+
+def _codes(adata: AnnData, key: str) -> list[tuple[str, int]]:
+    """The number that stands for each cluster in the FCS files, as ``io.write_fcs`` has it."""
+    names = [str(name) for name in adata.obs[key].cat.categories]
+    numbers = all(name.isdecimal() for name in names)
+    codes = [int(name) if numbers else i for i, name in enumerate(names, start=1)]
+    table = list(zip(names, codes, strict=True))
+    if labels_of(adata, key).nunique() > len(names):
+        table.append(("not assigned", max(codes) + 1))
+    return table
