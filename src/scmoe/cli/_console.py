@@ -31,11 +31,19 @@ class Console:
         Tell warnings and errors only.
     debug
         Show tracebacks, and the warnings of other libraries.
+
+    Attributes
+    ----------
+    warnings
+        What the user was warned of.
+    goes_on
+        How to go on after an interruption; empty if there is no way.
     """
 
     def __init__(self, *, quiet: bool, debug: bool) -> None:
         self.quiet = quiet
         self.debug = debug
+        self.goes_on = ""
         self.warnings: list[str] = []
 
     def step(self, text: str) -> None:
@@ -73,7 +81,7 @@ class Console:
             with self._library_speaks_here(), _on_sigterm(terminate):
                 yield
         except KeyboardInterrupt:
-            self.fail("interrupted; nothing was written.")
+            self.fail(f"interrupted; nothing was written. {self.goes_on}")
             sys.exit(TERMINATED if terminated else INTERRUPTED)
         except click.ClickException:
             raise
@@ -117,7 +125,9 @@ def reason(error: Exception) -> str:
     """Why it failed, in one line."""
     if isinstance(error, KeyError):
         # str() of it would be quoted
-        return str(error.args[0]) if error.args else "a key is missing"
+        text = str(error.args[0]) if error.args else ""
+        # a bare key, which no message of ours is, comes from elsewhere
+        return text if " " in text else _unexpected(error)
     if isinstance(error, OSError) and error.strerror:
         names = [str(n) for n in (error.filename, error.filename2) if n is not None]
         return ": ".join([*names, error.strerror])
@@ -125,9 +135,12 @@ def reason(error: Exception) -> str:
         return f"out of memory. {error}"
     if isinstance(error, EXPECTED):
         return str(error) or type(error).__name__
-    return (
-        f"unexpected {type(error).__name__}: {error} (a fault of the program; --debug shows where)"
-    )
+    return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> str:
+    name = type(error).__name__
+    return f"unexpected {name}: {error} (a fault of the program; --debug shows where)"
 
 
 def one_line(text: str) -> str:

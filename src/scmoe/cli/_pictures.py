@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,7 @@ import scanpy as sc
 from scmoe import pl
 from scmoe._keys import Key
 
-from ._tables import highest_probability, labels_of, measured_markers
+from ._tables import highest_probability, labels_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,9 @@ MOST_SAMPLES = 30
 """Samples that can be told apart by colour."""
 
 _DPI = 110
+
+_LONGEST = 30
+"""Letters of a name beside an axis."""
 
 STYLE = {
     # names of markers and files are no formulas
@@ -51,26 +55,34 @@ def set_colours(adata: AnnData, key: str) -> None:
     adata.uns[f"{key}_colors"] = list(palette[:n])
 
 
-def map_of_clusters(shown: AnnData, key: str) -> str:
-    """The map by cluster and, where there are several, by sample."""
-    colors = [key]
-    column = Key.obs.SAMPLE
-    if column in shown.obs and 1 < shown.obs[column].nunique() <= MOST_SAMPLES:
-        colors.append(column)
-    titles = ["clusters", "samples"][: len(colors)]
-    return _draw(lambda: pl.clusters(shown, key=key, color=colors, title=titles, return_fig=True))
-
-
-def maps_of_markers(shown: AnnData, markers: list[str], layer: str | None) -> str:
-    """The map by each of the markers."""
+def map_by(shown: AnnData, column: str) -> str:
+    """The map by clusters or by samples."""
     return _draw(
         lambda: pl.clusters(
             shown,
-            color=markers,
-            layer=layer,
-            ncols=4,
+            color=column,
+            title="",
+            on_map=None if column != Key.obs.SAMPLE else False,
             return_fig=True,
-            cmap="viridis",
+        )
+    )
+
+
+def has_few_samples(shown: AnnData) -> bool:
+    """Whether there are samples to compare, and few enough to be told apart by colour."""
+    column = Key.obs.SAMPLE
+    return column in shown.obs and 1 < shown.obs[column].nunique() <= MOST_SAMPLES
+
+
+def map_by_marker(shown: AnnData, marker: str, layer: str | None) -> str:
+    """The map by a marker; colours end where 1 % of the cells lie beyond."""
+    return _draw(
+        lambda: pl.clusters(
+            shown,
+            color=marker,
+            title="",
+            layer=layer,
+            return_fig=True,
             vmin="p1",
             vmax="p99",
         ),
@@ -89,43 +101,69 @@ def loss(history: pd.DataFrame) -> str:
 
 
 def confidence(adata: AnnData, key: str) -> str:
-    """Highest probabilities of all cells, and their quartiles by cluster."""
-    return _draw(lambda: _confidence(adata, key))
+    """Highest probabilities of all cells."""
+    return _draw(lambda: _histogram(highest_probability(adata, key)))
 
 
-def marked(adata: AnnData, table: pd.DataFrame, used: list[str], most: int) -> list[str]:
-    """The markers whose medians differ most between the clusters, in their own order."""
-    names = measured_markers(adata, used)
+def confidence_by_cluster(adata: AnnData, key: str) -> str:
+    """Median and quartiles of the highest probabilities of each cluster."""
+    return _draw(lambda: _quartiles(highest_probability(adata, key), labels_of(adata, key)))
+
+
+def most_telling(medians: pd.DataFrame, most: int = MOST_COLUMNS) -> list[str]:
+    """The markers whose medians differ most between the clusters, in their own order.
+
+    Parameters
+    ----------
+    medians
+        Clusters x markers.
+    most
+        How many at most.
+    """
+    names = list(medians.columns)
     if len(names) <= most:
         return names
-    medians = table[names]
-    # outside the few that are compared, the scale of a marker says nothing
+    # in parts of the largest median, so that the scale of a marker says nothing
     spread = medians.std(axis=0) / medians.abs().max(axis=0).replace(0, 1)
     best = set(spread.nlargest(most).index)
     return [name for name in names if name in best]
 
 
-def _confidence(adata: AnnData, key: str) -> Figure:
-    values, labels = highest_probability(adata, key), labels_of(adata, key)
-    names = [str(name) for name in labels.cat.categories]
-    height = max(2.6, 0.2 * len(names) + 0.9)
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8.2, height), layout="constrained")
-    left.hist(values, bins=np.linspace(0, 1, 41), color="#4477aa")
-    left.set(xlabel="highest probability", ylabel="cells", xlim=(0, 1), title="all cells")
+def _histogram(values: pd.Series) -> Figure:
+    fig, ax = plt.subplots(figsize=(4.4, 3.0), layout="constrained")
+    # of a good clustering the last bar would be all there is to see
+    ax.hist(values, bins=np.linspace(0, 1, 41), color="#4477aa", log=True)
+    ax.set(xlabel="highest probability", ylabel="cells (logarithmic)", xlim=(0, 1))
+    # powers of ten would be formulas
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    ax.yaxis.set_minor_formatter("")
+    return fig
+
+
+def _quartiles(values: pd.Series, labels: pd.Series) -> Figure:
+    names = [_short(str(name)) for name in labels.cat.categories]
     groups = [values[(labels == name).to_numpy()] for name in labels.cat.categories]
     low, middle, high = np.array([np.quantile(g, [0.25, 0.5, 0.75]) for g in groups]).T
     rows = np.arange(len(names))
-    right.hlines(rows, low, high, color="#4477aa", linewidth=4, alpha=0.5)
-    right.plot(middle, rows, "o", color="#223355", markersize=4)
-    right.set_yticks(rows, names, fontsize="small")
-    right.set(xlabel="median and quartiles", xlim=(0, 1.01), title="by cluster")
-    right.invert_yaxis()
+    height = max(3.0, 0.2 * len(names) + 0.8)
+    fig, ax = plt.subplots(figsize=(4.4, height), layout="constrained")
+    ax.hlines(rows, low, high, color="#4477aa", linewidth=4, alpha=0.5)
+    ax.plot(middle, rows, "o", color="#223355", markersize=4)
+    ax.set_yticks(rows, names, fontsize="small")
+    ax.set(xlabel="highest probability", ylabel="cluster", xlim=(0, 1.01))
+    ax.invert_yaxis()
     return fig
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
 
 
 def _draw(figure, *, dpi: int = _DPI) -> str:
     """A PNG as ``data:`` address."""
-    with plt.rc_context(STYLE):
+    with plt.rc_context(STYLE), warnings.catch_warnings():
+        # what matplotlib says of fonts and margins is of no use to who reads the page
+        warnings.simplefilter("ignore")
         fig = figure()
         buffer = io.BytesIO()
         fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")

@@ -170,6 +170,8 @@ def add_graph(adata: AnnData, use_rep: str, seed: int) -> None:
     """What ``sc.pp.neighbors`` builds with its defaults, of the markers."""
     import scanpy as sc
 
+    # scanpy takes a record of other neighbours into account
+    adata.uns.pop("neighbors", None)
     n_values = adata.n_vars if use_rep == "X" else adata.obsm[use_rep].shape[1]
     if n_values > N_PCS:
         n_comps = min(N_PCS, adata.n_obs - 1)

@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from scmoe._keys import Key
 
 from . import _pictures as pictures
-from ._tables import composition, highest_probability, labels_of, signatures
+from ._tables import composition, highest_probability, labels_of, measured_markers, signatures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,16 +130,21 @@ def _images(
     markers: list[str],
     shown: AnnData | None,
     settings: Settings,
-) -> dict[str, str]:
+) -> dict[str, Any]:
     key, layer = settings.key, settings.layer
-    images = {}
+    images: dict[str, Any] = {}
     if shown is not None:
-        images["map"] = pictures.map_of_clusters(shown, key)
-        used = pictures.marked(adata[:, markers], table, markers, pictures.MOST_MAPS)
-        images["markers"] = pictures.maps_of_markers(shown, used, layer)
-    most = pictures.marked(adata, table, markers, pictures.MOST_COLUMNS)
-    images["heat"] = pictures.heat_map(adata, key, most, layer)
+        images["map"] = pictures.map_by(shown, key)
+        if pictures.has_few_samples(shown):
+            images["map_by_sample"] = pictures.map_by(shown, Key.obs.SAMPLE)
+        telling = pictures.most_telling(table[markers], pictures.MOST_MAPS)
+        images["map_by_marker"] = {
+            name: pictures.map_by_marker(shown, name, layer) for name in telling
+        }
+    in_heat_map = pictures.most_telling(table[measured_markers(adata, markers)])
+    images["heat_map"] = pictures.heat_map(adata, key, in_heat_map, layer)
     images["confidence"] = pictures.confidence(adata, key)
+    images["confidence_by_cluster"] = pictures.confidence_by_cluster(adata, key)
     images["loss"] = pictures.loss(adata.uns[key]["history"])
     return images
 

@@ -141,6 +141,7 @@ def _cluster(
         options["batch_key"] = settings.batch_key
     if settings.checkpoint:
         options["checkpoint"] = settings.checkpoint_folder
+        console.goes_on = f"The same command goes on from {settings.checkpoint_folder}."
     if settings.max_epochs is not None:
         options["train_kwargs"] = {"max_epochs": settings.max_epochs}
     tl.cluster(
@@ -156,6 +157,7 @@ def _cluster(
         save_model=folder / names.MODEL,
         **options,
     )
+    console.goes_on = ""
 
 
 def _map(

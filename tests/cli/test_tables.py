@@ -1,0 +1,80 @@
+"""The clusters in numbers, against values by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from scmoe.cli._pictures import most_telling
+from scmoe.cli._tables import UNASSIGNED, cluster_table, composition, labels_of, signatures
+
+
+@pytest.fixture
+def cells():
+    """Six cells: three in "0", two in "1", one without a cluster."""
+    adata = AnnData(
+        np.array([[0, 1], [2, 1], [10, 1], [5, 3], [7, 5], [4, 4]], dtype=np.float32),
+        obs=pd.DataFrame(
+            {
+                "k": pd.Categorical(["0", "0", "0", "1", "1", None], categories=["0", "1", "2"]),
+                "sample": ["a", "a", "b", "b", "b", "b"],
+            },
+            index=list("uvwxyz"),
+        ),
+        var=pd.DataFrame({"kind": ["mass", "time"]}, index=["CD3", "Time"]),
+    )
+    adata.obsm["k_proba"] = pd.DataFrame(
+        {"0": [0.9, 0.8, 0.6, 0.3, 0.0, 0.5], "1": [0.1, 0.2, 0.4, 0.7, 1.0, 0.5]},
+        index=adata.obs_names,
+    )
+    return adata
+
+
+def test_cluster_table(cells):
+    table = cluster_table(cells, "k", ["CD3"])
+    assert list(table.index) == ["0", "1", UNASSIGNED]
+    assert list(table["cells"]) == [3, 2, 1]
+    np.testing.assert_allclose(table["share"], [1 / 2, 1 / 3, 1 / 6])
+    np.testing.assert_allclose(table["median_probability"], [0.8, 0.85, 0.5])
+    assert list(table["CD3"]) == [2, 6, 4]
+    # a technical channel is shown only if it was asked for
+    assert "Time" not in table
+    assert list(cluster_table(cells, "k", ["Time"])["Time"]) == [1, 4, 4]
+
+
+def test_labels_of(cells):
+    assert list(labels_of(cells, "k")) == ["0", "0", "0", "1", "1", UNASSIGNED]
+    assert list(labels_of(cells[:5].copy(), "k").cat.categories) == ["0", "1"]
+
+
+def test_signatures(cells):
+    found = signatures(cells, "k", ["CD3", "Time"])
+    # Time: mean 1 in "0" and 4 outside, standard deviation 1.61
+    assert found["0"].low == ["Time"]
+    assert found["0"].high == []
+    # CD3: 6 against 4; Time: 4 against 1.75; over deviations of 3.20 and 1.61
+    assert found["1"].high == ["Time", "CD3"]
+    assert found["1"].low == []
+
+
+def test_signatures_of_one_cluster(cells):
+    one = cells[:3].copy()
+    found = signatures(one, "k", ["CD3"])
+    assert (found["0"].high, found["0"].low) == ([], [])
+
+
+def test_composition(cells):
+    shares = composition(cells, "k")
+    np.testing.assert_allclose(shares.loc["a"], [1, 0, 0])
+    np.testing.assert_allclose(shares.loc["b"], [0.25, 0.5, 0.25])
+    assert composition(cells[:2].copy(), "k") is None
+    del cells.obs["sample"]
+    assert composition(cells, "k") is None
+
+
+def test_most_telling():
+    medians = pd.DataFrame({"a": [1.0, 1.0], "b": [0.0, 2.0], "c": [50.0, 100.0], "d": [0.0, 0.0]})
+    assert most_telling(medians, 2) == ["b", "c"]
+    assert most_telling(medians, 9) == ["a", "b", "c", "d"]
