@@ -70,7 +70,7 @@ def clustered(adata, key="scmoe"):
 def page_of(tmp_path):
     """The page of clustered cells."""
 
-    def write(adata, *, shown=None, warnings=(), markers=None, **options):
+    def write(adata, *, shown=None, warnings=(), markers=None, has_fcs=False, **options):
         options = {"files": ("plate",), "output": tmp_path / "out", **options}
         settings = Settings(**options)
         markers = list(adata.var_names) if markers is None else markers
@@ -84,6 +84,7 @@ def page_of(tmp_path):
             settings=settings,
             facts={"transform": "arcsinh(x / 5) of mass"},
             warnings=list(warnings),
+            has_fcs=has_fcs,
         )
         return Page(path.read_text(encoding="utf-8"))
 
@@ -189,9 +190,9 @@ def test_cells_without_cluster(page_of, blobs):
 def test_codes_in_fcs(page_of, blobs):
     adata = clustered(blobs)
     adata.obs["scmoe"] = adata.obs["scmoe"].cat.rename_categories(["B", "D", "K", "M", "T"])
-    page = page_of(adata)
+    page = page_of(adata, has_fcs=True)
     assert "cluster number B 1 D 2 K 3 M 4 T 5" in page.words
-    assert "Cytobank" not in page_of(adata, fcs=False).words
+    assert "Cytobank" not in page_of(adata).words
 
 
 def test_many_samples_and_markers(page_of, blobs):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from scmoe import tl
+from scmoe import io, tl
 from scmoe.cli import main
 from scmoe.io import read_fcs
 from scmoe.model import MoESimVAE
@@ -468,3 +468,39 @@ def test_repairs_are_warnings(scmoe, plate):
     assert "scmoe: warning: 1 of 1 files disagree with the FCS standard" in result.stderr
     page = (scmoe.home / "out" / "report.html").read_text()
     assert "1 of 1 files disagree with the FCS standard" in page
+
+
+# ---- FCS with the clusters --------------------------------------------------------------
+
+
+def test_fcs_files(scmoe, plate):
+    result = scmoe(plate, fcs=True)
+    assert result.exit_code == 0, result.stderr
+    assert "warning" not in result.stderr
+    out = scmoe.home / "out"
+    assert sorted(p.name for p in (out / "fcs").iterdir()) == ["A01.fcs", "A02.fcs"]
+    adata, raw, written = ad.read_h5ad(out / "cells.h5ad"), read_fcs(plate), read_fcs(out / "fcs")
+    np.testing.assert_array_equal(written[:, raw.var_names].X, raw.X)
+    codes = written[:, "scmoe"].X.ravel().astype(int).astype(str)
+    assert list(codes) == list(adata.obs["scmoe"])
+    proba = adata.obsm["scmoe_proba"].max(axis=1)
+    np.testing.assert_array_equal(written[:, "scmoe_proba"].X.ravel(), proba)
+    assert "Cytobank" in (out / "report.html").read_text()
+
+
+def test_fcs_that_cannot_be_written_costs_nothing_else(scmoe, plate, monkeypatch):
+    monkeypatch.setattr(io, "write_fcs", fails_with(ValueError("A01.fcs has changed.")))
+    result = scmoe(plate, fcs=True)
+    assert result.exit_code == 0
+    told = "No FCS files were written. A01.fcs has changed."
+    assert f"scmoe: warning: {told}\n" in result.stderr
+    page = (scmoe.home / "out" / "report.html").read_text()
+    assert told in page
+    assert "Cytobank" not in page
+
+
+def test_disk_that_is_full_while_fcs_is_written(scmoe, plate, monkeypatch, error_of):
+    full = OSError(errno.ENOSPC, "No space left on device", "A01.fcs")
+    monkeypatch.setattr(io, "write_fcs", fails_with(full))
+    assert error_of(scmoe(plate, fcs=True)) == "A01.fcs: No space left on device"
+    assert list(scmoe.home.iterdir()) == []

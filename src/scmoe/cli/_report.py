@@ -15,9 +15,10 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from scmoe._keys import Key
+from scmoe.io._extra import extra_channels
 
 from . import _pictures as pictures
-from ._tables import composition, highest_probability, labels_of, measured_markers, signatures
+from ._tables import UNASSIGNED, composition, highest_probability, measured_markers, signatures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,7 @@ def write_report(
     settings: Settings,
     facts: Mapping[str, str],
     warnings: list[str],
+    has_fcs: bool = False,
 ) -> None:
     """Write the page.
 
@@ -71,6 +73,8 @@ def write_report(
         What was decided on the way, by name.
     warnings
         What the user was told.
+    has_fcs
+        Whether there are FCS files with the clusters.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -97,8 +101,8 @@ def write_report(
         settings=_asked(settings, markers, facts),
         parameters=_parameters(adata, key),
         manifest=_manifest(adata, key),
-        has_fcs=settings.fcs and not settings.from_h5ad,
-        codes=_codes(adata, key),
+        has_outlier=Key.obs.outlier(key) in adata.obs,
+        codes=_codes(adata, key) if has_fcs else [],
     )
     path.write_text(page, encoding="utf-8")
 
@@ -209,7 +213,7 @@ def _confidence(adata: AnnData, key: str) -> list[str]:
     missing = adata.obs[key].isna()
     if missing.any():
         told.append(f"{int(missing.sum()):,} cells ({_percent(missing.mean())}) have no cluster.")
-    outlier = f"{key}_outlier"
+    outlier = Key.obs.outlier(key)
     if outlier in adata.obs:
         n = int((adata.obs[outlier] > FAR_OUT).sum())
         told.append(
@@ -288,11 +292,8 @@ def _plain(value: Any) -> Any:
 
 
 def _codes(adata: AnnData, key: str) -> list[tuple[str, int]]:
-    """The number that stands for each cluster in the FCS files, as ``io.write_fcs`` has it."""
-    names = [str(name) for name in adata.obs[key].cat.categories]
-    numbers = all(name.isdecimal() for name in names)
-    codes = [int(name) if numbers else i for i, name in enumerate(names, start=1)]
-    table = list(zip(names, codes, strict=True))
-    if labels_of(adata, key).nunique() > len(names):
-        table.append(("not assigned", max(codes) + 1))
-    return table
+    """The number that stands for each cluster in the FCS files."""
+    labels, *_ = extra_channels(adata, (key,))
+    return [
+        (UNASSIGNED if name is None else name, code) for code, name in (labels.codes or {}).items()
+    ]

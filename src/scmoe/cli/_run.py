@@ -69,8 +69,8 @@ def run(settings: Settings, console: Console) -> None:
         console.step("writing")
         adata.write_h5ad(folder / names.CELLS)
         table.to_csv(folder / names.TABLE)
-        if settings.fcs and not settings.from_h5ad:
-            io.write_fcs(adata, folder / names.FCS, obs=(settings.key,))
+        has_fcs = settings.fcs and not settings.from_h5ad
+        has_fcs = has_fcs and _write_fcs(adata, folder / names.FCS, settings, console)
         facts = {"transform": scale, "graph": "that of the file" if own_graph else "built here"}
         write_report(
             folder / names.REPORT,
@@ -81,9 +81,20 @@ def run(settings: Settings, console: Console) -> None:
             settings=settings,
             facts=facts,
             warnings=console.warnings,
+            has_fcs=has_fcs,
         )
     living = adata.uns[settings.key]["n_clusters"]
     console.step(f"{living} clusters of {adata.n_obs:,} cells in {settings.output}")
+
+
+def _write_fcs(adata: AnnData, folder: Path, settings: Settings, console: Console) -> bool:
+    """Write the clusters to FCS; a file that cannot hold them does not cost the other results."""
+    try:
+        io.write_fcs(adata, folder, obs=(settings.key,), progress=console.bars)
+    except ValueError as error:
+        console.warn(f"No FCS files were written. {error}")
+        return False
+    return True
 
 
 def _check_slots(adata: AnnData, settings: Settings) -> None:
