@@ -454,7 +454,7 @@ def test_failure_leaves_the_old_folder(scmoe, plate, monkeypatch):
     assert [p.name for p in scmoe.home.iterdir()] == ["out"]
 
 
-def test_repairs_are_warnings(scmoe, plate):
+def test_repairs_are_warnings(scmoe, plate, error_of):
     from scmoe.io import FCSRepairWarning
 
     raw = bytearray((plate / "A01.fcs").read_bytes())
@@ -468,6 +468,26 @@ def test_repairs_are_warnings(scmoe, plate):
     assert "scmoe: warning: 1 of 1 files disagree with the FCS standard" in result.stderr
     page = (scmoe.home / "out" / "report.html").read_text()
     assert "1 of 1 files disagree with the FCS standard" in page
+    strict = scmoe("late.fcs", "--strict", output="strict")
+    assert "late.fcs" in error_of(strict)
+    assert not (scmoe.home / "strict").exists()
+
+
+def test_fcs_of_different_markers(scmoe, plate, error_of):
+    # the second well has another name for CD7
+    (scmoe.home / "A01.fcs").write_bytes((plate / "A01.fcs").read_bytes())
+    second = (plate / "A02.fcs").read_bytes()
+    assert second.count(b"/CD7/") == 1
+    (scmoe.home / "A02.fcs").write_bytes(second.replace(b"/CD7/", b"/CD8/"))
+    files = ["A01.fcs", "A02.fcs"]
+    assert "CD7" in error_of(scmoe(*files, "--join", "exact"))
+    for join, n_vars in (("inner", 15), ("outer", 17)):
+        result = scmoe(*files, "--join", join, output=join)
+        assert result.exit_code == 0, result.stderr
+        assert "scmoe: warning: " in result.stderr
+        adata = ad.read_h5ad(scmoe.home / join / "cells.h5ad")
+        assert adata.n_vars == n_vars
+        assert list(adata.uns["scmoe"]["markers"]) == SURFACE[:-1]
 
 
 # ---- FCS with the clusters --------------------------------------------------------------

@@ -140,7 +140,10 @@ def _check_known(adata: AnnData, option: str, names: tuple[str, ...]) -> None:
 def _measured(adata: AnnData, values, names: list[str], console: Console) -> list[str]:
     """Those of the markers that every file has; the others stay in the result."""
     columns = adata.var_names.get_indexer(names)
-    partly = np.isnan(values[:, columns]).any(axis=0)
+    measured = adata.layers.get(Key.layers.MEASURED)
+    # AnnData that was joined says it by NaN only
+    known = ~np.isnan(values[:, columns]) if measured is None else measured[:, columns]
+    partly = ~known.all(axis=0)
     if partly.any() and not partly.all():
         console.warn(
             "Not clustered by "

@@ -43,7 +43,7 @@ def read(settings: Settings, *, progress: bool) -> AnnData:
     adata = read_fcs(
         files,
         join=settings.join,
-        **({"strict": True} if settings.strict else {}),
+        strict=settings.strict,
         progress=progress,
     )
     if adata.n_obs == 0:
