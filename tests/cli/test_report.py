@@ -109,7 +109,7 @@ def test_pieces(page_of, blobs):
         "600 cells",
         "look here",
         "45.0 %",  # the largest population
-        "late end",
+        "late end ('A01')",
         "Helios",
         "FCS3.1",
         "arcsinh(x / 5) of mass",

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
+from scmoe._checks import listing
 from scmoe._keys import Key
 from scmoe.io._extra import extra_channels
 
@@ -21,8 +23,6 @@ from . import _pictures as pictures
 from ._tables import UNASSIGNED, composition, highest_probability, measured_markers, signatures
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
     from anndata import AnnData
 
@@ -146,6 +146,7 @@ def _images(
             name: pictures.map_by_marker(shown, name, layer) for name in telling
         }
     in_heat_map = pictures.most_telling(table[measured_markers(adata, markers)])
+    images["not_used"] = [name for name in in_heat_map if name not in set(markers)]
     images["heat_map"] = pictures.heat_map(adata, key, in_heat_map, layer)
     images["confidence"] = pictures.confidence(adata, key)
     images["confidence_by_cluster"] = pictures.confidence_by_cluster(adata, key)
@@ -223,27 +224,40 @@ def _confidence(adata: AnnData, key: str) -> list[str]:
     return told
 
 
-def _files(adata: AnnData) -> list[dict[str, Any]]:
+def _files(adata: AnnData) -> dict[str, Any]:
+    """What was read, and what was repaired in it: each repair once, with its files."""
     records = adata.uns.get(Key.uns.FCS, {})
     if Key.obs.SAMPLE not in adata.obs:
-        return []
-    counts = adata.obs[Key.obs.SAMPLE].astype(str).value_counts()
-    rows = []
-    for sample in list(counts.sort_index().index)[:MOST_SAMPLES]:
-        record = records.get(sample, {})
+        return {"rows": [], "repairs": []}
+    counts = adata.obs[Key.obs.SAMPLE].astype("category").value_counts(sort=False)
+    rows, repaired = [], {}
+    for sample, count in counts.items():
+        record = records.get(str(sample), {})
         keywords = record.get("keywords", {})
+        repairs = list(record.get("repairs", []))
+        for repair in repairs:
+            repaired.setdefault(str(repair), []).append(str(sample))
         rows.append(
             {
-                "sample": sample,
+                "sample": str(sample),
                 "file": record.get("file", ""),
-                "cells": f"{counts[sample]:,}",
+                "cells": f"{count:,}",
                 "version": record.get("version", ""),
                 "instrument": keywords.get("cyt", "") if isinstance(keywords, Mapping) else "",
                 "spillover": "yes" if "spillover" in record else "no",
-                "repairs": list(record.get("repairs", [])),
+                "repairs": len(repairs),
             }
         )
-    return rows
+    told = [
+        {"text": text, "samples": "all files" if len(s) == len(rows) > 1 else listing(s)}
+        for text, s in repaired.items()
+    ]
+    return {
+        "rows": rows[:MOST_SAMPLES],
+        "repairs": told,
+        "other_names": any(Path(row["file"]).stem not in ("", row["sample"]) for row in rows),
+        "left_out": max(len(rows) - MOST_SAMPLES, 0),
+    }
 
 
 def _asked(settings: Settings, markers: list[str], facts: Mapping[str, str]) -> dict[str, str]:
