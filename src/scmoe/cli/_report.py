@@ -102,7 +102,8 @@ def write_report(
         parameters=_parameters(adata, key),
         manifest=_manifest(adata, key),
         has_outlier=Key.obs.outlier(key) in adata.obs,
-        codes=_codes(adata, key) if has_fcs else [],
+        has_fcs=has_fcs,
+        codes=_codes(adata, key),
     )
     path.write_text(page, encoding="utf-8")
 
@@ -306,8 +307,9 @@ def _plain(value: Any) -> Any:
 
 
 def _codes(adata: AnnData, key: str) -> list[tuple[str, int]]:
-    """The number that stands for each cluster in the FCS files."""
+    """The numbers of the clusters in the FCS files; empty where they are the names."""
     labels, *_ = extra_channels(adata, (key,))
-    return [
-        (UNASSIGNED if name is None else name, code) for code, name in (labels.codes or {}).items()
-    ]
+    codes = labels.codes or {}
+    if all(name == str(code) for code, name in codes.items()):
+        return []
+    return [(UNASSIGNED if name is None else name, code) for code, name in codes.items()]
