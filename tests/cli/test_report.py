@@ -48,6 +48,10 @@ class Page(HTMLParser):
         return [v for t, n, v in self.attributes if (t, n) == (tag, name)]
 
 
+def keywords(cytometer):
+    return pd.DataFrame({"value": [cytometer]}, index=["cyt"])
+
+
 def clustered(adata, key="scmoe"):
     """Labels and all that a clustering writes, without one."""
     codes = adata.obs["population"].cat.codes.to_numpy()
@@ -95,8 +99,8 @@ def test_pieces(page_of, blobs):
     adata = clustered(blobs)
     adata.obs["sample"] = pd.Categorical(["A01", "A02"] * 300)
     adata.uns["fcs"] = {
-        "A01": {"file": "A01.fcs", "keywords": {"cyt": "Helios"}, "repairs": ["late end"]},
-        "A02": {"file": "A02.fcs", "keywords": {}, "repairs": [], "version": "FCS3.1"},
+        "A01": {"file": "A01.fcs", "keywords": keywords("Helios"), "repairs": ["late end"]},
+        "A02": {"file": "A02.fcs", "keywords": {"tot": "5"}, "repairs": [], "version": "FCS3.1"},
     }
     adata.uns["scmoe"]["manifest"] = {"data": "sha256:abc", "versions": {"torch": "2"}}
     page = page_of(adata, shown=adata, warnings=["look here"])
@@ -139,7 +143,7 @@ def test_names_from_the_data_are_text(page_of, blobs):
     adata.var_names = [EVIL, *adata.var_names[1:]]
     adata.obs["sample"] = pd.Categorical([EVIL, "A02"] * 300)
     adata.uns["fcs"] = {
-        EVIL: {"file": EVIL, "version": EVIL, "keywords": {"cyt": EVIL}, "repairs": [EVIL]},
+        EVIL: {"file": EVIL, "version": EVIL, "keywords": keywords(EVIL), "repairs": [EVIL]},
         "A02": {},
     }
     adata.obs["scmoe"] = adata.obs["scmoe"].cat.rename_categories({"0": EVIL})

@@ -13,17 +13,18 @@ from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from scmoe._checks import listing
 from scmoe._keys import Key
 from scmoe.io._extra import extra_channels
+from scmoe.io._record import keywords_of
 
 from . import _pictures as pictures
 from ._tables import UNASSIGNED, composition, highest_probability, measured_markers, signatures
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
     from ._settings import Settings
@@ -234,7 +235,8 @@ def _files(adata: AnnData) -> dict[str, Any]:
     rows, repaired = [], {}
     for sample, count in counts.items():
         record = records.get(str(sample), {})
-        keywords = record.get("keywords", {})
+        # cells may come from elsewhere, with a record of their own kind
+        ours = isinstance(record.get("keywords"), pd.DataFrame)
         repairs = list(record.get("repairs", []))
         for repair in repairs:
             repaired.setdefault(str(repair), []).append(str(sample))
@@ -244,7 +246,7 @@ def _files(adata: AnnData) -> dict[str, Any]:
                 "file": record.get("file", ""),
                 "cells": f"{count:,}",
                 "version": record.get("version", ""),
-                "instrument": keywords.get("cyt", "") if isinstance(keywords, Mapping) else "",
+                "instrument": keywords_of(record).get("cyt", "") if ours else "",
                 "spillover": "yes" if "spillover" in record else "no",
                 "repairs": len(repairs),
             }
