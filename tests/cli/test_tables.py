@@ -7,8 +7,15 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from scmoe.cli._pictures import most_telling
-from scmoe.cli._tables import UNASSIGNED, cluster_table, composition, labels_of, signatures
+from scmoe.cli._tables import (
+    UNASSIGNED,
+    cluster_table,
+    composition,
+    effects,
+    labels_of,
+    most_telling,
+    signatures,
+)
 
 
 @pytest.fixture
@@ -49,20 +56,31 @@ def test_labels_of(cells):
     assert list(labels_of(cells[:5].copy(), "k").cat.categories) == ["0", "1"]
 
 
-def test_signatures(cells):
-    found = signatures(cells, "k", ["CD3", "Time"])
-    # Time: mean 1 in "0" and 4 outside, standard deviation 1.61
-    assert found["0"].low == ["Time"]
-    assert found["0"].high == []
-    # CD3: 6 against 4; Time: 4 against 1.75; over deviations of 3.20 and 1.61
-    assert found["1"].high == ["Time", "CD3"]
-    assert found["1"].low == []
+def test_effects(cells):
+    effect = effects(cells, "k", ["CD3", "Time"])
+    # Time of "0": mean 1, of the others 4; CD3 of "1": 6 against 4
+    assert effect.loc["0", "Time"] == pytest.approx(-3 / np.std([1, 1, 1, 3, 5, 4]))
+    assert effect.loc["1", "CD3"] == pytest.approx(2 / np.std([0, 2, 10, 5, 7, 4]))
+    # one cluster has nothing to differ from, and a constant marker tells nothing
+    assert effects(cells[:3].copy(), "k", ["CD3", "Time"]).to_numpy().tolist() == [[0, 0]]
 
 
-def test_signatures_of_one_cluster(cells):
-    one = cells[:3].copy()
-    found = signatures(one, "k", ["CD3"])
-    assert (found["0"].high, found["0"].low) == ([], [])
+def test_effects_of_what_was_not_measured(cells):
+    cells.X[:3, 0] = np.nan
+    effect = effects(cells, "k", ["CD3"])
+    assert effect.loc["0", "CD3"] == 0
+    assert effect.loc["1", "CD3"] == pytest.approx(2 / np.std([5, 7, 4]))
+
+
+def test_signatures():
+    effect = pd.DataFrame(
+        [[0.4, 0.5, 2.0, -0.5, -0.4], [-3.0, -1.0, -2.0, 0.0, 0.0]],
+        index=["0", "1"],
+        columns=list("abcde"),
+    )
+    found = signatures(effect)
+    assert (found["0"].high, found["0"].low) == (["c", "b"], ["d"])
+    assert (found["1"].high, found["1"].low) == ([], ["a", "c", "b"])
 
 
 def test_composition(cells):
@@ -75,6 +93,6 @@ def test_composition(cells):
 
 
 def test_most_telling():
-    medians = pd.DataFrame({"a": [1.0, 1.0], "b": [0.0, 2.0], "c": [50.0, 100.0], "d": [0.0, 0.0]})
-    assert most_telling(medians, 2) == ["b", "c"]
-    assert most_telling(medians, 9) == ["a", "b", "c", "d"]
+    effect = pd.DataFrame({"a": [0.1, 0.0], "b": [0.0, -2.0], "c": [1.0, 0.0], "d": [0.0, 0.0]})
+    assert most_telling(effect, 2) == ["b", "c"]
+    assert most_telling(effect, 9) == ["a", "b", "c", "d"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import scanpy as sc
+from anndata import AnnData
 
 from scmoe import pl
 from scmoe._keys import Key
@@ -18,10 +19,12 @@ from ._tables import highest_probability, labels_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    from anndata import AnnData
     from matplotlib.figure import Figure
 
-MOST_COLUMNS = 60
+UMAP = "X_umap"
+"""The slot of the map, scanpy's."""
+
+MOST_COLUMNS = 40
 """Markers in the heat map."""
 
 MOST_MAPS = 12
@@ -31,6 +34,8 @@ MOST_SAMPLES = 30
 """Samples that can be told apart by colour."""
 
 _DPI = 110
+
+_LARGEST_POINT = 90.0
 
 _LONGEST = 30
 """Letters of a name beside an axis."""
@@ -57,13 +62,18 @@ def set_colours(adata: AnnData, key: str) -> None:
 
 def map_by(shown: AnnData, column: str) -> str:
     """The map by clusters or by samples."""
+    # drawn in the order of the files, the last sample would lie above the others
+    order = np.random.default_rng(0).permutation(shown.n_obs)
+    colours = f"{column}_colors"
+    cells = AnnData(
+        obs=shown.obs[[column]].iloc[order],
+        obsm={UMAP: shown.obsm[UMAP][order]},
+        uns={colours: shown.uns[colours]} if colours in shown.uns else {},
+    )
+    on_map = False if column == Key.obs.SAMPLE else None
     return _draw(
         lambda: pl.clusters(
-            shown,
-            color=column,
-            title="",
-            on_map=None if column != Key.obs.SAMPLE else False,
-            return_fig=True,
+            cells, color=column, title="", on_map=on_map, size=_size(cells), return_fig=True
         )
     )
 
@@ -82,6 +92,7 @@ def map_by_marker(shown: AnnData, marker: str, layer: str | None) -> str:
             color=marker,
             title="",
             layer=layer,
+            size=_size(shown),
             return_fig=True,
             vmin="p1",
             vmax="p99",
@@ -110,25 +121,6 @@ def confidence_by_cluster(adata: AnnData, key: str) -> str:
     return _draw(lambda: _quartiles(highest_probability(adata, key), labels_of(adata, key)))
 
 
-def most_telling(medians: pd.DataFrame, most: int = MOST_COLUMNS) -> list[str]:
-    """The markers whose medians differ most between the clusters, in their own order.
-
-    Parameters
-    ----------
-    medians
-        Clusters x markers.
-    most
-        How many at most.
-    """
-    names = list(medians.columns)
-    if len(names) <= most:
-        return names
-    # in parts of the largest median, so that the scale of a marker says nothing
-    spread = medians.std(axis=0) / medians.abs().max(axis=0).replace(0, 1)
-    best = set(spread.nlargest(most).index)
-    return [name for name in names if name in best]
-
-
 def _histogram(values: pd.Series) -> Figure:
     fig, ax = plt.subplots(figsize=(4.4, 3.0), layout="constrained")
     # of a good clustering the last bar would be all there is to see
@@ -153,6 +145,11 @@ def _quartiles(values: pd.Series, labels: pd.Series) -> Figure:
     ax.set(xlabel="highest probability", ylabel="cluster", xlim=(0, 1.01))
     ax.invert_yaxis()
     return fig
+
+
+def _size(cells: AnnData) -> float:
+    """That of a point: scanpy's, but few cells are no balloons."""
+    return min(120_000 / cells.n_obs, _LARGEST_POINT)
 
 
 def _short(name: str) -> str:

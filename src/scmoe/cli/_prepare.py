@@ -113,19 +113,30 @@ def choose_markers(adata: AnnData, settings: Settings, console: Console) -> list
         names = _measured(adata, values, names, console)
     where = "X" if settings.layer is None else f"layer {settings.layer!r}"
     x = values[:, adata.var_names.get_indexer(names)]
+    _check_number(adata, settings)
+    # what no choice of markers mends: sparse values and whole numbers
+    check_matrix(x[:0], names, where)
     try:
         check_matrix(x, names, where)
         check_training(x, names, settings.n_clusters or 2)
     except ValueError as error:
-        raise ValueError(
-            f"{error} (--exclude leaves markers out, --markers names them.)"
-        ) from None
+        hint = "--exclude leaves markers out, --markers names them."
+        raise ValueError(f"{error} {hint}") from None
     if np.max(x) > LARGEST:
         console.warn(
             f"Values go up to {np.max(x):.4g}, as those that were never transformed do. "
             "--transform applies arcsinh."
         )
     return names
+
+
+def _check_number(adata: AnnData, settings: Settings) -> None:
+    n_clusters = settings.n_clusters or 2
+    if adata.n_obs < n_clusters:
+        raise ValueError(
+            f"There are fewer cells ({adata.n_obs}) than clusters ({n_clusters}); "
+            "--n-clusters asks for fewer."
+        )
 
 
 def _check_known(adata: AnnData, option: str, names: tuple[str, ...]) -> None:

@@ -22,7 +22,15 @@ from scmoe.io._extra import extra_channels
 from scmoe.io._record import keywords_of
 
 from . import _pictures as pictures
-from ._tables import UNASSIGNED, composition, highest_probability, measured_markers, signatures
+from ._tables import (
+    UNASSIGNED,
+    composition,
+    effects,
+    highest_probability,
+    measured_markers,
+    most_telling,
+    signatures,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -84,15 +92,16 @@ def write_report(
         files("scmoe.cli").joinpath("report.html").read_text(encoding="utf-8")
     )
     key = settings.key
-    images = _images(adata, table, markers, shown, settings)
+    effect = effects(adata, key, measured_markers(adata, markers), settings.layer)
+    images = _images(adata, effect, markers, shown, settings)
     colours = _colours(adata, key)
     page = template.render(
         title=_title(settings),
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         key=key,
-        numbers=_numbers(adata, table, markers, key),
+        numbers=_numbers(adata, markers, key),
         warnings=warnings,
-        clusters=_clusters(adata, table, markers, settings, colours),
+        clusters=_clusters(table, effect[markers], colours),
         samples=_samples(adata, key, colours),
         images=images,
         map_is_sample=shown is not None and shown.n_obs < adata.n_obs,
@@ -114,7 +123,7 @@ def _title(settings: Settings) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _numbers(adata: AnnData, table: pd.DataFrame, markers: list[str], key: str) -> dict[str, str]:
+def _numbers(adata: AnnData, markers: list[str], key: str) -> dict[str, str]:
     sure = (highest_probability(adata, key) > SURE).mean()
     numbers = {"cells": f"{adata.n_obs:,}"}
     if Key.obs.SAMPLE in adata.obs:
@@ -132,7 +141,7 @@ def _colours(adata: AnnData, key: str) -> dict[str, str]:
 
 def _images(
     adata: AnnData,
-    table: pd.DataFrame,
+    effect: pd.DataFrame,
     markers: list[str],
     shown: AnnData | None,
     settings: Settings,
@@ -143,11 +152,11 @@ def _images(
         images["map"] = pictures.map_by(shown, key)
         if pictures.has_few_samples(shown):
             images["map_by_sample"] = pictures.map_by(shown, Key.obs.SAMPLE)
-        telling = pictures.most_telling(table[markers], pictures.MOST_MAPS)
+        telling = most_telling(effect[markers], pictures.MOST_MAPS)
         images["map_by_marker"] = {
             name: pictures.map_by_marker(shown, name, layer) for name in telling
         }
-    in_heat_map = pictures.most_telling(table[measured_markers(adata, markers)])
+    in_heat_map = most_telling(effect, pictures.MOST_COLUMNS)
     images["not_used"] = [name for name in in_heat_map if name not in set(markers)]
     images["heat_map"] = pictures.heat_map(adata, key, in_heat_map, layer)
     images["confidence"] = pictures.confidence(adata, key)
@@ -157,13 +166,9 @@ def _images(
 
 
 def _clusters(
-    adata: AnnData,
-    table: pd.DataFrame,
-    markers: list[str],
-    settings: Settings,
-    colours: dict[str, str],
+    table: pd.DataFrame, effect: pd.DataFrame, colours: dict[str, str]
 ) -> list[dict[str, Any]]:
-    found = signatures(adata, settings.key, markers, settings.layer)
+    found = signatures(effect)
     largest = table["share"].max()
     return [
         {

@@ -11,7 +11,7 @@ from scmoe import io, similarity, tl
 
 from . import _folder as names
 from ._folder import output_folder
-from ._pictures import set_colours
+from ._pictures import UMAP, set_colours
 from ._prepare import (
     add_graph,
     add_profile,
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 MAP_CELLS = 50_000
 """Cells on the map at most: a picture needs no more, and the map is the slowest step."""
-
-UMAP = "X_umap"
 
 _SIMILARITIES = {
     "coassociation": similarity.CoAssociation,

@@ -77,33 +77,43 @@ class Signature:
     low: list[str]
 
 
-def signatures(
+def effects(
     adata: AnnData, key: str, markers: list[str], layer: str | None = None
-) -> dict[str, Signature]:
-    """Which markers stand out in each cluster.
+) -> pd.DataFrame:
+    """How each cluster differs from all other cells, clusters x markers.
 
     The mean of the cluster less that of all other cells, in standard deviations over all
-    cells; at least half of one counts.
+    cells; 0 where there is nothing to compare. Values that were not measured do not count.
     """
-    x = _frame(adata, markers, layer).to_numpy(dtype=np.float64)
-    labels = labels_of(adata, key)
-    spread = x.std(axis=0)
-    spread[spread == 0] = 1.0
-    total = x.sum(axis=0)
+    values = _frame(adata, markers, layer).astype(np.float64)
+    groups = values.groupby(labels_of(adata, key).to_numpy(), observed=True)
+    sums, counts = groups.sum(), groups.count()
+    means = sums / counts
+    of_others = (sums.sum() - sums) / (counts.sum() - counts)
+    effect = (means - of_others) / values.std(ddof=0).replace(0, 1)
+    effect.index = effect.index.astype(str)
+    return effect.fillna(0.0)
+
+
+def signatures(effect: pd.DataFrame) -> dict[str, Signature]:
+    """Which markers stand out in each cluster, by what :func:`effects` says."""
     found = {}
-    for name in labels.cat.categories:
-        inside = (labels == name).to_numpy()
-        n = inside.sum()
-        if n == len(x):
-            found[str(name)] = Signature([], [])
-            continue
-        of_cluster = x[inside].sum(axis=0)
-        effect = (of_cluster / n - (total - of_cluster) / (len(x) - n)) / spread
-        order = np.argsort(effect)
-        high = [markers[i] for i in order[::-1] if effect[i] >= STANDS_OUT]
-        low = [markers[i] for i in order if effect[i] <= -STANDS_OUT]
-        found[str(name)] = Signature(high[:MOST_NAMED], low[:MOST_NAMED])
+    for name, row in effect.iterrows():
+        row = row.sort_values(kind="stable")
+        low = row.index[row <= -STANDS_OUT]
+        high = row.index[row >= STANDS_OUT][::-1]
+        found[str(name)] = Signature(list(high[:MOST_NAMED]), list(low[:MOST_NAMED]))
     return found
+
+
+def most_telling(effect: pd.DataFrame, most: int) -> list[str]:
+    """The markers that tell some cluster best from the others, in their own order."""
+    names = list(effect.columns)
+    if len(names) <= most:
+        return names
+    strength = effect.abs().max(axis=0).to_numpy()
+    best = np.sort(np.argsort(-strength, kind="stable")[:most])
+    return [names[i] for i in best]
 
 
 def composition(adata: AnnData, key: str) -> pd.DataFrame | None:
