@@ -119,6 +119,21 @@ def test_options_arrive(scmoe, plate, monkeypatch):
     }
 
 
+def test_batches(scmoe, plate):
+    result = scmoe(plate, "--batch-key", "sample", umap=True)
+    assert result.exit_code == 0, result.stderr
+    assert "warning" not in result.stderr
+    adata = ad.read_h5ad(scmoe.home / "out" / "cells.h5ad")
+    assert adata.uns["scmoe"]["params"]["batch_key"] == "sample"
+    assert adata.uns["neighbors"]["params"]["batch_key"] == "sample"
+    assert adata.obsm["X_umap"].shape == (300, 2)
+    # every cell has neighbours in the other batch
+    graph = adata.obsp["connectivities"]
+    first = (adata.obs["sample"] == "A01").to_numpy()
+    assert (graph[first][:, ~first].getnnz(axis=1) > 0).all()
+    assert (graph[~first][:, first].getnnz(axis=1) > 0).all()
+
+
 @pytest.mark.parametrize("similarity", ["graph", "knn", "threshold"])
 def test_similarities(scmoe, plate, similarity):
     result = scmoe(plate, "--similarity", similarity)
@@ -345,7 +360,7 @@ BAD = [
     (lambda home, plate: [plate, "--markers", "CD3,CD99"], "no marker 'CD99'; there are CD3"),
     (lambda home, plate: [plate, "--exclude", "CD99"], "no marker 'CD99'"),
     (lambda home, plate: [plate, "--markers", "CD3", "--exclude", "CD3"], "No marker is left"),
-    (lambda home, plate: [plate, "--batch-key", "day"], "no column 'day'"),
+    (lambda home, plate: [plate, "--batch-key", "day"], "the batches 'day'"),
     (lambda home, plate: [plate, "--compensate"], "spillover"),
     (lambda home, plate: [*few(home, plate), "--layer", "raw"], "no layer 'raw'"),
 ]

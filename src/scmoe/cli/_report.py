@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 MOST_SAMPLES = 100
 """Samples that are listed."""
 
-FAR_OUT = 0.99
-"""Outlier scores above this are counted: further out than 99 % of the reference."""
-
 SURE = 0.9
 """Cells whose highest probability is above this are counted as sure."""
 
@@ -221,13 +218,6 @@ def _confidence(adata: AnnData, key: str) -> list[str]:
     missing = adata.obs[key].isna()
     if missing.any():
         told.append(f"{int(missing.sum()):,} cells ({_percent(missing.mean())}) have no cluster.")
-    outlier = Key.obs.outlier(key)
-    if outlier in adata.obs:
-        n = int((adata.obs[outlier] > FAR_OUT).sum())
-        told.append(
-            f"{n:,} cells ({_percent(n / adata.n_obs)}) lie further out than 99 % of the "
-            "reference cells."
-        )
     return told
 
 

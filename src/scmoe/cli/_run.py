@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 
 from scmoe import io, similarity, tl
+from scmoe._checks import check_batches
 
 from . import _folder as names
 from ._folder import output_folder
@@ -96,12 +97,9 @@ def _write_fcs(adata: AnnData, folder: Path, settings: Settings, console: Consol
 
 
 def _check_slots(adata: AnnData, settings: Settings) -> None:
-    """Raise KeyError early for what is not there."""
-    if settings.batch_key is not None and settings.batch_key not in adata.obs:
-        raise KeyError(
-            f"--batch-key: there is no column {settings.batch_key!r} in .obs; there are "
-            f"{', '.join(adata.obs.columns) or 'none'}."
-        )
+    """Raise an error early for what is not there, and for cells without a batch."""
+    if settings.batch_key is not None:
+        check_batches(adata, settings.batch_key)
     if settings.layer is not None and settings.layer not in adata.layers:
         raise KeyError(
             f"--layer: there is no layer {settings.layer!r}; there are "
@@ -137,7 +135,7 @@ def _similar(
         return own_graph, True
     if not own_graph:
         console.step("searching neighbours")
-        add_graph(adata, use_rep, settings.seed)
+        add_graph(adata, use_rep, settings)
     return own_graph, own_map
 
 
