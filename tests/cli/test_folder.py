@@ -51,6 +51,16 @@ def test_parents_that_hold_something_stay(tmp_path):
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["other"]
 
 
+def test_what_a_killed_run_left(tmp_path):
+    left = tmp_path / ".out-unfinished"
+    left.mkdir()
+    (left / "half").write_text("half")
+    with output_folder(tmp_path / "out", overwrite=False, alone=True) as folder:
+        assert folder == left
+        assert list(folder.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
 def test_overwrite(tmp_path):
     path = tmp_path / "out"
     write(path, "old")

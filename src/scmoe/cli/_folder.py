@@ -17,7 +17,7 @@ CELLS, TABLE, REPORT, MODEL, FCS = "cells.h5ad", "clusters.csv", "report.html", 
 
 
 @contextmanager
-def output_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def output_folder(path: Path, *, overwrite: bool, alone: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``path``, which takes its place at the end.
 
     Parameters
@@ -26,6 +26,8 @@ def output_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         The folder to make, absolute; its parents are made too.
     overwrite
         Replace a folder that an earlier run wrote.
+    alone
+        No other run writes ``path`` now, so what one that was killed left may go.
 
     Raises
     ------
@@ -35,7 +37,9 @@ def output_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     check_output(path, overwrite=overwrite)
     made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    part = path.with_name(f".{path.name}-{'unfinished' if alone else secrets.token_hex(4)}")
+    if alone and part.exists():
+        shutil.rmtree(part)
     try:
         part.mkdir()
         yield part

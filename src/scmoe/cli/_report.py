@@ -94,6 +94,7 @@ def write_report(
     colours = _colours(adata, key)
     page = template.render(
         title=_title(settings),
+        version=version("scmoe"),
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         key=key,
         numbers=_numbers(adata, markers, key),
@@ -279,14 +280,12 @@ def _parameters(adata: AnnData, key: str) -> dict[str, str]:
 
 
 def _manifest(adata: AnnData, key: str) -> dict[str, str]:
-    """Versions, and whatever else the clustering wrote to know itself by."""
-    told = {"Python": python_version(), **{name: version(name) for name in _LIBRARIES}}
-    manifest = adata.uns[key].get("manifest", {})
-    if isinstance(manifest, Mapping):
-        told |= {str(name): _text(value) for name, value in manifest.items()}
-    else:
-        told["manifest"] = _text(manifest)
-    return told
+    """What the clustering knows itself by; else the versions of today."""
+    told = {}
+    for name, value in adata.uns[key].get("manifest", {}).items():
+        parts = value if isinstance(value, Mapping) else {name: value}
+        told |= {str(part): _text(content) for part, content in parts.items()}
+    return told or {"python": python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
 def _text(value: Any) -> str:

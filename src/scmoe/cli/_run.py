@@ -50,7 +50,9 @@ def run(settings: Settings, console: Console) -> None:
     """Read, cluster, and write ``settings.output`` as a whole or not at all."""
     # pictures go to files
     mpl.use("Agg")
-    with output_folder(settings.output, overwrite=settings.overwrite) as folder:
+    # two runs could not share a checkpoint
+    alone = settings.checkpoint
+    with output_folder(settings.output, overwrite=settings.overwrite, alone=alone) as folder:
         console.step("reading")
         adata = read(settings, progress=console.bars)
         console.step(f"{adata.n_obs:,} cells x {adata.n_vars} channels")
