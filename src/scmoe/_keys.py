@@ -31,6 +31,8 @@ class Key:
         """What an image shows."""
         SPLIT = "split"
         """``train`` or ``test``, as the images were published."""
+        FILE = "file"
+        """The file that a cell comes from, where that is not its sample."""
 
         CLUSTER = "cluster"
         """The cluster that a generated cell was asked of."""
@@ -48,6 +50,8 @@ class Key:
     class obsm:
         """Arrays in ``.obsm``."""
 
+        MARKERS = "X_markers"
+        """The values that the command line clusters by, where they are not all of ``.X``."""
         PRIOR = "marker_prior"
         """Which classes the markers of each cell speak for."""
 

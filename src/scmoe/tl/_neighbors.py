@@ -60,7 +60,7 @@ def build_graph(x: np.ndarray, batches: pd.Series | None, seed: int) -> csr_matr
         use_rep = "X_pca"
     if batches is not None and batches.nunique() > 1:
         values = cells.X if use_rep == "X" else cells.obsm[use_rep]
-        return _balanced(values, batches.astype(str).to_numpy(), seed)
+        return balanced_graph(values, batches.astype(str).to_numpy(), seed)
     sc.pp.neighbors(
         cells,
         n_neighbors=min(N_NEIGHBORS, cells.n_obs - 1),
@@ -71,7 +71,7 @@ def build_graph(x: np.ndarray, batches: pd.Series | None, seed: int) -> csr_matr
     return cells.obsp["connectivities"]
 
 
-def _balanced(x: np.ndarray, batches: np.ndarray, seed: int) -> csr_matrix:
+def balanced_graph(x: np.ndarray, batches: np.ndarray, seed: int) -> csr_matrix:
     """Connectivities of as many neighbours from each batch, the cell itself among them."""
     names = np.unique(batches)
     of_batch = max(LEAST_OF_BATCH, N_NEIGHBORS // len(names))

@@ -1,0 +1,200 @@
+"""The options of the command line."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scmoe._keys import Key
+
+from ._console import Console
+from ._settings import COFACTORS, PRESETS, SIMILARITIES, Settings
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 96}
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(version("scmoe"), message="%(prog)s %(version)s")
+def main() -> None:
+    """Clusters of single cells by a mixture-of-experts similarity VAE."""
+
+
+class _Names(click.ParamType):
+    """Names with commas between them, or a file with a name in each line."""
+
+    name = "NAMES|FILE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        if not isinstance(value, str):
+            return value
+        file = Path(value)
+        if file.is_file():
+            try:
+                parts = file.read_text(encoding="utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                self.fail(f"{value!r} cannot be read as text: {error}", param, ctx)
+        else:
+            parts = value.split(",")
+        names = tuple(part.strip() for part in parts if part.strip())
+        if not names:
+            self.fail(f"{value!r} names nothing.", param, ctx)
+        return names
+
+
+@main.command(short_help="Cluster the cells of FCS or h5ad files.")
+@click.argument("files", nargs=-1, required=True, metavar="FILES...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, resolve_path=True),
+    metavar="FOLDER",
+    help="Folder to write. It must be new or empty, unless --overwrite.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier run wrote.")
+@click.option(
+    "--n-clusters",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Most clusters there can be; surplus ones end without cells.  [default: 25, or what "
+    "the preset says]",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    help="Settings of an experiment of the paper, to compare with.",
+)
+@click.option(
+    "--similarity",
+    type=click.Choice(SIMILARITIES),
+    help="Which cells are alike: by partitions of the neighbour graph (coassociation), its "
+    "edges (graph), neighbours (knn) or distance (threshold) on a UMAP.  [default: "
+    "coassociation, or what the preset says]",
+)
+@click.option(
+    "--markers",
+    type=_Names(),
+    help="Markers to cluster by: a,b,c or a file with one in each line.  [default: all; of FCS "
+    "all that are no scatter, time or technical channel]",
+)
+@click.option("--exclude", type=_Names(), default=(), help="Markers not to cluster by.")
+@click.option(
+    "--transform/--no-transform",
+    default=None,
+    help="Whether to transform by arcsinh.  [default: FCS is transformed; h5ad is taken as it "
+    "is, unless it came from FCS and has no record of a transform]",
+)
+@click.option(
+    "--cofactor",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Of arcsinh(x / cofactor).  "
+    f"[default: {COFACTORS['mass']:g} for mass, {COFACTORS['fluor']:g} for fluorescence]",
+)
+@click.option(
+    "--compensate/--no-compensate",
+    default=False,
+    help="Undo spillover by the matrix of each file.  [default: no-compensate]",
+)
+@click.option(
+    "--spillover",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="CSV",
+    help="Compensate by this matrix instead; its first line names the channels.",
+)
+@click.option(
+    "--join",
+    type=click.Choice(["inner", "exact", "outer"]),
+    default="inner",
+    show_default=True,
+    help="Files with different markers: keep the shared ones, refuse, or keep all.",
+)
+@click.option("--strict", is_flag=True, help="Refuse FCS files that need a repair.")
+@click.option("--layer", metavar="NAME", help="Layer of h5ad to use instead of X.")
+@click.option(
+    "--batch-key",
+    metavar="COLUMN",
+    help='Column of .obs with batches whose differences are no biology, such as "sample".',
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    metavar="N",
+    help="The same seed gives the same clusters.  [default: 0]",
+)
+@click.option(
+    "--key",
+    default=Key.DEFAULT,
+    show_default=True,
+    metavar="NAME",
+    help="Name of the clustering in the results.",
+)
+@click.option(
+    "--max-epochs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Passes over the cells.  [default: as many as make 2,500 steps]",
+)
+@click.option("--no-umap", "umap", is_flag=True, flag_value=False, default=True, help="No map.")
+@click.option(
+    "--no-fcs",
+    "fcs",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Do not write FCS files with the clusters.",
+)
+@click.option(
+    "--checkpoint",
+    "--resume",
+    "checkpoint",
+    is_flag=True,
+    help="Keep the state of the training in FOLDER.checkpoint; the same command goes on from "
+    "there if it was killed.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Tell warnings and errors only.")
+@click.option("--debug", is_flag=True, help="Show where an error comes from.")
+def cluster(*, debug: bool, quiet: bool, **options: Any) -> None:
+    """Cluster the cells of FILES and write a folder with the results.
+
+    FILES are FCS files, folders with FCS files or patterns such as "plate/*.fcs"; or one or
+    several .h5ad files.
+
+    \b
+    The folder holds
+      report.html   what was found, to read in a browser
+      clusters.csv  size, share and median of each marker, by cluster
+      cells.h5ad    all cells, for scanpy
+      fcs/          the FCS files with the cluster of each event
+      model/        the trained model
+    It is written at the end, as a whole or not at all.
+    """  # noqa: D301
+    settings = _checked(Settings(quiet=quiet, **options))
+    console = Console(quiet=quiet, debug=debug)
+    with console.guard():
+        # what is heavy is loaded here, so that --help is quick
+        from ._run import run
+
+        run(settings, console)
+    if not quiet:
+        click.echo(settings.output / "report.html")
+
+
+def _checked(settings: Settings) -> Settings:
+    """Refuse options that cannot go together."""
+    h5ad = [file.lower().endswith(".h5ad") for file in settings.files]
+    if any(h5ad) and not all(h5ad):
+        raise click.UsageError("FILES are FCS or h5ad, not both.")
+    if settings.cofactor is not None and settings.transform is False:
+        raise click.UsageError("--cofactor is of the transform that --no-transform leaves out.")
+    if not settings.from_h5ad and settings.layer is not None:
+        raise click.UsageError("--layer is for h5ad; FCS files have no layers.")
+    if settings.from_h5ad and settings.strict:
+        raise click.UsageError("--strict is for FCS.")
+    if not settings.key or "/" in settings.key:
+        raise click.UsageError(f"--key is a name without '/', not {settings.key!r}.")
+    return settings

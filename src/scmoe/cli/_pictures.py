@@ -1,0 +1,168 @@
+"""Pictures as text that a page can hold."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import scanpy as sc
+from anndata import AnnData
+
+from scmoe import pl
+from scmoe._keys import Key
+
+from ._tables import highest_probability, labels_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+UMAP = "X_umap"
+"""The slot of the map, scanpy's."""
+
+MOST_COLUMNS = 40
+"""Markers in the heat map."""
+
+MOST_MAPS = 12
+"""Markers that get a map of their own."""
+
+MOST_SAMPLES = 30
+"""Samples that can be told apart by colour."""
+
+_DPI = 110
+
+_LARGEST_POINT = 90.0
+
+_LONGEST = 30
+"""Letters of a name beside an axis."""
+
+STYLE = {
+    # names of markers and files are no formulas
+    "text.parse_math": False,
+    "font.size": 10.0,
+    "axes.grid": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "savefig.facecolor": "white",
+}
+
+
+def set_colours(adata: AnnData, key: str) -> None:
+    """Give the clusters the colours that scanpy would, so that page and notebooks agree."""
+    palettes = sc.pl.palettes
+    n = len(adata.obs[key].cat.categories)
+    several = (palettes.default_20, palettes.default_28, palettes.default_102)
+    palette = next((p for p in several if n <= len(p)), ["#808080"] * n)
+    adata.uns[f"{key}_colors"] = list(palette[:n])
+
+
+def map_by(shown: AnnData, column: str) -> str:
+    """The map by clusters or by samples."""
+    # drawn in the order of the files, the last sample would lie above the others
+    order = np.random.default_rng(0).permutation(shown.n_obs)
+    colours = f"{column}_colors"
+    cells = AnnData(
+        obs=shown.obs[[column]].iloc[order],
+        obsm={UMAP: shown.obsm[UMAP][order]},
+        uns={colours: shown.uns[colours]} if colours in shown.uns else {},
+    )
+    on_map = False if column == Key.obs.SAMPLE else None
+    return _draw(
+        lambda: pl.clusters(
+            cells, color=column, title="", on_map=on_map, size=_size(cells), return_fig=True
+        )
+    )
+
+
+def has_few_samples(shown: AnnData) -> bool:
+    """Whether there are samples to compare, and few enough to be told apart by colour."""
+    column = Key.obs.SAMPLE
+    return column in shown.obs and 1 < shown.obs[column].nunique() <= MOST_SAMPLES
+
+
+def map_by_marker(shown: AnnData, marker: str, layer: str | None) -> str:
+    """The map by a marker; colours end where 1 % of the cells lie beyond."""
+    return _draw(
+        lambda: pl.clusters(
+            shown,
+            color=marker,
+            title="",
+            layer=layer,
+            size=_size(shown),
+            return_fig=True,
+            vmin="p1",
+            vmax="p99",
+        ),
+        dpi=60,
+    )
+
+
+def heat_map(adata: AnnData, key: str, markers: list[str], layer: str | None) -> str:
+    """Medians of the markers in the clusters."""
+    return _draw(lambda: pl.markers(adata, key=key, markers=markers, layer=layer, return_fig=True))
+
+
+def loss(history: pd.DataFrame) -> str:
+    """The terms of the loss over the epochs."""
+    return _draw(lambda: pl.history(history, return_fig=True), dpi=90)
+
+
+def confidence(adata: AnnData, key: str) -> str:
+    """Highest probabilities of all cells."""
+    return _draw(lambda: _histogram(highest_probability(adata, key)))
+
+
+def confidence_by_cluster(adata: AnnData, key: str) -> str:
+    """Median and quartiles of the highest probabilities of each cluster."""
+    return _draw(lambda: _quartiles(highest_probability(adata, key), labels_of(adata, key)))
+
+
+def _histogram(values: pd.Series) -> Figure:
+    fig, ax = plt.subplots(figsize=(4.4, 3.0), layout="constrained")
+    # of a good clustering the last bar would be all there is to see
+    ax.hist(values, bins=np.linspace(0, 1, 41), color="#4477aa", log=True)
+    ax.set(xlabel="highest probability", ylabel="cells (logarithmic)", xlim=(0, 1))
+    # powers of ten would be formulas
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    ax.yaxis.set_minor_formatter("")
+    return fig
+
+
+def _quartiles(values: pd.Series, labels: pd.Series) -> Figure:
+    names = [_short(str(name)) for name in labels.cat.categories]
+    groups = [values[(labels == name).to_numpy()] for name in labels.cat.categories]
+    low, middle, high = np.array([np.quantile(g, [0.25, 0.5, 0.75]) for g in groups]).T
+    rows = np.arange(len(names))
+    height = max(3.0, 0.2 * len(names) + 0.8)
+    fig, ax = plt.subplots(figsize=(4.4, height), layout="constrained")
+    ax.hlines(rows, low, high, color="#4477aa", linewidth=4, alpha=0.5)
+    ax.plot(middle, rows, "o", color="#223355", markersize=4)
+    ax.set_yticks(rows, names, fontsize="small")
+    ax.set(xlabel="highest probability", ylabel="cluster", xlim=(0, 1.01))
+    ax.invert_yaxis()
+    return fig
+
+
+def _size(cells: AnnData) -> float:
+    """That of a point: scanpy's, but few cells are no balloons."""
+    return min(120_000 / cells.n_obs, _LARGEST_POINT)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
+
+
+def _draw(figure, *, dpi: int = _DPI) -> str:
+    """A PNG as ``data:`` address."""
+    with plt.rc_context(STYLE), warnings.catch_warnings():
+        # what matplotlib says of fonts and margins is of no use to who reads the page
+        warnings.simplefilter("ignore")
+        fig = figure()
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
+        plt.close(fig)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

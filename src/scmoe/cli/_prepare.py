@@ -1,0 +1,218 @@
+"""From intensities to the values that are clustered, and their neighbour graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import scanpy as sc
+
+from scmoe import pp
+from scmoe._checks import check_matrix, check_training, layer_values, listing
+from scmoe._keys import Key
+from scmoe.tl._neighbors import EXACT_NEIGHBORS, N_NEIGHBORS, N_PCS_FROM, balanced_graph
+
+from ._settings import COFACTORS
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ._console import Console
+    from ._settings import Settings
+
+LARGEST = 50.0
+"""No usual transform gives larger values: arcsinh and log stay below 15."""
+
+
+def compensate(adata: AnnData, settings: Settings, console: Console) -> None:
+    """Undo spillover if that is asked for; else say so if there is any."""
+    if settings.compensates:
+        console.step("compensating")
+        pp.compensate(adata, spillover=settings.spillover, layer=settings.layer)
+        return
+    if (settings.layer or "X") in adata.uns.get(Key.uns.COMPENSATED, {}):
+        return
+    records = adata.uns.get(Key.uns.FCS, {})
+    there = [name for name, record in records.items() if _spills(record.get("spillover"))]
+    if there:
+        console.warn(
+            f"{len(there)} of {len(records)} samples have a spillover matrix, which was not "
+            f"applied ({listing(there)}). --compensate applies it."
+        )
+
+
+def _spills(matrix: pd.DataFrame | None) -> bool:
+    return matrix is not None and not np.array_equal(matrix.to_numpy(), np.eye(len(matrix)))
+
+
+def transform(adata: AnnData, settings: Settings, console: Console, *, done: bool) -> str:
+    """Transform by arcsinh where that is due; returns what was done, in words.
+
+    Parameters
+    ----------
+    done
+        Whether the cells were transformed when they were read.
+    """
+    wanted = settings.transform
+    if wanted is None:
+        # of h5ad only raw cytometry is known to lack it
+        raw = not settings.from_h5ad or (Key.var.KIND in adata.var and Key.uns.FCS in adata.uns)
+        wanted = (raw and not done) or settings.cofactor is not None
+    if not wanted:
+        return "none here; values were taken as they are"
+    console.step("transforming by arcsinh")
+    if settings.cofactor is not None:
+        pp.arcsinh(adata, settings.cofactor, layer=settings.layer)
+        return f"arcsinh(x / {settings.cofactor:g})"
+    kinds = _kinds(adata)
+    of_kind = {kind: value for kind, value in COFACTORS.items() if (kinds == kind).any()}
+    if not of_kind:
+        raise ValueError(
+            "No channel is known to be mass or fluorescence; give --cofactor, or --no-transform."
+        )
+    cofactors = {name: of_kind[kind] for name, kind in kinds.items() if kind in of_kind}
+    pp.arcsinh(adata, cofactors, layer=settings.layer, channels=list(cofactors))
+    return ", ".join(f"arcsinh(x / {value:g}) of {kind}" for kind, value in of_kind.items())
+
+
+def _kinds(adata: AnnData) -> pd.Series:
+    if Key.var.KIND not in adata.var:
+        return pd.Series("", index=adata.var_names)
+    return adata.var[Key.var.KIND].astype(str)
+
+
+def choose_markers(adata: AnnData, settings: Settings, console: Console) -> list[str]:
+    """Names of the markers to cluster by, checked with their values.
+
+    Raises
+    ------
+    KeyError
+        For names that are no marker.
+    ValueError
+        For values that cannot be clustered, and if no marker is left.
+    """
+    _check_known(adata, "--markers", settings.markers or ())
+    _check_known(adata, "--exclude", settings.exclude)
+    if settings.markers is not None:
+        names = list(dict.fromkeys(settings.markers))
+    else:
+        is_marker = _kinds(adata).isin(list(COFACTORS))
+        names = list(adata.var_names[is_marker] if is_marker.any() else adata.var_names)
+    names = [name for name in names if name not in set(settings.exclude)]
+    if not names:
+        raise ValueError("No marker is left to cluster by.")
+    values = layer_values(adata, settings.layer)
+    if settings.markers is None and settings.join == "outer":
+        names = _measured(adata, values, names, console)
+    where = "X" if settings.layer is None else f"layer {settings.layer!r}"
+    x = values[:, adata.var_names.get_indexer(names)]
+    _check_number(adata, settings)
+    # what no choice of markers mends: sparse values and whole numbers
+    check_matrix(x[:0], names, where)
+    try:
+        check_matrix(x, names, where)
+        check_training(x, names, settings.n_clusters or 2)
+    except ValueError as error:
+        hint = "--exclude leaves markers out, --markers names them."
+        raise ValueError(f"{error} {hint}") from None
+    if np.max(x) > LARGEST:
+        console.warn(
+            f"Values go up to {np.max(x):.4g}, as those that were never transformed do. "
+            "--transform applies arcsinh."
+        )
+    return names
+
+
+def _check_number(adata: AnnData, settings: Settings) -> None:
+    n_clusters = settings.n_clusters or 2
+    if adata.n_obs < n_clusters:
+        raise ValueError(
+            f"There are fewer cells ({adata.n_obs}) than clusters ({n_clusters}); "
+            "--n-clusters asks for fewer."
+        )
+
+
+def _check_known(adata: AnnData, option: str, names: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in adata.var_names]
+    if unknown:
+        raise KeyError(
+            f"{option}: there is no marker {', '.join(map(repr, unknown))}; there are "
+            f"{', '.join(adata.var_names[:60])}{', ...' if adata.n_vars > 60 else ''}."
+        )
+
+
+def _measured(adata: AnnData, values, names: list[str], console: Console) -> list[str]:
+    """Those of the markers that every file has; the others stay in the result."""
+    columns = adata.var_names.get_indexer(names)
+    measured = adata.layers.get(Key.layers.MEASURED)
+    # AnnData that was joined says it by NaN only
+    known = ~np.isnan(values[:, columns]) if measured is None else measured[:, columns]
+    partly = ~known.all(axis=0)
+    if partly.any() and not partly.all():
+        console.warn(
+            "Not clustered by "
+            f"{listing([n for n, p in zip(names, partly, strict=True) if p])}, which not every "
+            "file has."
+        )
+        names = [n for n, p in zip(names, partly, strict=True) if not p]
+    return names
+
+
+def has_own_graph(adata: AnnData, settings: Settings) -> bool:
+    """Whether the user's graph is to be used: one that says nothing of other markers."""
+    chosen = settings.markers is not None or settings.exclude or settings.layer is not None
+    return "connectivities" in adata.obsp and "neighbors" in adata.uns and not chosen
+
+
+def add_profile(adata: AnnData, names: list[str], layer: str | None) -> str:
+    """Write the values to cluster to ``.obsm``, and return the name for ``use_rep``."""
+    if layer is None and list(adata.var_names) == names:
+        return "X"
+    columns = adata.var_names.get_indexer(names)
+    adata.obsm[Key.obsm.MARKERS] = np.asarray(layer_values(adata, layer)[:, columns])
+    return Key.obsm.MARKERS
+
+
+def add_graph(adata: AnnData, use_rep: str, settings: Settings) -> None:
+    """The graph that a clustering builds for itself, kept where scanpy keeps its own.
+
+    Of batches that are not to matter as many neighbours each; see
+    :func:`scmoe.tl._neighbors.build_graph`.
+    """
+    # scanpy takes a record of other neighbours into account
+    for slots, key in ((adata.uns, "neighbors"), (adata.obsp, "distances")):
+        if key in slots:
+            del slots[key]
+    seed = settings.seed
+    n_values = adata.n_vars if use_rep == "X" else adata.obsm[use_rep].shape[1]
+    if n_values > N_PCS_FROM:
+        n_comps = min(N_PCS_FROM, adata.n_obs - 1)
+        if use_rep == "X":
+            sc.pp.pca(adata, n_comps=n_comps, random_state=seed)
+        else:
+            values = adata.obsm[use_rep]
+            adata.obsm["X_pca"] = sc.pp.pca(values, n_comps=n_comps, random_state=seed)
+        use_rep = "X_pca"
+    batches = None if settings.batch_key is None else adata.obs[settings.batch_key].astype(str)
+    if batches is not None and batches.nunique() > 1:
+        values = adata.X if use_rep == "X" else adata.obsm[use_rep]
+        adata.obsp["connectivities"] = balanced_graph(values, batches.to_numpy(), seed)
+        adata.uns["neighbors"] = {
+            "connectivities_key": "connectivities",
+            "params": {
+                "method": "umap",
+                "metric": "euclidean",
+                "n_neighbors": N_NEIGHBORS,
+                "use_rep": use_rep,
+                "batch_key": settings.batch_key,
+            },
+        }
+        return
+    sc.pp.neighbors(
+        adata,
+        n_neighbors=min(N_NEIGHBORS, adata.n_obs - 1),
+        use_rep=use_rep,
+        random_state=seed,
+        transformer="sklearn" if adata.n_obs <= EXACT_NEIGHBORS else None,
+    )

@@ -1,0 +1,122 @@
+"""From the names of files to cells."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anndata as ad
+from natsort import natsorted
+
+from scmoe._checks import check_adata, listing
+from scmoe._keys import Key
+from scmoe.io import read_fcs
+from scmoe.io._paths import find_files, sample_names
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ._settings import Settings
+
+
+def read(settings: Settings, *, progress: bool) -> AnnData:
+    """Read the files.
+
+    Raises
+    ------
+    ValueError, FCSReadError
+        For files that cannot be read or do not fit together, and for those that lie in the
+        folder that is to be replaced.
+    FileNotFoundError
+        For files that are not there.
+    """
+    if settings.from_h5ad:
+        files = _h5ad_files(settings.files)
+    else:
+        files = find_files(list(settings.files))
+    inside = [file for file in files if settings.output in file.resolve().parents]
+    if inside:
+        raise ValueError(f"{inside[0]} lies in --output {settings.output}; name another folder.")
+    if settings.from_h5ad:
+        return _read_h5ad(files, settings.join)
+    adata = read_fcs(
+        files,
+        join=settings.join,
+        strict=settings.strict,
+        progress=progress,
+    )
+    if adata.n_obs == 0:
+        raise ValueError("There is no event in the files.")
+    return adata
+
+
+def _h5ad_files(names: tuple[str, ...]) -> list[Path]:
+    files = []
+    for name in names:
+        if Path(name).exists():
+            files.append(Path(name))
+            continue
+        found = natsorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
+        if not found:
+            raise FileNotFoundError(f"{name}: no such file.")
+        files += map(Path, found)
+    resolved = [file.resolve() for file in files]
+    if len(set(resolved)) < len(resolved):
+        raise ValueError("The same file is given more than once.")
+    return files
+
+
+def _read_h5ad(files: list[Path], join: str) -> AnnData:
+    cells = [_read_one(file) for file in files]
+    if len(cells) == 1:
+        return cells[0]
+    done = [is_transformed(adata) for adata in cells]
+    if any(done) and not all(done):
+        raise ValueError(
+            f"{files[done.index(True)]} has a record of arcsinh in .uns and "
+            f"{files[done.index(False)]} has not; transform both or none."
+        )
+    if join == "exact":
+        first = set(cells[0].var_names)
+        for file, adata in zip(files, cells, strict=True):
+            other = sorted(first ^ set(adata.var_names))
+            if other:
+                raise ValueError(
+                    f"{file} and {files[0]} do not have the same markers: {listing(other)}. "
+                    "--join inner keeps the shared ones."
+                )
+    # the samples of each file keep their names
+    label = Key.obs.FILE if any(Key.obs.SAMPLE in a.obs for a in cells) else Key.obs.SAMPLE
+    adata = ad.concat(
+        dict(zip(sample_names(files), cells, strict=True)),
+        join="outer" if join == "outer" else "inner",
+        label=label,
+        index_unique="-",
+        merge="unique" if join == "outer" else "same",
+        uns_merge="unique",
+    )
+    if adata.n_vars == 0:
+        raise ValueError("The files have no marker in common.")
+    return adata
+
+
+def _read_one(file: Path) -> AnnData:
+    try:
+        adata = ad.read_h5ad(file)
+    except PermissionError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file}: cannot be read as h5ad: {error}") from error
+    try:
+        check_adata(adata)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    if adata.n_obs == 0:
+        raise ValueError(f"{file}: there is no cell in it.")
+    return adata
+
+
+def is_transformed(adata: AnnData, layer: str | None = None) -> bool:
+    """Whether there is a record of an arcsinh of ``.X``, or of the layer."""
+    return (layer or "X") in adata.uns.get(Key.uns.ARCSINH, {})

@@ -1,0 +1,311 @@
+"""The report: one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from platform import python_version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
+from scmoe._checks import listing
+from scmoe._keys import Key
+from scmoe.io._extra import extra_channels
+from scmoe.io._record import keywords_of
+
+from . import _pictures as pictures
+from ._tables import (
+    UNASSIGNED,
+    composition,
+    effects,
+    highest_probability,
+    measured_markers,
+    most_telling,
+    signatures,
+)
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ._settings import Settings
+
+MOST_SAMPLES = 100
+"""Samples that are listed."""
+
+SURE = 0.9
+"""Cells whose highest probability is above this are counted as sure."""
+
+_LIBRARIES = ("scmoe", "anndata", "scanpy", "scvi-tools", "torch", "numpy", "umap-learn")
+_GREY = "#bbbbbb"
+
+
+def write_report(
+    path: Path,
+    adata: AnnData,
+    *,
+    table: pd.DataFrame,
+    markers: list[str],
+    shown: AnnData | None,
+    settings: Settings,
+    facts: Mapping[str, str],
+    warnings: list[str],
+    has_fcs: bool = False,
+) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    adata
+        Clustered cells.
+    table
+        Of :func:`cluster_table`.
+    markers
+        The markers that were clustered by.
+    shown
+        The cells of the map; None for no map.
+    settings
+        What was asked for.
+    facts
+        What was decided on the way, by name.
+    warnings
+        What the user was told.
+    has_fcs
+        Whether there are FCS files with the clusters.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(
+        files("scmoe.cli").joinpath("report.html").read_text(encoding="utf-8")
+    )
+    key = settings.key
+    effect = effects(adata, key, measured_markers(adata, markers), settings.layer)
+    images = _images(adata, effect, markers, shown, settings)
+    colours = _colours(adata, key)
+    page = template.render(
+        title=_title(settings),
+        version=version("scmoe"),
+        date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        key=key,
+        numbers=_numbers(adata, markers, key),
+        warnings=warnings,
+        clusters=_clusters(table, effect[markers], colours),
+        samples=_samples(adata, key, colours),
+        images=images,
+        map_is_sample=shown is not None and shown.n_obs < adata.n_obs,
+        map_cells=0 if shown is None else shown.n_obs,
+        confidence=_confidence(adata, key),
+        files=_files(adata),
+        settings=_asked(settings, markers, facts),
+        parameters=_parameters(adata, key),
+        manifest=_manifest(adata, key),
+        has_outlier=Key.obs.outlier(key) in adata.obs,
+        has_fcs=has_fcs,
+        codes=_codes(adata, key),
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _title(settings: Settings) -> str:
+    names = [os.path.basename(name.rstrip("/\\")) or name for name in settings.files]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _numbers(adata: AnnData, markers: list[str], key: str) -> dict[str, str]:
+    sure = (highest_probability(adata, key) > SURE).mean()
+    numbers = {"cells": f"{adata.n_obs:,}"}
+    if Key.obs.SAMPLE in adata.obs:
+        numbers["samples"] = f"{adata.obs[Key.obs.SAMPLE].nunique():,}"
+    numbers["markers"] = f"{len(markers):,}"
+    numbers["clusters"] = f"{adata.uns[key]['n_clusters']:,}"
+    numbers[f"cells with p > {SURE:g}"] = f"{100 * sure:.0f} %"
+    return numbers
+
+
+def _colours(adata: AnnData, key: str) -> dict[str, str]:
+    names = [str(name) for name in adata.obs[key].cat.categories]
+    return dict(zip(names, map(str, adata.uns[f"{key}_colors"]), strict=False))
+
+
+def _images(
+    adata: AnnData,
+    effect: pd.DataFrame,
+    markers: list[str],
+    shown: AnnData | None,
+    settings: Settings,
+) -> dict[str, Any]:
+    key, layer = settings.key, settings.layer
+    images: dict[str, Any] = {}
+    if shown is not None:
+        images["map"] = pictures.map_by(shown, key)
+        if pictures.has_few_samples(shown):
+            images["map_by_sample"] = pictures.map_by(shown, Key.obs.SAMPLE)
+        telling = most_telling(effect[markers], pictures.MOST_MAPS)
+        images["map_by_marker"] = {
+            name: pictures.map_by_marker(shown, name, layer) for name in telling
+        }
+    in_heat_map = most_telling(effect, pictures.MOST_COLUMNS)
+    images["not_used"] = [name for name in in_heat_map if name not in set(markers)]
+    images["heat_map"] = pictures.heat_map(adata, key, in_heat_map, layer)
+    images["confidence"] = pictures.confidence(adata, key)
+    images["confidence_by_cluster"] = pictures.confidence_by_cluster(adata, key)
+    images["loss"] = pictures.loss(adata.uns[key]["history"])
+    return images
+
+
+def _clusters(
+    table: pd.DataFrame, effect: pd.DataFrame, colours: dict[str, str]
+) -> list[dict[str, Any]]:
+    found = signatures(effect)
+    largest = table["share"].max()
+    return [
+        {
+            "name": name,
+            "colour": colours.get(name, _GREY),
+            "cells": f"{int(row['cells']):,}",
+            "share": _percent(row["share"]),
+            "width": f"{100 * row['share'] / largest:.1f}",
+            "probability": f"{row['median_probability']:.2f}",
+            "high": found[name].high,
+            "low": found[name].low,
+        }
+        for name, row in table.iterrows()
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"
+
+
+def _samples(adata: AnnData, key: str, colours: dict[str, str]) -> dict[str, Any] | None:
+    shares = composition(adata, key)
+    if shares is None:
+        return None
+    column = Key.obs.SAMPLE if Key.obs.SAMPLE in adata.obs else Key.obs.FILE
+    sizes = adata.obs[column].astype(str).value_counts()
+    rows = [
+        {
+            "name": name,
+            "cells": f"{sizes[name]:,}",
+            "parts": [
+                {"cluster": c, "width": f"{100 * s:.3f}", "colour": colours.get(c, _GREY)}
+                for c, s in row.items()
+                if s > 0
+            ],
+            "shares": [f"{100 * share:.1f}" for share in row],
+        }
+        for name, row in shares.iloc[:MOST_SAMPLES].iterrows()
+    ]
+    legend = [{"cluster": c, "colour": colours.get(c, _GREY)} for c in shares.columns]
+    return {"rows": rows, "legend": legend, "left_out": max(len(shares) - MOST_SAMPLES, 0)}
+
+
+def _confidence(adata: AnnData, key: str) -> list[str]:
+    values = highest_probability(adata, key)
+    told = [
+        f"{_percent((values > SURE).mean())} of the cells belong to their cluster with a "
+        f"probability above {SURE:g}, {_percent((values < 0.5).mean())} with less than 0.5."
+    ]
+    missing = adata.obs[key].isna()
+    if missing.any():
+        told.append(f"{int(missing.sum()):,} cells ({_percent(missing.mean())}) have no cluster.")
+    return told
+
+
+def _files(adata: AnnData) -> dict[str, Any]:
+    """What was read, and what was repaired in it: each repair once, with its files."""
+    records = adata.uns.get(Key.uns.FCS, {})
+    if Key.obs.SAMPLE not in adata.obs:
+        return {"rows": [], "repairs": []}
+    counts = adata.obs[Key.obs.SAMPLE].astype("category").value_counts(sort=False)
+    rows, repaired = [], {}
+    for sample, count in counts.items():
+        record = records.get(str(sample), {})
+        # cells may come from elsewhere, with a record of their own kind
+        ours = isinstance(record.get("keywords"), pd.DataFrame)
+        repairs = list(record.get("repairs", []))
+        for repair in repairs:
+            repaired.setdefault(str(repair), []).append(str(sample))
+        rows.append(
+            {
+                "sample": str(sample),
+                "file": record.get("file", ""),
+                "cells": f"{count:,}",
+                "version": record.get("version", ""),
+                "instrument": keywords_of(record).get("cyt", "") if ours else "",
+                "spillover": "yes" if "spillover" in record else "no",
+                "repairs": len(repairs),
+            }
+        )
+    told = [
+        {"text": text, "samples": "all files" if len(s) == len(rows) > 1 else listing(s)}
+        for text, s in repaired.items()
+    ]
+    return {
+        "rows": rows[:MOST_SAMPLES],
+        "repairs": told,
+        "other_names": any(Path(row["file"]).stem not in ("", row["sample"]) for row in rows),
+        "left_out": max(len(rows) - MOST_SAMPLES, 0),
+    }
+
+
+def _asked(settings: Settings, markers: list[str], facts: Mapping[str, str]) -> dict[str, str]:
+    """What the run was told and what it decided."""
+    told = {
+        "files": ", ".join(settings.files),
+        "markers": ", ".join(markers[:200]) + (", ..." if len(markers) > 200 else ""),
+        **facts,
+        "compensated": "yes" if settings.compensates else "no",
+        "files with different markers": settings.join,
+        "seed": str(settings.seed),
+    }
+    for name in ("preset", "layer", "batch_key", "max_epochs"):
+        if getattr(settings, name) is not None:
+            told[name.replace("_", " ")] = str(getattr(settings, name))
+    return told
+
+
+def _parameters(adata: AnnData, key: str) -> dict[str, str]:
+    return {name: _text(value) for name, value in adata.uns[key]["params"].items()}
+
+
+def _manifest(adata: AnnData, key: str) -> dict[str, str]:
+    """What the clustering knows itself by; else the versions of today."""
+    told = {}
+    for name, value in adata.uns[key].get("manifest", {}).items():
+        parts = value if isinstance(value, Mapping) else {name: value}
+        told |= {str(part): _text(content) for part, content in parts.items()}
+    return told or {"python": python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return json.dumps(_plain(value), ensure_ascii=False)
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return value if isinstance(value, bool | int | float | str | list) else str(value)
+
+
+def _codes(adata: AnnData, key: str) -> list[tuple[str, int]]:
+    """The numbers of the clusters in the FCS files; empty where they are the names."""
+    labels, *_ = extra_channels(adata, (key,))
+    codes = labels.codes or {}
+    if all(name == str(code) for code, name in codes.items()):
+        return []
+    return [(UNASSIGNED if name is None else name, code) for code, name in codes.items()]

@@ -1,0 +1,61 @@
+"""What the user asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scmoe._keys import Key
+
+SIMILARITIES = ("coassociation", "graph", "knn", "threshold")
+"""Those of ``scmoe.similarity`` that need nothing but the cells."""
+
+PRESETS = ("cytof", "synthetic")
+"""Those of ``scmoe.model.preset`` that need nothing but the cells."""
+
+COFACTORS = {"mass": 5.0, "fluor": 150.0}
+"""The field's habit, by the kind of channel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The options of ``scmoe cluster``, checked for their form but not against the data."""
+
+    files: tuple[str, ...]
+    output: Path
+    overwrite: bool = False
+    n_clusters: int | None = None
+    preset: str | None = None
+    similarity: str | None = None
+    markers: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    transform: bool | None = None
+    cofactor: float | None = None
+    compensate: bool = False
+    spillover: Path | None = None
+    join: str = "inner"
+    strict: bool = False
+    layer: str | None = None
+    batch_key: str | None = None
+    key: str = Key.DEFAULT
+    seed: int = 0
+    max_epochs: int | None = None
+    umap: bool = True
+    fcs: bool = True
+    checkpoint: bool = False
+    quiet: bool = False
+
+    @property
+    def from_h5ad(self) -> bool:
+        """Whether the input is AnnData; else it is FCS."""
+        return self.files[0].lower().endswith(".h5ad")
+
+    @property
+    def compensates(self) -> bool:
+        """Whether spillover is undone; a matrix that is given says so too."""
+        return self.compensate or self.spillover is not None
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where an unfinished training is kept: beside the output, which is written last."""
+        return self.output.with_name(f"{self.output.name}.checkpoint")

@@ -1,0 +1,98 @@
+"""The clusters in numbers, against values by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from scmoe.cli._tables import (
+    UNASSIGNED,
+    cluster_table,
+    composition,
+    effects,
+    labels_of,
+    most_telling,
+    signatures,
+)
+
+
+@pytest.fixture
+def cells():
+    """Six cells: three in "0", two in "1", one without a cluster."""
+    adata = AnnData(
+        np.array([[0, 1], [2, 1], [10, 1], [5, 3], [7, 5], [4, 4]], dtype=np.float32),
+        obs=pd.DataFrame(
+            {
+                "k": pd.Categorical(["0", "0", "0", "1", "1", None], categories=["0", "1", "2"]),
+                "sample": ["a", "a", "b", "b", "b", "b"],
+            },
+            index=list("uvwxyz"),
+        ),
+        var=pd.DataFrame({"kind": ["mass", "time"]}, index=["CD3", "Time"]),
+    )
+    adata.obsm["k_proba"] = pd.DataFrame(
+        {"0": [0.9, 0.8, 0.6, 0.3, 0.0, 0.5], "1": [0.1, 0.2, 0.4, 0.7, 1.0, 0.5]},
+        index=adata.obs_names,
+    )
+    return adata
+
+
+def test_cluster_table(cells):
+    table = cluster_table(cells, "k", ["CD3"])
+    assert list(table.index) == ["0", "1", UNASSIGNED]
+    assert list(table["cells"]) == [3, 2, 1]
+    np.testing.assert_allclose(table["share"], [1 / 2, 1 / 3, 1 / 6])
+    np.testing.assert_allclose(table["median_probability"], [0.8, 0.85, 0.5])
+    assert list(table["CD3"]) == [2, 6, 4]
+    # a technical channel is shown only if it was asked for
+    assert "Time" not in table
+    assert list(cluster_table(cells, "k", ["Time"])["Time"]) == [1, 4, 4]
+
+
+def test_labels_of(cells):
+    assert list(labels_of(cells, "k")) == ["0", "0", "0", "1", "1", UNASSIGNED]
+    assert list(labels_of(cells[:5].copy(), "k").cat.categories) == ["0", "1"]
+
+
+def test_effects(cells):
+    effect = effects(cells, "k", ["CD3", "Time"])
+    # Time of "0": mean 1, of the others 4; CD3 of "1": 6 against 4
+    assert effect.loc["0", "Time"] == pytest.approx(-3 / np.std([1, 1, 1, 3, 5, 4]))
+    assert effect.loc["1", "CD3"] == pytest.approx(2 / np.std([0, 2, 10, 5, 7, 4]))
+    # one cluster has nothing to differ from, and a constant marker tells nothing
+    assert effects(cells[:3].copy(), "k", ["CD3", "Time"]).to_numpy().tolist() == [[0, 0]]
+
+
+def test_effects_of_what_was_not_measured(cells):
+    cells.X[:3, 0] = np.nan
+    effect = effects(cells, "k", ["CD3"])
+    assert effect.loc["0", "CD3"] == 0
+    assert effect.loc["1", "CD3"] == pytest.approx(2 / np.std([5, 7, 4]))
+
+
+def test_signatures():
+    effect = pd.DataFrame(
+        [[0.4, 0.5, 2.0, -0.5, -0.4], [-3.0, -1.0, -2.0, 0.0, 0.0]],
+        index=["0", "1"],
+        columns=list("abcde"),
+    )
+    found = signatures(effect)
+    assert (found["0"].high, found["0"].low) == (["c", "b"], ["d"])
+    assert (found["1"].high, found["1"].low) == ([], ["a", "c", "b"])
+
+
+def test_composition(cells):
+    shares = composition(cells, "k")
+    np.testing.assert_allclose(shares.loc["a"], [1, 0, 0])
+    np.testing.assert_allclose(shares.loc["b"], [0.25, 0.5, 0.25])
+    assert composition(cells[:2].copy(), "k") is None
+    del cells.obs["sample"]
+    assert composition(cells, "k") is None
+
+
+def test_most_telling():
+    effect = pd.DataFrame({"a": [0.1, 0.0], "b": [0.0, -2.0], "c": [1.0, 0.0], "d": [0.0, 0.0]})
+    assert most_telling(effect, 2) == ["b", "c"]
+    assert most_telling(effect, 9) == ["a", "b", "c", "d"]
