@@ -123,11 +123,11 @@ def test_last_delimiter_that_is_missing(make_fcs):
 
 
 def test_last_delimiter_that_is_missing_and_bytes_that_are_nothing(make_fcs):
-    """Three bytes were cut out near the end of TEXT, and DATA lies before where it is said to."""
-    path = cut(make_fcs(keywords={"$OP": "me"}), 1)
+    """As where bytes were cut out of TEXT, and DATA lies before the place that is said."""
+    path = cut(make_fcs(keywords={"$OP": "somebody"}), 3)
     raw = bytearray(path.read_bytes())
     end = int(raw[18:26]) + 1
-    raw[end : end + 1] = b"\x07"
+    raw[end : end + 3] = b" \x07 "
     path.write_bytes(raw)
     assert "cut out or put in" in refusal(path).reason
 
