@@ -156,7 +156,10 @@ def test_events_that_are_not_counted(make_fcs):
 
 
 def test_no_events_but_data(make_fcs):
-    assert refusal(make_fcs(keywords={"$TOT": "0"})).keyword == "$TOT"
+    path = make_fcs(keywords={"$TOT": "0"})
+    assert refusal(path).keyword == "$TOT"
+    path.write_bytes(path.read_bytes()[:-1])  # its end is missing as well
+    assert refusal(path).keyword == "$TOT"
 
 
 def test_data_within_text(make_fcs):
