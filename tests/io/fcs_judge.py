@@ -1,0 +1,154 @@
+"""Reads a file with the package and says whether the answer is right."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import fcs_mutations
+from fcs_reference import Reading, readings
+from fcs_specimens import Specimen, build, encode, specimen
+
+from scmoe.io import FCSReadError
+from scmoe.io._flowio import read_file
+
+FAILURES = ("misread", "silent", "guessed", "accepted", "refused wrongly", "crashed", "slow")
+SECOND = 1.0
+
+
+@dataclass
+class Case:
+    """A file, and what may be answered to it."""
+
+    kind: str
+    blob: bytes
+    expect: str
+    """``same``, ``error``, ``either`` or ``judge``, see ``fcs_mutations``."""
+    specimen: Specimen | None = None
+
+
+@dataclass
+class Verdict:
+    """What was answered, and whether that is right."""
+
+    kind: str
+    """``read``, ``repaired``, ``refused``, ``refused though valid`` or one of ``FAILURES``."""
+    detail: str = ""
+    seconds: float = 0.0
+
+
+def case(rng: Random, seeds: list[bytes] = ()) -> Case:
+    """Return a file by chance: valid, crafted, or mutated blindly (``seeds`` among others)."""
+    choice = rng.random()
+    if choice < 0.1:
+        s = specimen(rng)
+        return Case("valid", build(s), "same", s)
+    if choice < 0.4 and (made := fcs_mutations.make(rng)):
+        name, blob, expect, s = made
+        return Case(name, blob, expect, s)
+    plain = rng.random() < 0.7
+    blob = rng.choice(seeds) if seeds and rng.random() < 0.3 else build(specimen(rng, plain=plain))
+    name, blob = fcs_mutations.mutate(rng, blob)
+    return Case(name, blob, "judge")
+
+
+def verdict(case: Case, path: Path) -> Verdict:
+    """Write the file, read it, and compare."""
+    path.write_bytes(case.blob)
+    start = time.process_time()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            file = read_file(path, dataset=0, dtype="float64")
+    except FCSReadError as error:
+        file, reason = None, str(error)
+    except Exception as error:  # noqa: BLE001 (that is what is looked for)
+        return Verdict("crashed", f"{type(error).__name__}: {error}")
+    seconds = time.process_time() - start
+    if seconds > SECOND:
+        return Verdict("slow", f"{seconds:.2f} s", seconds)
+    found = _refusal(case, reason) if file is None else _answer(case, file)
+    found.seconds = seconds
+    return found
+
+
+def _refusal(case: Case, reason: str) -> Verdict:
+    if case.expect == "same":
+        return Verdict("refused wrongly", reason)
+    if case.expect == "judge" and any(not way.departures for way in readings(case.blob)):
+        return Verdict("refused though valid", reason)
+    return Verdict("refused", reason)
+
+
+def _answer(case: Case, file) -> Verdict:
+    kind = "repaired" if file.repairs else "read"
+    if case.expect == "error":
+        return Verdict("accepted", f"{file.values.tolist()}, repairs: {file.repairs}")
+    if case.expect in ("same", "either"):
+        s = case.specimen
+        names = [encode(name).decode("latin-1") for name in s.names]
+        right = Reading(s.values, names, s.scaled, frozenset())
+        if equal(file, right):
+            return Verdict(kind)
+        return Verdict("misread", _difference(file, [right]))
+    ways = readings(case.blob)
+    strict = [way for way in ways if not way.departures]
+    fitting = [way for way in strict or ways if equal(file, way)]
+    if not fitting:
+        return Verdict("misread", _difference(file, strict or ways))
+    if any(not equal(file, way) for way in strict):
+        return Verdict("guessed", _difference(file, strict))
+    overlooked = min((way.departures for way in fitting), key=len)
+    overlooked = {text for text in overlooked if not text.endswith("(optional)")}
+    if not strict and any(not equal(file, way) for way in ways):
+        return Verdict("guessed", _difference(file, ways))
+    if overlooked and not file.repairs:
+        return Verdict("silent", "; ".join(sorted(overlooked)))
+    return Verdict(kind)
+
+
+def equal(file, reading: Reading) -> bool:
+    """Whether these are the numbers and the names; bit for bit where nothing is scaled."""
+    values = file.values.tolist()
+    if len(values) != len(reading.values) or not _same_names(file.var["channel"], reading.names):
+        return False
+    return all(
+        len(row) == len(other) and all(map(_close, row, other, reading.scaled))
+        for row, other in zip(values, reading.values, strict=True)
+    )
+
+
+def _close(ours: float, right: float, scaled: bool) -> bool:
+    if ours != ours or right != right:
+        return ours != ours and right != right
+    if scaled:
+        return math.isclose(ours, right, rel_tol=1e-12)
+    return ours == right and math.copysign(1, ours) == math.copysign(1, right)
+
+
+def _same_names(ours, names: list[str]) -> bool:
+    """Whether the names are the bytes of the file, decoded as Latin-1 or as UTF-8."""
+    if len(ours) != len(names):
+        return False
+    for mine, name in zip(ours, names, strict=True):
+        decoded = {name.strip()}
+        for errors in ("strict", "replace"):
+            try:
+                decoded.add(name.encode("latin-1").decode("utf-8", errors).strip())
+            except UnicodeDecodeError:
+                continue
+        if mine.strip() not in decoded:
+            return False
+    return True
+
+
+def _difference(file, ways: list[Reading]) -> str:
+    said = [f"{way.names} {way.values} {sorted(way.departures)}" for way in ways]
+    return (
+        f"read as {list(file.var['channel'])} {file.values.tolist()}, repairs {file.repairs}; "
+        f"says {' or '.join(said) or 'nothing'}"
+    )
