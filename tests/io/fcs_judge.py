@@ -11,13 +11,19 @@ from random import Random
 
 import fcs_mutations
 from fcs_reference import Reading, readings
-from fcs_specimens import Specimen, build, encode, specimen
+from fcs_specimens import Specimen, build, chain, encode, specimen
 
 from scmoe.io import FCSReadError
-from scmoe.io._flowio import read_file
+
+try:
+    from scmoe.io._file import read_file
+except ImportError:
+    from scmoe.io._flowio import read_file
 
 FAILURES = ("misread", "silent", "guessed", "accepted", "refused wrongly", "crashed", "slow")
 SECOND = 1.0
+REAL = 0.04
+"""Share of blind mutations that are made to real files."""
 
 
 @dataclass
@@ -29,6 +35,7 @@ class Case:
     expect: str
     """``same``, ``error``, ``either`` or ``judge``, see ``fcs_mutations``."""
     specimen: Specimen | None = None
+    dataset: int = 0
 
 
 @dataclass
@@ -49,11 +56,16 @@ def case(rng: Random, seeds: list[bytes] = ()) -> Case:
         return Case("valid", build(s), "same", s)
     if choice < 0.4 and (made := fcs_mutations.make(rng)):
         name, blob, expect, s = made
-        return Case(name, blob, expect, s)
-    plain = rng.random() < 0.7
-    blob = rng.choice(seeds) if seeds and rng.random() < 0.3 else build(specimen(rng, plain=plain))
+        return Case(name, blob, expect, s, dataset=int(name == "second_data_set"))
+    choice, dataset = rng.random(), 0
+    if seeds and choice < REAL:
+        blob = rng.choice(seeds)
+    elif choice < 0.1:
+        blob, dataset = chain(specimen(rng, plain=True), specimen(rng, plain=True)), 1
+    else:
+        blob = build(specimen(rng, plain=choice < 0.7))
     name, blob = fcs_mutations.mutate(rng, blob)
-    return Case(name, blob, "judge")
+    return Case(name, blob, "judge", dataset=dataset)
 
 
 def verdict(case: Case, path: Path) -> Verdict:
@@ -63,7 +75,7 @@ def verdict(case: Case, path: Path) -> Verdict:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            file = read_file(path, dataset=0, dtype="float64")
+            file = read_file(path, dataset=case.dataset, dtype="float64")
     except FCSReadError as error:
         file, reason = None, str(error)
     except Exception as error:  # noqa: BLE001 (that is what is looked for)
@@ -79,7 +91,9 @@ def verdict(case: Case, path: Path) -> Verdict:
 def _refusal(case: Case, reason: str) -> Verdict:
     if case.expect == "same":
         return Verdict("refused wrongly", reason)
-    if case.expect == "judge" and any(not way.departures for way in readings(case.blob)):
+    if case.expect == "judge" and any(
+        not way.departures for way in readings(case.blob, case.dataset)
+    ):
         return Verdict("refused though valid", reason)
     return Verdict("refused", reason)
 
@@ -92,10 +106,12 @@ def _answer(case: Case, file) -> Verdict:
         s = case.specimen
         names = [encode(name).decode("latin-1") for name in s.names]
         right = Reading(s.values, names, s.scaled, frozenset())
+        if case.kind == "valid" and not _same_spillover(file.spillover, s):
+            return Verdict("misread", f"spillover {file.spillover}, not {s.spillover}")
         if equal(file, right):
             return Verdict(kind)
         return Verdict("misread", _difference(file, [right]))
-    ways = readings(case.blob)
+    ways = readings(case.blob, case.dataset)
     strict = [way for way in ways if not way.departures]
     fitting = [way for way in strict or ways if equal(file, way)]
     if not fitting:
@@ -144,6 +160,10 @@ def _same_names(ours, names: list[str]) -> bool:
         if mine.strip() not in decoded:
             return False
     return True
+
+
+def _same_spillover(ours, s: Specimen) -> bool:
+    return (None if ours is None else ours.to_numpy().tolist()) == s.spillover
 
 
 def _difference(file, ways: list[Reading]) -> str:

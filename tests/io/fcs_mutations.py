@@ -551,6 +551,12 @@ def two_data_sets(rng, s):
 
 
 @crafted
+def second_data_set(rng, s):
+    """Read with ``dataset=1``."""
+    return chain(specimen(rng, plain=True), s), "same"
+
+
+@crafted
 def text_is_noise(rng, s):
     blob = bytearray(build(s))
     for i in range(59, min(len(blob), 400)):

@@ -486,10 +486,10 @@ def _scaled(keywords, columns, stored, departures) -> Iterator[Reading]:
             departures = departures | {"$TIMESTEP is no time"}
             step = 1.0
         elif sum(times) > 1 and step != 1:
-            raise NotReadableError
+            departures = departures | {"two channels are the time"}
     ways = []
     for i, column in enumerate(columns, 1):
-        found = list(_scales(keywords, i, column, step if times[i - 1] else 1.0))
+        found = list(_scales(keywords, i, column, step if times[i - 1] else None))
         if not found:
             return
         ways.append(found)
@@ -501,8 +501,12 @@ def _scaled(keywords, columns, stored, departures) -> Iterator[Reading]:
 
 
 def _scales(keywords, i, column, step):
-    """Yield each way to bring a channel to the linear scale, and what it overlooks."""
+    """Yield each way to bring a channel to the linear scale, and what it overlooks.
+
+    ``step`` is None but for the time, which has a step in place of a gain.
+    """
     departures = set()
+    time, step = step is not None, step or 1.0
     decades, offset = 0.0, 0.0
     text = keywords.get(f"$P{i}E", "")
     said = [_number(part) for part in text.split(",")]
@@ -517,7 +521,7 @@ def _scales(keywords, i, column, step):
     if decades and not integer:
         departures.add("$PnE of a float")
         decades = 0.0
-    gain = _number(keywords.get(f"$P{i}G", "") or "1")
+    gain = _number("1" if time else keywords.get(f"$P{i}G", "") or "1")
     if gain is None or not 0 <= gain < float("inf"):
         return
     if gain == 0:

@@ -282,6 +282,8 @@ def _scale(rng, s, i, kind, top, keywords):
         return (lambda x: x), False, zero
     gain = rng.choice(("1", "1.0", "2", "0.01", "3.7", " 8 ", "1e1"))
     keywords.append([f"$P{i}G", gain])
+    if s.names[i - 1].lower() == "time":
+        return (lambda x: x), False, zero
     return (lambda x: x / float(gain)), float(gain) != 1, zero
 
 
