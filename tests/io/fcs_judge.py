@@ -76,6 +76,8 @@ def verdict(case: Case, path: Path) -> Verdict:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             file = read_file(path, dataset=case.dataset, dtype="float64")
+            # whatever is made when it is first asked for belongs to reading
+            _ = file.var, file.keywords, file.spillover, file.repairs
     except FCSReadError as error:
         file, reason = None, str(error)
     except Exception as error:  # noqa: BLE001 (that is what is looked for)

@@ -154,7 +154,7 @@ def _offset(s: Specimen, number: int) -> bytes:
 # -- specimens by chance ----------------------------------------------------------------------
 
 
-def specimen(rng: Random, *, plain: bool = False) -> Specimen:
+def specimen(rng: Random, *, plain: bool = False, columns=None) -> Specimen:
     """Return a file that obeys the standard.
 
     Parameters
@@ -164,15 +164,19 @@ def specimen(rng: Random, *, plain: bool = False) -> Specimen:
     plain
         Only what mutations can be applied to without a second thought: a common delimiter,
         no compression, all offsets in both places.
+    columns
+        Types (``I``) and bits of the channels, if chance is not to choose them.
     """
     s = Specimen(version=rng.choice(VERSIONS))
     n_channels = rng.randint(1, 4)
     n_events = rng.choice((0, 1, 2, 3, 3, 4, 5)) if not plain else rng.randint(2, 5)
     kind = rng.choice("IIFFD" if plain else "IIIFFFDDA")
-    if kind == "I" and s.version in ("FCS2.0", "FCS3.0") and n_events != 1 and rng.random() < 0.1:
-        columns = _columns(rng, s.version, "P", n_channels)
+    if columns:
+        kind, n_channels = "I", len(columns)
     else:
-        columns = _columns(rng, s.version, kind, n_channels)
+        without_gap = s.version in ("FCS2.0", "FCS3.0") and n_events != 1 and rng.random() < 0.1
+        packed = kind == "I" and without_gap
+        columns = _columns(rng, s.version, "P" if packed else kind, n_channels)
     s.names = [rng.choice(NAMES) for _ in columns]
     if sum(name.lower() == "time" for name in s.names) > 1:
         s.names = [f"{name}{i}" for i, name in enumerate(s.names)]
