@@ -14,13 +14,10 @@ from fcs_reference import Reading, readings
 from fcs_specimens import Specimen, build, chain, encode, specimen
 
 from scmoe.io import FCSReadError
-
-try:
-    from scmoe.io._file import read_file
-except ImportError:
-    from scmoe.io._flowio import read_file
+from scmoe.io._file import read_file
 
 FAILURES = ("misread", "silent", "guessed", "accepted", "refused wrongly", "crashed", "slow")
+BLANKS = " \t\r\n\x0b\x0c\0\x1c\x1d\x1e\x1f\x85\xa0"
 SECOND = 1.0
 REAL = 0.04
 """Share of blind mutations that are made to real files."""
@@ -153,13 +150,13 @@ def _same_names(ours, names: list[str]) -> bool:
     if len(ours) != len(names):
         return False
     for mine, name in zip(ours, names, strict=True):
-        decoded = {name.strip()}
+        decoded = {name.strip(BLANKS)}
         for errors in ("strict", "replace"):
             try:
-                decoded.add(name.encode("latin-1").decode("utf-8", errors).strip())
+                decoded.add(name.encode("latin-1").decode("utf-8", errors).strip(BLANKS))
             except UnicodeDecodeError:
                 continue
-        if mine.strip() not in decoded:
+        if mine.strip(BLANKS) not in decoded:
             return False
     return True
 

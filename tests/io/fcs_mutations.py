@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from random import Random
 
-from fcs_specimens import NAMES, Specimen, build, chain, specimen
+from fcs_specimens import NAMES, Specimen, build, chain, encode, specimen
 
 Made = tuple[bytes, str]
 Crafted = Callable[[Random, Specimen], "Made | str | None"]
@@ -207,7 +207,9 @@ def wrong_total(rng, s):
     if rng.random() < 0.2 and s.get("$DATATYPE") == "A":
         return None
     s.set("$TOT", str(rng.choice((0, n - 1, n + 1, 10 * n, -n, 10**6, 10**15, 10**30, -1))))
-    return "error"
+    # bits without a gap may leave a byte that fits another number, or one byte late
+    packed = any(re.fullmatch(r"\$P\d+B", k) and int(v) % 8 for k, v in s.text if v != "*")
+    return "judge" if packed or s.supplement else "error"
 
 
 @crafted
@@ -239,7 +241,7 @@ def channels_are_no_number(rng, s):
 def data_truncated(rng, s):
     if s.supplement or (s.layout.split()[-1] != "data" and "text data" not in s.layout):
         return None
-    s.tail = b""
+    s.gap = s.tail = b""
     return build(s)[: -rng.randint(1, len(s.data))], "error"
 
 
@@ -434,7 +436,9 @@ def bad_spillover(rng, s):
 def no_last_delimiter(rng, s):
     s.last_delimiter = False
     s.gap = b""
-    return "same"
+    s.layout = "supplement text data"
+    # what follows may read like the rest of the value
+    return "either" if s.data[:1].decode("latin-1").isprintable() else "same"
 
 
 @crafted
@@ -472,6 +476,15 @@ def delimiter_not_doubled(rng, s):
 def delimiter_at_the_start_of_a_value(rng, s):
     s.text.insert(rng.randint(0, len(s.text)), ["X1", s.delimiter.decode() + "b"])
     return "judge"
+
+
+@crafted
+def letter_as_delimiter(rng, s):
+    """The standard allows it; keywords then hold doubled letters."""
+    s.delimiter = rng.choice(b"ABDEGINOPRST").to_bytes(1, "big")
+    if any(encode(x)[:1] == s.delimiter for p in s.text + (s.supplement or []) for x in p):
+        return None
+    return "either"
 
 
 @crafted

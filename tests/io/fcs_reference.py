@@ -24,6 +24,10 @@ MATTERS = re.compile(
     r"\$(PAR|TOT|MODE|DATATYPE|BYTEORD|BEGINDATA|ENDDATA|BEGINSTEXT|ENDSTEXT|TIMESTEP"
     r"|P[0-9]+(N|B|E|G|R|DATATYPE))"
 )
+COULD_MATTER = re.compile(r"\$(P[0-9]*[A-Z]*|[TMDBE][A-Z]{0,10})?")
+"""A keyword that matters, or the start of one."""
+LOST = "\ufffe"
+"""Stands for the value of a keyword that has none."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Column:
     kind: str
     bits: int | None
     mask: int | None
+    """The bits that hold an integer."""
 
 
 class NotReadableError(Exception):
@@ -90,13 +95,20 @@ def _readings(blob: bytes) -> Iterator[Reading]:
         ]
         if found:
             cuts.append(found)
-    known = {repr([(r.names, r.values) for r in found]) for found in cuts}
-    for reading in (reading for found in cuts for reading in found):
+    if any(_needed(cut) for cut in cuts):
+        cuts = [cut for cut in cuts if _needed(cut)]
+    known = {repr([(r.names, r.values) for r in cut]) for cut in cuts}
+    for reading in (reading for cut in cuts for reading in cut):
         if len(known) > 1:
             more = {"TEXT can be cut into keywords in two ways"}
             yield replace(reading, departures=reading.departures | more)
         else:
             yield reading
+
+
+def _needed(cut: list[Reading]) -> bool:
+    """Whether nothing but empty values has to be overlooked."""
+    return any(reading.departures <= {"empty values (optional)"} for reading in cut)
 
 
 def same(first: Reading, second: Reading) -> bool:
@@ -112,18 +124,38 @@ def _texts(blob: bytes) -> Iterator[tuple[dict[str, str], frozenset[str]]]:
     if blob[:6] not in VERSIONS or len(blob) < HEADER_SIZE:
         return
     first, last = _integer(blob[10:18].decode("latin-1")), _integer(blob[18:26].decode("latin-1"))
-    if first is None or last is None or not HEADER_SIZE <= first < last < len(blob):
+    if first is None or last is None or not 10 <= first < last < len(blob):
         return
     departures = set()
-    text = blob[first : last + 1].decode("latin-1")
+    start = first
+    while blob[start : start + 1] in (b" ", b"\0") and start < last:
+        start += 1
+    if start > first:
+        departures.add("blanks before TEXT")
+    if start < HEADER_SIZE:
+        return
+    text = blob[start : last + 1].decode("latin-1")
     delimiter = text[0]
+    if not text.endswith(delimiter) and text[:-1].rstrip(BLANK + "\0").endswith(delimiter):
+        # the byte after TEXT is taken for its last one
+        departures.add("the end of TEXT is one byte late")
+        text, last = text[:-1], last - 1
     if not text.endswith(delimiter) and not text.rstrip(BLANK + "\0").endswith(delimiter):
         departures.add("TEXT does not end with the delimiter")
+        if _goes_on(blob[last + 1 : last + 200].decode("latin-1"), delimiter):
+            return
     ways = _cuts(text)
     for number, pairs in enumerate(ways):
         if pairs is None:
             continue
         seen = set(departures)
+        if number:
+            seen.add("empty values (optional)")
+        if pairs[-1][1] == LOST:
+            pairs = pairs[:-1]
+            seen.add("the last keyword has no value")
+        if any(MATTERS.fullmatch(value.strip(BLANK).upper()) for _, value in pairs):
+            continue
         pairs = pairs + _supplement(blob, pairs, delimiter, number, (first, last), seen)
         keywords: dict[str, str] = {}
         clash = False
@@ -150,6 +182,11 @@ def _cuts(text: str) -> list[list[tuple[str, str]] | None]:
         for other in (_paired(_split(body, delimiter)), _keys_without_delimiter(body, delimiter)):
             if other is not None and other not in ways:
                 ways.append(other)
+    if len(ways) > 1 and ways[0] is not None:
+        # "$CYT//$P1G/2/": no keyword is called "$CYT/$P1G"
+        ends = [key.rpartition(delimiter) for key, _ in ways[0]]
+        if any(found and MATTERS.fullmatch(end.upper()) for _, found, end in ends):
+            ways[0] = None
     return ways
 
 
@@ -158,9 +195,19 @@ def _split(body: str, delimiter: str) -> list[str]:
     return parts[:-1] if not parts[-1].strip(BLANK + "\0") else parts
 
 
+def _goes_on(rest: str, delimiter: str) -> bool:
+    """Whether what follows TEXT reads like more of it, up to a delimiter."""
+    more, found, _ = rest.partition(delimiter)
+    return bool(found) and more.isprintable()
+
+
 def _paired(parts: list[str]) -> list[tuple[str, str]] | None:
-    if len(parts) % 2 or not all(key.strip(BLANK) for key in parts[::2]):
+    if not parts or not all(key.strip(BLANK) for key in parts[::2]):
         return None
+    if len(parts) % 2:
+        if COULD_MATTER.fullmatch(parts[-1].strip(BLANK).upper()):
+            return None
+        parts = [*parts, LOST]
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -219,12 +266,12 @@ def _left_over(blob: bytes, keywords: dict[str, str], last: int, delimiter: str)
 
 
 def _integer(text: str) -> int | None:
-    text = text.strip(BLANK)
+    text = text.strip(BLANK + "\0")
     return int(text.partition(".")[0]) if INTEGER.fullmatch(text) else None
 
 
 def _number(text: str) -> float | None:
-    text = text.strip(BLANK)
+    text = text.strip(BLANK + "\0")
     return float(text) if NUMBER.fullmatch(text) else None
 
 
@@ -281,7 +328,7 @@ def _column(keywords, i, kind, departures) -> Column:
     if kind == "A" and width == "*":
         return Column("A", None, None)
     bits = _integer(width)
-    if bits is None or bits < 1 or kind not in ("A", "I", "F", "D"):
+    if bits is None or kind not in ("A", "I", "F", "D") or (bits < 1 and kind in ("A", "I")):
         raise NotReadableError
     if kind == "A":
         return Column("A", 8 * bits, None)
@@ -298,8 +345,8 @@ def _column(keywords, i, kind, departures) -> Column:
         top = int(number) if number < 1e30 else 1 << 100
     if top is None or top < 1:
         departures.add("$PnR is no range")
-        return Column("I", bits, None)
-    return Column("I", bits, (1 << (top - 1).bit_length()) - 1)
+        top = 1 << bits
+    return Column("I", bits, (1 << min(bits, (top - 1).bit_length())) - 1)
 
 
 def _packings(columns: list[Column]) -> Iterator[tuple[bool | None, list[int]]]:
@@ -312,8 +359,7 @@ def _packings(columns: list[Column]) -> Iterator[tuple[bool | None, list[int]]]:
     yield any(width % 8 for width in widths), widths
     if any(width % 8 for width in widths):
         for sizes in (range(8, 72, 8), (8, 16, 32, 64)):
-            filled = [min(size for size in sizes if size >= width) for width in widths]
-            yield False, filled
+            yield False, [w if w % 8 == 0 else min(x for x in sizes if x >= w) for w in widths]
 
 
 def _byte_order(keywords: dict[str, str], widths: list[int]) -> list[int]:
@@ -478,6 +524,8 @@ def _ascii_delimited(blob, keywords, pairs, n_channels, n_events, departures):
 
 def _scaled(keywords, columns, stored, departures) -> Iterator[Reading]:
     names = [keywords.get(f"$P{i}N", "") for i in range(1, len(columns) + 1)]
+    if "" in names:
+        raise NotReadableError
     times = [name.lower() == "time" for name in names]
     step = 1.0
     if any(times) and keywords.get("$TIMESTEP", ""):
@@ -516,6 +564,8 @@ def _scales(keywords, i, column, step):
             departures.add("no $PnE")
     elif len(said) == 2 and None not in said:
         decades, offset = said
+    elif said[0] == 0:
+        departures.add("$PnE is no pair of numbers")
     elif integer:
         return
     if decades and not integer:
