@@ -79,10 +79,15 @@ def _unpacked(blob: bytes) -> bytes:
 
 
 def _next_data_set(blob: bytes) -> int:
-    for keywords, _ in _texts(blob):
-        step = _integer(keywords.get("$NEXTDATA", "0"))
-        if step is not None and 0 < step < len(blob):
-            return step
+    """Return the bytes to the next data set; all else in this one may be damaged."""
+    first, last = _integer(blob[10:18].decode("latin-1")), _integer(blob[18:26].decode("latin-1"))
+    if blob[:6] in VERSIONS and first is not None and last is not None and 10 <= first < last:
+        text = blob[first : last + 1].decode("latin-1").lstrip(" \0")
+        for pairs in filter(None, _cuts(text) if text else []):
+            keywords = {key.strip(BLANK).upper(): value for key, value in pairs}
+            step = _integer(keywords.get("$NEXTDATA", "0"))
+            if step is not None and 0 < step < len(blob):
+                return step
     raise NotReadableError
 
 
@@ -262,7 +267,8 @@ def _left_over(blob: bytes, keywords: dict[str, str], last: int, delimiter: str)
     names = ("$BEGINDATA", "$BEGINSTEXT", "$BEGINANALYSIS", "$NEXTDATA")
     said += [_integer(keywords.get(name, "")) for name in names]
     end = min([at for at in said if at is not None and at > last], default=len(blob))
-    return bool(blob[last + 1 : end].decode("latin-1").strip(BLANK + "\0" + "0" + delimiter))
+    rest = blob[last + 1 : end].decode("latin-1")
+    return delimiter in rest and bool(rest.strip(BLANK + "\0" + "0" + delimiter))
 
 
 def _integer(text: str) -> int | None:
@@ -387,17 +393,15 @@ def _stored(blob, keywords, columns, packed, widths, n_events, order):
         return _ascii_delimited(blob, keywords, pairs, len(columns), n_events, departures)
     event = sum(widths)
     if n_events is None:
-        lengths = {(last - first + 1) * 8 // event for first, last in pairs}
-        if len(lengths) != 1 or (8 * (pairs[0][1] - pairs[0][0] + 1)) % event:
+        lengths = {last - first + 1 for first, last in pairs}
+        n_events = 8 * max(lengths, default=0) // event
+        if lengths != {(event * n_events + 7) // 8}:
             raise NotReadableError
-        n_events = lengths.pop()
     needed = (event * n_events + 7) // 8
     if n_events == 0:
-        if any(last - first + 1 != 0 and (first, last) != (0, 0) for first, last in pairs):
-            departures.add("there is DATA, but no event")
-            if any(last - first > 0 for first, last in pairs):
-                raise NotReadableError
-        return [], departures
+        if any(last > first for first, last in pairs):
+            raise NotReadableError
+        return [], set()
     start = _place(blob, keywords, pairs, needed, departures)
     segment = blob[start : start + needed]
     if columns[0].kind == "A":
