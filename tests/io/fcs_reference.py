@@ -147,8 +147,10 @@ def _texts(blob: bytes) -> Iterator[tuple[dict[str, str], frozenset[str]]]:
         text, last = text[:-1], last - 1
     if not text.endswith(delimiter) and not text.rstrip(BLANK + "\0").endswith(delimiter):
         departures.add("TEXT does not end with the delimiter")
-        if _goes_on(blob[last + 1 : last + 200].decode("latin-1"), delimiter):
-            return
+    complete = "TEXT does not end with the delimiter" not in departures
+    goes_on = _goes_on(blob[last + 1 : last + 200].decode("latin-1"), delimiter)
+    if goes_on and not complete:
+        return
     ways = _cuts(text)
     for number, pairs in enumerate(ways):
         if pairs is None:
@@ -157,6 +159,9 @@ def _texts(blob: bytes) -> Iterator[tuple[dict[str, str], frozenset[str]]]:
         if number:
             seen.add("empty values (optional)")
         if pairs[-1][1] == LOST:
+            # TEXT and all behind it may be shifted
+            if goes_on or not complete:
+                continue
             pairs = pairs[:-1]
             seen.add("the last keyword has no value")
         if any(MATTERS.fullmatch(value.strip(BLANK).upper()) for _, value in pairs):
@@ -427,7 +432,9 @@ def _data_pairs(blob, keywords, departures) -> list[tuple[int, int]]:
     ]
     text = [keywords.get("$BEGINDATA", ""), keywords.get("$ENDDATA", "")]
     pairs = []
-    for said in (header, text) if blob[3:6] != b"2.0" else (header,):
+    for said in (header, text):
+        if said is text and pairs and blob[3:6] == b"2.0":
+            continue
         numbers = tuple(_integer(x or "0") for x in said)
         if None in numbers:
             departures.add("the place of DATA is said twice, once not in numbers")
