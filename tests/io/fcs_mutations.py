@@ -115,6 +115,7 @@ def same_wrong_place_twice(rng, s):
 def data_inside_text(rng, s):
     if "text data" not in s.layout:
         return None
+    s.gap = b""
     s.shift_header = s.shift_text = (-60, -60)
     return "error" if len(s.data) < 200 else None
 

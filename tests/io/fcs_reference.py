@@ -367,8 +367,10 @@ def _packings(columns: list[Column]) -> Iterator[tuple[bool | None, list[int]]]:
         if all(column.kind == "A" for column in columns) and len({w is None for w in widths}) == 1:
             yield None, widths
         return
-    yield any(width % 8 for width in widths), widths
-    if any(width % 8 for width in widths):
+    odd = any(width % 8 for width in widths)
+    if not odd or all(column.kind == "I" for column in columns):
+        yield odd, widths
+    if odd:
         for sizes in (range(8, 72, 8), (8, 16, 32, 64)):
             yield False, [w if w % 8 == 0 else min(x for x in sizes if x >= w) for w in widths]
 
@@ -436,7 +438,9 @@ def _data_pairs(blob, keywords, departures) -> list[tuple[int, int]]:
         if said is text and pairs and blob[3:6] == b"2.0":
             continue
         numbers = tuple(_integer(x or "0") for x in said)
-        if None in numbers:
+        if said is text and text.count("") == 1:
+            departures.add("TEXT says half of the place of DATA")
+        elif None in numbers:
             departures.add("the place of DATA is said twice, once not in numbers")
         elif numbers != (0, 0) and numbers not in pairs:
             pairs.append(numbers)
