@@ -439,7 +439,8 @@ def no_last_delimiter(rng, s):
     s.gap = b""
     s.layout = "supplement text data"
     # what follows may read like the rest of the value
-    return "either" if s.data[:1].decode("latin-1").isprintable() else "same"
+    likely = s.data[:1].decode("latin-1").isprintable() or s.data[:1] == s.delimiter
+    return "either" if likely else "same"
 
 
 @crafted

@@ -141,11 +141,12 @@ def _texts(blob: bytes) -> Iterator[tuple[dict[str, str], frozenset[str]]]:
         return
     text = blob[start : last + 1].decode("latin-1")
     delimiter = text[0]
-    if not text.endswith(delimiter) and text[:-1].rstrip(BLANK + "\0").endswith(delimiter):
+    padded = text.rstrip(BLANK + "\0").endswith(delimiter) or text.endswith(delimiter)
+    if not padded and text[:-1].rstrip(BLANK + "\0").endswith(delimiter):
         # the byte after TEXT is taken for its last one
         departures.add("the end of TEXT is one byte late")
         text, last = text[:-1], last - 1
-    if not text.endswith(delimiter) and not text.rstrip(BLANK + "\0").endswith(delimiter):
+    elif not padded:
         departures.add("TEXT does not end with the delimiter")
     complete = "TEXT does not end with the delimiter" not in departures
     goes_on = _goes_on(blob[last + 1 : last + 200].decode("latin-1"), delimiter)
