@@ -58,6 +58,13 @@ def _old(s: Specimen) -> bool:
     return s.version == "FCS2.0"
 
 
+def _without_gap(s: Specimen) -> bool:
+    """Whether numbers follow one another bit by bit; other layouts may take as many bytes."""
+    pairs = s.text + (s.supplement or [])
+    widths = [value for key, value in pairs if re.fullmatch(r"\$P\d+B", key) and value != "*"]
+    return any(int(width) % 8 for width in widths)
+
+
 # -- offsets ----------------------------------------------------------------------------------
 
 
@@ -65,7 +72,7 @@ def _old(s: Specimen) -> bool:
 def end_of_data_one_late(rng, s):
     s.shift_header = s.shift_text = (0, 1)
     s.tail = s.tail or b" "
-    return "same"
+    return "judge" if _without_gap(s) else "same"
 
 
 @crafted
@@ -209,8 +216,7 @@ def wrong_total(rng, s):
         return None
     s.set("$TOT", str(rng.choice((0, n - 1, n + 1, 10 * n, -n, 10**6, 10**15, 10**30, -1))))
     # bits without a gap may leave a byte that fits another number, or one byte late
-    packed = any(re.fullmatch(r"\$P\d+B", k) and int(v) % 8 for k, v in s.text if v != "*")
-    return "judge" if packed or s.supplement else "error"
+    return "judge" if _without_gap(s) else "error"
 
 
 @crafted
@@ -382,7 +388,8 @@ def own_types_before_they_were_known(rng, s):
 def integers_filled_up(rng, s):
     """Ten bits in words of sixteen."""
     s.__dict__.update(specimen(rng, plain=True, columns=[("I", 16)] * 3).__dict__)
-    s.supplement = None
+    if s.supplement:
+        return None
     for i in range(1, 4):
         if int(s.get(f"$P{i}R", "9999")) > 1024:
             return None

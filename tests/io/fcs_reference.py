@@ -80,7 +80,7 @@ def _unpacked(blob: bytes) -> bytes:
 
 def _next_data_set(blob: bytes) -> int:
     """Return the bytes to the next data set; all else in this one may be damaged."""
-    first, last = _integer(blob[10:18].decode("latin-1")), _integer(blob[18:26].decode("latin-1"))
+    first, last = _said(blob, 10), _said(blob, 18)
     if blob[:6] in VERSIONS and first is not None and last is not None and 10 <= first < last:
         text = blob[first : last + 1].decode("latin-1").lstrip(" \0")
         for pairs in filter(None, _cuts(text) if text else []):
@@ -100,6 +100,8 @@ def _readings(blob: bytes) -> Iterator[Reading]:
         ]
         if found:
             cuts.append(found)
+    # where there is no event there is no number to be wrong
+    cuts = [[r if r.values else replace(r, departures=frozenset()) for r in c] for c in cuts]
     if any(_needed(cut) for cut in cuts):
         cuts = [cut for cut in cuts if _needed(cut)]
     known = {repr([(r.names, r.values) for r in cut]) for cut in cuts}
@@ -128,7 +130,7 @@ def _texts(blob: bytes) -> Iterator[tuple[dict[str, str], frozenset[str]]]:
     """Yield the keywords, for every way to cut TEXT into them."""
     if blob[:6] not in VERSIONS or len(blob) < HEADER_SIZE:
         return
-    first, last = _integer(blob[10:18].decode("latin-1")), _integer(blob[18:26].decode("latin-1"))
+    first, last = _said(blob, 10), _said(blob, 18)
     if first is None or last is None or not 10 <= first < last < len(blob):
         return
     departures = set()
@@ -139,19 +141,12 @@ def _texts(blob: bytes) -> Iterator[tuple[dict[str, str], frozenset[str]]]:
         departures.add("blanks before TEXT")
     if start < HEADER_SIZE:
         return
+    delimiter = chr(blob[start])
     text = blob[start : last + 1].decode("latin-1")
-    delimiter = text[0]
-    padded = text.rstrip(BLANK + "\0").endswith(delimiter) or text.endswith(delimiter)
-    if not padded and text[:-1].rstrip(BLANK + "\0").endswith(delimiter):
-        # the byte after TEXT is taken for its last one
+    if _said(blob, 26) == last and _ends(text[:-1], delimiter) and not _ends(text, delimiter):
         departures.add("the end of TEXT is one byte late")
         text, last = text[:-1], last - 1
-    elif not padded:
-        departures.add("TEXT does not end with the delimiter")
-    complete = "TEXT does not end with the delimiter" not in departures
-    goes_on = _goes_on(blob[last + 1 : last + 200].decode("latin-1"), delimiter)
-    if goes_on and not complete:
-        return
+    rest = blob[last + 1 : last + 200].decode("latin-1")
     ways = _cuts(text)
     for number, pairs in enumerate(ways):
         if pairs is None:
@@ -159,28 +154,58 @@ def _texts(blob: bytes) -> Iterator[tuple[dict[str, str], frozenset[str]]]:
         seen = set(departures)
         if number:
             seen.add("empty values (optional)")
-        if pairs[-1][1] == LOST:
+        lost = pairs[-1][1] == LOST
+        if lost or not _ends(text, delimiter):
             # TEXT and all behind it may be shifted
-            if goes_on or not complete:
+            begin = _integer(dict(pairs).get("$BEGINDATA", ""))
+            if _goes_on(rest, delimiter, last + 1 in (_said(blob, 26), begin)):
+                continue
+            seen.add("TEXT does not end as it should")
+        if lost:
+            if not _ends(text, delimiter):
                 continue
             pairs = pairs[:-1]
-            seen.add("the last keyword has no value")
         if any(MATTERS.fullmatch(value.strip(BLANK).upper()) for _, value in pairs):
             continue
         pairs = pairs + _supplement(blob, pairs, delimiter, number, (first, last), seen)
-        keywords: dict[str, str] = {}
-        clash = False
-        for key, value in pairs:
-            key = key.strip(BLANK).upper()
-            value = value.strip(BLANK)
-            if keywords.setdefault(key, value) != value and MATTERS.fullmatch(key):
-                clash = True
-        if clash:
+        keywords = _table(pairs)
+        if keywords is None:
             continue
         keywords |= {" FIRST": str(first), " LAST": str(last)}
         if _left_over(blob, keywords, last, delimiter):
             seen.add("bytes that nothing accounts for follow TEXT")
         yield keywords, frozenset(seen)
+
+
+def _said(blob: bytes, at: int) -> int | None:
+    """Return a number of HEADER."""
+    return _integer(blob[at : at + 8].decode("latin-1"))
+
+
+def _ends(text: str, delimiter: str) -> bool:
+    """Whether the last thing in TEXT, but for blanks, is a delimiter."""
+    return text.rstrip((BLANK + "\0").replace(delimiter, "")).endswith(delimiter)
+
+
+def _goes_on(rest: str, delimiter: str, data: bool) -> bool:
+    """Whether what follows TEXT reads like more of it.
+
+    A delimiter right behind it is the last one, which HEADER left out, unless DATA is said to
+    begin with it.
+    """
+    more, found, _ = rest.partition(delimiter)
+    return bool(found) and (bool(more) or data) and more.isprintable()
+
+
+def _table(pairs: list[tuple[str, str]]) -> dict[str, str] | None:
+    """Return the keywords in upper case, if none that matters is there with two values."""
+    keywords: dict[str, str] = {}
+    for key, value in pairs:
+        key = key.strip(BLANK).upper()
+        value = value.strip(BLANK)
+        if keywords.setdefault(key, value) != value and MATTERS.fullmatch(key):
+            return None
+    return keywords
 
 
 def _cuts(text: str) -> list[list[tuple[str, str]] | None]:
@@ -204,12 +229,6 @@ def _cuts(text: str) -> list[list[tuple[str, str]] | None]:
 def _split(body: str, delimiter: str) -> list[str]:
     parts = body.split(delimiter)
     return parts[:-1] if not parts[-1].strip(BLANK + "\0") else parts
-
-
-def _goes_on(rest: str, delimiter: str) -> bool:
-    """Whether what follows TEXT reads like more of it, up to a delimiter."""
-    more, found, _ = rest.partition(delimiter)
-    return bool(found) and more.isprintable()
 
 
 def _paired(parts: list[str]) -> list[tuple[str, str]] | None:
@@ -261,15 +280,19 @@ def _supplement(blob, pairs, delimiter, way, text, departures) -> list[tuple[str
     segment = blob[first : last + 1].decode("latin-1")
     ways = _cuts(segment) if segment[0] == delimiter else [None]
     found = ways[min(way, len(ways) - 1)] if way else ways[0] or ways[-1]
-    if found is None or not segment.endswith(delimiter) or (first <= text[1] and last >= text[0]):
+    if found is None or (first <= text[1] and last >= text[0]):
         departures.add("supplemental TEXT is none")
         return []
+    if not segment.endswith(delimiter):
+        departures.add("supplemental TEXT does not end as it should")
+        if _goes_on(blob[last + 1 : last + 200].decode("latin-1"), delimiter, data=False):
+            raise NotReadableError
     return found
 
 
 def _left_over(blob: bytes, keywords: dict[str, str], last: int, delimiter: str) -> bool:
     """Whether something lies between TEXT and the next segment that could be more of it."""
-    said = [_integer(blob[at : at + 8].decode("latin-1")) for at in (26, 42)]
+    said = [_said(blob, at) for at in (26, 42)]
     names = ("$BEGINDATA", "$BEGINSTEXT", "$BEGINANALYSIS", "$NEXTDATA")
     said += [_integer(keywords.get(name, "")) for name in names]
     end = min([at for at in said if at is not None and at > last], default=len(blob))
@@ -401,13 +424,13 @@ def _stored(blob, keywords, columns, packed, widths, n_events, order):
         return _ascii_delimited(blob, keywords, pairs, len(columns), n_events, departures)
     event = sum(widths)
     if n_events is None:
-        lengths = {last - first + 1 for first, last in pairs}
+        lengths = {b - a + 1 for a, b in pairs if _free(blob, keywords, a, b)}
         n_events = 8 * max(lengths, default=0) // event
         if lengths != {(event * n_events + 7) // 8}:
             raise NotReadableError
     needed = (event * n_events + 7) // 8
     if n_events == 0:
-        if any(last > first for first, last in pairs):
+        if any(last > first >= HEADER_SIZE for first, last in pairs):
             raise NotReadableError
         return [], set()
     start = _place(blob, keywords, pairs, needed, departures)
@@ -452,15 +475,12 @@ def _data_pairs(blob, keywords, departures) -> list[tuple[int, int]]:
 
 def _place(blob, keywords, pairs, needed, departures) -> int:
     """Return the first byte of DATA."""
-    text = (int(keywords[" FIRST"]), int(keywords[" LAST"]))
     for late in (0, 1):
         starts = {
             first
             for first, last in pairs
             if last - first + 1 - late == needed
-            and first >= HEADER_SIZE
-            and first + needed <= len(blob)
-            and (first > text[1] or first + needed <= text[0])
+            and _free(blob, keywords, first, first + needed - 1)
         }
         if len(starts) > 1:
             raise NotReadableError
@@ -469,6 +489,12 @@ def _place(blob, keywords, pairs, needed, departures) -> int:
                 departures.add("the end of DATA is one byte late")
             return starts.pop()
     raise NotReadableError
+
+
+def _free(blob, keywords, first, last) -> bool:
+    """Whether these bytes are there and belong to neither HEADER nor TEXT."""
+    text = (int(keywords[" FIRST"]), int(keywords[" LAST"]))
+    return HEADER_SIZE <= first <= last < len(blob) and (first > text[1] or last < text[0])
 
 
 def _word(raw: bytes, column: Column, order: list[int]) -> float | int:
@@ -517,11 +543,9 @@ def _ascii_fixed(segment, widths, n_events) -> list[list[float]]:
 
 
 def _ascii_delimited(blob, keywords, pairs, n_channels, n_events, departures):
-    text = (int(keywords[" FIRST"]), int(keywords[" LAST"]))
     found = []
     for first, last in pairs:
-        inside = HEADER_SIZE <= first <= last < len(blob)
-        if inside and (first > text[1] or last < text[0]):
+        if _free(blob, keywords, first, last):
             words = re.split(r"[ \t\r\n,]+", blob[first : last + 1].decode("latin-1"))
             numbers = [_number(word) for word in words if word]
             rows = [numbers[i : i + n_channels] for i in range(0, len(numbers), n_channels)]
