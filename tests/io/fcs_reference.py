@@ -203,7 +203,9 @@ def _table(pairs: list[tuple[str, str]]) -> dict[str, str] | None:
     for key, value in pairs:
         key = key.strip(BLANK).upper()
         value = value.strip(BLANK)
-        if keywords.setdefault(key, value) != value and MATTERS.fullmatch(key):
+        if not keywords.get(key):
+            keywords[key] = value
+        elif value and value != keywords[key] and MATTERS.fullmatch(key):
             return None
     return keywords
 
