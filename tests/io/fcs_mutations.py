@@ -419,7 +419,7 @@ def names_of_any_bytes(rng, s):
     if s.names[i - 1].lower() == "time" or s.supplement:
         return None
     name = "".join(rng.choice(NAMES + ("Ⅳ", "\xff", "日本", "\x00", "ſ", "\x85z")) for _ in "12")
-    if name[0].encode()[:1] == s.delimiter:
+    if name[0].encode()[:1] == s.delimiter or name.strip("\0").lower() == "time":
         return None
     s.names[i - 1] = name
     s.set(f"$P{i}N", name)

@@ -201,7 +201,7 @@ def _table(pairs: list[tuple[str, str]]) -> dict[str, str] | None:
     """Return the keywords in upper case, if none that matters is there with two values."""
     keywords: dict[str, str] = {}
     for key, value in pairs:
-        key = key.strip(BLANK).upper()
+        key = key.strip(BLANK + "\0").upper()
         value = value.strip(BLANK)
         if not keywords.get(key):
             keywords[key] = value
@@ -285,7 +285,7 @@ def _supplement(blob, pairs, delimiter, way, text, departures) -> list[tuple[str
     if found is None or (first <= text[1] and last >= text[0]):
         departures.add("supplemental TEXT is none")
         return []
-    if not segment.endswith(delimiter):
+    if not _ends(segment, delimiter):
         departures.add("supplemental TEXT does not end as it should")
         if _goes_on(blob[last + 1 : last + 200].decode("latin-1"), delimiter, data=False):
             raise NotReadableError
@@ -406,7 +406,7 @@ def _byte_order(keywords: dict[str, str], widths: list[int]) -> list[int]:
     order = (
         [int(x) for x in text.split(",")] if re.fullmatch("[0-9],?([0-9],)*[0-9]", text) else []
     )
-    if max(widths) <= 8:
+    if set(widths) == {8}:
         return [1, 2]
     if len(order) < 2 or sorted(order) != list(range(1, len(order) + 1)):
         raise NotReadableError
@@ -568,7 +568,7 @@ def _scaled(keywords, columns, stored, departures) -> Iterator[Reading]:
     names = [keywords.get(f"$P{i}N", "") for i in range(1, len(columns) + 1)]
     if "" in names:
         raise NotReadableError
-    times = [name.lower() == "time" for name in names]
+    times = [name.strip(BLANK + "\0").lower() == "time" for name in names]
     step = 1.0
     if any(times) and keywords.get("$TIMESTEP", ""):
         step = _number(keywords["$TIMESTEP"])
