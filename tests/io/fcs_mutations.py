@@ -78,13 +78,13 @@ def end_of_data_one_late(rng, s):
 @crafted
 def end_of_data_one_late_in_header(rng, s):
     s.shift_header = (0, 1)
-    return "same"
+    return "judge" if _without_gap(s) else "same"
 
 
 @crafted
 def end_of_data_one_late_in_text(rng, s):
     s.shift_text = (0, 1)
-    return "same"
+    return "judge" if _without_gap(s) else "same"
 
 
 @crafted
@@ -215,8 +215,8 @@ def wrong_total(rng, s):
     if rng.random() < 0.2 and s.get("$DATATYPE") == "A":
         return None
     s.set("$TOT", str(rng.choice((0, n - 1, n + 1, 10 * n, -n, 10**6, 10**15, 10**30, -1))))
-    # bits without a gap may leave a byte that fits another number, or one byte late
-    return "judge" if _without_gap(s) else "error"
+    # a byte too many may be taken for the end of DATA one byte late
+    return "judge" if _without_gap(s) or len(s.data) == n else "error"
 
 
 @crafted
@@ -228,7 +228,7 @@ def total_is_no_number(rng, s):
 @crafted
 def no_total(rng, s):
     s.set("$TOT", None)
-    return "same" if _old(s) else "either"
+    return "same" if _old(s) and not _without_gap(s) else "judge"
 
 
 @crafted

@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import fcs_judge
 import numpy as np
 import pytest
-from fcs_judge import FAILURES, Case, verdict
+from fcs_judge import FAILURES, Case, case, verdict
 from fcs_mutations import BLIND, CRAFTED, make, mutate
 from fcs_specimens import build, specimen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from scmoe.io import FCSReadError
 
 DATA = Path(os.environ.get("SCMOE_DATA_DIR", "nowhere"))
 SMALL = sorted(p for p in DATA.glob("fcs/*/*") if p.is_file() and p.stat().st_size < 8000)
@@ -36,9 +39,9 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz") / "file.fcs"
 
 
-def check(case: Case, path: Path) -> str:
-    found = verdict(case, path)
-    assert found.kind not in FAILURES, f"{case.kind}: {found.detail}\n{case.blob!r}"
+def check(this: Case, path: Path) -> str:
+    found = verdict(this, path)
+    assert found.kind not in FAILURES, f"{this.kind}: {found.detail}\n{this.blob!r}"
     return found.kind
 
 
@@ -73,6 +76,26 @@ def test_blind_mutation(name, path):
 def test_several_mutations(path, rng):
     name, blob = mutate(rng, build(specimen(rng)))
     check(Case(name, blob, "judge"), path)
+
+
+@steady
+@given(CHANCE)
+def test_strict_reading_agrees_or_refuses(path, rng):
+    found = case(rng)
+    path.write_bytes(found.blob)
+    try:
+        file = fcs_judge.read_file(path, dataset=found.dataset, dtype="float64")
+    except FCSReadError:
+        with pytest.raises(FCSReadError):
+            fcs_judge.read_file(path, dataset=found.dataset, dtype="float64", strict=True)
+        return
+    try:
+        strict = fcs_judge.read_file(path, dataset=found.dataset, dtype="float64", strict=True)
+    except FCSReadError:
+        assert file.repairs
+    else:
+        np.testing.assert_array_equal(strict.values, file.values)
+        assert strict.repairs == file.repairs
 
 
 @pytest.mark.skipif(not SMALL, reason="needs the public files of SCMOE_DATA_DIR")
@@ -116,33 +139,25 @@ def test_private_keywords_change_nothing(path, rng, keywords):
 # -- the judge is worth nothing if it lets faults pass ----------------------------------------
 
 
-def _shifted(file):
-    file.values = file.values + 1
+def changed(file, **changes):
+    names = ("values", "var", "keywords", "spillover", "repairs")
+    return SimpleNamespace(**{name: getattr(file, name) for name in names} | changes)
 
 
-def _transposed(file):
-    file.values = file.values[::-1].copy()
+FAULTS = {
+    "shifted": lambda file: changed(file, values=file.values + 1),
+    "transposed": lambda file: changed(file, values=file.values[::-1].copy()),
+    "rounded": lambda file: changed(file, values=file.values.astype(np.float32).astype(float)),
+    "renamed": lambda file: changed(file, var=file.var.assign(channel=file.var["channel"] + "x")),
+    "cut": lambda file: changed(file, values=file.values[:-1]),
+}
 
 
-def _renamed(file):
-    file.var = file.var.assign(channel=[f"{name}x" for name in file.var["channel"]])
-
-
-def _rounded(file):
-    file.values = file.values.astype(np.float32).astype(np.float64)
-
-
-@pytest.mark.parametrize("fault", [_shifted, _transposed, _renamed, _rounded])
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("expect", ["same", "judge"])
 def test_the_judge_notices(fault, expect, path, monkeypatch):
     read = fcs_judge.read_file
-
-    def faulty(*args, **kwargs):
-        file = read(*args, **kwargs)
-        fault(file)
-        return file
-
-    monkeypatch.setattr(fcs_judge, "read_file", faulty)
+    monkeypatch.setattr(fcs_judge, "read_file", lambda *a, **kw: FAULTS[fault](read(*a, **kw)))
     rng = Random(1)
     for _ in range(100):
         s = specimen(rng, plain=True)
@@ -162,16 +177,12 @@ def test_the_judge_notices_other_errors(error, path, monkeypatch):
 
 def test_the_judge_notices_a_silent_repair(path, monkeypatch):
     read = fcs_judge.read_file
-
-    def silent(*args, **kwargs):
-        file = read(*args, **kwargs)
-        file.repairs.clear()
-        return file
-
     s = specimen(Random(0), plain=True)
     s.shift_header = s.shift_text = (0, 1)
     s.tail = b"  "
     case = Case("late", build(s), "judge", s)
     assert verdict(case, path).kind == "repaired"
-    monkeypatch.setattr(fcs_judge, "read_file", silent)
+    monkeypatch.setattr(
+        fcs_judge, "read_file", lambda *a, **kw: changed(read(*a, **kw), repairs=[])
+    )
     assert verdict(case, path).kind == "silent"
