@@ -17,7 +17,7 @@ from itertools import product
 
 VERSIONS = (b"FCS2.0", b"FCS3.0", b"FCS3.1", b"FCS3.2")
 HEADER_SIZE = 58
-BLANK = " \t\r\n\x0b\x0c"
+BLANK = " \t\r\n"
 INTEGER = re.compile(r"[+-]?[0-9]+(\.0*)?")
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 MATTERS = re.compile(
@@ -143,7 +143,7 @@ def _texts(blob: bytes) -> Iterator[tuple[dict[str, str], frozenset[str]]]:
         return
     delimiter = chr(blob[start])
     text = blob[start : last + 1].decode("latin-1")
-    if _said(blob, 26) == last and _ends(text[:-1], delimiter) and not _ends(text, delimiter):
+    if _said(blob, 26) == last and _ends(text[:-1], delimiter) and text[-1] != delimiter:
         departures.add("the end of TEXT is one byte late")
         text, last = text[:-1], last - 1
     rest = blob[last + 1 : last + 200].decode("latin-1")
@@ -303,12 +303,12 @@ def _left_over(blob: bytes, keywords: dict[str, str], last: int, delimiter: str)
 
 
 def _integer(text: str) -> int | None:
-    text = text.strip(BLANK + "\0")
+    text = text.strip(BLANK + "\0\x0b\x0c")
     return int(text.partition(".")[0]) if INTEGER.fullmatch(text) else None
 
 
 def _number(text: str) -> float | None:
-    text = text.strip(BLANK + "\0")
+    text = text.strip(BLANK + "\0\x0b\x0c")
     return float(text) if NUMBER.fullmatch(text) else None
 
 
@@ -422,19 +422,20 @@ def _stored(blob, keywords, columns, packed, widths, n_events, order):
     if any(c.bits != w for c, w in zip(columns, widths, strict=True)):
         departures.add("integers are filled up to whole bytes")
     pairs = _data_pairs(blob, keywords, departures)
+    if n_events == 0:
+        if any(last > first >= HEADER_SIZE for first, last in pairs):
+            raise NotReadableError
+        return [], set()
     if columns[0].bits is None:
         return _ascii_delimited(blob, keywords, pairs, len(columns), n_events, departures)
     event = sum(widths)
     if n_events is None:
         lengths = {b - a + 1 for a, b in pairs if _free(blob, keywords, a, b)}
         n_events = 8 * max(lengths, default=0) // event
-        if lengths != {(event * n_events + 7) // 8}:
+        needed = (event * n_events + 7) // 8
+        if lengths - {needed} - ({needed + 1} if event > 8 else set()) or not lengths:
             raise NotReadableError
     needed = (event * n_events + 7) // 8
-    if n_events == 0:
-        if any(last > first >= HEADER_SIZE for first, last in pairs):
-            raise NotReadableError
-        return [], set()
     start = _place(blob, keywords, pairs, needed, departures)
     segment = blob[start : start + needed]
     if columns[0].kind == "A":
@@ -554,8 +555,6 @@ def _ascii_delimited(blob, keywords, pairs, n_channels, n_events, departures):
             complete = None not in numbers and len(numbers) % n_channels == 0
             if complete and n_events in (None, len(rows)) and rows not in found:
                 found.append(rows)
-    if not found and n_events == 0 and not pairs:
-        return [], departures
     if len(found) != 1:
         raise NotReadableError
     return found[0], departures
