@@ -103,10 +103,12 @@ def _answer(case: Case, file) -> Verdict:
         return Verdict("accepted", f"{file.values.tolist()}, repairs: {file.repairs}")
     if case.expect in ("same", "either"):
         s = case.specimen
-        names = [encode(name).decode("latin-1") for name in s.names]
+        names = [_latin(name) for name in s.names]
         right = Reading(s.values, names, s.scaled, frozenset())
         if case.kind == "valid" and not _same_spillover(file.spillover, s):
             return Verdict("misread", f"spillover {file.spillover}, not {s.spillover}")
+        if case.kind == "valid" and (key := _changed_keyword(file.keywords, s)):
+            return Verdict("misread", f"the keyword {key}: {file.keywords}")
         if equal(file, right):
             return Verdict(kind)
         return Verdict("misread", _difference(file, [right]))
@@ -163,6 +165,22 @@ def _same_names(ours, names: list[str]) -> bool:
 
 def _same_spillover(ours, s: Specimen) -> bool:
     return (None if ours is None else ours.to_numpy().tolist()) == s.spillover
+
+
+def _changed_keyword(ours: dict[str, str], s: Specimen) -> str | None:
+    """Return a keyword of the file that was not read, or with another value."""
+    for key, value in s.text + (s.supplement or []):
+        plain = key.lower().removeprefix("$")
+        # a private keyword that is called like one of the standard has a "_" behind it
+        found = [ours.get(plain, ""), ours.get(plain + "_", "")]
+        if value[:1] != "{" and not any(_same_names([mine], [_latin(value)]) for mine in found):
+            return key
+    return None
+
+
+def _latin(text: str) -> str:
+    """Return one character for each byte that the text takes in a file."""
+    return encode(text).decode("latin-1")
 
 
 def _difference(file, ways: list[Reading]) -> str:

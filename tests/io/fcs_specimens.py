@@ -244,7 +244,7 @@ def _byte_order(rng: Random, version: str, columns: list[tuple[str, int]]) -> li
         if widths <= {8, 16}:
             choices += [[1, 2], [2, 1]]
         if widths <= {8, 32}:
-            choices += [[3, 4, 1, 2], [2, 1, 4, 3]]
+            choices += [[3, 4, 1, 2], [2, 4, 1, 3]]
     return rng.choice(choices)
 
 
