@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import sys
@@ -40,6 +41,15 @@ source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-n
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
+
+def is_ours(module: str, name: str, member: str) -> bool:
+    """Whether a class of scmoe, be it a private base, defines a member of a class."""
+    bases = getattr(importlib.import_module(module), name).__mro__
+    owner = next((base for base in bases if member in vars(base)), object)
+    return owner.__module__.split(".")[0] == "scmoe"
+
+
+autosummary_context = {"is_ours": is_ours}
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
@@ -59,11 +69,14 @@ nb_merge_streams = True
 suppress_warnings = [
     # notebooks carry languages and outputs of their own making
     "mystnb.unknown_mime_type",
+    # a function in the context of templates cannot be cached
+    "config.cache",
 ]
 
 # Names of our own must resolve; those of others cannot without their inventories.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!scmoe(\.|$)).*")]
+# Private bases of classes have no page; their methods stand with those of the class.
+nitpick_ignore_regex = [(r"py:.*", r"(?!scmoe(\.|$)).*"), (r"py:class", r"scmoe\..*\._.*")]
 
 # -- appearance ----------------------------------------------------------------------------
 

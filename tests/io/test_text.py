@@ -129,7 +129,14 @@ def test_last_delimiter_that_is_missing_and_bytes_that_are_nothing(make_fcs):
     end = int(raw[18:26]) + 1
     raw[end : end + 3] = b" \x07 "
     path.write_bytes(raw)
-    assert "cut out or put in" in refusal(path).reason
+    assert "in the middle of $OP" in refusal(path).reason
+
+
+def test_last_piece_without_partner(make_fcs):
+    """A keyword that is closed may have lost an empty value; one that is cut off shows a shift."""
+    file = read_file(cut(make_fcs(tail="lost/    "), 4))
+    assert file.repairs == ["TEXT ends with a keyword without a value, which was left out: 'lost'"]
+    assert "before its value" in refusal(cut(make_fcs(tail="lost/    "), 5)).reason
 
 
 def test_end_of_text_that_is_wrong(make_fcs):

@@ -150,14 +150,15 @@ def _column(keywords: Keywords, i: int, kind: str, odd: dict[str, list[int]]) ->
 
 
 def _range(keywords: Keywords, i: int) -> int | None:
-    """Return how many values an integer can take, None if ``$PnR`` does not say."""
-    text = keywords.need(f"$P{i}R")
+    """Return how many values an integer can take, None if ``$PnR`` is 0 or less."""
+    key = f"$P{i}R"
+    text = keywords.need(key)
     if whole := _WHOLE.fullmatch(text):
         top = int(whole[1])
     else:
         number = to_number(text)
         if number is None:
-            return None
+            raise Fault(f"{key} is {shown(text)}, so it does not say which bits count", key, text)
         top = int(number)
     return top if top >= 1 else None
 

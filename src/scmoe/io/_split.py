@@ -51,7 +51,7 @@ class Tokens:
     rest: str | None = None
     """A last keyword that has no value."""
     open: bool = False
-    """Whether the last value has no delimiter behind it."""
+    """Whether the last keyword or value has no delimiter behind it."""
 
     def table(self) -> dict[str, str]:
         """Keywords in upper case without blanks around them."""
@@ -132,7 +132,7 @@ def _pair(tokens: list[str]) -> Tokens:
     last = tokens.pop()
     if last.strip(BLANKS):
         tokens.append(last)
-    is_open = bool(last.strip(BLANKS)) and len(tokens) % 2 == 0
+    is_open = bool(last.strip(BLANKS))
     rest = tokens.pop() if len(tokens) % 2 else None
     return Tokens(list(zip(tokens[::2], tokens[1::2], strict=True)), rest, is_open)
 

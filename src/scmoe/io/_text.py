@@ -83,8 +83,6 @@ class Text:
     """Keywords and values in the order and the spelling of the file, the supplemental TEXT
     last; doubled delimiters are resolved."""
     keywords: Keywords
-    open: bool
-    """Whether the last delimiter is missing."""
 
     @property
     def version(self) -> str:
@@ -182,7 +180,7 @@ def _read_one(source: Source, offset: int, repairs: Repairs) -> Text:
         more = _supplement(source, offset, header, keywords, delimiter, repairs)
         pairs += more.pairs
         _collect(keywords, more, repairs)
-    return Text(offset, header, delimiter, pairs, keywords, tokens.open)
+    return Text(offset, header, delimiter, pairs, keywords)
 
 
 def _read_header(source: Source, offset: int) -> Header:
@@ -289,14 +287,18 @@ def _check_end(
     if tokens.rest is not None:
         key = tokens.rest.strip(BLANKS)
         lost = key.startswith("$") or not (key.isascii() and key.isprintable())
+        # FACSCalibur ends TEXT with a doubled delimiter behind a keyword
+        lost |= tokens.open and not key.endswith(delimiter)
         if lost or goes_on or not blank or last + 1 in data or between.strip(blanks.encode()):
             raise Fault(f"TEXT ends after the keyword {shown(key)}, before its value", key)
         repairs.repair(
             f"TEXT ends with a keyword without a value, which was left out: {shown(key)}"
         )
-    if tokens.open:
+    elif tokens.open:
         key, value = tokens.pairs[-1]
-        if not whole and (following or matters(capitals(key.strip(BLANKS)))):
+        # what lies between TEXT and DATA may be DATA that was moved: NULs begin many numbers
+        cut = not whole and (following or matters(capitals(key.strip(BLANKS))))
+        if cut or between.strip(b" \t\r\n"):
             raise Fault(f"TEXT ends in the middle of {key}, after {shown(value)}", key, value)
         repairs.repair("the last delimiter of TEXT is missing")
 
@@ -379,10 +381,5 @@ def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
     hidden = hidden_keyword(text.delimiter.encode() + gap, text.delimiter)
     if hidden is not None:
         raise Fault(f"{hidden} is found behind the end of TEXT, at byte {begin} or later", hidden)
-    if text.open:
-        raise Fault(
-            f"TEXT ends without a delimiter, and bytes from {begin} on behind it belong to no "
-            "segment: something was cut out or put in"
-        )
     if following or not re.fullmatch(rb"[0-9]{1,8}", gap.strip(BLANKS.encode())):
         repairs.repair(f"bytes from {begin} on, behind TEXT, belong to no segment")
