@@ -102,15 +102,23 @@ def test_installed_program(tmp_path):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals(plate, tmp_path, number, status):
     long = [*arguments(plate, tmp_path / "out"), "--max-epochs", "100000"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "scmoe", *long], stderr=subprocess.PIPE, text=True
-    ) as process:
+    # a shell lets what it runs in the background ignore SIGINT, and children inherit that
+    ignored = signal.signal(number, signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scmoe", *long], stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(number, ignored)
+    try:
         for line in process.stderr:
             if line == "scmoe: clustering\n":
                 break
         assert len(list(tmp_path.iterdir())) == 1  # the unfinished folder
         os.kill(process.pid, number)
         _, told = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == status
     assert told.splitlines() == ["scmoe: error: interrupted; nothing was written."]
     assert list(tmp_path.iterdir()) == []
