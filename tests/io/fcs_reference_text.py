@@ -60,7 +60,7 @@ def texts(blob: bytes) -> Iterator[tuple[dict[str, str], frozenset[str]]]:
                 continue
             seen.add("TEXT does not end as it should")
         if lost:
-            if not _ends(text, delimiter):
+            if not _ends(text, delimiter) and rest[:1] not in ("", " ", "\0"):
                 continue
             pairs = pairs[:-1]
         if any(MATTERS.fullmatch(value.strip(BLANK).upper()) for _, value in pairs):
@@ -100,7 +100,7 @@ def _table(pairs: list[tuple[str, str]]) -> dict[str, str] | None:
     keywords: dict[str, str] = {}
     for key, value in pairs:
         key = key.strip(BLANK + "\0").upper()
-        value = value.strip(BLANK)
+        value = value.strip(BLANK + "\0")
         if not keywords.get(key):
             keywords[key] = value
         elif value and value != keywords[key] and MATTERS.fullmatch(key):
