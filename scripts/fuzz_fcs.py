@@ -61,7 +61,8 @@ class Tally:
     """Verdicts that are not plainly right, by mutation."""
     failures: list[dict] = field(default_factory=list)
     slowest: float = 0.0
-    memory_factor: float = 0.0
+    memory_share: float = 0.0
+    """Of the memory that a read may take, the most that one took."""
     memory_peak: int = 0
     reading: float = 0.0
     """CPU seconds within the reader."""
@@ -72,7 +73,7 @@ class Tally:
         self.mutations += other.mutations
         self.failures += other.failures
         self.slowest = max(self.slowest, other.slowest)
-        self.memory_factor = max(self.memory_factor, other.memory_factor)
+        self.memory_share = max(self.memory_share, other.memory_share)
         self.memory_peak = max(self.memory_peak, other.memory_peak)
         self.reading += other.reading
 
@@ -105,8 +106,9 @@ def read(case: fcs_judge.Case, path: Path, tally: Tally, *, memory: bool) -> fcs
     if memory:
         size = len(case.blob)
         tally.memory_peak = max(tally.memory_peak, peak)
-        tally.memory_factor = max(tally.memory_factor, peak / (size + MEMORY_CONSTANT))
-        if peak > MEMORY_CONSTANT + MEMORY_FACTOR * size:
+        allowed = MEMORY_CONSTANT + MEMORY_FACTOR * size
+        tally.memory_share = max(tally.memory_share, peak / allowed)
+        if peak > allowed:
             verdict = fcs_judge.Verdict("memory", f"{peak} bytes for a file of {size}")
     return verdict
 
@@ -176,7 +178,7 @@ def result(args: argparse.Namespace, tally: Tally, seconds: float) -> dict:
         "slowest_ms": round(1000 * tally.slowest, 2),
         "mean_read_ms": round(1000 * tally.reading / max(files, 1), 4),
         "peak_memory_kB": tally.memory_peak // 1024,
-        "memory_factor": round(tally.memory_factor, 3),
+        "memory_share": round(tally.memory_share, 3),
         "seconds": round(seconds, 1),
         "files_per_second": round(files / seconds, 1),
         "by_mutation": dict(tally.mutations.most_common()),

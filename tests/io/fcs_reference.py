@@ -98,7 +98,7 @@ def _interpretations(blob: bytes, keywords: dict[str, str]) -> Iterator[Reading]
     n_channels = parse_integer(keywords.get("$PAR", ""))
     if n_channels is None or not 0 < n_channels <= len(keywords):
         return
-    mode = keywords.get("$MODE", "").upper()
+    mode = keywords.get("$MODE", "").strip("\0").upper()
     if mode not in ("L", ""):
         return
     if not mode and version != b"3.2":

@@ -41,7 +41,7 @@ def texts(blob: bytes) -> Iterator[tuple[dict[str, str], frozenset[str]]]:
         return
     delimiter = chr(blob[start])
     text = blob[start : last + 1].decode("latin-1")
-    if said_at(blob, 26) == last and _ends(text[:-1], delimiter) and text[-1] != delimiter:
+    if said_at(blob, 26) == last and _ends(text[:-1], delimiter):
         departures.add("the end of TEXT is one byte late")
         text, last = text[:-1], last - 1
     rest = blob[last + 1 : last + 200].decode("latin-1")
@@ -60,7 +60,7 @@ def texts(blob: bytes) -> Iterator[tuple[dict[str, str], frozenset[str]]]:
                 continue
             seen.add("TEXT does not end as it should")
         if lost:
-            if not _ends(text, delimiter):
+            if not _ends(text, delimiter) and rest[:1] not in ("", " ", "\0"):
                 continue
             pairs = pairs[:-1]
         if any(MATTERS.fullmatch(value.strip(BLANK).upper()) for _, value in pairs):
@@ -100,7 +100,7 @@ def _table(pairs: list[tuple[str, str]]) -> dict[str, str] | None:
     keywords: dict[str, str] = {}
     for key, value in pairs:
         key = key.strip(BLANK + "\0").upper()
-        value = value.strip(BLANK)
+        value = value.strip(BLANK + "\0")
         if not keywords.get(key):
             keywords[key] = value
         elif value and value != keywords[key] and MATTERS.fullmatch(key):
@@ -180,9 +180,11 @@ def _supplement(blob, pairs, delimiter, way, text, departures) -> list[tuple[str
     segment = blob[first : last + 1].decode("latin-1")
     ways = _cuts(segment) if segment[0] == delimiter else [None]
     found = ways[min(way, len(ways) - 1)] if way else ways[0] or ways[-1]
-    if found is None or (first <= text[1] and last >= text[0]):
+    if found is None:
         departures.add("supplemental TEXT is none")
         return []
+    if first <= text[1] and last >= text[0]:
+        departures.add("supplemental TEXT and TEXT overlap")
     if not _ends(segment, delimiter):
         departures.add("supplemental TEXT does not end as it should")
         if _goes_on(blob[last + 1 : last + 200].decode("latin-1"), delimiter, data=False):

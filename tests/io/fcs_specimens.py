@@ -386,6 +386,7 @@ def _dress(rng: Random, s: Specimen, plain: bool) -> None:
     pairs = s.text + (s.supplement or [])
     first = {encode(x)[:1] for pair in pairs for x in pair if x[:1] != "{"}
     keys = b"".join(encode(key) for key, _ in pairs)
-    digits = b"0123456789 -+.,"
-    while s.delimiter in first or s.delimiter in digits or s.delimiter in keys:
+    taken = b"0123456789 -+.," + keys
+    # keywords are added to plain files: a letter would have to be doubled in them
+    while s.delimiter in first or s.delimiter in taken or (plain and s.delimiter.isalnum()):
         s.delimiter = bytes([rng.randint(1, 126)])

@@ -55,7 +55,7 @@ def test_valid_files_are_read_exactly(path, rng):
 @pytest.mark.parametrize("name", CRAFTED)
 def test_known_fault(name, path):
     rng = Random(name)
-    made = [case for _ in range(60) if (case := make(rng, name))]
+    made = [case for _ in range(40) if (case := make(rng, name))]
     assert made
     for _, blob, expect, s in made:
         check(Case(name, blob, expect, s, dataset=int(name == "second_data_set")), path)
@@ -65,7 +65,7 @@ def test_known_fault(name, path):
 def test_blind_mutation(name, path):
     rng = Random(name)
     kinds = set()
-    for _ in range(150):
+    for _ in range(100):
         blob = BLIND[name](rng, build(specimen(rng, plain=True)))
         kinds.add(check(Case(name, blob, "judge"), path))
     assert "refused" in kinds
