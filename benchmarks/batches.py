@@ -1,7 +1,7 @@
 """Batches: do they end in clusters of their own, and can they be asked for?
 
 Two batches of cells of the same populations: the markers of the second one are stretched and
-shifted at random (each by a factor of 0.8 to 1.25 and by up to half a unit of arcsinh), as another
+shifted at random (each by a factor of 0.8 to 1.25 and by up to one unit of arcsinh), as another
 staining or instrument would. scmoe clusters both together, with and without `batch_key`, and
 builds its graph itself. Then cells of each batch are generated.
 """
@@ -42,7 +42,7 @@ def two_batches(dataset: str, n_cells: int | None, seed: int) -> ad.AnnData:
         order = rng.permutation(len(x))
         first, second = ((x[some], truth[some]) for some in np.array_split(order, 2))
     stretch = rng.uniform(0.8, 1.25, first[0].shape[1])
-    shift = rng.uniform(0, 0.5, first[0].shape[1])
+    shift = rng.uniform(0, 1, first[0].shape[1])
     second = (second[0] * stretch + shift, second[1])
     cells = ad.AnnData(np.concatenate([first[0], second[0]]).astype(np.float32))
     cells.obs["population"] = np.concatenate([first[1], second[1]])
