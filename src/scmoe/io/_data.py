@@ -116,12 +116,10 @@ def _empty(
 ) -> Place:
     sizes = {who: last - first + 1 for who, (first, last) in said.items()}
     large = [who for who, size in sizes.items() if size > 1]
-    agreed = len(said) > 1 and len(set(said.values())) == 1
     for who in large:
         first, last = said[who]
-        # two that agree are believed against $TOT, also where the file lacks the end of DATA
-        end = first if agreed else last
-        if _is_free(text, first, sizes[who]) and source.holds(text.offset + end + 1):
+        # also where the file lacks the end of them
+        if _is_free(text, first, sizes[who]) and source.holds(text.offset + first + 1):
             raise Fault(f"$TOT is 0, but {who} says bytes {first} to {last} for DATA", "$TOT", "0")
     if large:
         repairs.repair(f"{stated}; $TOT is 0, so there is no DATA")
