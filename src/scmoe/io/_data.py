@@ -52,7 +52,7 @@ def locate(text: Text, source: Source, layouts: list[Layout], repairs: Repairs) 
     if text.header.data is None:
         repairs.repair("HEADER does not say where DATA lies")
     if n_events == 0:
-        return _empty(text, source, said, stated, layouts[0], repairs)
+        return _empty(text, said, layouts[0])
     if not said:
         raise Fault("neither HEADER nor TEXT says where DATA lies", "$BEGINDATA")
     if n_events is None and (len(set(said.values())) > 1 or len(said) < len(_witnesses(text))):
@@ -106,23 +106,12 @@ def _count(text: Text) -> int | None:
     return n_events
 
 
-def _empty(
-    text: Text,
-    source: Source,
-    said: dict[str, tuple[int, int]],
-    stated: str,
-    layout: Layout,
-    repairs: Repairs,
-) -> Place:
-    sizes = {who: last - first + 1 for who, (first, last) in said.items()}
-    large = [who for who, size in sizes.items() if size > 1]
-    for who in large:
-        first, last = said[who]
-        # also where the file lacks the end of them
-        if _is_free(text, first, sizes[who]) and source.holds(text.offset + first + 1):
+def _empty(text: Text, said: dict[str, tuple[int, int]], layout: Layout) -> Place:
+    """No events; Fault where somebody speaks of DATA nevertheless."""
+    for who, (first, last) in said.items():
+        # an end before or at the first byte is how writers say that there is nothing
+        if last > first:
             raise Fault(f"$TOT is 0, but {who} says bytes {first} to {last} for DATA", "$TOT", "0")
-    if large:
-        repairs.repair(f"{stated}; $TOT is 0, so there is no DATA")
     return Place(text.offset, 0, 0, layout)
 
 
