@@ -14,7 +14,8 @@ def no_last_delimiter(rng, s):
     s.gap = b""
     s.layout = "supplement text data"
     # what follows may read like the rest of the value
-    likely = s.data[:1].decode("latin-1").isprintable() or s.data[:1] == s.delimiter
+    first = s.data.lstrip(b" \t\r\n\0")[:1]
+    likely = first.decode("latin-1").isprintable() or first == s.delimiter
     return "either" if likely else "same"
 
 

@@ -26,7 +26,7 @@ def find_stored(blob, keywords, columns, packed, widths, n_events, order):
         departures.add("integers are filled up to whole bytes")
     pairs = _data_pairs(blob, keywords, departures)
     if n_events == 0:
-        if any(last > first >= HEADER_SIZE for first, last in pairs):
+        if any(last > first and _free(blob, keywords, first, first) for first, last in pairs):
             raise NotReadableError
         return [], set()
     if columns[0].bits is None:

@@ -203,12 +203,12 @@ def _left_over(blob: bytes, keywords: dict[str, str], last: int, delimiter: str)
 
 
 def parse_integer(text: str) -> int | None:
-    text = text.strip(BLANK + "\0\x0b\x0c")
+    text = text.strip(BLANK + "\0")
     return int(text.partition(".")[0]) if INTEGER.fullmatch(text) else None
 
 
 def parse_number(text: str) -> float | None:
-    text = text.strip(BLANK + "\0\x0b\x0c")
+    text = text.strip(BLANK + "\0")
     return float(text) if NUMBER.fullmatch(text) else None
 
 
