@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import scanpy as sc
 
 from scmoe import pp
 from scmoe._checks import check_matrix, check_training, layer_values, listing
 from scmoe._keys import Key
-from scmoe.tl._neighbors import EXACT_NEIGHBORS, N_NEIGHBORS, N_PCS_FROM, balanced_graph
 
 from ._settings import COFACTORS
 
@@ -172,47 +170,3 @@ def add_profile(adata: AnnData, names: list[str], layer: str | None) -> str:
     columns = adata.var_names.get_indexer(names)
     adata.obsm[Key.obsm.MARKERS] = np.asarray(layer_values(adata, layer)[:, columns])
     return Key.obsm.MARKERS
-
-
-def add_graph(adata: AnnData, use_rep: str, settings: Settings) -> None:
-    """The graph that a clustering builds for itself, kept where scanpy keeps its own.
-
-    Of batches that are not to matter as many neighbours each; see
-    :func:`scmoe.tl._neighbors.build_graph`.
-    """
-    # scanpy takes a record of other neighbours into account
-    for slots, key in ((adata.uns, "neighbors"), (adata.obsp, "distances")):
-        if key in slots:
-            del slots[key]
-    seed = settings.seed
-    n_values = adata.n_vars if use_rep == "X" else adata.obsm[use_rep].shape[1]
-    if n_values > N_PCS_FROM:
-        n_comps = min(N_PCS_FROM, adata.n_obs - 1)
-        if use_rep == "X":
-            sc.pp.pca(adata, n_comps=n_comps, random_state=seed)
-        else:
-            values = adata.obsm[use_rep]
-            adata.obsm["X_pca"] = sc.pp.pca(values, n_comps=n_comps, random_state=seed)
-        use_rep = "X_pca"
-    batches = None if settings.batch_key is None else adata.obs[settings.batch_key].astype(str)
-    if batches is not None and batches.nunique() > 1:
-        values = adata.X if use_rep == "X" else adata.obsm[use_rep]
-        adata.obsp["connectivities"] = balanced_graph(values, batches.to_numpy(), seed)
-        adata.uns["neighbors"] = {
-            "connectivities_key": "connectivities",
-            "params": {
-                "method": "umap",
-                "metric": "euclidean",
-                "n_neighbors": N_NEIGHBORS,
-                "use_rep": use_rep,
-                "batch_key": settings.batch_key,
-            },
-        }
-        return
-    sc.pp.neighbors(
-        adata,
-        n_neighbors=min(N_NEIGHBORS, adata.n_obs - 1),
-        use_rep=use_rep,
-        random_state=seed,
-        transformer="sklearn" if adata.n_obs <= EXACT_NEIGHBORS else None,
-    )

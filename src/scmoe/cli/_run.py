@@ -9,12 +9,12 @@ import numpy as np
 
 from scmoe import io, similarity, tl
 from scmoe._checks import check_batches
+from scmoe.tl._neighbors import add_graph
 
 from . import _folder as names
 from ._folder import output_folder
 from ._pictures import UMAP, set_colours
 from ._prepare import (
-    add_graph,
     add_profile,
     choose_markers,
     compensate,
@@ -137,7 +137,7 @@ def _similar(
         return own_graph, True
     if not own_graph:
         console.step("searching neighbours")
-        add_graph(adata, use_rep, settings)
+        add_graph(adata, use_rep=use_rep, batch_key=settings.batch_key, seed=settings.seed)
     return own_graph, own_map
 
 

@@ -16,7 +16,7 @@ from scmoe._checks import check_adata, check_batches, check_matrix, layer_values
 from scmoe._keys import Key
 from scmoe.tl._drift import drift_table, warn_of_drift
 from scmoe.tl._manifest import manifest
-from scmoe.tl._slots import check_key, plain, write
+from scmoe.tl._slots import check_key, find_model, plain, write
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -199,12 +199,7 @@ def _reference(reference: Any, key: str) -> Reference:
         return _of_model(reference.trained, reference.registry)
     if not isinstance(reference, AnnData):
         return _of_model(*MoESimVAE.read_trained(reference))
-    record = reference.uns.get(Key.uns.result(key), {})
-    if "model" not in record:
-        raise KeyError(
-            f"Did not find a model in `reference.uns[{key!r}]`: run "
-            "`scmoe.tl.cluster(reference)` first, or name its `key_added` as `key`."
-        )
+    record = find_model(reference, key, "reference")
     params = record["params"]
     use_rep = params.get("use_rep", "X")
     layer = params.get("layer")

@@ -188,8 +188,7 @@ def cluster(
         with seeded(seed):
             if similarity.needs_graph:
                 if graph is None:
-                    batches = None if batch_key is None else work.obs[batch_key]
-                    graph = build_graph(work.X, batches, seed)
+                    graph = build_graph(work.X, work.obs, batch_key, seed)
                 slot = "connectivities"
                 if similarity.neighbors_key is not None:
                     # the name by which the similarity will ask for the graph

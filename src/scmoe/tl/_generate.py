@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from scmoe._checks import listing
 from scmoe._keys import Key
+from scmoe.tl._slots import find_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,12 +105,7 @@ def generate(
     from scmoe.model._generate import generate_cells
     from scmoe.model._record import from_record
 
-    record = adata.uns.get(Key.uns.result(key), {})
-    if "model" not in record:
-        raise KeyError(
-            f"Did not find a model in `.uns[{key!r}]`: run `scmoe.tl.cluster(adata)` first, or "
-            "name its `key_added` as `key`."
-        )
+    record = find_model(adata, key)
     params = record["params"]
     trained = from_record(record["model"])
     markers = pd.Index(record["markers"])

@@ -13,6 +13,7 @@ from umap.umap_ import fuzzy_simplicial_set
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
     from scipy.sparse import csr_matrix
 
 logger = logging.getLogger("scmoe")
@@ -30,48 +31,71 @@ LEAST_OF_BATCH = 3
 """Neighbours in each batch, however many batches there are; as in BBKNN."""
 
 
-def build_graph(x: np.ndarray, batches: pd.Series | None, seed: int) -> csr_matrix:
-    """What ``sc.pp.neighbors`` would build with its defaults; with batches, balanced over them.
-
-    Parameters
-    ----------
-    x
-        Cells x features.
-    batches
-        Batch of each cell. Then its neighbours are searched in each batch apart, as many in
-        each (BBKNN, Polański et al. 2020), so that a shift between batches joins no cell to its
-        own batch alone.
-    seed
-        Of approximate searches.
-
-    Returns
-    -------
-    Connectivities, cells x cells.
-    """
+def build_graph(x: np.ndarray, obs: pd.DataFrame, batch_key: str | None, seed: int) -> csr_matrix:
+    """Connectivities of cells x features, as :func:`add_graph` makes them; says that it does."""
     logger.warning(
         "No neighbour graph found: building one of %d neighbours%s. Run `sc.pp.neighbors` first "
         "to choose your own.",
         N_NEIGHBORS,
-        "" if batches is None else ", from all batches alike",
+        "" if batch_key is None else ", from all batches alike",
     )
-    cells, use_rep = ad.AnnData(x), "X"
-    if cells.n_vars > N_PCS_FROM:
-        sc.pp.pca(cells, n_comps=min(N_PCS_FROM, cells.n_obs - 1), random_state=seed)
-        use_rep = "X_pca"
-    if batches is not None and batches.nunique() > 1:
-        values = cells.X if use_rep == "X" else cells.obsm[use_rep]
-        return balanced_graph(values, batches.astype(str).to_numpy(), seed)
-    sc.pp.neighbors(
-        cells,
-        n_neighbors=min(N_NEIGHBORS, cells.n_obs - 1),
-        use_rep=use_rep,
-        random_state=seed,
-        transformer="sklearn" if cells.n_obs <= EXACT_NEIGHBORS else None,
-    )
+    cells = ad.AnnData(x, obs=obs[[] if batch_key is None else [batch_key]].copy())
+    add_graph(cells, batch_key=batch_key, seed=seed)
     return cells.obsp["connectivities"]
 
 
-def balanced_graph(x: np.ndarray, batches: np.ndarray, seed: int) -> csr_matrix:
+def add_graph(
+    adata: AnnData, *, use_rep: str = "X", batch_key: str | None = None, seed: int = 0
+) -> None:
+    """Write what ``sc.pp.neighbors`` would write with its defaults; with batches, balanced.
+
+    Parameters
+    ----------
+    adata
+        Cells.
+    use_rep
+        Of what values: ``"X"``, or a name in ``.obsm``.
+    batch_key
+        Column of the batches. Then neighbours are searched in each batch apart, as many in
+        each (BBKNN, Polański et al. 2020), so that a shift between batches joins no cell to its
+        own batch alone.
+    seed
+        Of approximate searches.
+    """
+    # scanpy takes a record of other neighbours into account
+    for slots, key in ((adata.uns, "neighbors"), (adata.obsp, "distances")):
+        if key in slots:
+            del slots[key]
+    values = adata.X if use_rep == "X" else adata.obsm[use_rep]
+    if values.shape[1] > N_PCS_FROM:
+        n_comps = min(N_PCS_FROM, adata.n_obs - 1)
+        values = sc.pp.pca(values, n_comps=n_comps, random_state=seed)
+        use_rep = "X_pca"
+        adata.obsm[use_rep] = values
+    if batch_key is not None and adata.obs[batch_key].nunique() > 1:
+        batches = adata.obs[batch_key].astype(str).to_numpy()
+        adata.obsp["connectivities"] = _balanced(values, batches, seed)
+        adata.uns["neighbors"] = {
+            "connectivities_key": "connectivities",
+            "params": {
+                "method": "umap",
+                "metric": "euclidean",
+                "n_neighbors": N_NEIGHBORS,
+                "use_rep": use_rep,
+                "batch_key": batch_key,
+            },
+        }
+        return
+    sc.pp.neighbors(
+        adata,
+        n_neighbors=min(N_NEIGHBORS, adata.n_obs - 1),
+        use_rep=use_rep,
+        random_state=seed,
+        transformer="sklearn" if adata.n_obs <= EXACT_NEIGHBORS else None,
+    )
+
+
+def _balanced(x: np.ndarray, batches: np.ndarray, seed: int) -> csr_matrix:
     """Connectivities of as many neighbours from each batch, the cell itself among them."""
     names = np.unique(batches)
     of_batch = max(LEAST_OF_BATCH, N_NEIGHBORS // len(names))

@@ -35,6 +35,17 @@ def check_key(adata: AnnData, key: str) -> None:
         )
 
 
+def find_model(adata: AnnData, key: str, name: str = "adata") -> Mapping[str, Any]:
+    """The record of a clustering with its model; KeyError where there is none."""
+    record = adata.uns.get(Key.uns.result(key), {})
+    if "model" not in record:
+        raise KeyError(
+            f"Did not find a model in `{name}.uns[{key!r}]`: run `scmoe.tl.cluster({name})` "
+            "first, or name its `key_added` as `key`."
+        )
+    return record
+
+
 def write(*slots: tuple[MutableMapping, str, Any]) -> None:
     """Fill all slots or none: also Ctrl-C between two of them leaves things as they were."""
     before = [(place, key, place.get(key)) for place, key, _ in slots]
