@@ -103,8 +103,9 @@ def cluster(
         Key of the graph in ``.obsp``; not together with ``neighbors_key``.
     batch_key
         Column of ``.obs`` with the batch of each cell (plate, donor, instrument). The experts
-        learn what is a matter of batches; a graph that is built here has as many neighbours
-        from each. A graph of yours should come from integrated data.
+        learn what is a matter of batches; a graph that is built here is one of markers that
+        have the same mean and spread in each batch, with as many neighbours from each. A graph
+        of yours should come from integrated data.
     key_added
         Names the slots that are written.
     random_state

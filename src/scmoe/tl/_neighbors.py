@@ -56,9 +56,9 @@ def add_graph(
     use_rep
         Of what values: ``"X"``, or a name in ``.obsm``.
     batch_key
-        Column of the batches. Then neighbours are searched in each batch apart, as many in
-        each (BBKNN, Polański et al. 2020), so that a shift between batches joins no cell to its
-        own batch alone.
+        Column of the batches. Then the features are brought to the same mean and spread in all
+        batches, and neighbours are searched in each batch apart, as many in each (BBKNN,
+        Polański et al. 2020), so that no cell is joined to its own batch alone.
     seed
         Of approximate searches.
     """
@@ -67,13 +67,16 @@ def add_graph(
         if key in slots:
             del slots[key]
     values = adata.X if use_rep == "X" else adata.obsm[use_rep]
+    batches = None
+    if batch_key is not None and adata.obs[batch_key].nunique() > 1:
+        batches = adata.obs[batch_key].astype(str).to_numpy()
+        values = _aligned(values, batches)
     if values.shape[1] > N_PCS_FROM:
         n_comps = min(N_PCS_FROM, adata.n_obs - 1)
         values = sc.pp.pca(values, n_comps=n_comps, random_state=seed)
         use_rep = "X_pca"
         adata.obsm[use_rep] = values
-    if batch_key is not None and adata.obs[batch_key].nunique() > 1:
-        batches = adata.obs[batch_key].astype(str).to_numpy()
+    if batches is not None:
         adata.obsp["connectivities"] = _balanced(values, batches, seed)
         adata.uns["neighbors"] = {
             "connectivities_key": "connectivities",
@@ -93,6 +96,21 @@ def add_graph(
         random_state=seed,
         transformer="sklearn" if adata.n_obs <= EXACT_NEIGHBORS else None,
     )
+
+
+def _aligned(x: np.ndarray, batches: np.ndarray) -> np.ndarray:
+    """Cells x features with the mean and the spread of all cells in every batch.
+
+    Neighbours across batches are far behind those of the same batch otherwise, and weigh little.
+    """
+    aligned = np.empty_like(x)
+    mean, spread = x.mean(0), x.std(0)
+    for name in np.unique(batches):
+        own = batches == name
+        # a feature that is constant in a batch stays so
+        scale = np.where((own_spread := x[own].std(0)) > 0, own_spread, 1)
+        aligned[own] = (x[own] - x[own].mean(0)) / scale * spread + mean
+    return aligned
 
 
 def _balanced(x: np.ndarray, batches: np.ndarray, seed: int) -> csr_matrix:
