@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scmoe.io import FCSReadError
+from scmoe.io._errors import Fault, Repairs
 from scmoe.io._file import read_about, read_file
 
 EVENTS = [[1, 2], [3, 4], [5, 6]]
@@ -130,6 +131,14 @@ def test_last_delimiter_that_is_missing_and_bytes_that_are_nothing(make_fcs):
     raw[end : end + 3] = b" \x07 "
     path.write_bytes(raw)
     assert "in the middle of $OP" in refusal(path).reason
+
+
+def test_two_signs_of_a_shift_are_no_accident():
+    repairs = Repairs()
+    repairs.moved("one thing")
+    assert repairs.told == ["one thing"]
+    with pytest.raises(Fault, match="one thing, and another: bytes were put in or cut out"):
+        repairs.moved("another")
 
 
 def test_last_piece_without_partner(make_fcs):

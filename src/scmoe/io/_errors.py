@@ -61,12 +61,20 @@ class Repairs:
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
         self.told: list[str] = []
+        self.shift: str | None = None
 
     def repair(self, text: str, keyword: str | None = None, value: str | None = None) -> None:
         """Note what disagrees with the standard but leaves one reading only."""
         if self.strict:
             raise Fault(f"{text} (refused because of `strict=True`)", keyword, value)
         self.told.append(text)
+
+    def moved(self, text: str) -> None:
+        """Note a repair that bytes put in or cut out would ask for; two are no accident."""
+        if self.shift is not None:
+            raise Fault(f"{self.shift}, and {text}: bytes were put in or cut out")
+        self.repair(text)
+        self.shift = text
 
     def tell(self, text: str) -> None:
         """Note what the standard allows but the user has to know."""

@@ -108,7 +108,7 @@ class Text:
 def read_text(source: Source, dataset: int, repairs: Repairs) -> Text:
     """Read HEADER and TEXT of a data set, counted from 0, along the chain of ``$NEXTDATA``."""
     found: Text | None = None
-    at, n, told = 0, 0, []
+    at, n, told, shift = 0, 0, [], None
     while True:
         notes = Repairs(strict=repairs.strict and n == dataset)
         try:
@@ -121,7 +121,7 @@ def read_text(source: Source, dataset: int, repairs: Repairs) -> Text:
             break
         n += 1
         if n - 1 == dataset:
-            found, told = text, notes.told
+            found, told, shift = text, notes.told, notes.shift
         if isinstance(step, str):
             repairs.repair(step, "$NEXTDATA", text.keywords["$NEXTDATA"])
             break
@@ -131,6 +131,7 @@ def read_text(source: Source, dataset: int, repairs: Repairs) -> Text:
     if found is None:
         raise Fault(f"there is no data set {dataset}: the file holds {n}, counted from 0")
     repairs.told.extend(told)
+    repairs.shift = shift
     if n > 1:
         repairs.tell(
             f"the file holds {n} data sets; number {dataset} (counted from 0) was read, "
@@ -163,7 +164,7 @@ def _read_one(source: Source, offset: int, repairs: Repairs) -> Text:
     ends_before = raw[:-1].rstrip(BLANKS.encode().replace(raw[:1], b""))[-1:] == raw[:1]
     is_late = header.data is not None and header.data[0] == last
     if ends_before and (is_late or (raw[-2:-1] == raw[:1] and raw[-1:] in b" \r\n\t\0")):
-        repairs.repair("HEADER gives the end of TEXT one byte late")
+        repairs.moved("HEADER gives the end of TEXT one byte late")
         last, raw = last - 1, raw[:-1]
         header = replace(header, text=(first, last))
     body = _decode(raw, repairs)
@@ -226,7 +227,7 @@ def _first_delimiter(text: str, repairs: Repairs) -> tuple[str, Tokens]:
             repairs.told.extend(notes.told)
             return body[0], tokens
         if len(body) < len(text):
-            repairs.repair("TEXT begins with blanks before its first delimiter")
+            repairs.moved("TEXT begins with blanks before its first delimiter")
             repairs.told.extend(notes.told)
             return body[0], tokens
     raise Fault(f"TEXT begins with {text[:1]!r}, which is no delimiter")
@@ -300,7 +301,7 @@ def _check_end(
         cut = not whole and (following or matters(capitals(key.strip(BLANKS))))
         if cut or between.strip(b" \t\r\n"):
             raise Fault(f"TEXT ends in the middle of {key}, after {shown(value)}", key, value)
-        repairs.repair("the last delimiter of TEXT is missing")
+        repairs.moved("the last delimiter of TEXT is missing")
 
 
 def _supplement(
@@ -382,4 +383,4 @@ def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
     if hidden is not None:
         raise Fault(f"{hidden} is found behind the end of TEXT, at byte {begin} or later", hidden)
     if following or not re.fullmatch(rb"[0-9]{1,8}", gap.strip(BLANKS.encode())):
-        repairs.repair(f"bytes from {begin} on, behind TEXT, belong to no segment")
+        repairs.moved(f"bytes from {begin} on, behind TEXT, belong to no segment")
