@@ -167,10 +167,11 @@ class MoESimVAEModule(BaseModuleClass):
     def _get_inference_input(self, tensors: dict, **kwargs) -> dict:
         return {"x": tensors[REGISTRY_KEYS.X_KEY], "batch": tensors.get(REGISTRY_KEYS.BATCH_KEY)}
 
-    def _with_batch(self, values: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-        """Append the batch of each cell in one-hot form, ``(n, d + n_batch)``."""
+    def _with_batch(self, values: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
+        """Append the batch of each cell (None: the first) in one-hot form, ``(n, d + n_batch)``."""
         if not self.n_batch:
             return values
+        batch = values.new_zeros(len(values)) if batch is None else batch
         hot = F.one_hot(batch.long().view(-1), self.n_batch)
         return torch.cat([values, hot.to(values)], dim=1)
 
@@ -217,7 +218,7 @@ class MoESimVAEModule(BaseModuleClass):
 
     @auto_move_data
     def generative(
-        self, z: torch.Tensor, expert: torch.Tensor, batch: torch.Tensor
+        self, z: torch.Tensor, expert: torch.Tensor, batch: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         """Each code through its expert: ``logits`` (n, n_input) of the scaled markers."""
         return {"logits": self.experts(self._with_batch(z, batch), expert)}
