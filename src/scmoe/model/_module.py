@@ -168,7 +168,7 @@ class MoESimVAEModule(BaseModuleClass):
         return {"x": tensors[REGISTRY_KEYS.X_KEY], "batch": tensors.get(REGISTRY_KEYS.BATCH_KEY)}
 
     def _with_batch(self, values: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
-        """Append the batch of each cell (None: the first) in one-hot form, ``(n, d + n_batch)``."""
+        """Append the batch of each cell (None: the first), one-hot: ``(n, d + n_batch)``."""
         if not self.n_batch:
             return values
         batch = values.new_zeros(len(values)) if batch is None else batch

@@ -53,13 +53,13 @@ class Trained:
         module, parts = self.module.eval(), []
         for start in range(0, len(x), PREDICT_BATCH):
             some = slice(start, start + PREDICT_BATCH)
-            cells = torch.from_numpy(x[some])
+            cells = torch.from_numpy(x[some]).to(module.low.device)
             of_batch = None if batch is None else torch.from_numpy(batch[some, None])
             with one_thread(x.shape[1] < SMALL):
                 outputs = module.inference(cells, of_batch)
             outputs["position"] = module.position(cells)
             parts.append({name: outputs[name] for name in ("z", "proba", "expert", "position")})
-        found = {name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]}
+        found = {name: torch.cat([p[name] for p in parts]).numpy(force=True) for name in parts[0]}
         return {**found, "outlier": module.outliers.score(found["position"])}
 
     def hash(self) -> str:
