@@ -93,6 +93,7 @@ def drift(
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
     ax.set_xlabel("drift: excess of cells that are strange to the reference")
     ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(False)  # scanpy's settings may have lines across the text
     if title is not None:
         ax.set_title(title)
     return finish("drift", fig, ax, show=show, save=save, return_fig=return_fig)
