@@ -289,7 +289,7 @@ def _check_end(
         key = tokens.rest.strip(BLANKS)
         lost = key.startswith("$") or not (key.isascii() and key.isprintable())
         # FACSCalibur ends TEXT with a doubled delimiter behind a keyword
-        lost |= tokens.open and not key.endswith(delimiter)
+        lost |= not key or (tokens.open and not key.endswith(delimiter))
         if lost or goes_on or not blank or last + 1 in data or between.strip(blanks.encode()):
             raise Fault(f"TEXT ends after the keyword {shown(key)}, before its value", key)
         repairs.repair(
