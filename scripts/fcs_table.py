@@ -45,9 +45,10 @@ whose tests carry it. {{func}}`scmoe.io.read_fcs` reads {read} of {total} files 
 ({repaired} of them with a repair, which is a warning and is listed in `.uns["fcs"]`) and refuses
 {refused}, which are no whole FCS files. `strict=True` refuses those with a repair, too.
 
-The last column is what [flowio](https://github.com/whitews/FlowIO) {flowio} does with the same
-file when it is called without options, `FlowData(path).as_array()`: *same* is the same numbers as
-ours, *differs* are others, and the name of an error is the error raised.
+*What it is*: version, instrument (`$CYT`), type, bits and order of the bytes of the numbers,
+events x channels. The last column is what [flowio](https://github.com/whitews/FlowIO) {flowio}
+does with the same file when it is called without options, `FlowData(path).as_array()`: *same* is
+the same numbers as ours, *differs* are others, and the name of an error is the error raised.
 
 This page is written by `scripts/fcs_table.py`.
 
@@ -137,28 +138,29 @@ def storage(file: FCSFile) -> str:
     return f"{'/'.join(kinds)} {'/'.join(map(str, bits))} {order}"
 
 
+HEAD = ["| file | what it is | scmoe | flowio |", "| --- | --- | --- | --- |"]
+
+
+def described(file: FCSFile, n_events: int) -> str:
+    """Say what a file is: version, instrument, storage, size."""
+    version = file.about.version.replace("FCS", "FCS ")
+    instrument = file.keywords.get("cyt", "").strip()
+    size = f"{n_events:,} x {file.values.shape[1]}"
+    return ", ".join(part for part in (version, instrument, storage(file), size) if part)
+
+
+def line(*cells: str) -> str:
+    return "| " + " | ".join(map(one_line, cells)) + " |"
+
+
 def row(path: Path, answer: Answer) -> str:
-    file = answer.file
-    if file is None:
-        cells = [path.name, "", "", "", ""]
-    else:
-        cells = [
-            path.name,
-            file.about.version.removeprefix("FCS"),
-            file.keywords.get("cyt", "").strip(),
-            storage(file),
-            f"{file.values.shape[0]:,} x {file.values.shape[1]}",
-        ]
-    return "| " + " | ".join(map(one_line, [*cells, answer.said, answer.flowio])) + " |"
+    what = "" if answer.file is None else described(answer.file, len(answer.file.values))
+    return line(path.name, what, answer.said, answer.flowio)
 
 
 def table(folder: Path, answers: dict[Path, Answer]) -> list[str]:
-    lines = [f"## {folder.name}", ""]
-    lines += [
-        "| file | FCS | instrument | storage, bits, bytes | events x channels | scmoe | flowio |"
-    ]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
-    return [*lines, *(row(path, answer) for path, answer in answers.items()), ""]
+    rows = (row(path, answer) for path, answer in answers.items())
+    return [f"## {folder.name}", "", *HEAD, *rows, ""]
 
 
 def summary(name: str, answers: list[Answer]) -> str:
@@ -167,16 +169,7 @@ def summary(name: str, answers: list[Answer]) -> str:
     events = sum(len(file.values) for file in files)
     said = Counter(answer.said for answer in answers).most_common(1)[0][0]
     theirs = ", ".join(f"{kind} ({n})" for kind, n in Counter(a.flowio for a in answers).items())
-    cells = [
-        f"{name}, {len(answers)} files",
-        files[0].about.version.removeprefix("FCS"),
-        files[0].keywords.get("cyt", ""),
-        storage(files[0]),
-        f"{events:,} x {files[0].values.shape[1]}",
-        said,
-        theirs,
-    ]
-    return "| " + " | ".join(map(one_line, cells)) + " |"
+    return line(f"{name}, {len(answers)} files", described(files[0], events), said, theirs)
 
 
 def specimen(
@@ -273,11 +266,7 @@ def page(data: Path) -> str:
         answers = {path: read(path) for path in sorted(folder.iterdir()) if path.is_file()}
         everything += answers.values()
         lines += table(folder, answers)
-    lines += ["## Whole experiments", ""]
-    lines += [
-        "| files | FCS | instrument | storage, bits, bytes | events x channels | scmoe | flowio |"
-    ]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    lines += ["## Whole experiments", "", *HEAD]
     for folder in ("bodenmiller/H05", "bodenmiller/H08", "bcr_xl"):
         files = sorted((data / folder).glob("*.fcs"))
         lines.append(summary(folder, [read(path) for path in files]))
