@@ -210,7 +210,7 @@ def _note(
     repairs: Repairs,
 ) -> None:
     if n_events is None:
-        repairs.repair(f"$TOT is missing; DATA holds {best.n_events} events", "$TOT")
+        repairs.moved(f"$TOT is missing; DATA holds {best.n_events} events", "$TOT")
     if len(set(said.values())) > 1:
         repairs.repair(f"{stated}; {best.source} was used, the one that $TOT events fit")
     if best.late:

@@ -69,11 +69,11 @@ class Repairs:
             raise Fault(f"{text} (refused because of `strict=True`)", keyword, value)
         self.told.append(text)
 
-    def moved(self, text: str) -> None:
+    def moved(self, text: str, keyword: str | None = None) -> None:
         """Note a repair that bytes put in or cut out would ask for; two are no accident."""
         if self.shift is not None:
-            raise Fault(f"{self.shift}, and {text}: bytes were put in or cut out")
-        self.repair(text)
+            raise Fault(f"{self.shift}, and {text}: bytes were put in or cut out", keyword)
+        self.repair(text, keyword)
         self.shift = text
 
     def tell(self, text: str) -> None:

@@ -230,7 +230,7 @@ def _check_mode(text: Text, notes: Repairs) -> None:
     """Refuse histograms; FCS 3.2 knows list mode only, and may leave it out."""
     if not text.keywords.get("$MODE", "").strip(BLANKS):
         if text.version != "FCS3.2":
-            notes.repair("$MODE is missing; taken as list mode", "$MODE")
+            notes.moved("$MODE is missing; taken as list mode", "$MODE")
         return
     mode = capitals(text.keywords.need("$MODE"))
     if mode != "L":
