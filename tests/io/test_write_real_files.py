@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scmoe.io import FCSReadError, read_fcs, write_fcs
+from scmoe.io import read_fcs, write_fcs
 from scmoe.io._file import read_about
 from scmoe.io._source import open_source
 
@@ -23,7 +23,8 @@ pytestmark = [
     ),
     pytest.mark.filterwarnings("ignore::scmoe.io.FCSRepairWarning"),
 ]
-FILES = sorted(path for path in DATA.glob("fcs/*/*") if path.is_file())
+REFUSED = ("corrupted.fcs", "sample_header.fcs")
+FILES = sorted(p for p in DATA.glob("fcs/*/*") if p.is_file() and p.name not in REFUSED)
 FILES += sorted(DATA.glob("bodenmiller/H05/*"))[:2]
 ONE_OF_EACH = [
     "fcs/fcsparser/FCS3.0_Custom_Compatible.fcs",
@@ -68,10 +69,7 @@ def stored(about):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_what_is_written_is_what_was_there(path, tmp_path):
-    try:
-        adata, added = clustered(path, 0.5)
-    except FCSReadError:
-        pytest.skip("this file cannot be read")
+    adata, added = clustered(path, 0.5)
     (new,) = write_fcs(adata, tmp_path / "out")
     back = read_fcs(new, dtype="float64")
     np.testing.assert_array_equal(back.X[:, :-2], adata.X)
