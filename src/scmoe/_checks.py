@@ -78,6 +78,24 @@ def layer_values(adata: AnnData, layer: str | None):
     return adata.layers[layer]
 
 
+def arcsinh_record(adata: AnnData, place: str) -> dict[str, float] | None:
+    """Cofactor of each channel whose arcsinh is in a place, ``"X"`` or a layer; None without one.
+
+    Raises ValueError for a record that joining cells of different transforms has left behind.
+    """
+    record = adata.uns.get(Key.uns.ARCSINH, {}).get(place)
+    if record is None:
+        return None
+    if not {"channels", "cofactor"} <= set(record):
+        raise ValueError(
+            f"The record of the arcsinh in .uns[{Key.uns.ARCSINH!r}][{place!r}] is not whole: "
+            "these cells were joined from cells with different transforms. Transform them alike "
+            "before joining."
+        )
+    channels = (str(channel) for channel in np.ravel(record["channels"]))
+    return dict(zip(channels, np.ravel(record["cofactor"]).astype(float).tolist(), strict=True))
+
+
 def check_matrix(x, names: Sequence[str], where: str) -> None:
     """Raise ValueError for values that a model of continuous markers cannot take.
 

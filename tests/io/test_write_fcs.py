@@ -525,7 +525,10 @@ def test_events_that_the_file_does_not_have(make_fcs, tmp_path):
     adata.uns["fcs"] = {}
     with pytest.raises(ValueError, match=r"\.uns\['fcs'\]\['cells'\] is not there"):
         write_fcs(adata, tmp_path / "out", source=tmp_path)
-    # nothing is known of a file: the values are what there is
+    with pytest.raises(ValueError, match="uns_merge"):
+        write_fcs(adata, tmp_path / "out")
+    # nothing speaks of a file: the values are what there is
+    del adata.obs["event"]
     (new,) = write_fcs(adata, tmp_path / "out")
     np.testing.assert_array_equal(read_fcs(new).X[:, :2], EVENTS)
 

@@ -167,7 +167,7 @@ def test_cofactors(linked, query):
         assign(query, linked, reject=None)
     other = query[:, ::-1].copy()
     del other.uns["scmoe"], other.obsm["X_scmoe"], other.obsm["scmoe_proba"]
-    del other.obs["scmoe_outlier"]
+    del other.obs["scmoe_outlier"], other.obs["scmoe"]
     arcsinh(other, cofactor=150)
     with pytest.raises(ValueError, match=r"cofactor 150\.0 and not 5.0"):
         assign(other, linked)

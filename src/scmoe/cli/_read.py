@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anndata as ad
 from natsort import natsorted
 
-from scmoe._checks import check_adata, listing
+from scmoe._checks import arcsinh_record, check_adata, listing
 from scmoe._keys import Key
 from scmoe.io import read_fcs
 from scmoe.io._paths import find_files, sample_names
@@ -77,6 +77,13 @@ def _read_h5ad(files: list[Path], join: str) -> AnnData:
             f"{files[done.index(True)]} has a record of arcsinh in .uns and "
             f"{files[done.index(False)]} has not; transform both or none."
         )
+    for file, adata in zip(files, cells, strict=True):
+        for what, record in (("arcsinh", _cofactors), ("compensation", _compensated)):
+            if record(adata) != record(cells[0]):
+                raise ValueError(
+                    f"By its records {file} has another {what} than {files[0]}: treat both alike "
+                    "before joining them."
+                )
     if join == "exact":
         first = set(cells[0].var_names)
         for file, adata in zip(files, cells, strict=True):
@@ -115,6 +122,14 @@ def _read_one(file: Path) -> AnnData:
     if adata.n_obs == 0:
         raise ValueError(f"{file}: there is no cell in it.")
     return adata
+
+
+def _cofactors(adata: AnnData) -> dict[str, dict[str, float] | None]:
+    return {place: arcsinh_record(adata, place) for place in adata.uns.get(Key.uns.ARCSINH, {})}
+
+
+def _compensated(adata: AnnData) -> set[str]:
+    return set(adata.uns.get(Key.uns.COMPENSATED, {}))
 
 
 def is_transformed(adata: AnnData, layer: str | None = None) -> bool:

@@ -159,7 +159,7 @@ def read_about(path: str | PathLike[str], *, dataset: int = 0, strict: bool = Fa
             text = read_text(source, dataset, notes)
             keywords = text.keywords
             _check_mode(text, notes)
-            names = _names(keywords)
+            names = _names(keywords, notes)
             stored = layouts(keywords, text.version, len(names), notes)
             linear = scales(keywords, names, stored[0].columns, notes)
             place = locate(text, source, stored, notes)
@@ -237,7 +237,7 @@ def _check_mode(text: Text, notes: Repairs) -> None:
         raise Fault(f"$MODE is {mode!r}; only list mode (L) can be read", "$MODE", mode)
 
 
-def _names(keywords: Keywords) -> list[str]:
+def _names(keywords: Keywords, notes: Repairs) -> list[str]:
     """Return ``$PnN`` if 1 to ``$PAR`` and no others are the channels that have a name."""
     n = keywords.integer("$PAR")
     said = keywords["$PAR"]
@@ -246,6 +246,11 @@ def _names(keywords: Keywords) -> list[str]:
     found = sorted(numbered(keywords, "N"))
     if found != list(range(1, len(found) + 1)) or len(found) != n:
         raise Fault(f"$PAR is {n}, but $PnN is there for n = {listed(found)}", "$PAR", said)
+    more = sorted({i for letter in "BER" for i in numbered(keywords, letter) if not 1 <= i <= n})
+    if more:
+        notes.repair(
+            f"$PAR is {n}, but channels are described for n = {listed(more)}", "$PAR", said
+        )
     names = [keywords[f"$P{i}N"].strip(BLANKS) for i in found]
     unnamed = [f"$P{i}N" for i, name in enumerate(names, start=1) if not name]
     if unnamed:

@@ -146,7 +146,7 @@ def _unsound(tokens: Tokens, delimiter: str, *, primary: bool) -> str | None:
     # holds a delimiter, unless a letter or a digit delimits
     mark = re.escape(capitals(delimiter))
     swallowed = re.compile(
-        rf".*{mark}(?:\$|SPILL)|" + ("(?!)" if mark.isalnum() else rf"\$.*{mark}")
+        rf".*{mark}\s*(?:\$|SPILL)|" + ("(?!)" if mark.isalnum() else rf"\$.*{mark}")
     )
     odd = next((key for key in table if swallowed.match(key)), None)
     if odd is not None:

@@ -213,7 +213,7 @@ class _Job:
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None
     ) -> Callable[[BinaryIO], None]:
         """Return what writes the file of a sample."""
-        original = None if self.layer is not None else self._original(sample, record)
+        original = None if self.layer is not None else self._original(sample, rows, record)
         why = ""
         if original is not None:
             try:
@@ -228,9 +228,19 @@ class _Job:
                 return writer
         return self._plain(sample, rows, record, why)
 
-    def _original(self, sample: str, record: Mapping[str, Any] | None) -> Original | None:
+    def _original(
+        self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None
+    ) -> Original | None:
         known = record is not None and {"path", "sha256"} <= set(record)
+        if not known and self.source is None and Key.obs.EVENT in self.adata.obs:
+            raise ValueError(
+                f"`.obs[{Key.obs.EVENT!r}]` says that the cells of sample {sample!r} come from a "
+                f"file, but .uns[{Key.uns.FCS!r}] has no record of it, so nobody knows whether .X "
+                'is transformed: join cells by `ad.concat(..., uns_merge="unique")`, or say with '
+                "`layer=` which values to write."
+            )
         if known and Key.obs.EVENT in self.adata.obs:
+            self._check_events(sample, rows)
             original = find_original(record, self.source)
             _refuse_originals([original.path] if original else [], self.targets)
             return original
@@ -241,6 +251,16 @@ class _Job:
                 f"where cells come from, and {missing} is not there."
             )
         return None
+
+    def _check_events(self, sample: str, rows: np.ndarray) -> None:
+        """Raise ValueError where cells of two files of the same name were joined."""
+        events = self.adata.obs[Key.obs.EVENT].to_numpy()[rows]
+        if len(np.unique(events)) < len(events):
+            raise ValueError(
+                f"Sample {sample!r} has the same event more than once: cells of several files of "
+                "that name were joined. Give them different samples before joining (a copy of an "
+                "event cannot be written either)."
+            )
 
     def _plain(
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None, why: str

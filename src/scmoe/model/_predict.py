@@ -163,9 +163,9 @@ class Predictions:
 
     def _known_batches(self, adata: AnnData, batch_key: str) -> pd.Categorical:
         """Batches of new cells, which only an encoder that looks at them need know."""
-        known = self.batch_names
+        known, registered = self.batch_names, self._registered_batches()
         if not self.module.encode_batch:
-            return pd.Categorical([known[0]] * adata.n_obs, categories=known)
+            return pd.Categorical([registered[0]] * adata.n_obs, categories=registered)
         check_batches(adata, batch_key)
         unknown = set(adata.obs[batch_key].astype(str)) - set(known)
         if unknown:
@@ -173,4 +173,10 @@ class Predictions:
                 f"The model has never seen the batch {listing(natsorted(unknown))}; it knows "
                 f"{listing(known)}. With `encode_batch=False` it could do without."
             )
-        return pd.Categorical(adata.obs[batch_key].astype(str), categories=known)
+        codes = pd.Index(known).get_indexer(adata.obs[batch_key].astype(str))
+        return pd.Categorical.from_codes(codes, categories=registered)
+
+    def _registered_batches(self) -> np.ndarray:
+        """The batches as they were registered: numbers may be among them."""
+        registered = self.registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
+        return np.asarray(registered["categorical_mapping"])

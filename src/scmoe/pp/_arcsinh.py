@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scmoe._checks import arcsinh_record
 from scmoe._keys import Key
 
 from ._layers import check_adata, where
@@ -148,7 +149,7 @@ def inverse_arcsinh(
     name = "X" if layer is None else layer
     source = layer_source(adata, layer)
     done = adata.uns.get(Key.uns.ARCSINH, {})
-    chosen, cofactors = _recorded(done, name, adata.var_names)
+    chosen, cofactors = _recorded(adata, name)
     columns = adata.var_names.get_indexer(chosen)
     try:
         with np.errstate(over="raise"):
@@ -172,16 +173,16 @@ def inverse_arcsinh(
     return result if copy else None
 
 
-def _recorded(done: Mapping[str, Any], name: str, known: pd.Index) -> tuple[list[str], np.ndarray]:
+def _recorded(adata: AnnData, name: str) -> tuple[list[str], np.ndarray]:
     """Return the channels of the record that are there, and their cofactors."""
-    if name not in done:
+    done, given = adata.uns.get(Key.uns.ARCSINH, {}), arcsinh_record(adata, name)
+    if given is None:
         told = ", ".join(map(where, done)) or "nothing"
         raise ValueError(
             f"there is no record of an arcsinh of {where(name)} in .uns['{Key.uns.ARCSINH}'], "
             f"which tells of {told}; `scmoe.pp.arcsinh` writes it."
         )
-    given = dict(zip(done[name]["channels"], done[name]["cofactor"], strict=True))
-    chosen = [channel for channel in given if channel in known]
+    chosen = [channel for channel in given if channel in adata.var_names]
     if not chosen:
         raise ValueError(
             f"none of the channels whose arcsinh is in {where(name)} by "

@@ -61,7 +61,9 @@ def per_sample(spillover: Any, adata: AnnData) -> dict[str, Spillover]:
     """Return the checked matrix of every sample; one by the name of ``""`` if there are none."""
     samples = _samples(adata, needed=spillover is None or _is_mapping(spillover))
     if spillover is None or _is_mapping(spillover):
-        tables = _own(adata) if spillover is None else dict(spillover)
+        tables = (
+            _own(adata) if spillover is None else {str(s): table for s, table in spillover.items()}
+        )
         missing = [sample for sample in samples if sample not in tables]
         if missing:
             told = (
@@ -218,7 +220,3 @@ def _known(adata: AnnData) -> list[list[str]]:
 
 def _places(column: list[str], names: list[str]) -> list[list[int]]:
     return [[i for i, known in enumerate(column) if known == name] for name in names]
-
-
-def _n_found(places: list[list[int]]) -> int:
-    return sum(map(bool, places))

@@ -12,7 +12,14 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 
-from scmoe._checks import check_adata, check_batches, check_matrix, layer_values, listing
+from scmoe._checks import (
+    arcsinh_record,
+    check_adata,
+    check_batches,
+    check_matrix,
+    layer_values,
+    listing,
+)
 from scmoe._keys import Key
 from scmoe.tl._drift import drift_table, warn_of_drift
 from scmoe.tl._manifest import manifest
@@ -38,8 +45,10 @@ class Reference:
     layer: str | None
     use_rep: str | None
     batch_key: str | None
-    arcsinh: dict[str, Any] | None
-    """Record of the transform of the values that were clustered, if there is one."""
+    arcsinh: dict[str, float] | None
+    """Cofactors of the values that were clustered, if there is a record of them."""
+    compensated: bool = False
+    """Whether there is a record of a compensation of them."""
     colors: Any = None
     """Colours of the clusters, as scanpy keeps them."""
 
@@ -78,8 +87,8 @@ def assign(
         Share of cells like the reference that may be rejected, between 0 and 1. None rejects
         no cell.
     sample_key
-        Column of ``.obs`` with the sample of each cell, for the figures of drift. Without it
-        all cells are one sample.
+        Column of ``.obs`` with the sample of each cell, for the figures of drift. Without
+        ``.obs["sample"]`` all cells are one sample.
     copy
         Return an annotated copy and leave ``query`` alone.
 
@@ -108,11 +117,13 @@ def assign(
     Raises
     ------
     KeyError
-        Markers, the layer or batches that are missing (named), no such clustering.
+        Markers, the layer, samples or batches that are missing (named), no such clustering.
     ValueError
         A view, names that are not unique, values that a clustering would refuse; another
-        cofactor than that of the reference; a batch that the encoder does not know;
-        ``reject`` out of range.
+        cofactor than that of the reference, or compensation of one of the two (where the
+        reference is an AnnData with a record of :func:`scmoe.pp.arcsinh`; a model has none); a
+        ``key_added`` whose slots are taken, by a clustering of the query for instance; a batch
+        that the encoder does not know; ``reject`` out of range.
     scmoe.model.ModelFileError
         A folder with no model of ours.
 
@@ -124,6 +135,9 @@ def assign(
 
     Notes
     -----
+    Labels are the names that the clustering gave; categories that were renamed afterwards keep
+    their old names here.
+
     Rare populations of the reference are rejected more often than others: their cells lie far
     apart.
 
@@ -135,10 +149,18 @@ def assign(
     >>> scmoe.pl.drift(query)
     """
     key_added = key if key_added is None else key_added
-    if reject is not None and not 0 < reject < 1:
+    is_number = isinstance(reject, float | int | np.number)
+    if reject is not None and not (is_number and 0 < reject < 1):
         raise ValueError(f"`reject` must be between 0 and 1, or None, got {reject!r}.")
     check_adata(query)
     check_key(query, key_added)
+    if "model" in query.uns.get(Key.uns.result(key_added), {}):
+        raise ValueError(
+            f"`query` has a clustering of its own in `.uns[{key_added!r}]`, which would be lost; "
+            "choose another `key_added`."
+        )
+    if sample_key != Key.obs.SAMPLE and sample_key not in query.obs:
+        raise KeyError(f"Did not find {sample_key!r} in `.obs`, which has {list(query.obs)}.")
     if query.n_obs == 0:
         raise ValueError("`query` has no cells.")
     known = _reference(reference, key)
@@ -148,7 +170,8 @@ def assign(
     found = trained.predict(x, _batches(query, known))
     names = np.asarray(trained.clusters, dtype=object)
     rejected = np.zeros(len(x), bool) if reject is None else found["outlier"] > 1 - reject
-    alive = natsorted(names[trained.module.size.numpy(force=True) > 0])
+    # a listed class without reference cells may still win one
+    alive = natsorted({*names[trained.module.size.numpy(force=True) > 0], *names[found["expert"]]})
     labels = np.where(rejected, None, names[found["expert"]])
     samples = query.obs[sample_key].astype(str) if sample_key in query.obs else None
     drift = drift_table(
@@ -209,7 +232,8 @@ def _reference(reference: Any, key: str) -> Reference:
         layer,
         None if use_rep == "X" else use_rep,
         params.get("batch_key"),
-        reference.uns.get(Key.uns.ARCSINH, {}).get(layer or "X"),
+        arcsinh_record(reference, layer or "X"),
+        (layer or "X") in reference.uns.get(Key.uns.COMPENSATED, {}),
         reference.uns.get(f"{key}_colors"),
     )
 
@@ -253,11 +277,18 @@ def _values(query: AnnData, known: Reference, layer: str | None) -> np.ndarray:
 
 
 def _check_transform(query: AnnData, known: Reference, layer: str | None) -> None:
-    """Compare the arcsinh of the query with that of the reference, where both are recorded."""
+    """Compare what is recorded of the query's values with that of the reference's."""
+    place = layer or known.layer or "X"
     if known.arcsinh is None:
         return
-    record = query.uns.get(Key.uns.ARCSINH, {}).get(layer or known.layer or "X")
-    if record is None:
+    if known.compensated != (place in query.uns.get(Key.uns.COMPENSATED, {})):
+        who = "reference" if known.compensated else "query"
+        raise ValueError(
+            f"By .uns[{Key.uns.COMPENSATED!r}] the {who} was compensated and the other was not: "
+            "do the same to both."
+        )
+    ours = arcsinh_record(query, place)
+    if ours is None:
         warnings.warn(
             "The reference was transformed by `scmoe.pp.arcsinh`; of the query nothing says so. "
             "If it holds intensities, transform it with the same cofactor.",
@@ -265,10 +296,7 @@ def _check_transform(query: AnnData, known: Reference, layer: str | None) -> Non
             stacklevel=3,
         )
         return
-    ours, theirs = (
-        dict(zip(map(str, r["channels"]), np.atleast_1d(r["cofactor"]), strict=True))
-        for r in (record, known.arcsinh)
-    )
+    theirs = known.arcsinh
     other = [m for m in known.markers if ours.get(m) != theirs.get(m)]
     if other:
         raise ValueError(

@@ -177,6 +177,7 @@ def cluster(
     if save_model is not None:
         if os.path.exists(save_model):
             raise ValueError(f"`save_model`: {str(save_model)!r} exists; name a new folder.")
+        _check_folder(save_model)
         if use_rep not in (None, "X"):
             raise ValueError("`save_model` can't go with `use_rep`: new cells have no such slot.")
     work = _working_copy(adata, markers, layer, use_rep)
@@ -196,6 +197,9 @@ def cluster(
                     slot = Key.obsp.GRAPH
                     work.uns[similarity.neighbors_key] = {"connectivities_key": slot}
                 work.obsp[slot] = graph
+            if batch_key is not None:
+                # categories without cells are no batches
+                work.obs[batch_key] = work.obs[batch_key].astype(str)
             MoESimVAE.setup_anndata(work, layer=layer, batch_key=batch_key, similarity=similarity)
             model = MoESimVAE(work, n_experts=n_clusters, **model_kwargs)
             resumed = {} if checkpoint is None else {"checkpoint": checkpoint}
@@ -244,6 +248,15 @@ def cluster(
         (adata.uns, Key.uns.result(key_added), plain(result)),
     )
     return adata if copy else None
+
+
+def _check_folder(path: str | Path) -> None:
+    """Raise ValueError, before the training, where no folder can be made."""
+    place = os.path.abspath(path)
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place) or not os.access(place, os.W_OK):
+        raise ValueError(f"`save_model`: {place!r} is no folder that can be written to.")
 
 
 def _settings(

@@ -47,8 +47,8 @@ def drift_table(
             "shift": float(moved.max()),
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
-    strange = table["drift"] > DRIFT + NOISE / np.sqrt(table["n_cells"])
-    table["alarm"] = strange | (table["shift"] > SHIFT)
+    chance = NOISE / np.sqrt(table["n_cells"])
+    table["alarm"] = (table["drift"] > DRIFT + chance) | (table["shift"] > SHIFT + chance)
     return table
 
 

@@ -24,6 +24,7 @@ def check_key(adata: AnnData, key: str) -> None:
     if isinstance(record, Mapping) and {"params", "markers", "version"} <= set(record):
         return
     taken = [f'.uns["{key}"]'] if record is not None else []
+    taken += [f'.obs["{key}"]'] if Key.obs.labels(key) in adata.obs else []
     for name in (Key.obsm.latent(key), Key.obsm.proba(key)):
         taken += [f'.obsm["{name}"]'] if name in adata.obsm else []
     if Key.obs.outlier(key) in adata.obs:
