@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from scmoe import io, tl
+from scmoe import io, pp, tl
 from scmoe.cli import main
 from scmoe.io import read_fcs
 from scmoe.model import MoESimVAE
@@ -538,4 +538,15 @@ def test_disk_that_is_full_while_fcs_is_written(scmoe, plate, monkeypatch, error
     full = OSError(errno.ENOSPC, "No space left on device", "A01.fcs")
     monkeypatch.setattr(io, "write_fcs", fails_with(full))
     assert error_of(scmoe(plate, fcs=True)) == "A01.fcs: No space left on device"
+    assert list(scmoe.home.iterdir()) == []
+
+
+def test_files_of_different_transforms(scmoe, error_of, blobs, tmp_path):
+    for name, cofactor in (("a", 5), ("b", 150)):
+        adata = blobs.copy()
+        pp.arcsinh(adata, cofactor=cofactor)
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+    result = scmoe(tmp_path / "a.h5ad", tmp_path / "b.h5ad")
+    assert result.exit_code == 1
+    assert "b.h5ad has another arcsinh than" in error_of(result)
     assert list(scmoe.home.iterdir()) == []

@@ -229,3 +229,10 @@ def test_scales_that_cannot_be_applied(make_fcs, keywords, keyword):
 def test_mode_that_is_missing(make_fcs):
     assert read_file(make_fcs(drop=["$MODE"], version="FCS3.2")).repairs == []
     assert read_file(make_fcs(drop=["$MODE"])).repairs == ["$MODE is missing; taken as list mode"]
+
+
+def test_channels_beyond_their_number(make_fcs):
+    """Numbers of a channel that $PAR does not count: somebody changed one or the other."""
+    file = read_file(make_fcs(keywords={"$P3B": "32", "$P3R": "10"}))
+    np.testing.assert_array_equal(file.values, EVENTS)
+    assert file.repairs == ["$PAR is 2, but channels are described for n = 3"]

@@ -612,3 +612,20 @@ def test_a_data_set_of_several(make_fcs, tmp_path):
     back = read_fcs(new)
     np.testing.assert_array_equal(back.X[:, :2], EVENTS + 10)
     assert back.uns["fcs"]["both"]["repairs"] == []
+
+
+def test_cells_of_two_files_of_one_name(make_fcs, tmp_path):
+    plates = [clustered(read_fcs(make_fcs(f"{plate}/A01.fcs"))) for plate in "ab"]
+    both = ad.concat(plates, merge="same", uns_merge="first", index_unique="-")
+    with pytest.raises(ValueError, match="'A01' has the same event more than once"):
+        write_fcs(both, tmp_path / "out", obs="scmoe")
+    assert not (tmp_path / "out").exists()
+
+
+def test_cells_whose_record_was_lost(make_fcs, tmp_path):
+    plates = [clustered(read_fcs(make_fcs(f"{plate}.fcs"))) for plate in "ab"]
+    both = ad.concat(plates, merge="same", index_unique="-")
+    both.layers["values"] = both.X.copy()
+    with pytest.raises(ValueError, match=r"has no record of it.*uns_merge"):
+        write_fcs(both, tmp_path / "out", obs="scmoe")
+    assert len(write_fcs(both, tmp_path / "out", obs="scmoe", layer="values")) == 2

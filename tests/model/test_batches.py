@@ -143,3 +143,14 @@ def test_convolutions_do_not_take_batches(linked_once):
     MoESimVAE.setup_anndata(adata)
     with pytest.raises(ValueError, match="encode_batch"):
         MoESimVAE(adata, 4, network="conv", encode_batch=True)
+
+
+@pytest.mark.parametrize("encode_batch", [False, True])
+def test_batches_that_are_numbers(linked_once, encode_batch):
+    adata = linked_once.copy()
+    adata.obs["plate"] = np.arange(600) % 2 + 1
+    model = trained(adata, epochs=1, encode_batch=encode_batch)
+    assert model.batch_names == ["1", "2"]
+    assert list(model.predict(adata)) == list(model.predict())
+    adata.obs["plate"] = adata.obs["plate"].astype(str)
+    assert list(model.predict(adata)) == list(model.predict())

@@ -232,3 +232,52 @@ def test_slots_of_somebody_else(reference, query):
 def test_no_model_at_a_path(query, tmp_path):
     with pytest.raises(ValueError, match="nowhere"):
         assign(query, tmp_path / "nowhere")
+
+
+def test_a_clustering_of_the_query_is_not_lost(reference, query, same):
+    clustered(query, epochs=1)
+    before = same.look(query)
+    with pytest.raises(ValueError, match="a clustering of its own"):
+        assign(query, reference)
+    same(query, before)
+    assign(query, reference, key_added="theirs")
+
+
+def test_columns_of_others_are_not_overwritten(reference, query, same):
+    before = same.look(query)
+    for call in (
+        lambda: assign(query, reference, key_added="population"),
+        lambda: clustered(query, epochs=1, key_added="population"),
+    ):
+        with pytest.raises(ValueError, match=r"would overwrite \.obs\[\"population\"\]"):
+            call()
+    same(query, before)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 20])
+def test_few_cells_of_the_reference_raise_no_alarm(reference, query, n):
+    some = query[np.random.default_rng(0).choice(600, n, replace=False)].copy()
+    assign(some, reference, reject=None)
+    assert not some.uns["scmoe"]["drift"]["alarm"].any()
+
+
+def test_samples_that_are_not_there(reference, query):
+    with pytest.raises(KeyError, match="'plaet'"):
+        assign(query, reference, sample_key="plaet")
+
+
+def test_a_record_that_joining_has_damaged(linked, query):
+    arcsinh(linked, cofactor=5)
+    clustered(linked, epochs=1)
+    del linked.uns["arcsinh"]["X"]["cofactor"]
+    with pytest.raises(ValueError, match="joined from cells with different transforms"):
+        assign(query, linked)
+
+
+def test_compensation_of_one_of_the_two(linked, query):
+    arcsinh(linked, cofactor=5)
+    clustered(linked, epochs=1)
+    arcsinh(query, cofactor=5)
+    query.uns["compensated"] = {"X": {}}
+    with pytest.raises(ValueError, match="the query was compensated and the other was not"):
+        assign(query, linked)

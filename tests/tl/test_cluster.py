@@ -788,3 +788,12 @@ def test_a_named_graph_does_not_hide_another(linked, monkeypatch):
 def test_number_of_experts_has_one_name(linked):
     with pytest.raises(ValueError, match="n_clusters"):
         run(linked, model_kwargs={"n_experts": 4})
+
+
+def test_a_place_for_the_model_is_looked_for_first(linked, tmp_path, same):
+    (tmp_path / "file").write_text("")
+    before = same.look(linked)
+    with pytest.raises(ValueError, match="no folder that can be written to"):
+        run(linked, save_model=tmp_path / "file" / "m", checkpoint=tmp_path / "ck")
+    same(linked, before)
+    assert not (tmp_path / "ck").exists()

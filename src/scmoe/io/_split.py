@@ -91,7 +91,7 @@ def split(body: str, delimiter: str, repairs: Repairs, *, primary: bool = True) 
             f"doubled delimiters cannot be read: if they stand for one, {against_escape}; if they "
             f"are empty values, {against_empty}"
         )
-    if not (against_escape or against_empty or delimiter.isalnum()):
+    if not (against_escape or against_empty):
         _require_same_numbers(escaped.table(), emptied.table())
     if not against_escape:
         return escaped
