@@ -18,6 +18,7 @@ from scmoe._keys import Key
 from scmoe._random import as_seed
 from scmoe.model._describe import draw_batches
 from scmoe.model._module import PANEL
+from scmoe.model._record import SMALL
 
 if TYPE_CHECKING:
     from scmoe.model._module import MoESimVAEModule
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 BATCH = 8192
 """Cells that are decoded at a time."""
-
-SMALL = 100
-"""Markers below which a second thread does not pay."""
 
 GATES = ("requested", "network")
 PRIORS = ("fitted", "unit")

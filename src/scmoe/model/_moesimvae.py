@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-import warnings
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +25,10 @@ from scmoe._checks import (
     check_unit_interval,
     holds_images,
     layer_values,
-    listing,
 )
 from scmoe._compat import interruptible, on_device, one_thread, quiet
 from scmoe._keys import Key
 from scmoe._store import ModelFileError
-from scmoe.model._classes import owners
-from scmoe.model._describe import Description
 from scmoe.model._fields import IndexField
 from scmoe.model._files import SafeFiles
 from scmoe.model._generate import generate_cells
@@ -41,6 +37,7 @@ from scmoe.model._module import MoESimVAEModule
 from scmoe.model._predict import LARGE_BATCH, Predictions
 from scmoe.model._record import Trained
 from scmoe.model._settings import check_settings
+from scmoe.model._settle import settle
 from scmoe.similarity import CoAssociation, Similarity
 from scmoe.train import (
     Checkpoints,
@@ -67,9 +64,6 @@ MIN_EPOCHS = 2
 
 QUANTILES = (0.001, 0.999)
 """Quantiles of each marker that become 0 and 1: the extremes are single events."""
-
-SPLINTER = 10
-"""Cells that an expert must own to live, where there are enough cells."""
 
 
 class MoESimVAE(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClass):
@@ -500,50 +494,14 @@ class MoESimVAE(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClas
 
     @torch.inference_mode()
     def _settle(self, target: Target) -> None:
-        """Name the clusters, retire splinters, describe what is left (eq. 6).
+        """Name the clusters, retire splinters, describe what is left."""
 
-        The clusters of classes come first and have their names, the others are numbered by size.
-        """
-        module, n_experts = self.module, self.module.n_experts
-        names = list(target.class_names)
-        if 0 < target.class_share < 1:
-            positive = target.positive(np.arange(self.adata.n_obs))
-            own = owners(positive, self._experts().numpy(force=True), n_experts)
-            if (own < 0).any():
-                lost = [name for name, k in zip(names, own, strict=True) if k < 0]
-                warnings.warn(
-                    f"No cluster stands for {listing(lost)}, and no expert is left for it. Ask "
-                    "for more clusters, or check the markers.",
-                    UserWarning,
-                    stacklevel=3,
-                )
-            names = [name for name, k in zip(names, own, strict=True) if k >= 0]
-            own = own[own >= 0]
-            free = np.setdiff1d(np.arange(n_experts), own)
-            module.reorder(torch.from_numpy(np.concatenate([own, free])))
-        size = self._sizes()
-        listed = torch.arange(n_experts, device=size.device) < len(names)
-        least = self.min_cells_
-        if least is None:
-            least = min(SPLINTER, self.adata.n_obs // n_experts)
-        module.live.copy_((size >= least) | (size == size.max()) | listed)
-        # classes keep the experts that carry their names
-        rank = self._sizes().masked_fill(listed, 2 * self.adata.n_obs)
-        module.reorder(rank.argsort(descending=True, stable=True))
-        numbers = (str(k) for k in range(n_experts) if str(k) not in names)
-        self.cluster_names_ = names + [next(numbers) for _ in range(n_experts - len(names))]
-        description = Description(module)
-        for outputs in self._infer(self.adata, None, None):
-            description.add(outputs)
-        description.write()
+        def outputs() -> Iterator[dict[str, torch.Tensor]]:
+            return self._infer(self.adata, None, None)
 
-    def _experts(self) -> torch.Tensor:
-        """The expert of each training cell, ``(n_obs,)``."""
-        return torch.cat([o["expert"] for o in self._infer(self.adata, None, None)])
-
-    def _sizes(self) -> torch.Tensor:
-        """Cells that each expert owns, ``(K,)``."""
-        return torch.bincount(self._experts(), minlength=self.module.n_experts)
+        self.cluster_names_ = settle(
+            self.module, target, outputs, self.adata.n_obs, self.min_cells_
+        )
 
     @property
     def trained(self) -> Trained:

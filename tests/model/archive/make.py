@@ -6,6 +6,7 @@ again: a new one is made where the schema of saved models changes.
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from pathlib import Path
@@ -36,16 +37,17 @@ def make(folder: Path) -> None:
     model = MoESimVAE(adata, 3, n_hidden=8, n_latent=2, min_cells=1, gate_dropout=0.0)
     model.train(50, accelerator="cpu", enable_progress_bar=False, plan_kwargs={"lr": 0.03})
     model.save(folder)
-    np.savez_compressed(
-        folder / "expected.npz",
-        x=adata.X,
-        markers=adata.var_names.to_numpy(dtype=str),
-        labels=model.predict().astype(str),
-        proba=model.predict_proba().to_numpy(),
-        latent=model.get_latent_representation(),
-        generated=model.generate(5).X,
-        loss=model.history["loss_train"].to_numpy(dtype=float),
-    )
+    expected = {
+        "x": adata.X,
+        "markers": adata.var_names,
+        "labels": model.predict(),
+        "proba": model.predict_proba().to_numpy(),
+        "latent": model.get_latent_representation(),
+        "generated": model.generate(5).X,
+        "loss": model.history["loss_train"].to_numpy(dtype=float),
+    }
+    plain = {name: np.asarray(values).tolist() for name, values in expected.items()}
+    (folder / "expected.json").write_text(json.dumps(plain, indent=1) + "\n")
 
 
 if __name__ == "__main__":

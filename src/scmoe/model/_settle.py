@@ -1,0 +1,86 @@
+"""What becomes of the experts when a training is done."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scmoe._checks import listing
+from scmoe.model._classes import owners
+from scmoe.model._describe import Description
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from scmoe.model._module import MoESimVAEModule
+    from scmoe.similarity import Target
+
+SPLINTER = 10
+"""Cells that an expert must own to live, where there are enough cells."""
+
+
+def settle(
+    module: MoESimVAEModule,
+    target: Target,
+    outputs: Callable[[], Iterable[dict[str, torch.Tensor]]],
+    n_obs: int,
+    min_cells: int | None,
+) -> list[str]:
+    """Order the experts, retire splinters, describe what is left (eq. 6).
+
+    The clusters of classes come first and have their names, the others are numbered by size.
+
+    Parameters
+    ----------
+    module
+        The trained module; its experts are reordered and its buffers filled.
+    target
+        The similarity that it was taught.
+    outputs
+        Gives what the module says of all training cells, batch by batch.
+    n_obs
+        Number of training cells.
+    min_cells
+        Experts with fewer are retired; None for 10, or as many as there are for an expert.
+
+    Returns
+    -------
+    Names of the clusters, in the order of the experts.
+    """
+    n_experts = module.n_experts
+
+    def owner() -> torch.Tensor:
+        return torch.cat([batch["expert"] for batch in outputs()])
+
+    names = list(target.class_names)
+    if 0 < target.class_share < 1:
+        own = owners(target.positive(np.arange(n_obs)), owner().numpy(force=True), n_experts)
+        lost = [name for name, k in zip(names, own, strict=True) if k < 0]
+        if lost:
+            warnings.warn(
+                f"No cluster stands for {listing(lost)}, and no expert is left for it. Ask for "
+                "more clusters, or check the markers.",
+                UserWarning,
+                stacklevel=4,
+            )
+        names = [name for name, k in zip(names, own, strict=True) if k >= 0]
+        own = own[own >= 0]
+        free = np.setdiff1d(np.arange(n_experts), own)
+        module.reorder(torch.from_numpy(np.concatenate([own, free])))
+    size = torch.bincount(owner(), minlength=n_experts)
+    listed = torch.arange(n_experts, device=size.device) < len(names)
+    least = min(SPLINTER, n_obs // n_experts) if min_cells is None else min_cells
+    module.live.copy_((size >= least) | (size == size.max()) | listed)
+    # retired experts have given their cells away; classes keep the experts that carry their names
+    size = torch.bincount(owner(), minlength=n_experts)
+    rank = size.masked_fill(listed, 2 * n_obs)
+    module.reorder(rank.argsort(descending=True, stable=True))
+    numbers = (str(k) for k in range(n_experts) if str(k) not in names)
+    description = Description(module)
+    for batch in outputs():
+        description.add(batch)
+    description.write()
+    return names + [next(numbers) for _ in range(n_experts - len(names))]
