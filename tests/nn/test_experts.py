@@ -31,12 +31,14 @@ def assignment(n, k, which):
     return torch.randint(k, (n,), generator=generator)
 
 
+@pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("which", ["random", "all to one", "one empty"])
 @pytest.mark.parametrize(
     ("n", "k", "tile"),
     [(37, 7, 16), (37, 7, 4), (37, 7, 1), (32, 7, 16), (37, 1, 16), (1, 7, 16), (1, 1, 1)],
 )
-def test_routed_equals_loop(n, k, tile, which):
+def test_routed_equals_loop(n, k, tile, which, wide, monkeypatch):
+    monkeypatch.setattr("scmoe.nn._experts.WIDE", 0 if wide else 10**9)
     generator = torch.manual_seed(0)
     experts = Experts(k, 3, 5, 4, n_layers=2, tile=tile).double()
     z = torch.randn(n, 3, generator=generator, dtype=torch.float64, requires_grad=True)
@@ -62,7 +64,9 @@ def test_depth_and_activation(n_layers, activation):
     torch.testing.assert_close(experts(z, expert), loop(experts, z, expert, activation))
 
 
-def test_experts_without_cells_get_no_gradient():
+@pytest.mark.parametrize("wide", [False, True])
+def test_experts_without_cells_get_no_gradient(wide, monkeypatch):
+    monkeypatch.setattr("scmoe.nn._experts.WIDE", 0 if wide else 10**9)
     experts = Experts(5, 3, 4, 2, n_layers=1)
     experts(torch.randn(9, 3), torch.tensor([1, 3, 1, 1, 3, 3, 3, 1, 1])).square().sum().backward()
     for parameter in experts.parameters():
@@ -84,7 +88,9 @@ def test_unknown_activation():
         Experts(4, 3, 5, 2, n_layers=1, activation="gelu")
 
 
-def test_no_cells():
+@pytest.mark.parametrize("wide", [False, True])
+def test_no_cells(wide, monkeypatch):
+    monkeypatch.setattr("scmoe.nn._experts.WIDE", 0 if wide else 10**9)
     experts = Experts(5, 3, 4, 2, n_layers=1)
     assert experts(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).shape == (0, 2)
 

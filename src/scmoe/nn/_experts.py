@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
 
 from scmoe.nn._choices import choose
 from scmoe.nn._mlp import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+WIDE = 50_000
+"""Weights of an expert from which a product for each expert beats one over tiles."""
 
 
 class Routing(NamedTuple):
@@ -55,7 +62,8 @@ class Experts(nn.Module):
 
     The weights of layer ``l`` of all experts are one tensor ``(K, in, out)``. A batch is cut
     into tiles of cells with the same expert, so one batched matrix product per layer serves
-    every expert, and the cost of a cell does not depend on K.
+    every expert, and the cost of a cell does not depend on K. A tile needs a copy of its
+    expert's weights, so wide experts take their cells one expert after the other instead.
 
     Parameters
     ----------
@@ -115,16 +123,44 @@ class Experts(nn.Module):
         -------
         ``(n_cells, n_out)``, in the order of the input.
         """
+        if self.n_experts == 1:
+            return self._decode(z, [w[0] for w in self.weights], [b[0] for b in self.biases])
+        if sum(weight[0].numel() for weight in self.weights) > WIDE:
+            return self._one_by_one(z, expert)
         routing = route(expert, self.n_experts, self.tile)
         h = z.new_zeros(len(routing.tile_expert) * self.tile, z.shape[1])
         h = h.index_copy(0, routing.slot, z).view(-1, self.tile, z.shape[1])
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            h = torch.baddbmm(
-                bias.index_select(0, routing.tile_expert),
-                h,
-                weight.index_select(0, routing.tile_expert),
-            )
+        weights = [weight.index_select(0, routing.tile_expert) for weight in self.weights]
+        biases = [bias.index_select(0, routing.tile_expert) for bias in self.biases]
+        return self._decode(h, weights, biases).flatten(0, 1).index_select(0, routing.slot)
+
+    def _one_by_one(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
+        """The cells of each expert in a piece of their own."""
+        order = expert.argsort(stable=True)
+        sizes = torch.bincount(expert, minlength=self.n_experts).tolist()
+        pieces = z.index_select(0, order).split(sizes)
+        # unbound once: indexing inside the loop would make a gradient as large as all
+        # experts together for each of them
+        weights = zip(*(weight.unbind() for weight in self.weights), strict=True)
+        biases = zip(*(bias.unbind() for bias in self.biases), strict=True)
+        decoded = [
+            self._decode(piece, of_weights, of_biases)
+            for piece, of_weights, of_biases in zip(pieces, weights, biases, strict=True)
+            if len(piece)
+        ]
+        rows = torch.cat([z.new_zeros(0, self.weights[-1].shape[2]), *decoded])
+        return rows.index_select(0, order.argsort())
+
+    def _decode(
+        self,
+        h: torch.Tensor,
+        weights: Sequence[torch.Tensor],
+        biases: Sequence[torch.Tensor],
+    ) -> torch.Tensor:
+        """Through the layers of one expert, ``(n, n_in)``, or of one for each tile."""
+        last, affine = len(weights) - 1, torch.addmm if h.ndim == 2 else torch.baddbmm
+        for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            h = affine(bias, h, weight)
             if i < last:
                 h = self.activation(h)
-        return h.flatten(0, 1).index_select(0, routing.slot)
+        return h
