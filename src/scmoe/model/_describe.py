@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from scmoe.model._module import MoESimVAEModule
+    from scmoe.model._described import DescribedModule
 
 N_DRAWS = 4096
 """Cells that are drawn of each cluster to see how their markers are distributed."""
@@ -23,7 +23,7 @@ class Description:
         The trained module, whose buffers :meth:`write` fills.
     """
 
-    def __init__(self, module: MoESimVAEModule):
+    def __init__(self, module: DescribedModule):
         n_experts, d = module.means.shape
         n_panel = module.residuals.shape[1]
         self.module = module
@@ -43,8 +43,8 @@ class Description:
     def add(self, outputs: dict[str, torch.Tensor]) -> None:
         """Look at a batch: outputs of the module's ``inference``."""
         module = self.module
-        logits = module.generative(**{k: outputs[k] for k in ("z", "expert", "batch")})["logits"]
-        missed = (outputs["scaled"] - module.expected(logits)).numpy(force=True).astype(float)
+        decoded = module.decode(**{name: outputs[name] for name in ("z", "expert", "batch")})
+        missed = (outputs["scaled"] - decoded).numpy(force=True).astype(float)
         z, proba = (outputs[name].numpy(force=True).astype(float) for name in ("z", "proba"))
         self.weight += proba.sum(0)
         self.weighted += proba.T @ z

@@ -17,11 +17,11 @@ from scmoe._compat import one_thread
 from scmoe._keys import Key
 from scmoe._random import as_seed
 from scmoe.model._describe import draw_batches
-from scmoe.model._module import PANEL
+from scmoe.model._described import PANEL
 from scmoe.model._record import SMALL
 
 if TYPE_CHECKING:
-    from scmoe.model._module import MoESimVAEModule
+    from scmoe.model._described import DescribedModule
     from scmoe.model._record import Trained
 
 BATCH = 8192
@@ -67,7 +67,7 @@ def generate_cells(
     for value, choices, what in ((gate, GATES, "gate"), (prior, PRIORS, "prior")):
         if value not in choices:
             raise ValueError(f"`{what}` must be one of {choices}, got {value!r}.")
-    if prior == "unit" and module.weights["kl"] == 0:
+    if prior == "unit" and module.prior_means is None:
         raise ValueError(
             "The model was trained with `kl_weight=0`: nothing made its codes follow Gaussians of "
             'unit spread. Draw from the fitted ones, `prior="fitted"`, or train with a weight.'
@@ -181,7 +181,7 @@ def _batches(
 
 @torch.inference_mode()
 def _draw(
-    module: MoESimVAEModule,
+    module: DescribedModule,
     requested: np.ndarray,
     batches: np.ndarray,
     rng: np.random.Generator,
@@ -205,7 +205,7 @@ def _draw(
 
 
 def _calibrated(
-    module: MoESimVAEModule, scaled: torch.Tensor, expert: torch.Tensor
+    module: DescribedModule, scaled: torch.Tensor, expert: torch.Tensor
 ) -> torch.Tensor:
     """Map the quantiles of drawn cells to those of the cluster, marker by marker.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from scvi import REGISTRY_KEYS
-from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 
-from scmoe.model._outliers import Outliers
+from scmoe.model._described import DescribedModule
 from scmoe.nn import (
     MLP,
     ConvEncoder,
@@ -30,14 +29,8 @@ from scmoe.train import BATCH_KEYS
 LEARNED = "learned"
 """Means, and noise of the code, that are parameters of the model."""
 
-PANEL = 128
-"""Up to this many markers the clusters' residual covariances and quantiles are kept."""
 
-N_QUANTILES = 65
-"""Quantiles of each marker and cluster that are kept."""
-
-
-class MoESimVAEModule(BaseModuleClass):
+class MoESimVAEModule(DescribedModule):
     """Encoder, gate and K experts; the parameters are those of :class:`MoESimVAE`.
 
     With an ``image_shape`` encoder and experts are convolutional.
@@ -73,7 +66,7 @@ class MoESimVAEModule(BaseModuleClass):
         n_batch: int,
         encode_batch: bool,
     ):
-        super().__init__()
+        super().__init__(n_input, n_experts, n_latent, n_batch=n_batch, likelihood=likelihood)
         n_codes = 2 * n_latent if code_noise == LEARNED else n_latent
         # how many columns say which batch a cell is from: none where there is one batch
         self.n_batch = n_batch if n_batch > 1 else 0
@@ -115,9 +108,7 @@ class MoESimVAEModule(BaseModuleClass):
             dropout=gate_dropout,
             activation=activation,
         )
-        self.n_experts = n_experts
         self.code_noise = code_noise
-        self.likelihood = likelihood
         self.kl = kl
         self.depict_target = depict_target
         self.weights = {
@@ -129,36 +120,6 @@ class MoESimVAEModule(BaseModuleClass):
         self.centres = None
         if means == LEARNED:
             self.centres = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_experts, n_latent)))
-        self.register_buffer("low", torch.zeros(n_input))
-        self.register_buffer("high", torch.ones(n_input))
-        self.register_buffer("live", torch.ones(n_experts, dtype=torch.bool))
-        # what the trained clusters look like; experts are drawn from it
-        self.register_buffer("size", torch.zeros(n_experts, dtype=torch.long))
-        self.register_buffer("batches", torch.zeros(n_experts, n_batch, dtype=torch.long))
-        self.register_buffer("means", torch.zeros(n_experts, n_latent))
-        # where the codes of each batch lie, from the mean of their cluster
-        self.register_buffer("offsets", torch.zeros(n_experts, n_batch, n_latent))
-        self.register_buffer("covariances", torch.zeros(n_experts, n_latent, n_latent))
-        panel = n_input if n_input <= PANEL else 0
-        self.register_buffer("spread", torch.zeros(n_experts, n_input))
-        self.register_buffer("residuals", torch.zeros(n_experts, panel, panel))
-        self.register_buffer("quantiles", torch.zeros(2, n_experts, N_QUANTILES, panel))
-        self.outliers = Outliers(n_input)
-
-    def position(self, x: torch.Tensor) -> torch.Tensor:
-        """Markers on the scale on which nearly all training cells lie from 0 to 1."""
-        return (x - self.low) / (self.high - self.low)
-
-    def scale(self, x: torch.Tensor) -> torch.Tensor:
-        """The same, clipped to [0, 1] unless the likelihood is Gaussian."""
-        return self._clip(self.position(x))
-
-    def unscale(self, scaled: torch.Tensor) -> torch.Tensor:
-        """The way back to the scale of the input."""
-        return self.low + (self.high - self.low) * self._clip(scaled)
-
-    def _clip(self, scaled: torch.Tensor) -> torch.Tensor:
-        return scaled.clamp(0, 1) if self.likelihood == "bernoulli" else scaled
 
     def expected(self, logits: torch.Tensor) -> torch.Tensor:
         """The scaled markers that an expert's output stands for."""
@@ -188,7 +149,7 @@ class MoESimVAEModule(BaseModuleClass):
         Returns
         -------
         ``scaled`` (n, n_input), ``batch`` (n, 1), ``z`` and ``loc`` (n, n_latent), the code with
-        and without noise, ``log_scale`` (n, n_latent) where the noise is learned, ``logits`` and
+        and without noise, ``latent``, the place of the cell among all, which is ``z``, ``log_scale`` (n, n_latent) where the noise is learned, ``logits`` and
         ``proba`` (n, n_experts), ``expert`` (n,).
         """
         batch = x.new_zeros(len(x), 1) if batch is None else batch
@@ -208,6 +169,7 @@ class MoESimVAEModule(BaseModuleClass):
             **outputs,
             "loc": loc,
             "z": z,
+            "latent": z,
             "logits": logits,
             "proba": logits.softmax(1),
             "expert": logits.argmax(1),
@@ -280,50 +242,20 @@ class MoESimVAEModule(BaseModuleClass):
             partners = (target.nansum() - target.diagonal().nansum()) / n
         return loss + (1 - share) * term, known + partners
 
-    @torch.inference_mode()
-    def draw(
-        self,
-        cluster: np.ndarray,
-        batch: np.ndarray,
-        rng: np.random.Generator,
-        *,
-        gate: str = "requested",
-        prior: str = "fitted",
-        noise: bool = True,
-    ) -> dict[str, torch.Tensor]:
-        """New cells of a trained module; see :func:`scmoe.tl.generate`.
+    def decode(
+        self, z: torch.Tensor, expert: torch.Tensor, batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The scaled markers that codes stand for in their experts, ``(n, n_input)``."""
+        return self.expected(self.generative(z, expert, batch)["logits"])
 
-        Parameters
-        ----------
-        cluster
-            The expert that each cell is asked of, ``(n,)`` int64.
-        batch
-            The batch that each cell shall look as if it came from, ``(n,)`` int64.
-        rng
-            Source of randomness.
+    def gate_of(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
+        """What the gate says of codes, logits ``(n, n_experts)``."""
+        return self.gate(z)
 
-        Returns
-        -------
-        ``z`` (n, n_latent), ``expert`` (n,), ``scaled`` (n, n_input).
-        """
-        n, device = len(cluster), self.means.device
-        asked, batches = (torch.from_numpy(i).to(device) for i in (cluster, batch))
-        z = torch.from_numpy(rng.standard_normal((n, self.means.shape[1]), np.float32)).to(device)
-        if prior == "fitted":
-            z = _correlate(z, self.covariances, asked) + self.offsets[asked, batches]
-        z = self.means[asked] + z
-        expert = asked
-        if gate == "network":
-            owning = self.live & (self.size > 0)
-            expert = self.gate(z).masked_fill(~owning, -torch.inf).argmax(1)
-        scaled = self.expected(self.generative(z, expert, batches)["logits"])
-        if noise:
-            error = torch.from_numpy(rng.standard_normal(scaled.shape, np.float32)).to(device)
-            if self.residuals.numel():
-                scaled = scaled + _correlate(error, self.residuals, expert)
-            else:
-                scaled = scaled + self.spread[expert] * error
-        return {"z": z, "expert": expert, "scaled": scaled}
+    @property
+    def prior_means(self) -> torch.Tensor | None:
+        """The means of the clusters; None without a KL term."""
+        return self.means if self.weights["kl"] > 0 else None
 
     @torch.no_grad()
     def reorder(self, order: torch.Tensor) -> None:
@@ -334,29 +266,6 @@ class MoESimVAEModule(BaseModuleClass):
             *self.experts.weights,
             *self.experts.biases,
             *([] if self.centres is None else [self.centres]),
-            self.live,
-            self.size,
-            self.batches,
-            self.means,
-            self.offsets,
-            self.covariances,
-            self.spread,
-            self.residuals,
-            self.quantiles[0],
-            self.quantiles[1],
         ]:
             tensor.copy_(tensor[order])
-
-
-def _correlate(
-    white: torch.Tensor, covariances: torch.Tensor, which: torch.Tensor
-) -> torch.Tensor:
-    """Give white noise ``(n, d)`` the covariance of each row's cluster, ``(K, d, d)``."""
-    drawn = torch.empty_like(white)
-    for k in which.unique():
-        # not Cholesky's root: a covariance of fewer cells than markers has none
-        size, axes = torch.linalg.eigh(covariances[k].double())
-        root = (axes * size.clamp_min(0).sqrt()) @ axes.T
-        own = which == k
-        drawn[own] = white[own] @ root.to(white)
-    return drawn
+        super().reorder(order)

@@ -37,7 +37,7 @@ from scmoe.model._module import MoESimVAEModule
 from scmoe.model._predict import LARGE_BATCH, Predictions
 from scmoe.model._record import Trained
 from scmoe.model._settings import check_settings
-from scmoe.model._settle import settle
+from scmoe.model._settle import name_classes, settle
 from scmoe.similarity import CoAssociation, Similarity
 from scmoe.train import (
     Checkpoints,
@@ -499,9 +499,9 @@ class MoESimVAE(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClas
         def outputs() -> Iterator[dict[str, torch.Tensor]]:
             return self._infer(self.adata, None, None)
 
-        self.cluster_names_ = settle(
-            self.module, target, outputs, self.adata.n_obs, self.min_cells_
-        )
+        n = self.adata.n_obs
+        names = name_classes(self.module, target, outputs, n)
+        self.cluster_names_ = settle(self.module, names, outputs, n, self.min_cells_)
 
     @property
     def trained(self) -> Trained:

@@ -54,7 +54,7 @@ class Predictions:
         ValueError
             As :meth:`setup_anndata`.
         """
-        return self._collect("z", adata, indices, batch_size)
+        return self._collect("latent", adata, indices, batch_size)
 
     def predict_proba(
         self,

@@ -1,0 +1,16 @@
+"""Numbers that a newcomer cannot know: latent sizes and numbers of clusters. Arrays only."""
+
+from scmoe.estimate._autoencoder import LARGE, Architecture, Schedule, encode, train_autoencoder
+from scmoe.estimate._latent import CLUSTERING, RECONSTRUCTION, LatentDim, find_latent_dim
+
+__all__ = [
+    "CLUSTERING",
+    "LARGE",
+    "RECONSTRUCTION",
+    "Architecture",
+    "LatentDim",
+    "Schedule",
+    "encode",
+    "find_latent_dim",
+    "train_autoencoder",
+]

@@ -1,0 +1,128 @@
+"""The plain VAE by which latent sizes and numbers of clusters are estimated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scmoe._compat import one_thread
+from scmoe._random import seeded
+from scmoe.nn import Autoencoders
+from scmoe.train import fit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scmoe.train import Augment
+
+LARGE = 100
+"""Latent size before it is known how many dimensions are needed (Santos, section III.B)."""
+
+N_STEPS = 4000
+"""Steps of a default training."""
+
+ENCODE_BATCH = 4096
+"""Cells at a time where nothing is learned."""
+
+SMALL = 50_000
+"""Values in a batch below which a second thread does not pay."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Networks of a VAE, of one or of many; see :class:`scmoe.nn.Autoencoders`."""
+
+    n_input: int
+    image_shape: tuple[int, ...] | None = None
+    n_hidden: int = 128
+    n_layers: int = 2
+    width: int | None = 8
+    activation: str = "elu"
+    likelihood: str = "bernoulli"
+    kl: str = "elbo"
+
+    def build(self, n_latents: list[int]) -> Autoencoders:
+        """With random weights."""
+        return Autoencoders(n_latents=n_latents, **vars(self))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast networks are trained.
+
+    ``max_epochs`` is None for about 4,000 steps, and never more than 1,000 epochs, Santos' number.
+    """
+
+    max_epochs: int | None = None
+    batch_size: int = 256
+    lr: float = 1e-3
+    accelerator: str = "auto"
+
+    def epochs(self, n: int) -> int:
+        """Epochs for this many cells."""
+        if self.max_epochs is not None:
+            return self.max_epochs
+        return min(math.ceil(N_STEPS / math.ceil(n / self.batch_size)), 1000)
+
+
+def train_autoencoder(
+    scaled: np.ndarray,
+    n_latent: int,
+    architecture: Architecture,
+    schedule: Schedule = Schedule(),
+    *,
+    augment: Augment | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    description: str = "Autoencoder",
+) -> tuple[Autoencoders, pd.DataFrame]:
+    """A VAE of all cells, and the history of its training.
+
+    Parameters
+    ----------
+    scaled
+        ``(n, n_input)`` float32, nearly all from 0 to 1.
+    n_latent
+        Latent size.
+    architecture, schedule
+        Networks, and how they are trained.
+    augment
+        Random changes of cells, see :class:`scmoe.nn.ImageAugment`.
+    seed
+        Of weights, batches, draws and augmentation.
+    progress, description
+        The progress bar.
+    """
+    x = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
+    small = architecture.n_input * schedule.batch_size < SMALL
+    with seeded(seed), one_thread(small):
+        network = architecture.build([n_latent])
+        network.look_at(x, together=architecture.image_shape is not None)
+        history = fit(
+            network,
+            {"x": x},
+            max_epochs=schedule.epochs(len(x)),
+            batch_size=schedule.batch_size,
+            lr=schedule.lr,
+            augment=augment,
+            description=description,
+            progress=progress,
+            accelerator=schedule.accelerator,
+        )
+    return network, history
+
+
+@torch.inference_mode()
+def encode(network: Autoencoders, scaled: np.ndarray, expert: int = 0) -> np.ndarray:
+    """Means of the codes of cells in one expert, ``(n, d_k)`` float32."""
+    network.eval()
+    device = network.centre.device
+    parts = []
+    for part in torch.from_numpy(np.ascontiguousarray(scaled, np.float32)).split(ENCODE_BATCH):
+        which = torch.full((len(part),), expert, device=device)
+        parts.append(network.encode(part.to(device), which)[0].cpu())
+    return torch.cat(parts).numpy()[:, : network.n_latents[expert]]

@@ -1,0 +1,203 @@
+"""K VAEs with a likelihood: how badly each reconstructs a cell."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from scmoe.nn._choices import choose
+from scmoe.nn._dynamic import ConvVAEs
+from scmoe.nn._mixture import gaussian_kl
+from scmoe.nn._vaes import DenseVAEs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MEMORY = 1000
+"""Cells of an expert over which its errors are averaged."""
+
+LEAST_NOISE = 1e-3
+"""Floor of the variance that an expert may leave, in units of the variance of the data."""
+
+
+def _elbo(kl: torch.Tensor, n_latent: torch.Tensor, n_input: int) -> torch.Tensor:
+    return kl / n_input
+
+
+def _normalized(kl: torch.Tensor, n_latent: torch.Tensor, n_input: int) -> torch.Tensor:
+    return kl / n_latent
+
+
+KL_SCALES = {"elbo": _elbo, "normalized": _normalized}
+"""What the KL term of a cell is divided by, by name."""
+
+
+class Autoencoders(nn.Module):
+    r"""K variational autoencoders and the distance :math:`d(x, \hat x_k)` of Santos' eq. 3.
+
+    One expert makes it a plain VAE.
+
+    Parameters
+    ----------
+    n_input
+        Features, on a scale where nearly all values lie from 0 to 1.
+    n_latents
+        Latent size of each expert, d_k.
+    image_shape
+        Shape of an image for convolutions, None for dense layers.
+    n_hidden, n_layers, activation
+        Of the dense layers, see :class:`DenseVAEs`.
+    width
+        Filters of the first block of convolutions, see :class:`ConvVAEs`.
+    likelihood
+        ``"bernoulli"``, cross-entropy, or ``"gaussian"``. The variance of the Gaussian is what
+        the expert leaves of each feature, averaged over its last cells (Rybkin et al. 2021, the
+        calibrated decoder): a fixed one would decide how many dimensions are worth their KL.
+    kl
+        ``"elbo"``: log-likelihood and KL are summed and divided by the number of features, so
+        the distance is a bound on a likelihood and experts of different d_k can be compared.
+        ``"normalized"``, as Santos words it: the mean of the KL over the d_k dimensions, which
+        counts features / d_k times as much and switches many dimensions off.
+
+    Raises
+    ------
+    ValueError
+        For unknown words, and latent sizes below 1.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_latents: Sequence[int],
+        *,
+        image_shape: tuple[int, ...] | None,
+        n_hidden: int,
+        n_layers: int,
+        width: int | None,
+        activation: str,
+        likelihood: str,
+        kl: str = "elbo",
+    ):
+        super().__init__()
+        if image_shape is None:
+            self.vaes = DenseVAEs(
+                n_input, n_latents, n_hidden=n_hidden, n_layers=n_layers, activation=activation
+            )
+        else:
+            self.vaes = ConvVAEs(image_shape, n_latents, width=width, activation=activation)
+        self.n_input = n_input
+        self.n_experts = self.vaes.n_experts
+        self.likelihood = likelihood
+        self.kl_scale = choose(KL_SCALES, kl, "kl")
+        self.register_buffer("sizes", torch.tensor(self.vaes.n_latents), persistent=False)
+        self.register_buffer("centre", torch.zeros(n_input))
+        self.register_buffer("spread", torch.ones(n_input))
+        self.register_buffer("noise", torch.ones(self.n_experts, n_input))
+
+    @property
+    def n_latents(self) -> tuple[int, ...]:
+        """Latent size of each expert."""
+        return self.vaes.n_latents
+
+    @torch.no_grad()
+    def look_at(self, scaled: torch.Tensor, *, together: bool) -> None:
+        """Take mean and spread of the training cells, by which the networks see standard values.
+
+        Parameters
+        ----------
+        scaled
+            Training cells, ``(n, n_input)``.
+        together
+            One mean and spread for all features, as for the pixels of images.
+        """
+        axis = None if together else 0
+        spread = scaled.std(axis, correction=0)
+        self.centre.copy_(scaled.mean(axis))
+        self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
+
+    def encode(
+        self, scaled: torch.Tensor, expert: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log-variance of the codes, ``(n, max d_k)``; 0 where an expert has no column."""
+        return self.vaes.encode((scaled - self.centre) / self.spread, expert)
+
+    def sample(
+        self, loc: torch.Tensor, log_var: torch.Tensor, expert: torch.Tensor
+    ) -> torch.Tensor:
+        """A draw from each posterior."""
+        return loc + torch.randn_like(loc) * (log_var / 2).exp()
+
+    def decode(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
+        """The scaled features that codes ``(n, max d_k)`` stand for, ``(n, n_input)``."""
+        output = self.vaes.decode(z, expert)
+        if self.likelihood == "bernoulli":
+            return output.sigmoid()
+        return self.centre + self.spread * output
+
+    def distance(
+        self,
+        scaled: torch.Tensor,
+        expert: torch.Tensor,
+        weight: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """How badly an expert explains each cell: its error and the price of the code.
+
+        In training codes are drawn; outside of it they are the means.
+
+        Parameters
+        ----------
+        scaled
+            ``(n, n_input)``.
+        expert
+            Which expert, ``(n,)`` int64.
+        weight
+            How much a cell counts for what the expert is known to leave; 1 if None.
+
+        Returns
+        -------
+        ``distance`` (n,), its parts ``reconstruction`` (n,), the mean over features, and ``kl``
+        (n,), and ``loc`` (n, max d_k).
+        """
+        loc, log_var = self.encode(scaled, expert)
+        z = self.sample(loc, log_var, expert) if self.training else loc
+        output = self.vaes.decode(z, expert)
+        if self.likelihood == "bernoulli":
+            missed = F.binary_cross_entropy_with_logits(output, scaled, reduction="none")
+        else:
+            squares = ((scaled - self.centre) / self.spread - output).square()
+            if self.training:
+                self._remember(squares.detach(), expert, weight)
+            noise = self.noise[expert]
+            missed = 0.5 * (squares / noise + noise.log() + math.log(2 * math.pi))
+        reconstruction = missed.mean(1)
+        kl = self.kl_scale(gaussian_kl(loc, log_var), self.sizes[expert], self.n_input)
+        return {
+            "distance": reconstruction + kl,
+            "reconstruction": reconstruction,
+            "kl": kl,
+            "loc": loc,
+        }
+
+    @torch.no_grad()
+    def _remember(
+        self, squares: torch.Tensor, expert: torch.Tensor, weight: torch.Tensor | None
+    ) -> None:
+        """Move the variance of each expert towards the squared errors of its cells."""
+        weight = squares.new_ones(len(squares)) if weight is None else weight.detach()
+        total = torch.zeros_like(self.noise).index_add_(0, expert, weight[:, None] * squares)
+        count = self.noise.new_zeros(self.n_experts).index_add_(0, expert, weight)[:, None]
+        self.noise.copy_(((MEMORY * self.noise + total) / (MEMORY + count)).clamp_min(LEAST_NOISE))
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Of the plain VAE, one expert for all cells."""
+        expert = torch.zeros(len(batch["x"]), dtype=torch.int64, device=batch["x"].device)
+        parts = self.distance(batch["x"], expert)
+        return {
+            "loss": parts["distance"].mean(),
+            "reconstruction": parts["reconstruction"].mean(),
+            "kl": parts["kl"].mean(),
+        }
