@@ -27,20 +27,18 @@ def augmented(x, shape, seed=0, **kwargs):
     return augment_images(x, shape, torch.Generator().manual_seed(seed), **kwargs)
 
 
-class Fixed:
-    """Stands for random draws: every amount at a known share of its largest."""
-
-    def __init__(self, monkeypatch, angle=0.5, size=0.5, right=0.5, down=0.5, mirror=0.9):
-        draws = torch.tensor([angle, size, right, down, mirror])
-        monkeypatch.setattr(
-            torch, "rand", lambda rows, n, **_: draws.unsqueeze(1).expand(rows, n).clone()
-        )
+def fix_draws(monkeypatch, angle=0.5, right=0.5, down=0.5, mirror=0.9):
+    """Let every image draw these numbers, from 0 to 1; 0.5 is no change."""
+    draws = torch.tensor([angle, 0.5, right, down, mirror])
+    monkeypatch.setattr(
+        torch, "rand", lambda rows, n, **_: draws.unsqueeze(1).expand(rows, n).clone()
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (5, 5, 3)])
 def test_a_quarter_turn(monkeypatch, shape):
     x = images(2, *shape)
-    Fixed(monkeypatch, angle=1.0)
+    fix_draws(monkeypatch, angle=1.0)
     drawn = augment_images(x, shape, rotation=90, zoom=0, shift=0)
     turned = with_numpy(x, shape, lambda a: np.rot90(a, -1, axes=(1, 2)))
     torch.testing.assert_close(drawn, turned, atol=1e-6, rtol=0)
@@ -50,7 +48,7 @@ def test_a_quarter_turn(monkeypatch, shape):
 def test_a_shift_by_whole_pixels(monkeypatch, shape):
     # half of the height down, a fifth of the width to the left
     x = images(2, *shape)
-    Fixed(monkeypatch, right=0.3, down=1.0)
+    fix_draws(monkeypatch, right=0.3, down=1.0)
 
     def moved(a):
         out = np.zeros_like(a)
@@ -63,7 +61,7 @@ def test_a_shift_by_whole_pixels(monkeypatch, shape):
 
 def test_a_mirrored_image_is_moved_where_it_would_have_been(monkeypatch):
     x = images(2, 4, 10)
-    Fixed(monkeypatch, right=0.6, mirror=0.1)
+    fix_draws(monkeypatch, right=0.6, mirror=0.1)
 
     def changed(a):
         out = np.zeros_like(a)

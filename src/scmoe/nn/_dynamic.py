@@ -16,7 +16,8 @@ normalisation, then the activation.
 The last convolution of a block has stride 2. The paper does not say how images are halved; a
 stride costs half of what a pooling does on a CPU, since the pooled three quarters are never
 computed. Its mirror is a transposed convolution; the second convolutions of the general blocks
-even out what that leaves uneven.
+even out what that leaves uneven. (Upsampling and a convolution learned MNIST equally well in
+equal time.)
 
 Other images are padded with zeros on all sides, to the least square that is large enough, and
 reconstructions are cropped: images keep their proportions, and rows of pixels stay rows of
