@@ -59,6 +59,14 @@ def test_a_shift_by_whole_pixels(monkeypatch, shape):
     torch.testing.assert_close(drawn, with_numpy(x, shape, moved), atol=1e-6, rtol=0)
 
 
+def test_a_mirrored_image_is_turned_as_the_others(monkeypatch):
+    x = images(2, 5, 5)
+    fix_draws(monkeypatch, angle=1.0, mirror=0.1)
+    drawn = augment_images(x, (5, 5), rotation=90, zoom=0, shift=0, flip=True)
+    turned = with_numpy(x, (5, 5), lambda a: np.rot90(a[:, :, ::-1], -1, axes=(1, 2)))
+    torch.testing.assert_close(drawn, turned, atol=1e-6, rtol=0)
+
+
 def test_a_mirrored_image_is_moved_where_it_would_have_been(monkeypatch):
     x = images(2, 4, 10)
     fix_draws(monkeypatch, right=0.6, mirror=0.1)
