@@ -24,16 +24,11 @@ LEAST_NOISE = 1e-3
 """Floor of the variance that an expert may leave, in units of the variance of the data."""
 
 
-def _elbo(kl: torch.Tensor, n_latent: torch.Tensor, n_input: int) -> torch.Tensor:
-    return kl / n_input
+LOG_VARIANCES = (-12.0, 8.0)
+"""Range of the log-variances of codes: an exponential beyond it would end a training."""
 
-
-def _normalized(kl: torch.Tensor, n_latent: torch.Tensor, n_input: int) -> torch.Tensor:
-    return kl / n_latent
-
-
-KL_SCALES = {"elbo": _elbo, "normalized": _normalized}
-"""What the KL term of a cell is divided by, by name."""
+KL_SCALES = ("elbo", "normalized")
+"""What the KL term of a cell is divided by: features, or dimensions."""
 
 
 class Autoencoders(nn.Module):
@@ -92,7 +87,7 @@ class Autoencoders(nn.Module):
         self.n_input = n_input
         self.n_experts = self.vaes.n_experts
         self.likelihood = likelihood
-        self.kl_scale = choose(KL_SCALES, kl, "kl")
+        self.kl = choose({word: word for word in KL_SCALES}, kl, "kl")
         self.register_buffer("sizes", torch.tensor(self.vaes.n_latents), persistent=False)
         self.register_buffer("centre", torch.zeros(n_input))
         self.register_buffer("spread", torch.ones(n_input))
@@ -102,6 +97,12 @@ class Autoencoders(nn.Module):
     def n_latents(self) -> tuple[int, ...]:
         """Latent size of each expert."""
         return self.vaes.n_latents
+
+    def reorder(self, order: torch.Tensor) -> None:
+        """Renumber the experts: the expert ``order[i]`` becomes expert ``i``."""
+        self.vaes.reorder(order)
+        for tensor in (self.sizes, self.noise):
+            tensor.copy_(tensor[order])
 
     @torch.no_grad()
     def look_at(self, scaled: torch.Tensor, *, together: bool) -> None:
@@ -123,13 +124,8 @@ class Autoencoders(nn.Module):
         self, scaled: torch.Tensor, expert: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log-variance of the codes, ``(n, max d_k)``; 0 where an expert has no column."""
-        return self.vaes.encode((scaled - self.centre) / self.spread, expert)
-
-    def sample(
-        self, loc: torch.Tensor, log_var: torch.Tensor, expert: torch.Tensor
-    ) -> torch.Tensor:
-        """A draw from each posterior."""
-        return loc + torch.randn_like(loc) * (log_var / 2).exp()
+        loc, log_var = self.vaes.encode((scaled - self.centre) / self.spread, expert)
+        return loc, log_var.clamp(*LOG_VARIANCES)
 
     def decode(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
         """The scaled features that codes ``(n, max d_k)`` stand for, ``(n, n_input)``."""
@@ -163,7 +159,8 @@ class Autoencoders(nn.Module):
         (n,), and ``loc`` (n, max d_k).
         """
         loc, log_var = self.encode(scaled, expert)
-        z = self.sample(loc, log_var, expert) if self.training else loc
+        # columns that an expert has not are drawn too, and ignored by its decoder
+        z = loc + torch.randn_like(loc) * (log_var / 2).exp() if self.training else loc
         output = self.vaes.decode(z, expert)
         if self.likelihood == "bernoulli":
             missed = F.binary_cross_entropy_with_logits(output, scaled, reduction="none")
@@ -174,7 +171,10 @@ class Autoencoders(nn.Module):
             noise = self.noise[expert]
             missed = 0.5 * (squares / noise + noise.log() + math.log(2 * math.pi))
         reconstruction = missed.mean(1)
-        kl = self.kl_scale(gaussian_kl(loc, log_var), self.sizes[expert], self.n_input)
+        if self.kl == "elbo":
+            kl = gaussian_kl(loc, log_var) / self.n_input
+        else:
+            kl = gaussian_kl(loc, log_var, self.sizes[expert])
         return {
             "distance": reconstruction + kl,
             "reconstruction": reconstruction,

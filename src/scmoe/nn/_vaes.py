@@ -15,8 +15,7 @@ def check_latent_sizes(n_latents: Sequence[int]) -> tuple[int, ...]:
     sizes = tuple(n_latents)
     if not sizes or any(int(size) != size or size < 1 for size in sizes):
         raise ValueError(
-            f"`n_latents` is {sizes}; it must name the latent size of each expert, a whole number "
-            "above 0."
+            f"`n_latents` is {sizes}; it must be one whole number above 0 for each expert."
         )
     return tuple(int(size) for size in sizes)
 
@@ -79,3 +78,12 @@ class DenseVAEs(nn.Module):
     def decode(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
         """Codes ``(n, max d_k)`` through their experts, ``(n, n_input)``."""
         return self.decoders(z.masked_fill(~self.own[expert], 0), expert)
+
+    @torch.no_grad()
+    def reorder(self, order: torch.Tensor) -> None:
+        """Renumber the experts: the expert ``order[i]`` becomes expert ``i``."""
+        self.n_latents = tuple(self.n_latents[k] for k in order.tolist())
+        for experts in (self.encoders, self.decoders):
+            for tensor in (*experts.weights, *experts.biases):
+                tensor.copy_(tensor[order])
+        self.own.copy_(self.own[order])

@@ -1,0 +1,326 @@
+"""Random changes of images, by their moments, and of cells, by the segments they stay on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from scmoe.nn import ImageAugment, NeighborAugment, augment_images
+
+
+def images(n, *shape, seed=0):
+    return torch.rand(n, math.prod(shape), generator=torch.manual_seed(seed), dtype=torch.float64)
+
+
+def with_numpy(x, shape, change):
+    """The rows of ``x`` after ``change`` of their arrays (n, height, width, ...)."""
+    return torch.from_numpy(change(x.numpy().reshape(-1, *shape)).reshape(len(x), -1).copy())
+
+
+OFF = {"rotation": 0, "zoom": 0, "shift": 0}
+
+
+def augmented(x, shape, seed=0, **kwargs):
+    return augment_images(x, shape, torch.Generator().manual_seed(seed), **kwargs)
+
+
+def fix_draws(monkeypatch, angle=0.5, right=0.5, down=0.5, mirror=0.9):
+    """Let every image draw these numbers, from 0 to 1; 0.5 is no change."""
+    draws = torch.tensor([angle, 0.5, right, down, mirror])
+    monkeypatch.setattr(
+        torch, "rand", lambda rows, n, **_: draws.unsqueeze(1).expand(rows, n).clone()
+    )
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 5, 3)])
+def test_a_quarter_turn(monkeypatch, shape):
+    x = images(2, *shape)
+    fix_draws(monkeypatch, angle=1.0)
+    drawn = augment_images(x, shape, rotation=90, zoom=0, shift=0)
+    turned = with_numpy(x, shape, lambda a: np.rot90(a, -1, axes=(1, 2)))
+    torch.testing.assert_close(drawn, turned, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(4, 10), (4, 10, 2)])
+def test_a_shift_by_whole_pixels(monkeypatch, shape):
+    # half of the height down, a fifth of the width to the left
+    x = images(2, *shape)
+    fix_draws(monkeypatch, right=0.3, down=1.0)
+
+    def moved(a):
+        out = np.zeros_like(a)
+        out[:, 2:, :-2] = a[:, :-2, 2:]
+        return out
+
+    drawn = augment_images(x, shape, rotation=0, zoom=0, shift=0.5)
+    torch.testing.assert_close(drawn, with_numpy(x, shape, moved), atol=1e-6, rtol=0)
+
+
+def test_a_mirrored_image_is_turned_as_the_others(monkeypatch):
+    x = images(2, 5, 5)
+    fix_draws(monkeypatch, angle=1.0, mirror=0.1)
+    drawn = augment_images(x, (5, 5), rotation=90, zoom=0, shift=0, flip=True)
+    turned = with_numpy(x, (5, 5), lambda a: np.rot90(a[:, :, ::-1], -1, axes=(1, 2)))
+    torch.testing.assert_close(drawn, turned, atol=1e-6, rtol=0)
+
+
+def test_a_mirrored_image_is_moved_where_it_would_have_been(monkeypatch):
+    x = images(2, 4, 10)
+    fix_draws(monkeypatch, right=0.6, mirror=0.1)
+
+    def changed(a):
+        out = np.zeros_like(a)
+        out[:, :, 1:] = a[:, :, ::-1][:, :, :-1]
+        return out
+
+    drawn = augment_images(x, (4, 10), rotation=0, zoom=0, shift=0.5, flip=True)
+    torch.testing.assert_close(drawn, with_numpy(x, (4, 10), changed), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (6, 4, 3)])
+def test_nothing_to_do_changes_nothing(shape):
+    x = images(3, *shape)
+    torch.testing.assert_close(augmented(x, shape, **OFF), x)
+
+
+def test_a_generator_decides_and_the_global_state_is_left():
+    x = images(5, 8, 8)
+    before = torch.get_rng_state()
+    first, again, other = (augmented(x, (8, 8), seed) for seed in (1, 1, 2))
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not torch.allclose(first, other)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(3)
+    own = augment_images(x, (8, 8))
+    torch.manual_seed(3)
+    torch.testing.assert_close(own, augment_images(x, (8, 8)), rtol=0, atol=0)
+
+
+def test_half_of_the_images_are_mirrored():
+    x = images(400, 3, 4)
+    drawn = augmented(x, (3, 4), flip=True, **OFF)
+    mirrored = with_numpy(x, (3, 4), lambda a: a[:, :, ::-1])
+    same = torch.isclose(drawn, x).all(1)
+    turned = torch.isclose(drawn, mirrored).all(1)
+    assert (same ^ turned).all()
+    assert 150 < turned.sum() < 250
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("flip", [False, True])
+def test_values_stay_in_range(dtype, flip):
+    strong = {"rotation": 180, "zoom": 0.5, "shift": 0.3, "flip": flip}
+    white = torch.ones(50, 9 * 9 * 2, dtype=dtype)
+    drawn = augmented(white, (9, 9, 2), **strong)
+    assert drawn.dtype == dtype
+    assert drawn.min() == 0  # some border came in
+    assert drawn.max() == 1
+    signed = augmented(white * -2, (9, 9, 2), **strong)
+    assert signed.min() == -2
+    assert signed.max() == 0
+
+
+def blob(height=41, width=41):
+    """A wide, low blob, right of the centre: place, size and direction can be measured."""
+    down, right = torch.meshgrid(
+        torch.arange(height, dtype=torch.float64) - (height - 1) / 2,
+        torch.arange(width, dtype=torch.float64) - (width - 1) / 2,
+        indexing="ij",
+    )
+    return torch.exp(-(right**2) / 32 - down**2 / 8), right, down
+
+
+def moments(rows, right, down):
+    """Centre, covariance and mass of every image."""
+    weight = rows / rows.sum(1, keepdim=True)
+    position = torch.stack([right.flatten(), down.flatten()], 1)
+    centre = weight @ position
+    away = position - centre.unsqueeze(1)
+    return centre, torch.einsum("np,npi,npj->nij", weight, away, away), rows.sum(1)
+
+
+def angles(covariance):
+    """Direction of the long axis of every image, in radians."""
+    return 0.5 * torch.atan2(2 * covariance[:, 0, 1], covariance[:, 0, 0] - covariance[:, 1, 1])
+
+
+def test_rotation_is_in_degrees_to_either_side():
+    x, right, down = blob()
+    drawn = augmented(x.flatten().expand(300, -1), (41, 41), **{**OFF, "rotation": 30})
+    centre, covariance, _ = moments(drawn, right, down)
+    assert centre.abs().max() < 0.01
+    angle = torch.rad2deg(angles(covariance))
+    assert -30.2 < angle.min() < -27
+    assert 27 < angle.max() < 30.2
+    assert angle.mean().abs() < 3
+
+
+def test_shift_is_a_share_of_width_and_height():
+    x, right, down = blob(41, 81)
+    drawn = augmented(x.flatten().expand(300, -1), (41, 81), **{**OFF, "shift": 0.2})
+    centre, _, _ = moments(drawn, right, down)
+    for axis, size in enumerate([81, 41]):
+        assert -0.201 * size < centre[:, axis].min() < -0.19 * size
+        assert 0.19 * size < centre[:, axis].max() < 0.201 * size
+
+
+def test_zoom_is_a_factor_of_both_axes():
+    x, right, down = blob()
+    drawn = augmented(x.flatten().expand(300, -1), (41, 41), **{**OFF, "zoom": 0.3})
+    _, covariance, mass = moments(drawn, right, down)
+    factor = (mass / x.sum()).sqrt()
+    assert 0.69 < factor.min() < 0.73
+    assert 1.27 < factor.max() < 1.31
+    ratio = covariance[:, 0, 0] / covariance[:, 1, 1]
+    torch.testing.assert_close(ratio, torch.full_like(ratio, 4), atol=0.5, rtol=0)
+
+
+def test_one_change_leaves_the_others_as_they_are():
+    x, right, down = blob()
+    x = x.flatten().expand(100, -1)
+    both, turned, scaled = (
+        moments(augmented(x, (41, 41), **{**OFF, **kwargs}), right, down)
+        for kwargs in ({"rotation": 40, "zoom": 0.3}, {"rotation": 40}, {"zoom": 0.3})
+    )
+    torch.testing.assert_close(both[2], scaled[2], atol=0, rtol=0.03)
+    torch.testing.assert_close(angles(both[1]), angles(turned[1]), atol=0.02, rtol=0)
+
+
+def test_no_images():
+    assert augmented(torch.zeros(0, 16), (4, 4)).shape == (0, 16)
+
+
+@pytest.mark.parametrize("bad", [{"rotation": -1}, {"shift": math.nan}, {"zoom": math.inf}])
+def test_amounts_below_0(bad):
+    with pytest.raises(ValueError, match=f"`{next(iter(bad))}` is .*must be 0 or more"):
+        augment_images(images(1, 4, 4), (4, 4), **bad)
+
+
+def test_zoom_of_1():
+    with pytest.raises(ValueError, match="`zoom` is 1; it is a share and must be less than 1"):
+        augment_images(images(1, 4, 4), (4, 4), zoom=1)
+
+
+def test_digits_stay_digits(data_dir):
+    path = data_dir / "mnist.npz"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not in SCMOE_DATA_DIR")
+    with np.load(path) as file:
+        digits = file[next(k for k in file.files if file[k].ndim >= 2)][:64]
+    x = torch.from_numpy(digits.reshape(64, -1).astype(np.float32) / 255)
+    drawn = augmented(x, (28, 28))
+    assert 0 <= drawn.min() <= drawn.max() <= 1
+    assert not torch.allclose(drawn, x)
+    # ink moves but is hardly lost: zoom by at most 10 % changes it by at most 21 %
+    share = drawn.sum(1) / x.sum(1)
+    assert share.min() > 0.75
+    assert share.max() < 1.25
+
+
+def test_rows_of_another_length():
+    with pytest.raises(ValueError, match=r"rows of 16 values, got an array of shape \(4, 20\)"):
+        augment_images(images(4, 20), (4, 4))
+
+
+# ----------------------------------------------------------------------------------------
+# for a training loop
+
+
+def test_image_augment_is_the_function_with_its_amounts():
+    x, index = images(5, 6, 8), torch.arange(5)
+    amounts = {"rotation": 20.0, "zoom": 0.2, "shift": 0.05, "flip": True}
+    torch.manual_seed(1)
+    drawn = ImageAugment((6, 8), **amounts)(x, index)
+    torch.manual_seed(1)
+    torch.testing.assert_close(drawn, augment_images(x, (6, 8), **amounts), rtol=0, atol=0)
+    assert not torch.allclose(drawn, x)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"image_shape": (784,)}, r"\(784,\); it must be \(height, width\) or"),
+        ({"rotation": -1}, "`rotation` is -1"),
+        ({"zoom": 1}, "`zoom` is 1"),
+    ],
+)
+def test_image_augment_tells_at_once(bad, message):
+    with pytest.raises(ValueError, match=message):
+        ImageAugment(**{"image_shape": (4, 4), **bad})
+
+
+def two_types():
+    """Two types of 30 cells, far apart; each cell's neighbours are 5 others of its type."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 4, generator=generator) * 0.1
+    x[30:] += 10
+    away = torch.cdist(x, x).fill_diagonal_(math.inf)
+    return x, away.topk(5, largest=False).indices
+
+
+def test_a_cell_stays_on_the_way_to_a_neighbor():
+    x, neighbors = two_types()
+    index = torch.randint(60, (200,), generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    moved = NeighborAugment(x, neighbors, share=0.5)(x[index], index)
+    step = (moved - x[index]).unsqueeze(1)
+    way = x[neighbors[index]] - x[index].unsqueeze(1)
+    share = (step * way).sum(2) / way.square().sum(2)
+    on = torch.isclose(step, share.unsqueeze(2) * way, atol=1e-5).all(2)
+    assert on.any(1).all()
+    assert len(set(on.int().argmax(1).tolist())) == 5  # every neighbour is drawn
+    share = share[on]
+    assert share.min() >= -1e-4
+    assert share.max() <= 0.5 + 1e-4
+    assert 0.2 < share.mean() < 0.3
+    # the type is kept
+    assert ((moved.mean(1) > 5) == (index >= 30)).all()
+
+
+def test_a_cell_can_go_all_the_way(monkeypatch):
+    x, neighbors = two_types()
+    monkeypatch.setattr(torch, "rand", lambda *size: torch.ones(size))
+    index = torch.tensor([3, 40])
+    moved = NeighborAugment(x, neighbors[:, :1], share=1.0)(x[index], index)
+    torch.testing.assert_close(moved, x[neighbors[index, 0]])
+
+
+def test_no_share_is_the_identity_and_the_seed_decides():
+    x, neighbors = two_types()
+    index = torch.arange(60)
+    assert torch.equal(NeighborAugment(x, neighbors, share=0)(x, index), x)
+    augment = NeighborAugment(x, neighbors)
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(augment(x, index))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.allclose(drawn[0], drawn[2])
+
+
+def test_cells_of_another_precision_keep_it():
+    x, neighbors = two_types()
+    batch = x[:7].double()
+    assert NeighborAugment(x, neighbors.int())(batch, torch.arange(7)).dtype == torch.float64
+    assert NeighborAugment(x, neighbors)(x[:0], torch.arange(0)).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("neighbors", "share", "message"),
+    [
+        (torch.zeros(3, 2, dtype=torch.int64), 1.5, r"`share` is 1.5; it must be from 0 to 1"),
+        (torch.zeros(3, 2, dtype=torch.int64), math.nan, "`share` is nan"),
+        (torch.zeros(2, 2, dtype=torch.int64), 0.5, r"each of the 3 cells .* \(2, 2\)"),
+        (torch.zeros(3, dtype=torch.int64), 0.5, r"its shape is \(3,\)"),
+        (torch.zeros(3, 0, dtype=torch.int64), 0.5, "at least one column"),
+        (torch.zeros(3, 2), 0.5, "whole numbers; they are torch.float32"),
+        (torch.tensor([[0], [3], [1]]), 0.5, "from 0 to 2; they go from 0 to 3"),
+        (torch.tensor([[0], [-1], [1]]), 0.5, "they go from -1 to 1"),
+    ],
+)
+def test_neighbors_that_do_not_fit(neighbors, share, message):
+    with pytest.raises(ValueError, match=message):
+        NeighborAugment(torch.zeros(3, 4), neighbors, share=share)
