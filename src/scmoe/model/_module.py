@@ -149,8 +149,9 @@ class MoESimVAEModule(DescribedModule):
         Returns
         -------
         ``scaled`` (n, n_input), ``batch`` (n, 1), ``z`` and ``loc`` (n, n_latent), the code with
-        and without noise, ``latent``, the place of the cell among all, which is ``z``, ``log_scale`` (n, n_latent) where the noise is learned, ``logits`` and
-        ``proba`` (n, n_experts), ``expert`` (n,).
+        and without noise, ``latent``, where the cell lies among all, here ``z``, ``log_scale``
+        (n, n_latent) where the noise is learned, ``logits`` and ``proba`` (n, n_experts),
+        ``expert`` (n,).
         """
         batch = x.new_zeros(len(x), 1) if batch is None else batch
         scaled = self.scale(x)

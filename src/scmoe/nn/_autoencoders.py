@@ -123,7 +123,7 @@ class Autoencoders(nn.Module):
     def encode(
         self, scaled: torch.Tensor, expert: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log-variance of the codes, ``(n, max d_k)``; 0 where an expert has no column."""
+        """Mean and log-variance of codes, ``(n, max d_k)``; 0 where an expert has no column."""
         loc, log_var = self.vaes.encode((scaled - self.centre) / self.spread, expert)
         return loc, log_var.clamp(*LOG_VARIANCES)
 
