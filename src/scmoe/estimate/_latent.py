@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -25,6 +26,11 @@ class LatentDim:
     threshold: float
     """Share that was asked for."""
     n_cells: int
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """The record of the estimate, as plain values that h5ad can hold."""
+        return dict(vars(self))
 
 
 def check_threshold(threshold: float) -> None:

@@ -137,11 +137,12 @@ def mixae_weights(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""Weights of eq. 6 that make its terms equally large in this batch.
 
-    .. math:: \alpha = R / S, \qquad \beta = (R + \alpha S) / |B|
+    .. math:: \alpha = |R| / S, \qquad \beta = (|R| + \alpha S) / |B|
 
     This follows a public implementation of MIXAE (Zhang et al. 2017), which divides
     :math:`\alpha` by the number of experts besides. Entropies near 0 count as
-    ``MIN_ENTROPY``, so that both weights stay finite.
+    ``MIN_ENTROPY``, so that both weights stay finite; R may be negative, as the negative
+    logarithm of a density, and the weights are not.
 
     Parameters
     ----------
@@ -152,7 +153,7 @@ def mixae_weights(
     -------
     :math:`\alpha` and :math:`\beta`, scalars without gradient.
     """
-    distance_term, sample_term = distance_term.detach(), sample_term.detach()
+    distance_term, sample_term = distance_term.detach().abs(), sample_term.detach()
     alpha = distance_term / sample_term.clamp_min(MIN_ENTROPY)
     total = distance_term + alpha * sample_term
     return alpha, total / batch_term.detach().abs().clamp_min(MIN_ENTROPY)

@@ -43,7 +43,7 @@ def fit(
         evaluation mode, when it is trained.
     data
         Tensors with a row for each cell, among them ``"x"``; a batch has the same names, and
-        ``"index"``, the rows that it holds.
+        ``"index"``, the rows that it holds, unless the data name them otherwise.
     max_epochs, batch_size, lr
         As usual. A last batch of a single cell is left out.
     augment

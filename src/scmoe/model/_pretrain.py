@@ -1,0 +1,234 @@
+"""What Santos' mixture learns before it is built: latent sizes, clusters, and a manager."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from scmoe._random import seeded
+from scmoe.estimate import (
+    LARGE,
+    at_least_two,
+    encode,
+    find_latent_dim,
+    find_n_clusters,
+    mixture_clusters,
+    train_autoencoder,
+)
+from scmoe.train import fit
+
+if TYPE_CHECKING:
+    from scmoe.estimate import Architecture, Found, LatentDim, Schedule
+    from scmoe.model._moevae_module import MoEVAEModule
+    from scmoe.nn import Autoencoders
+    from scmoe.train import Augment
+
+logger = logging.getLogger("scmoe")
+
+LEAST_LATENT = 2
+"""Latent size of the smallest expert: one dimension draws no more than a line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pretraining:
+    """What is known before the mixture is built.
+
+    Parameters
+    ----------
+    shared
+        The VAE of all cells, with the latent size that was found.
+    codes
+        Its codes, ``(n, n_shared)`` float32.
+    clusters
+        The clusters that were found on them, and their UMAP.
+    n_latents
+        Latent size of each expert.
+    latent, of_clusters
+        The curves behind the latent sizes, of all cells and of each cluster; None where the
+        sizes were given.
+    """
+
+    shared: Autoencoders
+    codes: np.ndarray
+    clusters: Found
+    n_latents: tuple[int, ...]
+    latent: LatentDim | None
+    of_clusters: list[LatentDim] | None
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """The record of both estimates, as plain values that h5ad can hold."""
+        evidence = {"n_clusters": self.clusters.evidence}
+        size = np.bincount(self.clusters.labels[self.clusters.labels >= 0])
+        experts = {"n_cells": size, "n_latent": self.n_latents}
+        if self.latent is not None:
+            evidence["n_latent"] = self.latent.evidence
+        if self.of_clusters is not None:
+            experts["needed"] = [found.n_latent for found in self.of_clusters]
+        evidence["experts"] = pd.DataFrame(experts, index=[str(k) for k in range(len(size))])
+        return evidence
+
+
+def pretrain(
+    scaled: np.ndarray,
+    architecture: Architecture,
+    schedule: Schedule,
+    *,
+    n_experts: int | None,
+    n_latents: list[int] | None,
+    threshold: float,
+    method: str,
+    settings: dict[str, Any],
+    augment: Augment | None,
+    seed: int,
+    progress: bool,
+) -> Pretraining:
+    """Steps 1 to 5 and 7 of Santos' pretraining (section III.B).
+
+    Parameters
+    ----------
+    scaled
+        Cells x features float32.
+    architecture, schedule
+        Of both VAEs.
+    n_experts
+        Number of clusters if it is known: a Gaussian mixture on the UMAP instead of an estimate.
+    n_latents
+        Latent sizes if they are known: one, or one for each expert.
+    threshold
+        Share of the variance that the latent dimension finder keeps.
+    method, settings
+        How the number of clusters is estimated, see :func:`scmoe.estimate.find_n_clusters`.
+    augment
+        Random changes of cells in the training of the VAEs.
+    seed
+        Of all that is drawn.
+    progress
+        Show progress bars.
+    """
+    latent = large = None
+    if n_latents is None:
+        logger.info("Step 1 of 9: a VAE with %d latent dimensions.", LARGE)
+        network, _ = train_autoencoder(
+            scaled,
+            LARGE,
+            architecture,
+            schedule,
+            augment=augment,
+            seed=seed,
+            progress=progress,
+            description=f"1/9 VAE, {LARGE} dimensions",
+        )
+        large = encode(network, scaled)
+        latent = find_latent_dim(large, threshold)
+        logger.info("Step 2 of 9: %d latent dimensions are needed.", latent.n_latent)
+    n_shared = latent.n_latent if n_latents is None else max(n_latents)
+    logger.info("Step 3 of 9: a VAE with %d latent dimensions.", n_shared)
+    shared, _ = train_autoencoder(
+        scaled,
+        n_shared,
+        architecture,
+        schedule,
+        augment=augment,
+        seed=seed,
+        progress=progress,
+        description=f"3/9 VAE, {n_shared} dimensions",
+    )
+    codes = encode(shared, scaled)
+    logger.info("Steps 4 and 5 of 9: clusters of the codes.")
+    if n_experts is None:
+        found = find_n_clusters(codes, method=method, seed=seed, progress=progress, **settings)
+        clusters = at_least_two(found)
+    else:
+        clusters = mixture_clusters(codes, n_experts, seed=seed)
+    n_found = clusters.n_clusters
+    if n_latents is None:
+        logger.info("Step 7 of 9: latent dimensions of %d clusters.", n_found)
+        of_clusters = [_of_cluster(large[clusters.labels == k], latent) for k in range(n_found)]
+        n_latents = [
+            min(max(found.n_latent, LEAST_LATENT), n_shared) for found in of_clusters
+        ]
+    else:
+        of_clusters = None
+        n_latents = list(n_latents) * n_found if len(n_latents) == 1 else list(n_latents)
+    return Pretraining(shared, codes, clusters, tuple(n_latents), latent, of_clusters)
+
+
+def _of_cluster(codes: np.ndarray, of_all: LatentDim) -> LatentDim:
+    """Dimensions of a cluster; those of all cells where the cluster is too small to tell."""
+    try:
+        return find_latent_dim(codes, of_all.threshold)
+    except ValueError:
+        return of_all
+
+
+def teach_manager(
+    module: MoEVAEModule,
+    scaled: np.ndarray,
+    clusters: Found,
+    schedule: Schedule,
+    *,
+    augment: Augment | None,
+    seed: int,
+    progress: bool,
+) -> pd.DataFrame:
+    """Step 6: the manager learns the soft labels of all cells that are no noise.
+
+    Parameters
+    ----------
+    module
+        Whose manager is trained, in place.
+    scaled
+        Cells x features float32.
+    clusters
+        The clusters that it shall learn.
+    schedule
+        How it is trained.
+    augment
+        Random changes of cells.
+    seed, progress
+        As in :func:`pretrain`.
+
+    Returns
+    -------
+    The history.
+    """
+    logger.info("Step 6 of 9: the manager learns the clusters.")
+    clear = clusters.labels >= 0
+    data = {
+        "index": torch.from_numpy(np.flatnonzero(clear)),
+        "x": torch.from_numpy(np.ascontiguousarray(scaled[clear], dtype=np.float32)),
+        "target": torch.from_numpy(clusters.proba[clear]),
+    }
+    with seeded(seed):
+        return fit(
+            _Pupil(module),
+            data,
+            max_epochs=schedule.epochs(len(data["x"])),
+            batch_size=schedule.batch_size,
+            lr=schedule.lr,
+            augment=augment,
+            description="6/9 Manager",
+            progress=progress,
+            accelerator=schedule.accelerator,
+        )
+
+
+class _Pupil(nn.Module):
+    """A manager that learns soft labels: the Kullback-Leibler divergence from them."""
+
+    def __init__(self, module: MoEVAEModule):
+        super().__init__()
+        self.module = module
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Mean over the batch."""
+        log_proba = self.module.manage(batch["x"]).log_softmax(1)
+        divergence = nn.functional.kl_div(log_proba, batch["target"], reduction="batchmean")
+        return {"loss": divergence}
