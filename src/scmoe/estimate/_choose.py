@@ -1,0 +1,103 @@
+"""One door to all estimates of the number of clusters."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from scmoe.estimate._density import density_clusters
+from scmoe.estimate._found import Found, check_codes
+from scmoe.estimate._graph import neighbor_graph
+from scmoe.estimate._stability import stable_clusters
+
+if TYPE_CHECKING:
+    import numpy as np
+    from scipy.sparse import csr_matrix
+
+METHODS = ("stability", "density", "santos")
+"""Ways to estimate the number of clusters."""
+
+
+def find_n_clusters(
+    codes: np.ndarray | None = None,
+    graph: csr_matrix | None = None,
+    *,
+    method: str = "stability",
+    seed: int = 0,
+    progress: bool = False,
+    **settings: Any,
+) -> Found:
+    """How many clusters there are.
+
+    Parameters
+    ----------
+    codes
+        ``(n, d)`` values in which distances mean something. Not needed for ``"stability"`` with
+        a graph.
+    graph
+        ``(n, n)`` weights of a neighbour graph, for ``"stability"``; None for one of the codes.
+    method
+        ``"stability"`` (:func:`stable_clusters`), ``"density"`` (:func:`density_clusters`), or
+        ``"santos"``: the latter with the settings of the paper.
+    seed
+        The same seed gives the same answer.
+    progress
+        Show a progress bar.
+    **settings
+        Passed on.
+
+    Returns
+    -------
+    Clusters, also fewer than two; then there is a warning. :func:`at_least_two` makes an error
+    of it.
+
+    Raises
+    ------
+    ValueError
+        An unknown method; neither codes nor a graph, or a graph where a method looks at codes
+        alone; what the methods raise.
+    """
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
+    if method == "stability":
+        if (codes is None) == (graph is None):
+            raise ValueError('`method="stability"` takes either `codes` or a `graph`.')
+        if graph is None:
+            graph = neighbor_graph(check_codes(codes), seed)
+        found = stable_clusters(graph, seed=seed, progress=progress, **settings)
+    else:
+        if codes is None or graph is not None:
+            raise ValueError(f"`method={method!r}` takes `codes`, and no graph.")
+        if method == "santos":
+            settings = {**santos(len(codes)), **settings}
+        found = density_clusters(codes, seed=seed, progress=progress, **settings)
+    if found.n_clusters < 2:
+        warnings.warn(_advice(found), UserWarning, stacklevel=2)
+    return found
+
+
+def santos(n_cells: int) -> dict[str, Any]:
+    """The settings of the paper: neighbours by eq. 10, else the defaults of the libraries."""
+    return {
+        "n_neighbors": max(n_cells // 300, 100),
+        "n_components": 2,
+        "min_dist": 0.1,
+        "min_cluster_size": 5,
+    }
+
+
+def at_least_two(found: Found) -> Found:
+    """The clusters themselves; ValueError with advice where there are fewer than two."""
+    if found.n_clusters < 2:
+        raise ValueError(_advice(found))
+    return found
+
+
+def _advice(found: Found) -> str:
+    number = "No cluster was" if found.n_clusters == 0 else "Only one cluster was"
+    other = "density" if found.method == "stability" else "stability"
+    return (
+        f"{number} found by method {found.method!r}: these values do not fall into groups that "
+        f'it can tell apart. Say the number of clusters, try `method="{other}"` or another '
+        "`min_cluster_size`, or look at values in which the groups are further apart."
+    )
