@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scmoe._compat import one_thread
 from scmoe._random import seeded
 from scmoe.nn import Autoencoders
 from scmoe.train import fit
@@ -27,9 +26,6 @@ N_STEPS = 4000
 
 ENCODE_BATCH = 4096
 """Cells at a time where nothing is learned."""
-
-SMALL = 50_000
-"""Values in a batch below which a second thread does not pay."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +94,7 @@ def train_autoencoder(
         The progress bar.
     """
     x = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
-    small = architecture.n_input * schedule.batch_size < SMALL
-    with seeded(seed), one_thread(small):
+    with seeded(seed):
         network = architecture.build([n_latent])
         network.look_at(x, together=architecture.image_shape is not None)
         history = fit(

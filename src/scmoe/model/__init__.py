@@ -2,6 +2,7 @@
 
 from scmoe._store import ModelFileError
 from scmoe.model._moesimvae import MoESimVAE
+from scmoe.model._moevae import MoEVAE
 from scmoe.model._presets import Preset, preset
 
-__all__ = ["MoESimVAE", "ModelFileError", "Preset", "preset"]
+__all__ = ["MoESimVAE", "MoEVAE", "ModelFileError", "Preset", "preset"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField
-from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmoe._checks import (
     check_adata,
@@ -27,15 +25,10 @@ from scmoe._checks import (
     layer_values,
 )
 from scmoe._compat import interruptible, on_device, one_thread, quiet
-from scmoe._keys import Key
-from scmoe._store import ModelFileError
+from scmoe.model._base import ExpertModel
 from scmoe.model._fields import IndexField
-from scmoe.model._files import SafeFiles
-from scmoe.model._generate import generate_cells
-from scmoe.model._loaded import set_weights
 from scmoe.model._module import MoESimVAEModule
-from scmoe.model._predict import LARGE_BATCH, Predictions
-from scmoe.model._record import Trained
+from scmoe.model._predict import LARGE_BATCH
 from scmoe.model._settings import check_settings
 from scmoe.model._settle import name_classes, settle
 from scmoe.similarity import CoAssociation, Similarity
@@ -50,7 +43,7 @@ from scmoe.train import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
 
@@ -62,11 +55,8 @@ N_STEPS = 2500
 MIN_EPOCHS = 2
 """Every cell is seen at least this often, however many cells there are."""
 
-QUANTILES = (0.001, 0.999)
-"""Quantiles of each marker that become 0 and 1: the extremes are single events."""
 
-
-class MoESimVAE(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClass):
+class MoESimVAE(ExpertModel):
     r"""Mixture-of-experts similarity VAE (Kopf et al. 2021).
 
     An encoder maps each cell to a code; a gate assigns the code softly to one of K experts,
@@ -303,11 +293,6 @@ class MoESimVAE(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClas
         """The similarity that was registered."""
         return self.adata_manager.similarity
 
-    @property
-    def batch_names(self) -> list[str]:
-        """Names of the batches of the training cells; one, ``"0"``, without ``batch_key``."""
-        return _batch_names(self.registry)
-
     def train(
         self,
         max_epochs: int | None = None,
@@ -459,39 +444,6 @@ class MoESimVAE(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClas
         if checkpoints is not None:
             checkpoints.finish()
 
-    @contextmanager
-    def _as_it_was_on_failure(self) -> Iterator[None]:
-        """Give a trained model back as it was when it cannot be trained any further."""
-        trained, names = self.is_trained, self.cluster_names_
-        weights = copy.deepcopy(self.module.state_dict()) if trained else None
-        try:
-            yield
-        except BaseException:
-            self.is_trained_ = trained
-            self.cluster_names_ = names
-            if trained:
-                self.module.load_state_dict(weights)
-            raise
-
-    def _check_loaded(self) -> None:
-        if len(self.cluster_names_) != self.module.n_experts:
-            raise ModelFileError(
-                f"The model has {self.module.n_experts} experts and {len(self.cluster_names_)} "
-                "names of clusters."
-            )
-
-    def _fit_scaling(self, x: np.ndarray) -> None:
-        if self.scaling_ == "none":
-            return
-        low, high = x.min(0), x.max(0)
-        if self.scaling_ == "quantile":
-            inner = np.quantile(x, QUANTILES, axis=0)
-            # a marker that is constant but for a few cells keeps its full range
-            spread = inner[0] < inner[1]
-            low, high = np.where(spread, inner, [low, high])
-        self.module.low.copy_(torch.from_numpy(low))
-        self.module.high.copy_(torch.from_numpy(high))
-
     @torch.inference_mode()
     def _settle(self, target: Target) -> None:
         """Name the clusters, retire splinters, describe what is left."""
@@ -502,86 +454,3 @@ class MoESimVAE(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClas
         n = self.adata.n_obs
         names = name_classes(self.module, target, outputs, n)
         self.cluster_names_ = settle(self.module, names, outputs, n, self.min_cells_)
-
-    @property
-    def trained(self) -> Trained:
-        """The module with the names of clusters and batches; without the cells."""
-        self._check_if_trained(warn=False)
-        return Trained(self.module, self.cluster_names_, self.batch_names)
-
-    @classmethod
-    def read_trained(cls, dir_path: str | os.PathLike) -> tuple[Trained, dict[str, Any]]:
-        """The trained part of a saved model, which needs no cells, and the registry of its cells.
-
-        Errors as :meth:`load`.
-        """
-        content, tensors = cls.read_saved(dir_path)
-        registry, attributes = content["registry"], content["attributes"]
-        try:
-            with torch.random.fork_rng(devices=[]):
-                module = MoESimVAEModule(**attributes["module_settings_"])
-            trained = Trained(module, attributes["cluster_names_"], _batch_names(registry))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(
-                f"The settings in {str(dir_path)!r} are damaged: {error}"
-            ) from error
-        set_weights(module, tensors)
-        if not attributes["is_trained_"]:
-            raise ModelFileError(
-                f"The model in {str(dir_path)!r} was saved before it was trained."
-            )
-        return trained, registry
-
-    def generate(
-        self,
-        n: int | Mapping[str, int],
-        clusters: Sequence[str] | None = None,
-        *,
-        batch: str | None = None,
-        gate: str = "requested",
-        prior: str = "fitted",
-        noise: bool | None = None,
-        calibrate: bool | None = None,
-        random_state: int | np.random.Generator = 0,
-    ) -> AnnData:
-        """Draw new cells of the clusters.
-
-        Parameters
-        ----------
-        n
-            Number of cells in all, or a mapping of clusters to the number of cells of each.
-        clusters
-            Clusters to draw from, in proportion to their sizes; all by default.
-        batch, gate, prior, noise, calibrate, random_state
-            As in :func:`scmoe.tl.generate`, which does the same from an AnnData.
-
-        Returns
-        -------
-        ``(n, n_vars)`` float32, on the scale of the values that were trained on, with the
-        slots that :func:`scmoe.tl.generate` names.
-
-        Raises
-        ------
-        KeyError, ValueError
-            As :func:`scmoe.tl.generate`.
-        """
-        return generate_cells(
-            self.trained,
-            self.adata,
-            n,
-            clusters,
-            key=Key.DEFAULT,
-            layer=self.registry["setup_args"]["layer"],
-            batch_key=self.registry["setup_args"]["batch_key"],
-            batch=batch,
-            gate=gate,
-            prior=prior,
-            noise=noise,
-            calibrate=calibrate,
-            random_state=random_state,
-        )
-
-
-def _batch_names(registry: dict[str, Any]) -> list[str]:
-    registered = registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
-    return [str(name) for name in registered["categorical_mapping"]]

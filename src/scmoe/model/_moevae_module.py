@@ -187,9 +187,7 @@ class MoEVAEModule(DescribedModule):
             if self.loss_name == "mixae":
                 alpha, beta = mixae_weights(*terms.values())
             loss = (
-                terms["distance"]
-                + alpha * terms["sample_entropy"]
-                + beta * terms["batch_entropy"]
+                terms["distance"] + alpha * terms["sample_entropy"] + beta * terms["batch_entropy"]
             )
         with torch.no_grad():
             expert = inference_outputs["expert"]

@@ -151,9 +151,7 @@ def pretrain(
     if n_latents is None:
         logger.info("Step 7 of 9: latent dimensions of %d clusters.", n_found)
         of_clusters = [_of_cluster(large[clusters.labels == k], latent) for k in range(n_found)]
-        n_latents = [
-            min(max(found.n_latent, LEAST_LATENT), n_shared) for found in of_clusters
-        ]
+        n_latents = [min(max(found.n_latent, LEAST_LATENT), n_shared) for found in of_clusters]
     else:
         of_clusters = None
         n_latents = list(n_latents) * n_found if len(n_latents) == 1 else list(n_latents)

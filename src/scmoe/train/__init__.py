@@ -4,13 +4,20 @@ from scmoe.train._checkpoint import Checkpoints, refuse_pickles
 from scmoe.train._fingerprint import fingerprint
 from scmoe.train._fit import Augment, fit
 from scmoe.train._keys import BATCH_KEYS
-from scmoe.train._plan import SimilarityPlan
-from scmoe.train._splitter import SimilaritySplitter, check_shares, split_cells
+from scmoe.train._plan import MixturePlan, SimilarityPlan
+from scmoe.train._splitter import (
+    AugmentingSplitter,
+    SimilaritySplitter,
+    check_shares,
+    split_cells,
+)
 
 __all__ = [
     "BATCH_KEYS",
     "Augment",
+    "AugmentingSplitter",
     "Checkpoints",
+    "MixturePlan",
     "SimilarityPlan",
     "SimilaritySplitter",
     "check_shares",

@@ -13,13 +13,16 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from tqdm.auto import tqdm
 
-from scmoe._compat import interruptible, quiet
+from scmoe._compat import interruptible, one_thread, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Augment = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Changes cells ``(n, d)`` at random, told which rows ``(n,)`` of all cells they are."""
+
+SMALL = 50_000
+"""Values in a batch below which a second thread does not pay."""
 
 
 def fit(
@@ -61,8 +64,11 @@ def fit(
     """
     plan = _Plan(module, lr, augment)
     batches = _Batches(data, batch_size)
-    with interruptible(), quiet(), warnings.catch_warnings():
+    small = data["x"].shape[1] * batch_size < SMALL
+    with interruptible(), quiet(), one_thread(small), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "GPU available but not used")
+        # parts that are trained already, or later
+        warnings.filterwarnings("ignore", "Found .* module.s. in eval mode")
         trainer = pl.Trainer(
             max_epochs=max_epochs,
             accelerator=accelerator,

@@ -15,7 +15,7 @@ FEW_PAIRS = 0.1
 """Below this many similar partners per cell in its batch, a similarity teaches nothing."""
 
 
-class SimilarityPlan(TrainingPlan):
+class TermsPlan(TrainingPlan):
     """Adam over all parts, and epoch means of all loss terms in ``model.history``.
 
     Parameters
@@ -70,11 +70,23 @@ class SimilarityPlan(TrainingPlan):
         self.compute_and_log_metrics(output, self.val_metrics, "validation")
 
     def on_train_epoch_end(self) -> None:
-        """Log the means of the epoch; warn when the similarity had nothing to say."""
+        """Log the means of the epoch."""
+        self._log_means()
+
+    def _log_means(self) -> dict[str, torch.Tensor]:
         means = {name: total / self._n_steps for name, total in self._totals.items()}
         self._totals, self._n_steps = {}, 0
         for name, value in means.items():
             self.log(f"{name}_train", value, prog_bar=name == "loss", sync_dist=self.use_sync_dist)
+        return means
+
+
+class SimilarityPlan(TermsPlan):
+    """The plan of models that are taught by a similarity."""
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch; warn when the similarity had nothing to say."""
+        means = self._log_means()
         if self.current_epoch == 0 and means["similar_pairs"] < FEW_PAIRS:
             warnings.warn(
                 f"The similarity has {float(means['similar_pairs']):.2g} similar partners per "
@@ -83,3 +95,50 @@ class SimilarityPlan(TrainingPlan):
                 UserWarning,
                 stacklevel=2,
             )
+
+
+class MixturePlan(TermsPlan):
+    """The plan of Santos' mixture: a manager that was taught learns more slowly than the experts.
+
+    Parameters
+    ----------
+    module
+        The module; it has a ``manager``.
+    lr
+        Learning rate of the experts.
+    manager_lr
+        That of the manager.
+    hardening
+        Share of the epochs over which the weight of the sample entropy rises to its value,
+        linearly; 0 for a weight that is the same throughout.
+    """
+
+    def __init__(
+        self,
+        module: BaseModuleClass,
+        *,
+        lr: float = 1e-3,
+        manager_lr: float = 1e-4,
+        hardening: float = 0.0,
+    ):
+        super().__init__(module, lr=lr)
+        if not 0 <= hardening <= 1:
+            raise ValueError(f"`hardening` must be from 0 to 1, got {hardening}.")
+        self.manager_lr = manager_lr
+        self.hardening = hardening
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam with two learning rates; the VAE of all cells has learned what it will."""
+        module = self.module
+        groups = [
+            {"params": list(module.experts.parameters())},
+            {"params": list(module.manager.parameters()), "lr": self.manager_lr},
+        ]
+        return torch.optim.Adam(groups, lr=self.lr, betas=self.betas, fused=True)
+
+    def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
+        """One step, with assignments as hard as it is time for."""
+        rising = self.hardening * self.trainer.max_epochs
+        hardness = 1.0 if rising == 0 else min(self.current_epoch / rising, 1.0)
+        self.loss_kwargs["hardness"] = hardness
+        return super().training_step(batch, batch_idx)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scmoe.similarity import Target
+    from scmoe.train._fit import Augment
 
 
 ROUNDING = 1e-9
@@ -122,4 +123,30 @@ class SimilaritySplitter(DataSplitter):
             batch[BATCH_KEYS.SIMILARITY] = torch.from_numpy(answer.similarity)
             batch[BATCH_KEYS.PAIRS] = torch.from_numpy(answer.rows)
             batch[BATCH_KEYS.WEIGHT] = torch.from_numpy(answer.weight)
+        return batch
+
+
+class AugmentingSplitter(DataSplitter):
+    """scvi-tools' splitter, which changes the cells of every training batch at random.
+
+    Parameters
+    ----------
+    adata_manager
+        Manager with the cell index registered under ``REGISTRY_KEYS.INDICES_KEY``.
+    augment
+        The changes; None for none.
+    **kwargs
+        As in :class:`scvi.dataloaders.DataSplitter`.
+    """
+
+    def __init__(self, adata_manager, *, augment: Augment | None = None, **kwargs):
+        super().__init__(adata_manager, **kwargs)
+        self.augment = augment
+
+    def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
+        """Change the cells, on the device that they are on."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        if self.augment is not None and self.trainer.training:
+            index = batch[REGISTRY_KEYS.INDICES_KEY].long().ravel()
+            batch[REGISTRY_KEYS.X_KEY] = self.augment(batch[REGISTRY_KEYS.X_KEY], index)
         return batch

@@ -1,0 +1,521 @@
+"""Santos' mixture of VAEs as an scvi-tools model."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField, LayerField
+
+from scmoe._checks import (
+    check_adata,
+    check_image_shape,
+    check_matrix,
+    check_training,
+    check_unit_interval,
+    holds_images,
+    layer_values,
+)
+from scmoe._compat import interruptible, one_thread, quiet
+from scmoe.estimate import CLUSTERING, Architecture, Schedule
+from scmoe.estimate._latent import check_threshold
+from scmoe.model._base import ExpertModel, limits
+from scmoe.model._fields import IndexField
+from scmoe.model._moevae_module import BALANCES, LOSSES, MoEVAEModule
+from scmoe.model._predict import LARGE_BATCH
+from scmoe.model._pretrain import Pretraining, pretrain, teach_manager
+from scmoe.model._settle import settle
+from scmoe.nn import ImageAugment, padded_side
+from scmoe.train import AugmentingSplitter, MixturePlan, check_shares, refuse_pickles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from scmoe.train import Augment
+
+logger = logging.getLogger("scmoe")
+
+AUTO = "auto"
+"""For numbers that are estimated."""
+
+N_STEPS = 4000
+"""Optimiser steps of a default training."""
+
+MAX_EPOCHS = 100
+"""A default training sees every cell at most so often, Santos' number."""
+
+CHOICES = {
+    "network": ("dense", "conv"),
+    "activation": ("elu", "relu"),
+    "likelihood": ("bernoulli", "gaussian"),
+    "scaling": ("quantile", "minmax", "none"),
+    "kl": ("elbo", "normalized"),
+    "loss": LOSSES,
+    "balance": BALANCES,
+}
+
+
+class MoEVAE(ExpertModel):
+    r"""Mixture of VAEs that finds the number of clusters and the latent sizes (Santos).
+
+    Every cluster is a complete VAE with a latent size of its own; a manager looks at a cell and
+    says whose it is. Before they are built, a plain VAE of all cells tells how many dimensions
+    the data need, its codes how many clusters there are and what they are, and each cluster how
+    many dimensions it needs; the manager learns these clusters. Then all experts and the manager
+    are trained together.
+
+    Parameters
+    ----------
+    adata
+        Cells registered with :meth:`setup_anndata`.
+    n_experts
+        K. ``"auto"``: as many as there are clusters.
+    n_latent
+        Latent size of the experts, one for all or one for each. ``"auto"``: what each of them
+        needs.
+    network
+        ``"dense"``, or ``"conv"`` for images: blocks of convolutions, as many as the size of the
+        image wants (eqs. 7 to 9); the shape comes from ``.uns["image_shape"]``, see
+        :func:`scmoe.io.from_array`. Sides that are no powers of two are padded, and cropped on
+        the way out.
+    n_hidden, n_layers
+        Units and number of the hidden layers of dense networks.
+    width
+        Filters of the first block of convolutions; each block has twice as many as the one
+        before. None for the size of the image, as printed, which is slow without a GPU.
+    activation
+        ``"elu"`` or ``"relu"``.
+    likelihood
+        ``"gaussian"``, with the variance that an expert leaves of each marker, or
+        ``"bernoulli"``. None for ``"bernoulli"`` with images and ``"gaussian"`` without.
+    scaling
+        How markers come to the range 0 to 1, as in :class:`MoESimVAE`.
+    kl
+        How the KL term of a cell is weighed against its reconstruction: ``"elbo"`` or
+        ``"normalized"``, as Santos words it; see ``scmoe.nn.Autoencoders``.
+    loss
+        ``"santos"`` (eq. 6), or for comparison ``"damic"``, the likelihood of a mixture (Chazan
+        et al. 2019), and ``"mixae"``, eq. 6 with weights that make its terms equally large in
+        every batch (Zhang et al. 2017).
+    sample_weight, batch_weight
+        :math:`\alpha` and :math:`\beta` of eq. 6.
+    balance
+        What the batch entropy (eq. 5) pulls the clusters to: the sizes that pretraining
+        ``"found"``, or ``"even"`` ones, as printed. Without pretraining they are the same.
+    n_routed
+        Each cell passes through this many experts in training, those that its manager prefers,
+        so the cost of a cell does not depend on K. None for all of them, as printed.
+    min_cells
+        Experts that own fewer cells after training are retired, as in :class:`MoESimVAE`.
+
+    Raises
+    ------
+    ValueError
+        A word that is not among the choices, a number out of range, fewer than 2 experts,
+        latent sizes for another number of experts.
+    KeyError
+        Convolutions without an ``image_shape``.
+
+    Examples
+    --------
+    >>> scmoe.model.MoEVAE.setup_anndata(adata)
+    >>> model = scmoe.model.MoEVAE(adata)
+    >>> model.train()
+    >>> model.predict()
+
+    Notes
+    -----
+    After training the experts are numbered by the cells that they own, the largest first.
+    Initial weights and batches follow ``scvi.settings.seed``. What was estimated is in
+    ``model.estimates_``.
+    """
+
+    _module_cls = MoEVAEModule
+    _training_plan_cls = MixturePlan
+    _data_splitter_cls = AugmentingSplitter
+
+    def __init__(
+        self,
+        adata: AnnData,
+        n_experts: int | str = AUTO,
+        *,
+        n_latent: int | Sequence[int] | str = AUTO,
+        network: str = "dense",
+        n_hidden: int = 128,
+        n_layers: int = 2,
+        width: int | None = 8,
+        activation: str = "elu",
+        likelihood: str | None = None,
+        scaling: str | None = None,
+        kl: str = "elbo",
+        loss: str = "santos",
+        sample_weight: float = 100.0,
+        batch_weight: float = 1.0,
+        balance: str = "found",
+        n_routed: int | None = 2,
+        min_cells: int | None = None,
+    ):
+        super().__init__(adata)
+        images = holds_images(adata)
+        likelihood = likelihood or ("bernoulli" if images else "gaussian")
+        scaling = scaling or ("none" if images else "quantile")
+        _check(locals())
+        n_latents = _latent_sizes(n_latent, n_experts)
+        image_shape = check_image_shape(adata) if network == "conv" else None
+        self.module_settings_ = {
+            "n_input": self.summary_stats.n_vars,
+            "n_latents": n_latents,
+            "n_shared": 0,
+            "image_shape": image_shape,
+            "n_hidden": n_hidden,
+            "n_layers": n_layers,
+            "width": width,
+            "activation": activation,
+            "likelihood": likelihood,
+            "kl": kl,
+            "loss": loss,
+            "sample_weight": sample_weight,
+            "batch_weight": batch_weight,
+            "balance": balance,
+            "n_routed": n_routed,
+        }
+        self.n_experts_ = n_experts
+        self.min_cells_ = min_cells
+        self.scaling_ = scaling
+        self.cluster_names_ = ["0"]
+        self.estimates_: dict[str, Any] = {}
+        if image_shape is not None:
+            self.estimates_["image_side"] = padded_side(image_shape)
+        self.pretraining: Pretraining | None = None
+        self._model_summary_string = (
+            f"MoEVAE with {n_experts} experts, latent size {n_latent}, network {network!r}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(cls, adata: AnnData, *, layer: str | None = None, **kwargs) -> None:
+        """Register the cells.
+
+        Parameters
+        ----------
+        adata
+            Cells, with dense floating-point values on a scale where distances mean something
+            (arcsinh, log). All variables are used: subset to markers first. Gets a column
+            ``_indices`` in ``.obs``.
+        layer
+            Layer to use instead of ``.X``.
+
+        Raises
+        ------
+        ValueError
+            A view, names that are not unique, sparse or integer values, NaN or infinite
+            values (names the markers).
+        KeyError
+            No such layer.
+        """
+        setup_method_args = cls._get_setup_method_args(cls=cls, adata=adata, layer=layer)
+        check_adata(adata)
+        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
+        check_matrix(layer_values(adata, layer), adata.var_names, where)
+        manager = AnnDataManager(
+            fields=[
+                LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, None),
+                IndexField(),
+            ],
+            setup_method_args=setup_method_args,
+        )
+        with quiet():
+            manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    def pretrain(
+        self,
+        *,
+        max_epochs: int | None = None,
+        manager_epochs: int | None = None,
+        batch_size: int = 256,
+        lr: float = 1e-3,
+        manager_lr: float = 1e-3,
+        augment: Augment | bool | None = None,
+        threshold: float = CLUSTERING,
+        method: str = "density",
+        accelerator: str = "auto",
+        progress: bool = True,
+        **settings: Any,
+    ) -> None:
+        """Estimate what was not given, find clusters and teach the manager; steps 1 to 8.
+
+        1. A VAE with 100 latent dimensions. 2. The latent dimension finder
+        (:func:`scmoe.tl.latent_dim`). 3. A VAE of that size. 4., 5. The clusters of its codes
+        (:func:`scmoe.tl.n_clusters`); if the number of experts was given, a Gaussian mixture on
+        their UMAP. 6. The manager learns these clusters, without the cells of none. 7. The
+        latent dimensions of each cluster, from the codes of the first VAE. 8. The mixture is
+        built: experts start from random weights.
+
+        Parameters
+        ----------
+        max_epochs, manager_epochs
+            None for about 4,000 steps each, and at most 1,000 epochs, Santos' number.
+        batch_size, lr, manager_lr
+            Of Adam.
+        augment
+            Changes cells at random while a network learns: True for
+            :class:`scmoe.nn.ImageAugment` with images and none otherwise, False for none, or
+            such an object of your own. None for True.
+        threshold
+            Share of the variance that the latent dimension finder keeps.
+        method, **settings
+            How clusters are found, see :func:`scmoe.tl.n_clusters`.
+        accelerator
+            As in scvi-tools.
+        progress
+            Show progress bars.
+
+        Raises
+        ------
+        ValueError
+            Fewer than two clusters, or codes that are all the same, with advice; as
+            :meth:`train`.
+        """
+        check_threshold(threshold)
+        x = self._values()
+        low, high = limits(x, self.scaling_)
+        scaled = (x - low) / (high - low)
+        if self.module_settings_["likelihood"] == "bernoulli":
+            scaled = scaled.clip(0, 1)
+        seed = torch.randint(2**31, (1,)).item()
+        settings_ = self.module_settings_
+        architecture = Architecture(
+            **{name: settings_[name] for name in Architecture.__dataclass_fields__}
+        )
+        schedule = Schedule(max_epochs, batch_size, lr, accelerator)
+        changes = self._changes(augment, scaled)
+        n_experts = None if self.n_experts_ == AUTO else self.n_experts_
+        done = pretrain(
+            scaled,
+            architecture,
+            schedule,
+            n_experts=n_experts,
+            n_latents=settings_["n_latents"],
+            threshold=threshold,
+            method=method,
+            settings=settings,
+            augment=changes,
+            seed=seed,
+            progress=progress,
+        )
+        n_shared = done.shared.n_latents[0]
+        logger.info("Step 8 of 9: %d experts of %s dimensions.", len(done.n_latents), n_shared)
+        built = {**settings_, "n_latents": done.n_latents, "n_shared": n_shared}
+        module = MoEVAEModule(**built)
+        module.shared = done.shared
+        for name in ("centre", "spread"):
+            getattr(module.experts, name).copy_(getattr(done.shared, name))
+        size = torch.from_numpy(done.clusters.proba.sum(0))
+        module.expected.copy_(size / size.sum())
+        teach_manager(
+            module,
+            scaled,
+            done.clusters,
+            Schedule(manager_epochs, batch_size, manager_lr, accelerator),
+            augment=changes,
+            seed=seed,
+            progress=progress,
+        )
+        module.low.copy_(torch.from_numpy(low))
+        module.high.copy_(torch.from_numpy(high))
+        self.module, self.module_settings_, self.pretraining = module, built, done
+        self.estimates_ = {**self.estimates_, **done.evidence}
+        self.cluster_names_ = [str(k) for k in range(module.n_experts)]
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        pretrain: bool = True,
+        pretrain_kwargs: dict[str, Any] | None = None,
+        augment: Augment | bool | None = None,
+        batch_size: int = 256,
+        train_size: float = 1.0,
+        validation_size: float | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        early_stopping: bool = False,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs,
+    ) -> None:
+        r"""Pretrain if that has not been done, then train experts and manager together; step 9.
+
+        Parameters
+        ----------
+        max_epochs
+            None for about 4,000 steps, and at most 100 epochs, Santos' number.
+        pretrain
+            Call :meth:`pretrain` first, if nobody has. Without it the numbers of experts and of
+            dimensions must be given, and the manager starts from random weights: results differ
+            much from seed to seed.
+        pretrain_kwargs
+            Passed to :meth:`pretrain`.
+        augment
+            As in :meth:`pretrain`.
+        batch_size, train_size, validation_size, accelerator, devices
+            As in scvi-tools; all cells train by default.
+        early_stopping
+            Stop when the loss of the validation cells no longer falls; needs ``train_size``
+            below 1.
+        plan_kwargs
+            ``{"lr": ..., "manager_lr": ..., "hardening": ...}``: Santos has 1e-4 for both rates;
+            here it is the manager's, which has learned, and the experts have 1e-3. ``hardening``
+            is the share of the training over which :math:`\alpha` rises to its value.
+        **trainer_kwargs
+            As in scvi-tools (``enable_progress_bar=False`` silences all bars).
+
+        Raises
+        ------
+        ValueError
+            Fewer cells than 2 or than experts; markers that never vary, or values outside 0 to
+            1 under a Bernoulli likelihood without scaling; numbers to estimate without
+            pretraining; early stopping without validation cells; as :meth:`pretrain`.
+
+        Notes
+        -----
+        Writes ``model.history``: the terms of the loss and the experts with cells in a batch.
+        """
+        x = self._values()
+        if early_stopping and train_size >= 1:
+            raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
+        if early_stopping:
+            trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
+        check_shares(train_size, validation_size)
+        refuse_pickles(trainer_kwargs)
+        if self.module is None:
+            if pretrain:
+                progress = trainer_kwargs.get("enable_progress_bar", True)
+                self.pretrain(
+                    **{
+                        "augment": augment,
+                        "accelerator": accelerator,
+                        "progress": progress,
+                        **(pretrain_kwargs or {}),
+                    }
+                )
+            else:
+                self._build_without_pretraining(x)
+        n_train = math.ceil(train_size * len(x))
+        if max_epochs is None:
+            n_batches = math.ceil(n_train / batch_size)
+            max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
+        small = self.adata.n_vars * batch_size < LARGE_BATCH
+        logger.info("Step 9 of 9: experts and manager together.")
+        with self._as_it_was_on_failure(), interruptible(), quiet(), one_thread(small):
+            self.module.live.fill_(True)
+            self.module.train()
+            super().train(
+                max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                train_size=train_size,
+                validation_size=validation_size,
+                batch_size=batch_size,
+                early_stopping=early_stopping,
+                datasplitter_kwargs={
+                    "augment": self._changes(augment, x),
+                    "drop_last": n_train > batch_size,
+                },
+                plan_kwargs=plan_kwargs,
+                **trainer_kwargs,
+            )
+            with torch.inference_mode():
+                self.cluster_names_ = settle(
+                    self.module,
+                    [],
+                    lambda: self._infer(self.adata, None, None),
+                    self.adata.n_obs,
+                    self.min_cells_,
+                )
+            self.module_settings_["n_latents"] = self.module.experts.n_latents
+
+    def _values(self) -> np.ndarray:
+        """Cells x markers float32, which can be learned from."""
+        x = np.asarray(
+            layer_values(self.adata, self.registry["setup_args"]["layer"]), dtype=np.float32
+        )
+        n_experts = 2 if self.n_experts_ == AUTO else self.n_experts_
+        check_training(x, self.adata.var_names, n_experts, constant=self.scaling_ == "none")
+        if self.scaling_ == "none" and self.module_settings_["likelihood"] == "bernoulli":
+            check_unit_interval(x, self.adata.var_names)
+        return x
+
+    def _changes(self, augment: Augment | bool | None, x: np.ndarray) -> Augment | None:
+        """The augmentation that is meant."""
+        if augment is None or augment is True:
+            return (
+                ImageAugment(check_image_shape(self.adata)) if holds_images(self.adata) else None
+            )
+        return augment or None
+
+    def _build_without_pretraining(self, x: np.ndarray) -> None:
+        n_latents = self.module_settings_["n_latents"]
+        if self.n_experts_ == AUTO or n_latents is None:
+            raise ValueError(
+                "Without pretraining `n_experts` and `n_latent` can't be estimated: give both, or "
+                "use `pretrain=True`."
+            )
+        if len(n_latents) == 1:
+            n_latents = n_latents * self.n_experts_
+        self.module_settings_ = {**self.module_settings_, "n_latents": n_latents}
+        module = MoEVAEModule(**self.module_settings_)
+        low, high = limits(x, self.scaling_)
+        module.low.copy_(torch.from_numpy(low))
+        module.high.copy_(torch.from_numpy(high))
+        scaled = module.scale(torch.from_numpy(x))
+        module.experts.look_at(scaled, together=holds_images(self.adata))
+        self.module = module
+        self.cluster_names_ = [str(k) for k in range(module.n_experts)]
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Raise ValueError for words that are not among the choices, and numbers out of range."""
+    for name, choices in CHOICES.items():
+        if given[name] not in choices:
+            raise ValueError(f"`{name}` must be one of {choices}, got {given[name]!r}.")
+    n_experts = given["n_experts"]
+    if n_experts != AUTO and (isinstance(n_experts, str) or n_experts < 2):
+        raise ValueError(f'`n_experts` must be "auto" or at least 2, got {n_experts!r}.')
+    least = {
+        "n_hidden": 1,
+        "n_layers": 0,
+        "width": 1,
+        "n_routed": 1,
+        "min_cells": 0,
+        "sample_weight": 0,
+        "batch_weight": 0,
+    }
+    for name, smallest in least.items():
+        if given[name] is not None and not given[name] >= smallest:
+            raise ValueError(f"`{name}` must be at least {smallest}, got {given[name]}.")
+
+
+def _latent_sizes(n_latent: int | Sequence[int] | str, n_experts: int | str) -> list[int] | None:
+    """Latent sizes as a list of one or K; None for those that are estimated."""
+    if isinstance(n_latent, str):
+        if n_latent != AUTO:
+            raise ValueError(f'`n_latent` must be "auto" or whole numbers, got {n_latent!r}.')
+        return None
+    sizes = list(np.ravel(n_latent).tolist())
+    if any(not isinstance(size, int) or size < 1 for size in sizes) or not sizes:
+        raise ValueError(f'`n_latent` must be "auto" or whole numbers from 1, got {n_latent!r}.')
+    if np.ndim(n_latent) and (n_experts == AUTO or len(sizes) != n_experts):
+        raise ValueError(
+            f"`n_latent` names {len(sizes)} latent sizes for {n_experts} experts; give one for "
+            "each, or one number for all."
+        )
+    return sizes
