@@ -131,7 +131,7 @@ def test_json(tmp_path, monkeypatch):
         ('{"schema": "other", "schema_version": 2, "a": 1}', "is no thing: its schema is 'other'"),
         ('{"schema_version": 2, "a": 1}', "is no thing: its schema is None"),
         ('{"schema": "thing", "schema_version": 3, "b": 1}', "newer scmoe .*version 3"),
-        ('{"schema": "thing", "schema_version": 1, "a": 1}', "unknown version 1"),
+        ('{"schema": "thing", "schema_version": 0, "a": 1}', "unknown version 0"),
         ('{"schema": "thing", "schema_version": true, "a": 1}', "unknown version True"),
         ('{"schema": "thing", "schema_version": "2", "a": 1}', "unknown version '2'"),
         ('{"schema": "thing", "schema_version": 2, "a": 1}', "it is damaged"),

@@ -105,6 +105,8 @@ def checksum(value: dict[str, Any]) -> str:
 def read_json(path: Path, schema: str, version: int, keys: Mapping[str, type]) -> dict[str, Any]:
     """A JSON object of a schema with exactly these keys beside, of these types.
 
+    Earlier versions of a schema are read too.
+
     Raises
     ------
     ModelFileError
@@ -146,7 +148,7 @@ def _take_schema(path: Path, value: Any, schema: str, version: int) -> None:
             f"{str(path)!r} was written by a newer scmoe (version {number} of the schema, this "
             f"one knows {version}). Update scmoe."
         )
-    if type(number) is not int or number != version:
+    if type(number) is not int or number < 1:
         raise ModelFileError(f"{str(path)!r} has the unknown version {number!r} of the schema.")
 
 

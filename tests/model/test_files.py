@@ -467,7 +467,7 @@ INIT = ("init_params", "non_kwargs")
     ("edit", "match"),
     [
         (set_at("schema", value="other"), "is no scmoe model: its schema is 'other'"),
-        (set_at("schema_version", value=2), "newer scmoe"),
+        (set_at("schema_version", value=3), "newer scmoe"),
         (set_at("schema_version", value=0), "unknown version 0"),
         (set_at("class", value="SCVI"), "of the class 'SCVI', not 'MoESimVAE'"),
         (drop("registry"), r"lacks the keys \['registry'\]"),

@@ -45,8 +45,12 @@ def limits(x: np.ndarray, scaling: str) -> tuple[np.ndarray, np.ndarray]:
 class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClass):
     """A model of clusters with a decoder each.
 
-    The constructor sets ``module_settings_``, ``scaling_`` and ``cluster_names_``.
+    The constructor sets ``module_settings_``, ``scaling_``, ``cluster_names_`` and ``estimates_``.
     """
+
+    def _build(self) -> None:
+        """Make the networks, once all of their sizes are known."""
+        self.module = self._module_cls(**self.module_settings_)
 
     @property
     def batch_names(self) -> list[str]:
@@ -150,7 +154,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
             clusters,
             key=Key.DEFAULT,
             layer=self.registry["setup_args"]["layer"],
-            batch_key=self.registry["setup_args"]["batch_key"],
+            batch_key=self.registry["setup_args"].get("batch_key"),
             batch=batch,
             gate=gate,
             prior=prior,

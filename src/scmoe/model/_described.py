@@ -80,6 +80,10 @@ class DescribedModule(BaseModuleClass):
     ) -> torch.Tensor:
         """The scaled markers that codes stand for in their experts, ``(n, n_input)``."""
 
+    def place(self, scaled: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Where cells lie in the latent space of all: the codes that their experts decode."""
+        return z
+
     @abstractmethod
     def gate_of(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
         """What the gate says of drawn codes, logits ``(n, n_experts)``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from scmoe.model._loaded import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
 LIBRARIES = ("scmoe", "scvi-tools", "torch", "lightning", "anndata", "numpy", "safetensors")
@@ -76,9 +78,12 @@ class SafeFiles:
         Raises
         ------
         ValueError
-            The folder exists, or holds what no model wrote; an attribute or a setting that
+            A model whose networks are made when it is trained, and that was not; the folder
+            exists, or holds what no model wrote; an attribute or a setting that
             can't be written as plain values (named); options that can't be honoured.
         """
+        if self.module is None:
+            raise ValueError("The model has numbers to estimate and no networks yet: train first.")
         folder, prefix = Path(dir_path), _checked_prefix(prefix)
         _check_write_options(save_anndata, anndata_write_kwargs)
         _check_place(folder, prefix, overwrite)
@@ -147,14 +152,15 @@ class SafeFiles:
         check_var_names(adata, content["var_names"])
         registry = content["registry"]
         with unregistered_on_failure(cls, adata), torch.random.fork_rng(devices=[]):
-            try:
+            with _damaged(folder, TypeError, AttributeError, RuntimeError):
                 cls.setup_anndata(adata, source_registry=registry, **registry["setup_args"])
-                model = cls(adata, **init_arguments(cls, content["init_params"]))
-            except (TypeError, AttributeError, RuntimeError) as error:
-                raise ModelFileError(
-                    f"The settings in {str(folder)!r} are damaged: {error}"
-                ) from error
+            arguments = init_arguments(cls, content["init_params"])
+            with _damaged(folder, TypeError, AttributeError, RuntimeError, ValueError):
+                model = cls(adata, **arguments)
             set_attributes(model, content["attributes"])
+            if model.module is None:
+                with _damaged(folder, KeyError, TypeError, ValueError):
+                    model._build()
             set_weights(model.module, tensors)
             model._check_loaded()
         model.to_device(target)
@@ -190,6 +196,19 @@ class SafeFiles:
         raise ModelFileError(
             "Legacy models are pickles. Pickles can run programs, so they are never opened."
         )
+
+
+@contextmanager
+def _damaged(folder: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Say of errors that they come from what was saved."""
+    try:
+        yield
+    except ModelFileError:
+        raise
+    except errors as error:
+        raise ModelFileError(
+            f"The settings in {str(folder)!r} are damaged, or do not fit these cells: {error}"
+        ) from error
 
 
 def _checked_prefix(prefix: str | None) -> str:

@@ -101,7 +101,7 @@ def generate_cells(
             index=[f"{stem}-{i}" for i in range(len(x))],
         ),
         var=template.var.copy(),
-        obsm={Key.obsm.latent(key): drawn["z"]},
+        obsm={Key.obsm.latent(key): drawn["latent"]},
         layers={} if layer is None else {layer: x.copy()},
     )
     if batch_key is not None:
@@ -188,7 +188,7 @@ def _draw(
     calibrate: bool,
     **how,
 ) -> dict[str, np.ndarray]:
-    """Codes around the means of their clusters, decoded: ``x``, ``z``, ``expert``."""
+    """Codes around the means of their clusters, decoded: ``x``, ``latent``, ``expert``."""
     module.eval()
     parts = []
     n_parts = -(-len(requested) // BATCH)
@@ -199,9 +199,10 @@ def _draw(
             drawn = module.draw(*part, rng, **how)
         if calibrate:
             drawn["scaled"] = _calibrated(module, drawn["scaled"], drawn["expert"])
-        parts.append((module.unscale(drawn["scaled"]), drawn["z"], drawn["expert"]))
-    x, z, expert = (torch.cat(p).numpy(force=True) for p in zip(*parts, strict=True))
-    return {"x": x, "z": z, "expert": expert}
+        x = module.unscale(drawn["scaled"])
+        parts.append((x, module.place(module.scale(x), drawn["z"]), drawn["expert"]))
+    x, latent, expert = (torch.cat(p).numpy(force=True) for p in zip(*parts, strict=True))
+    return {"x": x, "latent": latent, "expert": expert}
 
 
 def _calibrated(

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SCHEMA = "scmoe model"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+ADDED = ("estimates_",)
+"""Attributes that came with version 2: models that were saved before have those of a new one."""
 
 JSON, TENSORS, CELLS = "model.json", "model.safetensors", "adata.h5ad"
 """Names of the files, after the prefix."""
@@ -56,8 +59,13 @@ def attributes_of(model: Any) -> dict[str, Any]:
     }
 
 
-def read(folder: Path, prefix: str, cls: type) -> dict[str, Any]:
-    """What ``model.json`` says, checked and without its encoding."""
+def saved_class(folder: Path, prefix: str = "") -> str:
+    """Name of the class of a saved model."""
+    return _content(folder, prefix)["class"]
+
+
+def _content(folder: Path, prefix: str) -> dict[str, Any]:
+    """``model.json`` as it stands, with all that it must hold."""
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise ModelFileError(f"{str(folder)!r} {what}; a saved model is a folder.")
@@ -70,7 +78,12 @@ def read(folder: Path, prefix: str, cls: type) -> dict[str, Any]:
                 "Pickles can run programs, so they are never opened. Save the model with scmoe."
             )
         raise ModelFileError(f"{str(folder)!r} holds no model: there is no {path.name!r}.")
-    content = read_json(path, SCHEMA, SCHEMA_VERSION, KEYS)
+    return read_json(path, SCHEMA, SCHEMA_VERSION, KEYS)
+
+
+def read(folder: Path, prefix: str, cls: type) -> dict[str, Any]:
+    """What ``model.json`` says, checked and without its encoding."""
+    content, path = _content(folder, prefix), folder / f"{prefix}{JSON}"
     if content["class"] != cls.__name__:
         raise ModelFileError(
             f"{str(folder)!r} holds a model of the class {content['class']!r}, not "
@@ -150,7 +163,8 @@ def init_arguments(cls: type, saved: dict[str, Any]) -> dict[str, Any]:
 def set_attributes(model: Any, saved: dict[str, Any]) -> None:
     """Set what training found; ModelFileError for names and types that a new model lacks."""
     fresh = {name: v for name, v in attributes_of(model).items() if name not in RESTORED}
-    missing, extra = sorted(fresh.keys() - saved.keys()), sorted(saved.keys() - fresh.keys())
+    missing = sorted(fresh.keys() - saved.keys() - set(ADDED))
+    extra = sorted(saved.keys() - fresh.keys())
     if missing or extra:
         raise ModelFileError(
             f"The attributes of the model lack {missing} and have {extra} beside."

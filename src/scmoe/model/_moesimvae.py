@@ -25,13 +25,16 @@ from scmoe._checks import (
     layer_values,
 )
 from scmoe._compat import interruptible, on_device, one_thread, quiet
-from scmoe.model._base import ExpertModel
+from scmoe.estimate import CLUSTERING, Architecture
+from scmoe.model._auto import AUTO, check_number, estimate_latent_dim, estimate_n_clusters
+from scmoe.model._base import ExpertModel, limits
 from scmoe.model._fields import IndexField
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._predict import LARGE_BATCH
 from scmoe.model._settings import check_settings
 from scmoe.model._settle import name_classes, settle
 from scmoe.similarity import CoAssociation, Similarity
+from scmoe.similarity._graph import neighbour_graph
 from scmoe.train import (
     Checkpoints,
     SimilarityPlan,
@@ -52,6 +55,9 @@ if TYPE_CHECKING:
 N_STEPS = 2500
 """Optimiser steps of a default training."""
 
+LEAST_HIDDEN = 128
+"""Units of the autoencoder that finds the latent size: a narrow one would find its own width."""
+
 MIN_EPOCHS = 2
 """Every cell is seen at least this often, however many cells there are."""
 
@@ -69,8 +75,9 @@ class MoESimVAE(ExpertModel):
         Cells registered with :meth:`setup_anndata`.
     n_experts
         K, an upper bound for the number of clusters: surplus experts end without cells.
+        ``"auto"``: as many as :func:`scmoe.tl.n_clusters` finds, when the model is trained.
     n_latent
-        Dimensions of the code.
+        Dimensions of the code. ``"auto"``: as many as :func:`scmoe.tl.latent_dim` finds.
     n_hidden
         Units of every hidden layer, where the next two say nothing else.
     gate_hidden, expert_hidden
@@ -150,9 +157,9 @@ class MoESimVAE(ExpertModel):
     def __init__(
         self,
         adata: AnnData,
-        n_experts: int = 25,
+        n_experts: int | str = 25,
         *,
-        n_latent: int = 9,
+        n_latent: int | str = 9,
         n_hidden: int = 64,
         encoder_layers: int = 2,
         gate_hidden: int | None = None,
@@ -179,8 +186,8 @@ class MoESimVAE(ExpertModel):
         kl_weight: float = 0.01,
     ):
         super().__init__(adata)
-        if n_experts < 2:
-            raise ValueError(f"`n_experts` must be at least 2, got {n_experts}.")
+        check_number("n_experts", n_experts, 2)
+        check_number("n_latent", n_latent, 1)
         scaling = scaling or ("none" if holds_images(adata) else "quantile")
         check_settings(locals())
         if encode_batch and network == "conv":
@@ -213,10 +220,12 @@ class MoESimVAE(ExpertModel):
             "n_batch": self.summary_stats.n_batch,
             "encode_batch": encode_batch,
         }
-        self.module = MoESimVAEModule(**self.module_settings_)
         self.min_cells_ = min_cells
         self.scaling_ = scaling
-        self.cluster_names_ = [str(k) for k in range(n_experts)]
+        self.cluster_names_ = ["0"]
+        self.estimates_: dict[str, Any] = {}
+        if AUTO not in (n_experts, n_latent):
+            self._build()
         self._model_summary_string = (
             f"MoESimVAE with {n_experts} experts, {n_latent} latent dimensions, similarity "
             f"{self.similarity}"
@@ -305,6 +314,7 @@ class MoESimVAE(ExpertModel):
         devices: int | list[int] | str = "auto",
         early_stopping: bool = False,
         plan_kwargs: dict | None = None,
+        estimate_kwargs: dict[str, Any] | None = None,
         checkpoint: str | os.PathLike | None = None,
         checkpoint_every: int = 1,
         **trainer_kwargs,
@@ -328,6 +338,10 @@ class MoESimVAE(ExpertModel):
             falls; needs ``train_size`` below 1.
         plan_kwargs
             ``{"lr": ..., "betas": ...}`` of Adam.
+        estimate_kwargs
+            For numbers that are ``"auto"``: ``method`` and what else
+            :func:`scmoe.tl.n_clusters` takes, and ``threshold`` of
+            :func:`scmoe.tl.latent_dim`.
         checkpoint
             Folder for the state of the training. The same call in a new process, with the same
             cells, settings and seed, goes on from it if the first one was killed, and ends with
@@ -359,10 +373,10 @@ class MoESimVAE(ExpertModel):
         x = np.asarray(
             layer_values(self.adata, self.registry["setup_args"]["layer"]), dtype=np.float32
         )
-        check_training(
-            x, self.adata.var_names, self.module.n_experts, constant=self.scaling_ == "none"
-        )
-        if self.scaling_ == "none" and self.module.likelihood == "bernoulli":
+        n_experts = self.module_settings_["n_experts"]
+        least = 2 if n_experts == AUTO else n_experts
+        check_training(x, self.adata.var_names, least, constant=self.scaling_ == "none")
+        if self.scaling_ == "none" and self.module_settings_["likelihood"] == "bernoulli":
             check_unit_interval(x, self.adata.var_names)
         if max_epochs is not None and max_steps is not None:
             raise ValueError("You can't specify both `max_epochs` and `max_steps`.")
@@ -375,6 +389,8 @@ class MoESimVAE(ExpertModel):
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
         progress = trainer_kwargs.get("enable_progress_bar", True)
+        if self.module is None:
+            self._estimate(x, accelerator, progress, estimate_kwargs or {})
         target = self.similarity.bind(self.adata, x, progress=progress)
         if len(target.class_names) > self.module.n_experts:
             raise ValueError(
@@ -443,6 +459,47 @@ class MoESimVAE(ExpertModel):
             self._settle(target)
         if checkpoints is not None:
             checkpoints.finish()
+
+    def _build(self) -> None:
+        super()._build()
+        self.cluster_names_ = [str(k) for k in range(self.module.n_experts)]
+
+    def _estimate(
+        self, x: np.ndarray, accelerator: str, progress: bool, how: dict[str, Any]
+    ) -> None:
+        """Find the numbers that are "auto", then make the networks."""
+        settings, how, found, evidence = self.module_settings_, dict(how), {}, {}
+        low, high = limits(x, self.scaling_)
+        scaled = (x - low) / (high - low)
+        seed = torch.randint(2**31, (1,)).item()
+        threshold = how.pop("threshold", CLUSTERING)
+        if settings["n_latent"] == AUTO:
+            conv = settings["image_shape"] is not None
+            architecture = Architecture(
+                n_input=x.shape[1],
+                image_shape=settings["image_shape"],
+                n_hidden=max(settings["n_hidden"], LEAST_HIDDEN),
+                activation="relu" if conv else settings["activation"],
+                likelihood="bernoulli" if holds_images(self.adata) else "gaussian",
+            )
+            found["n_latent"], evidence["n_latent"] = estimate_latent_dim(
+                scaled,
+                architecture,
+                seed=seed,
+                progress=progress,
+                threshold=threshold,
+                accelerator=accelerator,
+            )
+        if settings["n_experts"] == AUTO:
+            graph = None
+            if self.similarity.needs_graph:
+                graph = neighbour_graph(self.adata, self.similarity.neighbors_key)
+            found["n_experts"], evidence["n_clusters"] = estimate_n_clusters(
+                scaled, graph, seed=seed, progress=progress, **how
+            )
+        self.module_settings_ = {**settings, **found}
+        self.estimates_ = evidence
+        self._build()
 
     @torch.inference_mode()
     def _settle(self, target: Target) -> None:

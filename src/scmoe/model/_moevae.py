@@ -24,6 +24,7 @@ from scmoe._checks import (
 from scmoe._compat import interruptible, one_thread, quiet
 from scmoe.estimate import CLUSTERING, Architecture, Schedule
 from scmoe.estimate._latent import check_threshold
+from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel, limits
 from scmoe.model._fields import IndexField
 from scmoe.model._moevae_module import BALANCES, LOSSES, MoEVAEModule
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from scmoe.train import Augment
 
 logger = logging.getLogger("scmoe")
-
-AUTO = "auto"
-"""For numbers that are estimated."""
 
 N_STEPS = 4000
 """Optimiser steps of a default training."""
@@ -330,9 +328,8 @@ class MoEVAE(ExpertModel):
             seed=seed,
             progress=progress,
         )
-        module.low.copy_(torch.from_numpy(low))
-        module.high.copy_(torch.from_numpy(high))
         self.module, self.module_settings_, self.pretraining = module, built, done
+        self._fit_scaling(x)
         self.estimates_ = {**self.estimates_, **done.evidence}
         self.cluster_names_ = [str(k) for k in range(module.n_experts)]
 
@@ -472,14 +469,11 @@ class MoEVAE(ExpertModel):
         if len(n_latents) == 1:
             n_latents = n_latents * self.n_experts_
         self.module_settings_ = {**self.module_settings_, "n_latents": n_latents}
-        module = MoEVAEModule(**self.module_settings_)
-        low, high = limits(x, self.scaling_)
-        module.low.copy_(torch.from_numpy(low))
-        module.high.copy_(torch.from_numpy(high))
-        scaled = module.scale(torch.from_numpy(x))
-        module.experts.look_at(scaled, together=holds_images(self.adata))
-        self.module = module
-        self.cluster_names_ = [str(k) for k in range(module.n_experts)]
+        self._build()
+        self._fit_scaling(x)
+        scaled = self.module.scale(torch.from_numpy(x))
+        self.module.experts.look_at(scaled, together=holds_images(self.adata))
+        self.cluster_names_ = [str(k) for k in range(self.module.n_experts)]
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -487,9 +481,7 @@ def _check(given: dict[str, Any]) -> None:
     for name, choices in CHOICES.items():
         if given[name] not in choices:
             raise ValueError(f"`{name}` must be one of {choices}, got {given[name]!r}.")
-    n_experts = given["n_experts"]
-    if n_experts != AUTO and (isinstance(n_experts, str) or n_experts < 2):
-        raise ValueError(f'`n_experts` must be "auto" or at least 2, got {n_experts!r}.')
+    check_number("n_experts", given["n_experts"], 2)
     least = {
         "n_hidden": 1,
         "n_layers": 0,

@@ -145,7 +145,7 @@ class Predictions:
         if adata.n_obs == 0:
             raise ValueError("There are no cells to predict.")
         check_names(adata)
-        layer, batch_key = (self.registry["setup_args"][key] for key in ("layer", "batch_key"))
+        layer, batch_key = (self.registry["setup_args"].get(k) for k in ("layer", "batch_key"))
         obs = pd.DataFrame(index=adata.obs_names)
         if batch_key is not None:
             obs[batch_key] = self._known_batches(adata, batch_key)

@@ -12,10 +12,14 @@ import torch
 
 from scmoe._compat import one_thread
 from scmoe.model._module import MoESimVAEModule
+from scmoe.model._moevae_module import MoEVAEModule
 
 if TYPE_CHECKING:
-    from scmoe.model._moesimvae import MoESimVAE
+    from scmoe.model._base import ExpertModel
+    from scmoe.model._described import DescribedModule
 
+MODULES = {"MoESimVAE": MoESimVAEModule, "MoEVAE": MoEVAEModule}
+"""Module of each model, by the name of its class."""
 
 PREDICT_BATCH = 8192
 """Cells at a time where nothing is learned."""
@@ -24,11 +28,15 @@ SMALL = 100
 """Markers below which a second thread does not pay."""
 
 
+NAMES = ("latent", "proba", "expert", "position")
+"""Outputs of a module that are of use outside."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained module and what it does not know itself."""
 
-    module: MoESimVAEModule
+    module: DescribedModule
     clusters: list[str]
     """Names of the clusters, in the order of the experts."""
     batches: list[str]
@@ -47,7 +55,7 @@ class Trained:
 
         Returns
         -------
-        ``z`` (n, n_latent), ``proba`` (n, n_experts), ``expert`` (n,), ``outlier`` (n,), and
+        ``latent`` (n, n_latent), ``proba`` (n, n_experts), ``expert`` (n,), ``outlier`` (n,), and
         ``position`` (n, n_markers), the scaled markers, not clipped.
         """
         module, parts = self.module.eval(), []
@@ -58,7 +66,7 @@ class Trained:
             with one_thread(x.shape[1] < SMALL):
                 outputs = module.inference(cells, of_batch)
             outputs["position"] = module.position(cells)
-            parts.append({name: outputs[name] for name in ("z", "proba", "expert", "position")})
+            parts.append({name: outputs[name] for name in NAMES})
         found = {name: torch.cat([p[name] for p in parts]).numpy(force=True) for name in parts[0]}
         return {**found, "outlier": module.outliers.score(found["position"])}
 
@@ -71,9 +79,10 @@ class Trained:
         return digest.hexdigest()
 
 
-def to_record(model: MoESimVAE) -> dict[str, Any]:
+def to_record(model: ExpertModel) -> dict[str, Any]:
     """Settings, names of the clusters and weights, as h5ad can hold them."""
     return {
+        "class": type(model).__name__,
         # numbers of numpy, which a computed setting may be, as plain ones
         "settings": json.dumps(model.module_settings_, default=lambda value: value.item()),
         "clusters": np.asarray(model.cluster_names_, dtype=str),
@@ -87,7 +96,7 @@ def to_record(model: MoESimVAE) -> dict[str, Any]:
 def from_record(record: dict[str, Any]) -> Trained:
     """The way back; ValueError where weights do not fit."""
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn and replaced
-        module = MoESimVAEModule(**json.loads(record["settings"]))
+        module = MODULES[str(record["class"])](**json.loads(record["settings"]))
     weights = {name: torch.as_tensor(np.asarray(w)) for name, w in record["weights"].items()}
     try:
         module.load_state_dict(weights)

@@ -199,7 +199,7 @@ def assign(
     slots = [
         (query.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=alive)),
         (query.obs, Key.obs.outlier(key_added), found["outlier"]),
-        (query.obsm, Key.obsm.latent(key_added), found["z"]),
+        (query.obsm, Key.obsm.latent(key_added), found["latent"]),
         (query.obsm, Key.obsm.proba(key_added), proba),
         (query.uns, Key.uns.result(key_added), plain(result)),
     ]
@@ -215,13 +215,14 @@ def _reference(reference: Any, key: str) -> Reference:
     """Take what is needed from a clustered AnnData, a model, or the folder of one."""
     from anndata import AnnData
 
-    from scmoe.model import MoESimVAE
+    from scmoe.model._base import ExpertModel
+    from scmoe.model._open import read_trained
     from scmoe.model._record import from_record
 
-    if isinstance(reference, MoESimVAE):
+    if isinstance(reference, ExpertModel):
         return _of_model(reference.trained, reference.registry)
     if not isinstance(reference, AnnData):
-        return _of_model(*MoESimVAE.read_trained(reference))
+        return _of_model(*read_trained(reference))
     record = find_model(reference, key, "reference")
     params = record["params"]
     use_rep = params.get("use_rep", "X")
@@ -244,7 +245,7 @@ def _of_model(trained: Trained, registry: dict[str, Any]) -> Reference:
     setup = registry["setup_args"]
     x = registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
     markers = pd.Index(x["column_names"])
-    return Reference(trained, markers, setup["layer"], None, setup["batch_key"], None)
+    return Reference(trained, markers, setup["layer"], None, setup.get("batch_key"), None)
 
 
 def _values(query: AnnData, known: Reference, layer: str | None) -> np.ndarray:

@@ -12,9 +12,6 @@ from natsort import natsorted
 
 from scmoe._checks import (
     check_adata,
-    check_batches,
-    check_image_shape,
-    check_similarity,
     check_training,
     holds_images,
 )
@@ -22,8 +19,9 @@ from scmoe._compat import release
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
 from scmoe.tl._manifest import graph_hash, manifest
+from scmoe.tl._recipes import make_recipe
 from scmoe.tl._slots import check_key, plain, write
-from scmoe.tl._working import find_graph, working_copy
+from scmoe.tl._working import working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,14 +34,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-N_CLUSTERS = 25
-"""Upper bound for the number of clusters, the paper's for cytometry."""
-
 
 def cluster(
     adata: AnnData,
     *,
-    n_clusters: int | None = None,
+    model: str = "moe-sim-vae",
+    n_clusters: int | str | None = None,
+    n_latent: int | str | None = None,
     similarity: Similarity | None = None,
     preset: str | None = None,
     markers: Sequence[str] | None = None,
@@ -61,21 +58,29 @@ def cluster(
     model_kwargs: dict[str, Any] | None = None,
     train_kwargs: dict[str, Any] | None = None,
 ) -> AnnData | None:
-    """Cluster cells with MoE-Sim-VAE (Kopf et al. 2021).
+    """Cluster cells with a mixture of experts.
 
-    Uses the neighbour graph of ``sc.pp.neighbors`` if there is one, else builds one and says
-    so; also if the graph is one of all channels and some of them are no markers. The results
-    are written when everything has succeeded: on an error or an interruption ``adata`` is as
-    it was.
+    MoE-Sim-VAE uses the neighbour graph of ``sc.pp.neighbors`` if there is one, else builds one
+    and says so; also if the graph is one of all channels and some of them are no markers. The
+    results are written when everything has succeeded: on an error or an interruption ``adata``
+    is as it was.
 
     Parameters
     ----------
     adata
         Cells, with dense floating-point values on a scale where distances mean something:
         see :func:`scmoe.pp.arcsinh`.
+    model
+        ``"moe-sim-vae"``, whose clusters follow a similarity (Kopf et al. 2021), or
+        ``"moe-vae"``, Santos' mixture of VAEs, which looks at the markers alone; see
+        :class:`scmoe.model.MoESimVAE` and :class:`scmoe.model.MoEVAE`.
     n_clusters
-        Upper bound for the number of clusters: surplus experts end without cells. None for 25,
-        or what the preset says.
+        Upper bound for the number of clusters: surplus experts end without cells. ``"auto"``
+        for as many as :func:`scmoe.tl.n_clusters` finds. None for 25, or what the preset says,
+        and for ``"auto"`` with ``"moe-vae"``.
+    n_latent
+        Dimensions of the codes. ``"auto"`` for as many as :func:`scmoe.tl.latent_dim` finds.
+        None for 9, or what the preset says, and for ``"auto"`` with ``"moe-vae"``.
     similarity
         Who is like whom; :class:`scmoe.similarity.CoAssociation` by default.
     preset
@@ -115,7 +120,7 @@ def cluster(
         goes on from it if this one is killed, and ends with the same labels; see
         :meth:`scmoe.model.MoESimVAE.train`. It is removed when the training is done.
     model_kwargs, train_kwargs
-        Passed to :class:`scmoe.model.MoESimVAE` and to its ``train``.
+        Passed to the model and to its ``train``.
 
     Returns
     -------
@@ -133,7 +138,8 @@ def cluster(
         How far each cell is from the others, float32: the share of cells that are nearer to
         theirs, see :meth:`scmoe.model.MoESimVAE.outlier_score`.
     ``.uns[key_added]``
-        ``params``, ``n_clusters`` (how many live), ``history`` (loss terms over the epochs),
+        ``params``, ``n_clusters`` (how many live), ``estimates`` (the evidence for numbers that
+        were ``"auto"``), ``history`` (loss terms over the epochs),
         ``markers`` (names of the features that were used), ``model`` (the trained model, from
         which :func:`scmoe.tl.generate` draws and by which :func:`scmoe.tl.assign` finds the
         clusters of new cells), ``version``, and ``manifest`` (SHA-256 of the values and of the
@@ -146,25 +152,33 @@ def cluster(
         or constant markers (named); fewer than 2 cells, fewer cells than clusters, fewer
         than 2 clusters; a graph of the wrong shape; a ``key_added`` whose slots are taken;
         ``layer`` with ``use_rep``, ``obsp`` with ``neighbors_key``, either of them with a
-        similarity that needs no graph or names its own.
+        similarity that needs no graph or names its own; options that the model does not have;
+        numbers to estimate where there is less than two clusters, or nothing but noise.
     KeyError
         An unknown layer, representation, marker, graph, embedding or ``batch_key``.
     """
-    from scmoe.model import MoESimVAE
     from scmoe.model._record import to_record
-    from scmoe.similarity import CoAssociation
-    from scmoe.tl._neighbors import build_graph
 
-    preset_similarity, model_kwargs, train_kwargs = _settings(preset, model_kwargs, train_kwargs)
-    similarity = similarity or preset_similarity or CoAssociation()
-    check_similarity(similarity)
-    preset_clusters = model_kwargs.pop("n_experts", N_CLUSTERS)
-    n_clusters = preset_clusters if n_clusters is None else n_clusters
+    recipe = make_recipe(
+        adata,
+        model,
+        n_clusters=n_clusters,
+        n_latent=n_latent,
+        layer=layer,
+        model_kwargs=model_kwargs,
+        train_kwargs=train_kwargs,
+        similar={
+            "similarity": similarity,
+            "preset": preset,
+            "neighbors_key": neighbors_key,
+            "obsp": obsp,
+            "batch_key": batch_key,
+            "checkpoint": checkpoint,
+        },
+    )
     seed = as_seed(random_state)
     check_adata(adata)
     check_key(adata, key_added)
-    if batch_key is not None:
-        check_batches(adata, batch_key)
     if save_model is not None:
         if os.path.exists(save_model):
             raise ValueError(f"`save_model`: {str(save_model)!r} exists; name a new folder.")
@@ -172,64 +186,45 @@ def cluster(
         if use_rep not in (None, "X"):
             raise ValueError("`save_model` can't go with `use_rep`: new cells have no such slot.")
     work = working_copy(adata, markers, layer, use_rep)
-    if model_kwargs.get("network") == "conv":
-        check_image_shape(work)
     # the margins of images are constant
-    check_training(work.X, work.var_names, n_clusters, constant=holds_images(work))
-    graph, origin = find_graph(adata, work, similarity, neighbors_key, obsp)
+    check_training(work.X, work.var_names, recipe.least_clusters, constant=holds_images(work))
+    recipe.look_at(adata, work)
     try:
         with seeded(seed):
-            if similarity.needs_graph:
-                if graph is None:
-                    graph = build_graph(work.X, work.obs, batch_key, seed)
-                slot = "connectivities"
-                if similarity.neighbors_key is not None:
-                    # the name by which the similarity will ask for the graph
-                    slot = Key.obsp.GRAPH
-                    work.uns[similarity.neighbors_key] = {"connectivities_key": slot}
-                work.obsp[slot] = graph
-            if batch_key is not None:
-                # categories without cells are no batches
-                work.obs[batch_key] = work.obs[batch_key].astype(str)
-            MoESimVAE.setup_anndata(work, layer=layer, batch_key=batch_key, similarity=similarity)
-            model = MoESimVAE(work, n_experts=n_clusters, **model_kwargs)
-            resumed = {} if checkpoint is None else {"checkpoint": checkpoint}
-            model.train(**{"enable_progress_bar": progress, **resumed, **train_kwargs})
-            labels = model.predict()
-            proba = model.predict_proba()
-            latent = model.get_latent_representation()
-            outlier = model.outlier_score()
+            trained = recipe.fit(work, seed, progress)
+            labels = trained.predict()
+            proba = trained.predict_proba()
+            latent = trained.get_latent_representation()
+            outlier = trained.outlier_score()
         if save_model is not None:
-            model.save(str(save_model))
+            trained.save(str(save_model))
     finally:
-        release(MoESimVAE, work)
+        release(recipe.model_class, work)
 
     categories = natsorted(set(labels))
     result = {
         "params": {
-            "n_clusters": n_clusters,
-            "preset": preset,
-            "similarity": similarity.to_dict(),
+            "model": model,
+            "n_clusters": recipe.n_clusters,
+            "n_latent": n_latent,
             "layer": layer,
             "use_rep": use_rep,
-            "neighbors": origin,
-            "neighbors_key": neighbors_key,
-            "obsp": obsp,
-            "batch_key": batch_key,
+            **recipe.params(),
             "random_state": seed,
-            "model_kwargs": model_kwargs,
-            "train_kwargs": train_kwargs,
+            "model_kwargs": recipe.model_kwargs,
+            "train_kwargs": recipe.train_kwargs,
         },
         "n_clusters": len(categories),
         "markers": work.var_names.to_numpy(dtype=str),
         "history": pd.DataFrame(
-            {name.removesuffix("_train"): t.iloc[:, 0] for name, t in model.history.items()}
+            {name.removesuffix("_train"): t.iloc[:, 0] for name, t in trained.history.items()}
         ).astype(float),
-        "model": to_record(model),
+        **({"estimates": trained.estimates_} if trained.estimates_ else {}),
+        "model": to_record(trained),
         "version": version("scmoe"),
-        "manifest": manifest(work.X, work.var_names, graph=graph_hash(graph), seed=seed),
+        "manifest": manifest(work.X, work.var_names, graph=graph_hash(recipe.graph), seed=seed),
     }
-    logger.info("%d of at most %d clusters own cells.", len(categories), n_clusters)
+    logger.info("%d of %d experts own cells.", len(categories), trained.module.n_experts)
     adata = adata.copy() if copy else adata
     write(
         (adata.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=categories)),
@@ -248,27 +243,3 @@ def _check_folder(path: str | Path) -> None:
         place = os.path.dirname(place)
     if not os.path.isdir(place) or not os.access(place, os.W_OK):
         raise ValueError(f"`save_model`: {place!r} is no folder that can be written to.")
-
-
-def _settings(
-    preset: str | None, model_kwargs: dict | None, train_kwargs: dict | None
-) -> tuple[Similarity | None, dict[str, Any], dict[str, Any]]:
-    """What a preset says, and on top of it what is given."""
-    model_kwargs, train_kwargs = dict(model_kwargs or {}), dict(train_kwargs or {})
-    if "n_experts" in model_kwargs:
-        raise ValueError("`n_experts` is called `n_clusters` here; give it as that.")
-    if preset is None:
-        return None, model_kwargs, train_kwargs
-    from scmoe.model import preset as find
-
-    found = find(preset)
-    of_training = found.train_kwargs
-    if train_kwargs.get("max_epochs") is not None and "max_steps" not in train_kwargs:
-        # the user's epochs instead of the preset's steps
-        del of_training["max_steps"]
-    plan = {**of_training["plan_kwargs"], **(train_kwargs.get("plan_kwargs") or {})}
-    return (
-        found.similarity,
-        {**found.model_kwargs, **model_kwargs},
-        {**of_training, **train_kwargs, "plan_kwargs": plan},
-    )

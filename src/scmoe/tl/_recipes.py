@@ -1,0 +1,238 @@
+"""How each model is made of what ``scmoe.tl.cluster`` was asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from scmoe._checks import check_batches, check_image_shape, check_similarity, listing
+from scmoe._keys import Key
+from scmoe.tl._working import find_graph
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+    from scmoe.model._base import ExpertModel
+    from scmoe.similarity import Similarity
+
+AUTO = "auto"
+"""For numbers that are estimated."""
+
+N_CLUSTERS = 25
+"""Upper bound for the number of clusters, the paper's for cytometry."""
+
+
+@dataclass
+class Recipe(ABC):
+    """A model, with its own defaults for what was not said.
+
+    Parameters
+    ----------
+    n_clusters, n_latent
+        Numbers, ``"auto"``, or None for the default of the model.
+    layer
+        That the cells are in, None for ``.X``.
+    model_kwargs, train_kwargs
+        Passed on.
+    """
+
+    n_clusters: int | str | None
+    n_latent: int | str | None
+    layer: str | None
+    model_kwargs: dict[str, Any]
+    train_kwargs: dict[str, Any]
+    graph: csr_matrix | None = field(default=None, init=False)
+
+    @property
+    @abstractmethod
+    def model_class(self) -> type[ExpertModel]:
+        """The class of the model."""
+
+    @property
+    def least_clusters(self) -> int:
+        """How many clusters there will be at least places for."""
+        return 2 if self.n_clusters == AUTO else self.n_clusters
+
+    @abstractmethod
+    def look_at(self, adata: AnnData, work: AnnData) -> None:
+        """Check what the user's cells have and what the working copy must have."""
+
+    @abstractmethod
+    def fit(self, work: AnnData, seed: int, progress: bool) -> ExpertModel:
+        """The trained model of the working copy."""
+
+    @abstractmethod
+    def params(self) -> dict[str, Any]:
+        """Parameters of this model alone, for the record."""
+
+
+@dataclass
+class SimilarityRecipe(Recipe):
+    """MoE-Sim-VAE; see :func:`scmoe.tl.cluster` for the parameters."""
+
+    similarity: Similarity | None
+    preset: str | None
+    neighbors_key: str | None
+    obsp: str | None
+    batch_key: str | None
+    checkpoint: str | Path | None
+
+    def __post_init__(self):
+        from scmoe.similarity import CoAssociation
+
+        of_preset = self._take_preset()
+        self.similarity = self.similarity or of_preset or CoAssociation()
+        check_similarity(self.similarity)
+        of_preset = self.model_kwargs.pop("n_experts", N_CLUSTERS)
+        self.n_clusters = of_preset if self.n_clusters is None else self.n_clusters
+        if self.n_latent is not None:
+            self.model_kwargs["n_latent"] = self.n_latent
+
+    def _take_preset(self) -> Similarity | None:
+        """Put what is given on top of what a preset says; its similarity."""
+        if self.preset is None:
+            return None
+        from scmoe.model import preset
+
+        found = preset(self.preset)
+        of_training, given = found.train_kwargs, self.train_kwargs
+        if given.get("max_epochs") is not None and "max_steps" not in given:
+            # the user's epochs instead of the preset's steps
+            del of_training["max_steps"]
+        plan = {**of_training["plan_kwargs"], **(given.get("plan_kwargs") or {})}
+        self.model_kwargs = {**found.model_kwargs, **self.model_kwargs}
+        self.train_kwargs = {**of_training, **given, "plan_kwargs": plan}
+        return found.similarity
+
+    @property
+    def model_class(self) -> type[ExpertModel]:
+        from scmoe.model import MoESimVAE
+
+        return MoESimVAE
+
+    def look_at(self, adata: AnnData, work: AnnData) -> None:
+        if self.model_kwargs.get("network") == "conv":
+            check_image_shape(work)
+        self.graph, self.origin = find_graph(
+            adata, work, self.similarity, self.neighbors_key, self.obsp
+        )
+
+    def fit(self, work: AnnData, seed: int, progress: bool) -> ExpertModel:
+        from scmoe.tl._neighbors import build_graph
+
+        if self.similarity.needs_graph:
+            if self.graph is None:
+                self.graph = build_graph(work.X, work.obs, self.batch_key, seed)
+            slot = "connectivities"
+            if self.similarity.neighbors_key is not None:
+                # the name by which the similarity will ask for the graph
+                slot = Key.obsp.GRAPH
+                work.uns[self.similarity.neighbors_key] = {"connectivities_key": slot}
+            work.obsp[slot] = self.graph
+        if self.batch_key is not None:
+            # categories without cells are no batches
+            work.obs[self.batch_key] = work.obs[self.batch_key].astype(str)
+        self.model_class.setup_anndata(
+            work, layer=self.layer, batch_key=self.batch_key, similarity=self.similarity
+        )
+        model = self.model_class(work, n_experts=self.n_clusters, **self.model_kwargs)
+        resumed = {} if self.checkpoint is None else {"checkpoint": self.checkpoint}
+        model.train(**{"enable_progress_bar": progress, **resumed, **self.train_kwargs})
+        return model
+
+    def params(self) -> dict[str, Any]:
+        return {
+            "preset": self.preset,
+            "similarity": self.similarity.to_dict(),
+            "neighbors": self.origin,
+            "neighbors_key": self.neighbors_key,
+            "obsp": self.obsp,
+            "batch_key": self.batch_key,
+        }
+
+
+@dataclass
+class MixtureRecipe(Recipe):
+    """Santos' mixture of VAEs, which estimates what it is not told."""
+
+    def __post_init__(self):
+        # as many as the model's own argument says, where it was given as that
+        self.n_clusters = AUTO if self.n_clusters is None else self.n_clusters
+        if self.n_latent is not None:
+            self.model_kwargs["n_latent"] = self.n_latent
+
+    @property
+    def model_class(self) -> type[ExpertModel]:
+        from scmoe.model import MoEVAE
+
+        return MoEVAE
+
+    def look_at(self, adata: AnnData, work: AnnData) -> None:
+        if self.model_kwargs.get("network") == "conv":
+            check_image_shape(work)
+
+    def fit(self, work: AnnData, seed: int, progress: bool) -> ExpertModel:
+        self.model_class.setup_anndata(work, layer=self.layer)
+        model = self.model_class(work, n_experts=self.n_clusters, **self.model_kwargs)
+        model.train(**{"enable_progress_bar": progress, **self.train_kwargs})
+        return model
+
+    def params(self) -> dict[str, Any]:
+        return {}
+
+
+MODELS = {"moe-sim-vae": SimilarityRecipe, "moe-vae": MixtureRecipe}
+"""Recipes by the name of the model."""
+
+
+def make_recipe(
+    adata: AnnData,
+    model: str,
+    *,
+    model_kwargs: dict[str, Any] | None,
+    train_kwargs: dict[str, Any] | None,
+    similar: dict[str, Any],
+    **common: Any,
+) -> Recipe:
+    """The recipe of a model.
+
+    Parameters
+    ----------
+    adata
+        The user's cells.
+    model
+        Its name.
+    model_kwargs, train_kwargs
+        As given.
+    similar
+        What only MoE-Sim-VAE knows; None where nothing was said.
+    **common
+        What all models know.
+
+    Raises
+    ------
+    ValueError
+        An unknown model, or options that it does not have.
+    """
+    if model not in MODELS:
+        raise ValueError(f"`model` must be one of {tuple(MODELS)}, got {model!r}.")
+    model_kwargs = dict(model_kwargs or {})
+    for theirs, ours in (("n_experts", "n_clusters"), ("n_latent", "n_latent")):
+        if theirs in model_kwargs and (theirs != ours or common[ours] is not None):
+            raise ValueError(f"Give `{theirs}` as `{ours}`, not in `model_kwargs`.")
+    if similar["batch_key"] is not None:
+        check_batches(adata, similar["batch_key"])
+    common = {**common, "model_kwargs": model_kwargs, "train_kwargs": dict(train_kwargs or {})}
+    if model == "moe-sim-vae":
+        return SimilarityRecipe(**common, **similar)
+    asked = [name for name, value in similar.items() if value is not None]
+    if asked:
+        raise ValueError(
+            f'{listing(asked)} can\'t go with `model="{model}"`: it looks at the markers alone. '
+            'Leave it out, or use `model="moe-sim-vae"`.'
+        )
+    return MODELS[model](**common)
