@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scmoe.estimate._density import density_clusters
@@ -71,6 +72,7 @@ def find_n_clusters(
         if method == "santos":
             settings = {**santos(len(codes)), **settings}
         found = density_clusters(codes, seed=seed, progress=progress, **settings)
+        found = replace(found, method=method)
     if found.n_clusters < 2:
         warnings.warn(_advice(found), UserWarning, stacklevel=2)
     return found
