@@ -16,13 +16,13 @@ from scmoe.similarity._graph import check_graph
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RESOLUTIONS = tuple(np.geomspace(0.05, 5.0, 24).round(3).tolist())
+RESOLUTIONS = tuple(np.geomspace(0.05, 5.0, 20).round(3).tolist())
 """Resolutions that are tried, from coarse to fine."""
 
 STABLE = 0.75
 """A community is found again if its mean Jaccard index is at least so much (Hennig 2007)."""
 
-N_SAMPLES = 8
+N_SAMPLES = 16
 SHARE = 0.8
 """How many random subsets of the cells are partitioned, and the share of the cells in each."""
 
@@ -61,7 +61,7 @@ def stable_clusters(
     graph
         ``(n, n)`` weights of the neighbour graph.
     resolutions
-        Resolutions to try; None for 24 between 0.05 and 5.
+        Resolutions to try; None for 20 between 0.05 and 5.
     n_samples, share
         Random subsets, and the share of the cells in each.
     min_cluster_size

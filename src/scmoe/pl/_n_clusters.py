@@ -104,14 +104,23 @@ def _chosen(ax: Axes, table: pd.DataFrame, column: str) -> None:
         ax.axvline(value, color=_CHOSEN, linestyle="--", linewidth=1, zorder=0)
 
 
-def _frame(ax: Axes, x: str, y: str, *, whole: bool = False) -> None:
+def _frame(ax: Axes, x: str, y: str, ticks: list[float], *, whole: bool = False) -> None:
     ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.xaxis.minorticks_off()
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(False)
     if whole:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _round(resolutions: pd.Series) -> list[float]:
+    """Round numbers in their range for the ticks, or the numbers themselves."""
+    steps = [m * 10.0**e for e in range(-4, 5) for m in (1, 2, 5)]
+    inside = [s for s in steps if resolutions.min() <= s <= resolutions.max()]
+    return inside or resolutions.tolist()
 
 
 def _map(ax: Axes, points: np.ndarray, labels: pd.Series) -> None:
@@ -148,7 +157,7 @@ def _sizes(ax: Axes, table: pd.DataFrame) -> None:
     x = table["min_cluster_size"]
     _chosen(ax, table, "min_cluster_size")
     ax.plot(x, table["n_clusters"], "o-", color=_K)
-    _frame(ax, "cells of the smallest cluster", "clusters", whole=True)
+    _frame(ax, "cells of the smallest cluster", "clusters", x.tolist(), whole=True)
     ax.set_ylim(bottom=0)
     ax.yaxis.label.set_color(_K)
     twin = ax.twinx()
@@ -165,7 +174,7 @@ def _communities(ax: Axes, table: pd.DataFrame) -> None:
     _chosen(ax, table, "resolution")
     ax.plot(x, table["n_clusters"], "o-", color=_K, label="communities")
     ax.plot(x, table["stable"], "s-", color=_SECOND, markersize=4, label="found again")
-    _frame(ax, "resolution", "communities", whole=True)
+    _frame(ax, "resolution", "communities", _round(x), whole=True)
     ax.set_ylim(0, max(3 * table["stable"].max(), 4))
     ax.legend(frameon=False, loc="upper left")
 
@@ -176,5 +185,5 @@ def _found_again(ax: Axes, table: pd.DataFrame) -> None:
     _chosen(ax, table, "resolution")
     ax.fill_between(x, mean - spread, mean + spread, color=_K, alpha=0.2, linewidth=0)
     ax.plot(x, mean, "o-", color=_K)
-    _frame(ax, "resolution", "mean stability (Jaccard index)")
+    _frame(ax, "resolution", "mean stability (Jaccard index)", _round(x))
     ax.set_ylim(0, 1.05)
