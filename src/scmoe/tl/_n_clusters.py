@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,8 @@ def n_clusters(
     KeyError
         An unknown layer, representation, marker or graph.
     """
-    from scmoe.estimate import METHODS, find_n_clusters
+    from scmoe.estimate import METHODS
+    from scmoe.estimate._choose import advice, estimate
 
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
@@ -143,14 +145,8 @@ def n_clusters(
     if min_cluster_size is not None:
         settings["min_cluster_size"] = min_cluster_size
     with seeded(seed):
-        found = find_n_clusters(
-            x if graph is None else None,
-            graph,
-            method=method,
-            seed=seed,
-            progress=progress,
-            **settings,
-        )
+        codes = x if graph is None else None
+        found = estimate(codes, graph, method, seed, progress, settings)
     result = {
         "n_clusters": found.n_clusters,
         "method": method,
@@ -182,6 +178,8 @@ def n_clusters(
         (adata.obsm, Key.obsm.latent(key_added), found.embedding),
         (adata.uns, Key.uns.result(key_added), plain(result)),
     )
+    if found.n_clusters < 2:
+        warnings.warn(advice(found), UserWarning, stacklevel=2)
     return adata if copy else None
 
 
