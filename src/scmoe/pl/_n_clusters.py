@@ -183,7 +183,9 @@ def _found_again(ax: Axes, table: pd.DataFrame) -> None:
     """Mean stability over the resolution, with its spread over the subsets."""
     x, mean, spread = table["resolution"], table["stability"], table["spread"]
     _chosen(ax, table, "resolution")
-    ax.fill_between(x, mean - spread, mean + spread, color=_K, alpha=0.2, linewidth=0)
+    # no mean can be above 1
+    top = (mean + spread).clip(upper=1)
+    ax.fill_between(x, mean - spread, top, color=_K, alpha=0.2, linewidth=0)
     ax.plot(x, mean, "o-", color=_K)
     _frame(ax, "resolution", "mean stability (Jaccard index)", _round(x))
     ax.set_ylim(0, 1.05)
