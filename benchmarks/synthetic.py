@@ -136,7 +136,8 @@ def _clustered(cells: ad.AnnData, n_clusters: int, seed: int, **kwargs) -> np.nd
     return cells.obs["scmoe"].to_numpy().astype(str)
 
 
-def _fitted(x: np.ndarray, n_components: int, covariance: str, seed: int) -> GaussianMixture:
+def fitted(x: np.ndarray, n_components: int, covariance: str, seed: int) -> GaussianMixture:
+    """A Gaussian mixture; one that has not converged counts too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GaussianMixture(
@@ -146,13 +147,13 @@ def _fitted(x: np.ndarray, n_components: int, covariance: str, seed: int) -> Gau
 
 def true_number(x: np.ndarray, n_components: int, seed: int) -> np.ndarray:
     """Gaussian mixture that is told the number of components."""
-    return _fitted(x, n_components, "full", seed).predict(x)
+    return fitted(x, n_components, "full", seed).predict(x)
 
 
 def bic_number(x: np.ndarray, n_components: int, seed: int) -> np.ndarray:
     """Gaussian mixture whose number and kind of covariance have the least BIC in a grid."""
     models = (
-        _fitted(x, n, covariance, seed)
+        fitted(x, n, covariance, seed)
         for covariance in ("full", "diag")
         for n in BIC_GRID
         if n <= len(x)

@@ -10,7 +10,18 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["datasets", "get", "io", "metrics", "model", "pl", "pp", "similarity", "tl"],
+    submodules=[
+        "datasets",
+        "estimate",
+        "get",
+        "io",
+        "metrics",
+        "model",
+        "pl",
+        "pp",
+        "similarity",
+        "tl",
+    ],
 )
 
 __version__ = version("scmoe")

@@ -7,6 +7,8 @@ class Key:
     """Names of the slots. ``key`` is the user's ``key_added`` (default ``"scmoe"``)."""
 
     DEFAULT = "scmoe"
+    N_CLUSTERS = "n_clusters"
+    """The default ``key_added`` of the number of clusters."""
 
     class var:
         """Columns of ``.var`` written by the FCS reader."""

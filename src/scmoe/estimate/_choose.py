@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scmoe.estimate._density import density_clusters
@@ -57,6 +58,21 @@ def find_n_clusters(
         An unknown method; neither codes nor a graph, or a graph where a method looks at codes
         alone; what the methods raise.
     """
+    found = estimate(codes, graph, method, seed, progress, settings)
+    if found.n_clusters < 2:
+        warnings.warn(advice(found), UserWarning, stacklevel=2)
+    return found
+
+
+def estimate(
+    codes: np.ndarray | None,
+    graph: csr_matrix | None,
+    method: str,
+    seed: int,
+    progress: bool,
+    settings: dict[str, Any],
+) -> Found:
+    """:func:`find_n_clusters` without its warning."""
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
     if method == "stability":
@@ -64,16 +80,13 @@ def find_n_clusters(
             raise ValueError('`method="stability"` takes either `codes` or a `graph`.')
         if graph is None:
             graph = neighbor_graph(check_codes(codes), seed)
-        found = stable_clusters(graph, seed=seed, progress=progress, **settings)
-    else:
-        if codes is None or graph is not None:
-            raise ValueError(f"`method={method!r}` takes `codes`, and no graph.")
-        if method == "santos":
-            settings = {**santos(len(codes)), **settings}
-        found = density_clusters(codes, seed=seed, progress=progress, **settings)
-    if found.n_clusters < 2:
-        warnings.warn(_advice(found), UserWarning, stacklevel=2)
-    return found
+        return stable_clusters(graph, seed=seed, progress=progress, **settings)
+    if codes is None or graph is not None:
+        raise ValueError(f"`method={method!r}` takes `codes`, and no graph.")
+    if method == "santos":
+        settings = {**santos(len(codes)), **settings}
+    found = density_clusters(codes, seed=seed, progress=progress, **settings)
+    return replace(found, method=method)
 
 
 def santos(n_cells: int) -> dict[str, Any]:
@@ -89,11 +102,12 @@ def santos(n_cells: int) -> dict[str, Any]:
 def at_least_two(found: Found) -> Found:
     """The clusters themselves; ValueError with advice where there are fewer than two."""
     if found.n_clusters < 2:
-        raise ValueError(_advice(found))
+        raise ValueError(advice(found))
     return found
 
 
-def _advice(found: Found) -> str:
+def advice(found: Found) -> str:
+    """What to do where there are fewer than two clusters."""
     number = "No cluster was" if found.n_clusters == 0 else "Only one cluster was"
     other = "density" if found.method == "stability" else "stability"
     return (

@@ -19,9 +19,6 @@ N_NEIGHBORS = 30
 LEAST_SIZE = 5
 """Cells of the smallest cluster, however few cells there are; the default of HDBSCAN."""
 
-SIZE_SHARE = 500
-"""One cell in this many is the smallest cluster by default."""
-
 EVIDENCE_SHARES = (1000, 500, 200, 100, 50, 20)
 """Smallest clusters that are tried for the evidence, as one cell in this many."""
 
@@ -46,7 +43,8 @@ def density_clusters(
         components, markers.
     min_cluster_size
         Cells of the smallest cluster; of less HDBSCAN makes noise. None for one cell in 500,
-        and at least 5.
+        and at least 30, as many as the neighbours of the UMAP (one cell in 20 of fewer than
+        600, and at least 5).
     n_neighbors, n_components, min_dist
         Of the UMAP. None for 30 neighbours; never more than there are other cells.
     evidence
@@ -84,11 +82,13 @@ def density_clusters(
     """
     codes = check_codes(codes)
     n = len(codes)
-    size = max(n // SIZE_SHARE, LEAST_SIZE) if min_cluster_size is None else min_cluster_size
+    size = _default_size(n) if min_cluster_size is None else min_cluster_size
     check_whole("min_cluster_size", size, 2, n)
     n_neighbors = N_NEIGHBORS if n_neighbors is None else n_neighbors
     check_whole("n_neighbors", n_neighbors, 2)
     check_whole("n_components", n_components, 1)
+    if not 0 <= min_dist <= 1:
+        raise ValueError(f"`min_dist` must be from 0 to 1, got {min_dist}.")
     if evidence is None:
         evidence = [max(n // share, LEAST_SIZE) for share in EVIDENCE_SHARES]
     for other in evidence:
@@ -123,6 +123,11 @@ def density_clusters(
         },
         embedding=embedding,
     )
+
+
+def _default_size(n_cells: int) -> int:
+    # a UMAP says nothing of groups smaller than its neighbourhoods
+    return max(n_cells // 500, min(N_NEIGHBORS, n_cells // 20), LEAST_SIZE)
 
 
 def embed(

@@ -16,13 +16,13 @@ from scmoe.similarity._graph import check_graph
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RESOLUTIONS = tuple(np.geomspace(0.05, 5.0, 24).round(3).tolist())
+RESOLUTIONS = tuple(np.geomspace(0.05, 5.0, 20).round(3).tolist())
 """Resolutions that are tried, from coarse to fine."""
 
 STABLE = 0.75
 """A community is found again if its mean Jaccard index is at least so much (Hennig 2007)."""
 
-N_SAMPLES = 8
+N_SAMPLES = 16
 SHARE = 0.8
 """How many random subsets of the cells are partitioned, and the share of the cells in each."""
 
@@ -49,7 +49,8 @@ def stable_clusters(
     subsets of the cells. The stability of a community is its largest Jaccard index with one of
     a subset's communities, averaged over the subsets. The resolution is taken where most
     communities are found again: the number of those with a stability of at least 0.75, less
-    the number of the others, is largest; of equals the finer one. All cells as a single cluster
+    the number of the others, is largest; of equals the one with the largest mean stability. All
+    cells as a single cluster
     would be found again always, so fewer than two is the answer where no resolution does better.
 
     A measure that averages over cells would prefer too coarse a partition or overlook that a
@@ -60,7 +61,7 @@ def stable_clusters(
     graph
         ``(n, n)`` weights of the neighbour graph.
     resolutions
-        Resolutions to try; None for 24 between 0.05 and 5.
+        Resolutions to try; None for 20 between 0.05 and 5.
     n_samples, share
         Random subsets, and the share of the cells in each.
     min_cluster_size
@@ -114,7 +115,7 @@ def stable_clusters(
             break
     table = pd.DataFrame(rows)
     score = 2 * table["stable"] - table["n_clusters"]
-    best = len(score) - 1 - int(np.argmax(score.to_numpy()[::-1]))
+    best = max(table.index, key=lambda i: (score[i], table["stability"][i], i))
     alone = score[best] <= 1
     table["chosen"] = (table.index == best) & (not alone)
     table.index = table.index.astype(str)

@@ -7,6 +7,17 @@ from ._history import history
 from ._images import images
 from ._markers import markers
 from ._mmd import mmd
+from ._n_clusters import n_clusters
 from ._prior import prior
 
-__all__ = ["clusters", "drift", "generated", "history", "images", "markers", "mmd", "prior"]
+__all__ = [
+    "clusters",
+    "drift",
+    "generated",
+    "history",
+    "images",
+    "markers",
+    "mmd",
+    "n_clusters",
+    "prior",
+]

@@ -88,11 +88,7 @@ def find_graph(
     neighbors_key: str | None,
     obsp: str | None,
 ) -> tuple[csr_matrix | None, str]:
-    """The user's graph, checked, and where the graph comes from; None to build one."""
-    from scmoe.tl._neighbors import N_NEIGHBORS
-
-    if obsp is not None and neighbors_key is not None:
-        raise ValueError("You can't specify both `obsp` and `neighbors_key`.")
+    """The graph of a similarity: see :func:`given_graph`."""
     if not similarity.needs_graph:
         if obsp is not None or neighbors_key is not None:
             raise ValueError(f"{type(similarity).__name__} does not look at a neighbour graph.")
@@ -103,20 +99,41 @@ def find_graph(
             f"The similarity names its graph already, `neighbors_key={own!r}`; leave "
             "`neighbors_key` and `obsp` out."
         )
-    neighbors_key = neighbors_key or own
+    of_variables = work.var_names.isin(adata.var_names).all()
+    return given_graph(adata, neighbors_key or own, obsp, of_variables=of_variables, stacklevel=4)
+
+
+def given_graph(
+    adata: AnnData,
+    neighbors_key: str | None,
+    obsp: str | None,
+    *,
+    of_variables: bool,
+    stacklevel: int = 3,
+) -> tuple[csr_matrix | None, str]:
+    """The user's graph, checked, and where the graph comes from; None to build one.
+
+    ``of_variables``: whether the values that are looked at are those of variables.
+    """
+    from scmoe.tl._neighbors import N_NEIGHBORS
+
+    if obsp is not None and neighbors_key is not None:
+        raise ValueError("You can't specify both `obsp` and `neighbors_key`.")
     built = f"{N_NEIGHBORS} nearest, built here"
     if obsp is None:
         if neighbors_key is None and "connectivities" not in adata.obsp:
             return None, built
         obsp = graph_slot(adata, neighbors_key)
-        dropped = _graph_of_dropped_channels(adata, work, neighbors_key or "neighbors")
+        dropped = []
+        if of_variables:
+            dropped = _graph_of_dropped_channels(adata, neighbors_key or "neighbors")
         if dropped:
             warnings.warn(
                 "The neighbour graph was computed from all channels of `.X`, also from "
                 f"{listing(dropped)}, which are no markers. A graph of the markers is used "
                 "instead. To choose your own, subset to markers before `sc.pp.neighbors`.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
             return None, f"{built}: the given graph looked at {', '.join(dropped)}"
     elif obsp not in adata.obsp:
@@ -124,12 +141,12 @@ def find_graph(
     return check_graph(adata.obsp[obsp], adata.n_obs, f"`adata.obsp[{obsp!r}]`"), "given"
 
 
-def _graph_of_dropped_channels(adata: AnnData, work: AnnData, neighbors_key: str) -> list[str]:
+def _graph_of_dropped_channels(adata: AnnData, neighbors_key: str) -> list[str]:
     """Time and other channels that are no markers, if scanpy's graph is one of all of ``.X``.
 
     They are far larger than any arcsinh value, so such a graph joins cells by their time.
     """
-    if Key.var.KIND not in adata.var or not work.var_names.isin(adata.var_names).all():
+    if Key.var.KIND not in adata.var:
         return []
     params = adata.uns.get(neighbors_key, {}).get("params", {})
     of_all_channels = params.get("use_rep") == "X" or (

@@ -1,0 +1,225 @@
+"""``scmoe.tl.n_clusters``: how many clusters there are."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scanpy as sc
+
+from scmoe._checks import check_adata
+from scmoe._keys import Key
+from scmoe._random import as_seed, seeded
+from scmoe.tl._manifest import graph_hash, manifest
+from scmoe.tl._neighbors import N_PCS_FROM
+from scmoe.tl._slots import check_key, plain, write
+from scmoe.tl._working import given_graph, working_copy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from scmoe.estimate import Found
+
+logger = logging.getLogger("scmoe")
+
+RECORD = {"method", "evidence", "params", "version"}
+"""What the record of an estimate holds."""
+
+
+def n_clusters(
+    adata: AnnData,
+    *,
+    method: str = "stability",
+    use_rep: str | None = None,
+    layer: str | None = None,
+    markers: Sequence[str] | None = None,
+    neighbors_key: str | None = None,
+    obsp: str | None = None,
+    min_cluster_size: int | None = None,
+    method_kwargs: dict[str, Any] | None = None,
+    key_added: str = Key.N_CLUSTERS,
+    random_state: int | np.random.Generator = 0,
+    copy: bool = False,
+    progress: bool = True,
+) -> AnnData | None:
+    """Estimate the number of clusters, with the clusters themselves and the evidence.
+
+    Three methods. ``"stability"`` looks at a neighbour graph: which of its communities do random
+    subsets of the cells show again (:func:`scmoe.estimate.stable_clusters`)? ``"density"`` looks
+    for dense places in a UMAP (:func:`scmoe.estimate.density_clusters`); ``"santos"`` is the
+    same with the settings of Santos' paper, made for the codes of an autoencoder.
+
+    Values are chosen as in scanpy where nothing is said: those of up to 50 variables as they
+    are; of more, ``.obsm["X_pca"]``, or 50 principal components. ``"stability"`` takes the graph
+    of ``sc.pp.neighbors`` if there is one and no values are named.
+
+    Parameters
+    ----------
+    adata
+        Cells, with floating-point values on a scale where distances mean something.
+    method
+        ``"stability"``, ``"density"`` or ``"santos"``.
+    use_rep
+        Representation in ``.obsm`` to look at, or ``"X"``.
+    layer
+        Layer to use instead of ``.X``.
+    markers
+        Names of the markers to look at. By default all, or, where ``.var["kind"]`` tells the
+        kinds of channels apart, the markers among them.
+    neighbors_key
+        As in scanpy: the record in ``.uns`` that names the graph; for ``"stability"``.
+    obsp
+        Key of the graph in ``.obsp``; not together with ``neighbors_key``.
+    min_cluster_size
+        Cells of the smallest cluster. None for the default of the method.
+    method_kwargs
+        Passed to the method, such as ``{"n_neighbors": 100}`` or ``{"resolutions": [0.1, 1]}``.
+    key_added
+        Names the slots that are written.
+    random_state
+        Seed; the same seed gives the same answer on the same machine.
+    copy
+        Return an annotated copy and leave ``adata`` alone.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    None, or the copy. Writes
+
+    ``.uns[key_added]``
+        ``n_clusters``, ``method``, ``noise`` (share of the cells that belong to no cluster),
+        ``evidence`` (DataFrame: what other settings give), ``settings`` (those that were taken),
+        ``params``, ``features`` (names of the values that were looked at; empty for a graph of
+        yours), ``version`` and ``manifest``.
+    ``.obs[key_added]``
+        Cluster of each cell: categories are strings in natural order, ``"0"`` is the largest;
+        NaN for noise.
+    ``.obsm[key_added + "_proba"]``
+        Membership, DataFrame ``(n_obs, n_clusters)`` float32, rows sum to 1; not where there is
+        no cluster.
+    ``.obsm["X_" + key_added]``
+        The UMAP, ``(n_obs, n_components)`` float32; not for ``"stability"``.
+
+    Warns
+    -----
+    UserWarning
+        There are fewer than two clusters; the results are written all the same.
+
+    Raises
+    ------
+    ValueError
+        An unknown method; a view; names that are not unique; sparse or integer values; NaN or
+        infinite values; values that are the same in all cells; fewer than 10 cells; a graph of
+        the wrong shape; a ``key_added`` whose slots are taken; ``layer`` with ``use_rep``,
+        ``obsp`` with ``neighbors_key``; a graph for a method that looks at values, or together
+        with values.
+    KeyError
+        An unknown layer, representation, marker or graph.
+    """
+    from scmoe.estimate import METHODS
+    from scmoe.estimate._choose import advice, estimate
+
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
+    of_values = any(said is not None for said in (use_rep, layer, markers))
+    _check_choice(method, of_values, neighbors_key is not None or obsp is not None)
+    seed = as_seed(random_state)
+    check_adata(adata)
+    check_key(adata, key_added, RECORD)
+    graph, origin = None, "not used"
+    if method == "stability":
+        origin = "built here"
+        if not of_values:
+            graph, origin = given_graph(adata, neighbors_key, obsp, of_variables=True)
+    names, x = np.array([], dtype=str), np.empty((adata.n_obs, 0), np.float32)
+    if graph is None:
+        x, names = _values(adata, markers, layer, use_rep, seed)
+    settings = dict(method_kwargs or {})
+    if min_cluster_size is not None:
+        settings["min_cluster_size"] = min_cluster_size
+    with seeded(seed):
+        codes = x if graph is None else None
+        found = estimate(codes, graph, method, seed, progress, settings)
+    result = {
+        "n_clusters": found.n_clusters,
+        "method": method,
+        "noise": found.noise,
+        "evidence": found.table,
+        "settings": found.settings,
+        "params": {
+            "use_rep": use_rep,
+            "layer": layer,
+            "neighbors": origin,
+            "neighbors_key": neighbors_key,
+            "obsp": obsp,
+            "min_cluster_size": min_cluster_size,
+            "method_kwargs": method_kwargs,
+            "random_state": seed,
+        },
+        "features": np.asarray(names, dtype=str),
+        "version": version("scmoe"),
+        "manifest": manifest(x, names, graph=graph_hash(graph), seed=seed),
+    }
+    logger.info(
+        "%d clusters; %.1f %% of the cells are noise.", found.n_clusters, 100 * found.noise
+    )
+    adata = adata.copy() if copy else adata
+    labels, proba = _columns(found, adata.obs_names)
+    write(
+        (adata.obs, Key.obs.labels(key_added), labels),
+        (adata.obsm, Key.obsm.proba(key_added), proba),
+        (adata.obsm, Key.obsm.latent(key_added), found.embedding),
+        (adata.uns, Key.uns.result(key_added), plain(result)),
+    )
+    if found.n_clusters < 2:
+        warnings.warn(advice(found), UserWarning, stacklevel=2)
+    return adata if copy else None
+
+
+def _check_choice(method: str, of_values: bool, of_graph: bool) -> None:
+    """Raise ValueError for values and a graph at once, and for a graph that nobody looks at."""
+    if of_graph and method != "stability":
+        raise ValueError(
+            f"`method={method!r}` looks at values, not at a graph: leave `neighbors_key` and "
+            "`obsp` out."
+        )
+    if of_graph and of_values:
+        raise ValueError(
+            "A graph (`neighbors_key`, `obsp`) and values (`use_rep`, `layer`, `markers`) can't "
+            "go together: a graph is taken as it is, and of values one is built."
+        )
+
+
+def _values(
+    adata: AnnData,
+    markers: Sequence[str] | None,
+    layer: str | None,
+    use_rep: str | None,
+    seed: int,
+) -> tuple[np.ndarray, Sequence[str]]:
+    """Values by scanpy's rule, ``(n_obs, d)`` float32, and their names."""
+    said = markers is not None or layer is not None or use_rep is not None
+    if not said and adata.n_vars > N_PCS_FROM and "X_pca" in adata.obsm:
+        use_rep = "X_pca"
+    work = working_copy(adata, markers, layer, use_rep)
+    x, names = np.asarray(work.X), work.var_names
+    of_variables = use_rep in (None, "X")
+    if of_variables and x.shape[1] > N_PCS_FROM and min(x.shape) > 1 and np.ptp(x, axis=0).any():
+        x = sc.pp.pca(x, n_comps=min(N_PCS_FROM, len(x) - 1), random_state=seed)
+    return np.asarray(x, dtype=np.float32), names
+
+
+def _columns(found: Found, cells: pd.Index) -> tuple[pd.Series, pd.DataFrame | None]:
+    """Labels as strings, and the memberships."""
+    names = [str(k) for k in range(found.n_clusters)]
+    labels = pd.Series(pd.Categorical.from_codes(found.labels, names), index=cells)
+    if not names:
+        return labels, None
+    return labels, pd.DataFrame(found.proba, index=cells, columns=names)
