@@ -1,0 +1,139 @@
+"""What a function works on: the values of the markers, and the neighbour graph of the user."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from scmoe._checks import check_matrix, layer_values, listing
+from scmoe._keys import Key
+from scmoe.similarity._graph import check_graph, graph_slot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+    from scmoe.similarity import Similarity
+
+MARKER_KINDS = ("mass", "fluor")
+"""Kinds of channels that a clustering looks at, where `.var["kind"]` tells them apart."""
+
+
+def working_copy(
+    adata: AnnData, markers: Sequence[str] | None, layer: str | None, use_rep: str | None
+) -> AnnData:
+    """The values to cluster as an AnnData of their own; the user's stays untouched."""
+    use_rep = None if use_rep == "X" else use_rep
+    if layer is not None and use_rep is not None:
+        raise ValueError("You can't specify both `layer` and `use_rep`.")
+    if use_rep is not None:
+        if use_rep not in adata.obsm:
+            raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
+        if markers is not None:
+            raise ValueError("`markers` chooses among `.var_names`; it can't go with `use_rep`.")
+        x = adata.obsm[use_rep]
+        x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
+        names = [f"{use_rep}_{i}" for i in range(x.shape[1])]
+        where = f"`adata.obsm[{use_rep!r}]`"
+    else:
+        x = layer_values(adata, layer)
+        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
+        chosen = _choose_markers(adata, markers)
+        x, names = x[:, chosen], adata.var_names[chosen]
+    check_matrix(x, names, where)
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    work = ad.AnnData(
+        x,
+        # where a similarity may look labels up
+        obs=adata.obs.copy(),
+        var=pd.DataFrame(index=pd.Index(names, dtype=str)),
+        # under its name too, so that a saved model asks new cells for the same layer
+        layers={} if layer is None else {layer: x},
+    )
+    for slots, others in ((work.obsm, adata.obsm), (work.obsp, adata.obsp)):
+        for key, value in others.items():
+            slots[key] = value
+    same = use_rep is None and work.var_names.equals(adata.var_names)
+    if same and Key.uns.IMAGE_SHAPE in adata.uns:
+        work.uns[Key.uns.IMAGE_SHAPE] = adata.uns[Key.uns.IMAGE_SHAPE]
+    return work
+
+
+def _choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:
+    if markers is not None:
+        markers = [markers] if isinstance(markers, str) else list(markers)
+        unknown = [m for m in markers if m not in adata.var_names]
+        if unknown:
+            raise KeyError(f"Did not find {listing(unknown)} in `.var_names`.")
+        if not markers or len(set(markers)) < len(markers):
+            raise ValueError("`markers` is empty or names a marker twice.")
+        return adata.var_names.get_indexer(markers)
+    if Key.var.KIND in adata.var:
+        is_marker = adata.var[Key.var.KIND].isin(MARKER_KINDS).to_numpy()
+        if is_marker.any():
+            return np.flatnonzero(is_marker)
+    return np.arange(adata.n_vars)
+
+
+def find_graph(
+    adata: AnnData,
+    work: AnnData,
+    similarity: Similarity,
+    neighbors_key: str | None,
+    obsp: str | None,
+) -> tuple[csr_matrix | None, str]:
+    """The user's graph, checked, and where the graph comes from; None to build one."""
+    from scmoe.tl._neighbors import N_NEIGHBORS
+
+    if obsp is not None and neighbors_key is not None:
+        raise ValueError("You can't specify both `obsp` and `neighbors_key`.")
+    if not similarity.needs_graph:
+        if obsp is not None or neighbors_key is not None:
+            raise ValueError(f"{type(similarity).__name__} does not look at a neighbour graph.")
+        return None, "not used"
+    own = similarity.neighbors_key
+    if own is not None and (obsp is not None or neighbors_key not in (None, own)):
+        raise ValueError(
+            f"The similarity names its graph already, `neighbors_key={own!r}`; leave "
+            "`neighbors_key` and `obsp` out."
+        )
+    neighbors_key = neighbors_key or own
+    built = f"{N_NEIGHBORS} nearest, built here"
+    if obsp is None:
+        if neighbors_key is None and "connectivities" not in adata.obsp:
+            return None, built
+        obsp = graph_slot(adata, neighbors_key)
+        dropped = _graph_of_dropped_channels(adata, work, neighbors_key or "neighbors")
+        if dropped:
+            warnings.warn(
+                "The neighbour graph was computed from all channels of `.X`, also from "
+                f"{listing(dropped)}, which are no markers. A graph of the markers is used "
+                "instead. To choose your own, subset to markers before `sc.pp.neighbors`.",
+                UserWarning,
+                stacklevel=3,
+            )
+            return None, f"{built}: the given graph looked at {', '.join(dropped)}"
+    elif obsp not in adata.obsp:
+        raise KeyError(f"Did not find {obsp!r} in `.obsp`, which holds {list(adata.obsp)}.")
+    return check_graph(adata.obsp[obsp], adata.n_obs, f"`adata.obsp[{obsp!r}]`"), "given"
+
+
+def _graph_of_dropped_channels(adata: AnnData, work: AnnData, neighbors_key: str) -> list[str]:
+    """Time and other channels that are no markers, if scanpy's graph is one of all of ``.X``.
+
+    They are far larger than any arcsinh value, so such a graph joins cells by their time.
+    """
+    if Key.var.KIND not in adata.var or not work.var_names.isin(adata.var_names).all():
+        return []
+    params = adata.uns.get(neighbors_key, {}).get("params", {})
+    of_all_channels = params.get("use_rep") == "X" or (
+        params.get("use_rep") is None and "n_neighbors" in params and "X_pca" not in adata.obsm
+    )
+    no_marker = ~adata.var[Key.var.KIND].isin(MARKER_KINDS).to_numpy()
+    return list(adata.var_names[no_marker]) if of_all_channels else []
