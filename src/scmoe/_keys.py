@@ -7,6 +7,7 @@ class Key:
     """Names of the slots. ``key`` is the user's ``key_added`` (default ``"scmoe"``)."""
 
     DEFAULT = "scmoe"
+    LATENT_DIM = "latent_dim"
 
     class var:
         """Columns of ``.var`` written by the FCS reader."""

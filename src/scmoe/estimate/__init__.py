@@ -1,7 +1,17 @@
 """Numbers that a newcomer cannot know: latent sizes and numbers of clusters. Arrays only."""
 
+from scmoe.estimate._augmentation import augmentation
 from scmoe.estimate._autoencoder import LARGE, Architecture, Schedule, encode, train_autoencoder
-from scmoe.estimate._latent import CLUSTERING, RECONSTRUCTION, LatentDim, find_latent_dim
+from scmoe.estimate._latent import (
+    CLUSTERING,
+    RECONSTRUCTION,
+    LatentDim,
+    check_learned,
+    check_threshold,
+    count_dims,
+    find_group_dims,
+    find_latent_dim,
+)
 
 __all__ = [
     "CLUSTERING",
@@ -10,7 +20,12 @@ __all__ = [
     "Architecture",
     "LatentDim",
     "Schedule",
+    "augmentation",
+    "check_learned",
+    "check_threshold",
+    "count_dims",
     "encode",
+    "find_group_dims",
     "find_latent_dim",
     "train_autoencoder",
 ]

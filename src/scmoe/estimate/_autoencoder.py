@@ -32,6 +32,15 @@ SMALL = 50_000
 """Values in a batch below which a second thread does not pay."""
 
 
+def _check_whole(least: int = 1, /, **numbers: int) -> None:
+    for name, number in numbers.items():
+        is_whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+        if not is_whole or number < least:
+            raise ValueError(
+                f"`{name}` must be a whole number of at least {least}, got {number!r}."
+            )
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Networks of a VAE, of one or of many; see :class:`scmoe.nn.Autoencoders`."""
@@ -44,6 +53,11 @@ class Architecture:
     activation: str = "elu"
     likelihood: str = "bernoulli"
     kl: str = "elbo"
+
+    def __post_init__(self):
+        _check_whole(n_input=self.n_input, n_hidden=self.n_hidden)
+        if self.n_layers != 0:
+            _check_whole(n_layers=self.n_layers)
 
     def build(self, n_latents: list[int]) -> Autoencoders:
         """With random weights."""
@@ -61,6 +75,14 @@ class Schedule:
     batch_size: int = 256
     lr: float = 1e-3
     accelerator: str = "auto"
+
+    def __post_init__(self):
+        if self.max_epochs is not None:
+            _check_whole(max_epochs=self.max_epochs)
+        # a batch of a single cell has no spread
+        _check_whole(2, batch_size=self.batch_size)
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"`lr` must be above 0, got {self.lr}.")
 
     def epochs(self, n: int) -> int:
         """Epochs for this many cells."""

@@ -28,6 +28,7 @@ from scmoe._checks import (
 )
 from scmoe._compat import interruptible, on_device, one_thread, quiet
 from scmoe._keys import Key
+from scmoe._scaling import value_range
 from scmoe._store import ModelFileError
 from scmoe.model._fields import IndexField
 from scmoe.model._files import SafeFiles
@@ -61,9 +62,6 @@ N_STEPS = 2500
 
 MIN_EPOCHS = 2
 """Every cell is seen at least this often, however many cells there are."""
-
-QUANTILES = (0.001, 0.999)
-"""Quantiles of each marker that become 0 and 1: the extremes are single events."""
 
 
 class MoESimVAE(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClass):
@@ -481,14 +479,7 @@ class MoESimVAE(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClas
             )
 
     def _fit_scaling(self, x: np.ndarray) -> None:
-        if self.scaling_ == "none":
-            return
-        low, high = x.min(0), x.max(0)
-        if self.scaling_ == "quantile":
-            inner = np.quantile(x, QUANTILES, axis=0)
-            # a marker that is constant but for a few cells keeps its full range
-            spread = inner[0] < inner[1]
-            low, high = np.where(spread, inner, [low, high])
+        low, high = value_range(x, self.scaling_)
         self.module.low.copy_(torch.from_numpy(low))
         self.module.high.copy_(torch.from_numpy(high))
 

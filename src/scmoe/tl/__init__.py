@@ -4,5 +4,6 @@ from scmoe.tl._assign import assign
 from scmoe.tl._cluster import cluster
 from scmoe.tl._drift import DRIFT, SHIFT
 from scmoe.tl._generate import generate
+from scmoe.tl._latent_dim import latent_dim
 
-__all__ = ["DRIFT", "SHIFT", "assign", "cluster", "generate"]
+__all__ = ["DRIFT", "SHIFT", "assign", "cluster", "generate", "latent_dim"]
