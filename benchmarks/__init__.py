@@ -23,6 +23,7 @@ EXPERIMENTS = (
     "cells",
     "assign",
     "batches",
+    "latents",
     "cost",
 )
 """Names of the experiments, in the order of the page."""

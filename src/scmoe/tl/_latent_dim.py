@@ -286,7 +286,8 @@ def _tables(found: dict[str, LatentDim | None], labels: np.ndarray) -> dict[str,
         },
         index=pd.Index(names, dtype=object),
     )
-    explained = np.full((len(names), max((len(d.explained) for d in dims if d), default=0)), np.nan)
+    most = max((len(d.explained) for d in dims if d), default=0)
+    explained = np.full((len(names), most), np.nan)
     for row, d in zip(explained, dims, strict=True):
         if d is not None:
             row[: len(d.explained)] = d.explained
