@@ -5,8 +5,19 @@ from ._drift import drift
 from ._generated import generated
 from ._history import history
 from ._images import images
+from ._latent_dim import latent_dim
 from ._markers import markers
 from ._mmd import mmd
 from ._prior import prior
 
-__all__ = ["clusters", "drift", "generated", "history", "images", "markers", "mmd", "prior"]
+__all__ = [
+    "clusters",
+    "drift",
+    "generated",
+    "history",
+    "images",
+    "latent_dim",
+    "markers",
+    "mmd",
+    "prior",
+]
