@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,6 @@ from sklearn.neighbors import NearestNeighbors
 from scmoe.nn import ImageAugment, NeighborAugment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from scmoe.train import Augment
 
 N_NEIGHBORS = 15
@@ -61,6 +60,8 @@ def augmentation(
     ValueError
         Amounts that there are not, or that are out of range.
     """
+    if not isinstance(augment, bool | Mapping):
+        raise ValueError(f"`augment` must be True, False or a dict of amounts, got {augment!r}.")
     if augment is False:
         return None
     amounts = {} if augment is True else dict(augment)

@@ -118,7 +118,13 @@ def train_autoencoder(
         Of weights, batches, draws and augmentation.
     progress, description
         The progress bar.
+
+    Raises
+    ------
+    ValueError
+        Settings that the networks refuse.
     """
+    _check_whole(n_latent=n_latent)
     x = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
     small = architecture.n_input * schedule.batch_size < SMALL
     with seeded(seed), one_thread(small):
