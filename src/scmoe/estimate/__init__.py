@@ -1,7 +1,13 @@
 """Numbers that a newcomer cannot know: latent sizes and numbers of clusters. Arrays only."""
 
 from scmoe.estimate._augmentation import augmentation
-from scmoe.estimate._autoencoder import LARGE, Architecture, Schedule, encode, train_autoencoder
+from scmoe.estimate._autoencoder import (
+    Architecture,
+    Schedule,
+    encode,
+    large_latent,
+    train_autoencoder,
+)
 from scmoe.estimate._latent import (
     CLUSTERING,
     RECONSTRUCTION,
@@ -15,7 +21,6 @@ from scmoe.estimate._latent import (
 
 __all__ = [
     "CLUSTERING",
-    "LARGE",
     "RECONSTRUCTION",
     "Architecture",
     "LatentDim",
@@ -27,5 +32,6 @@ __all__ = [
     "encode",
     "find_group_dims",
     "find_latent_dim",
+    "large_latent",
     "train_autoencoder",
 ]

@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 LARGE = 100
 """Latent size before it is known how many dimensions are needed (Santos, section III.B)."""
 
+
+def large_latent(n_input: int) -> int:
+    """Santos' 100 dimensions, or as many as there are features if those are fewer.
+
+    More cannot be needed, and a latent space that is far too large is no safe start: for ten
+    markers 100 dimensions ended with a worse bound on the likelihood than ten, and with fewer
+    dimensions in use.
+    """
+    return min(LARGE, n_input)
+
+
 N_STEPS = 4000
 """Steps of a default training."""
 
