@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from scmoe.estimate import Architecture, Schedule, encode, train_autoencoder
+from scmoe.estimate import Architecture, Schedule, encode, large_latent, train_autoencoder
 
 
 def cells(n=60, d=5):
@@ -92,3 +92,8 @@ def test_bad_architectures(kwargs):
     (name,) = kwargs
     with pytest.raises(ValueError, match=f"`{name}` must be a whole number"):
         Architecture(3, **kwargs)
+
+
+@pytest.mark.parametrize(("n_input", "size"), [(10, 10), (100, 100), (784, 100)])
+def test_large_latent(n_input, size):
+    assert large_latent(n_input) == size

@@ -102,6 +102,12 @@ def test_slots(blobs):
     assert "latent_dim" not in blobs.obs
 
 
+def test_large_latent_space(blobs):
+    run(blobs, n_latent=None)
+    assert blobs.obsm["X_latent_dim"].shape == (600, 8)
+    assert blobs.uns["latent_dim"]["params"]["n_latent"] == 8
+
+
 def test_written_to_a_file_and_read(blobs, tmp_path):
     blobs.obs["group"] = ["lone/one"] + ["b"] * 599
     with pytest.warns(UserWarning, match="have no size: 'lone/one'"):
