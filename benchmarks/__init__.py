@@ -24,6 +24,7 @@ EXPERIMENTS = (
     "assign",
     "batches",
     "numbers",
+    "latents",
     "cost",
 )
 """Names of the experiments, in the order of the page."""

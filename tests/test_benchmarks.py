@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from benchmarks import EXPERIMENTS, __main__, cost, cytof, page, peers, synthetic
+from benchmarks import EXPERIMENTS, __main__, cost, cytof, latents, page, peers, synthetic
 from benchmarks.autoencoder import Autoencoder, batches, n2d
 from benchmarks.classifier import SHIFT, Classifier, moved
 from benchmarks.experiment import Options, attempt, execute, merge, save
@@ -499,3 +499,35 @@ def test_images_are_moved_and_zeros_come_in():
     span = range(4 - SHIFT, 4 + SHIFT + 1)
     assert places == {(i, j) for i in span for j in span}
     assert moved(x).sum() == 1
+
+
+# -- latent sizes --------------------------------------------------------------------------
+
+
+def test_made_up_values_have_the_rank_that_is_said():
+    x = latents.known(5, 0).X
+    values = np.linalg.svd(x - x.mean(0), compute_uv=False)
+    assert values[4] > 3 * values[5]
+
+
+def test_section_of_latent_sizes():
+    def record(seed, n_latent, populations=None):
+        return {
+            "dataset": "cells",
+            "n_cells": 1000,
+            "method": "as it comes",
+            "seed": seed,
+            "n_latent": n_latent,
+            "n_latent_reconstruction": 7,
+            "in_use": 8,
+            "loss": 0.5,
+            "seconds": 3.0,
+            "populations": populations,
+        }
+
+    records = [record(0, 5, {"a": 2, "b": 4}), record(1, 6, {"a": 3, "b": 4})]
+    text = latents.section({"records": records})
+    assert "| cells | 1,000 | as it comes | 6 (5–6) | 7 (7–7) | 8 (8–8) " in text
+    assert "| 2–4 | 3 (3–3) | 2 |" in text
+    failed = {"dataset": "cells", "n_cells": 1, "method": "m", "seed": 0, "error": "no"}
+    assert "–" in latents.section({"records": [record(0, 5), failed]})

@@ -147,6 +147,19 @@ def check_training(
         raise ValueError(
             f"There are fewer cells ({len(x)}) than clusters ({n_clusters}); ask for fewer."
         )
+    check_varied(x, names, constant=constant)
+
+
+def check_varied(x: np.ndarray, names: Sequence[str], *, constant: bool = False) -> None:
+    """Raise ValueError for markers that are constant: any, or with ``constant`` only if all are.
+
+    Parameters
+    ----------
+    x, names
+        Cells x markers, and the names of the markers.
+    constant
+        Whether markers may be constant, as the margins of images are.
+    """
     flat = np.ptp(x, axis=0) == 0
     if flat.all() or (flat.any() and not constant):
         raise ValueError(

@@ -9,6 +9,7 @@ class Key:
     DEFAULT = "scmoe"
     N_CLUSTERS = "n_clusters"
     """The default ``key_added`` of the number of clusters."""
+    LATENT_DIM = "latent_dim"
 
     class var:
         """Columns of ``.var`` written by the FCS reader."""

@@ -1,16 +1,31 @@
 """Numbers that a newcomer cannot know: latent sizes and numbers of clusters. Arrays only."""
 
-from scmoe.estimate._autoencoder import LARGE, Architecture, Schedule, encode, train_autoencoder
+from scmoe.estimate._augmentation import augmentation
+from scmoe.estimate._autoencoder import (
+    Architecture,
+    Schedule,
+    encode,
+    large_latent,
+    train_autoencoder,
+)
 from scmoe.estimate._choose import METHODS, at_least_two, find_n_clusters
 from scmoe.estimate._density import density_clusters
 from scmoe.estimate._found import Found
-from scmoe.estimate._latent import CLUSTERING, RECONSTRUCTION, LatentDim, find_latent_dim
+from scmoe.estimate._latent import (
+    CLUSTERING,
+    RECONSTRUCTION,
+    LatentDim,
+    check_learned,
+    check_threshold,
+    count_dims,
+    find_group_dims,
+    find_latent_dim,
+)
 from scmoe.estimate._mixture import mixture_clusters
 from scmoe.estimate._stability import stable_clusters
 
 __all__ = [
     "CLUSTERING",
-    "LARGE",
     "METHODS",
     "RECONSTRUCTION",
     "Architecture",
@@ -18,10 +33,16 @@ __all__ = [
     "LatentDim",
     "Schedule",
     "at_least_two",
+    "augmentation",
+    "check_learned",
+    "check_threshold",
+    "count_dims",
     "density_clusters",
     "encode",
+    "find_group_dims",
     "find_latent_dim",
     "find_n_clusters",
+    "large_latent",
     "mixture_clusters",
     "stable_clusters",
     "train_autoencoder",

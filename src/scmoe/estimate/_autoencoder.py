@@ -21,11 +21,31 @@ if TYPE_CHECKING:
 LARGE = 100
 """Latent size before it is known how many dimensions are needed (Santos, section III.B)."""
 
+
+def large_latent(n_input: int) -> int:
+    """Santos' 100 dimensions, or as many as there are features if those are fewer.
+
+    More cannot be needed, and a latent space that is far too large is no safe start: for ten
+    markers 100 dimensions ended with a worse bound on the likelihood than ten, and with fewer
+    dimensions in use.
+    """
+    return min(LARGE, n_input)
+
+
 N_STEPS = 4000
 """Steps of a default training."""
 
 ENCODE_BATCH = 4096
 """Cells at a time where nothing is learned."""
+
+
+def _check_whole(least: int = 1, /, **numbers: int) -> None:
+    for name, number in numbers.items():
+        is_whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+        if not is_whole or number < least:
+            raise ValueError(
+                f"`{name}` must be a whole number of at least {least}, got {number!r}."
+            )
 
 
 @dataclass(frozen=True)
@@ -40,6 +60,11 @@ class Architecture:
     activation: str = "elu"
     likelihood: str = "bernoulli"
     kl: str = "elbo"
+
+    def __post_init__(self):
+        _check_whole(n_input=self.n_input, n_hidden=self.n_hidden)
+        if self.n_layers != 0:
+            _check_whole(n_layers=self.n_layers)
 
     def build(self, n_latents: list[int]) -> Autoencoders:
         """With random weights."""
@@ -57,6 +82,14 @@ class Schedule:
     batch_size: int = 256
     lr: float = 1e-3
     accelerator: str = "auto"
+
+    def __post_init__(self):
+        if self.max_epochs is not None:
+            _check_whole(max_epochs=self.max_epochs)
+        # a batch of a single cell has no spread
+        _check_whole(2, batch_size=self.batch_size)
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"`lr` must be above 0, got {self.lr}.")
 
     def epochs(self, n: int) -> int:
         """Epochs for this many cells."""
@@ -92,7 +125,13 @@ def train_autoencoder(
         Of weights, batches, draws and augmentation.
     progress, description
         The progress bar.
+
+    Raises
+    ------
+    ValueError
+        Settings that the networks refuse.
     """
+    _check_whole(n_latent=n_latent)
     x = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
     with seeded(seed):
         network = architecture.build([n_latent])

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from scmoe.estimate import (
     CLUSTERING,
-    LARGE,
     Architecture,
     Schedule,
     at_least_two,
+    check_learned,
     encode,
     find_latent_dim,
     find_n_clusters,
+    large_latent,
     train_autoencoder,
 )
 
@@ -59,14 +60,15 @@ def estimate_latent_dim(
     schedule = Schedule(max_epochs, accelerator=accelerator)
     network, _ = train_autoencoder(
         scaled,
-        LARGE,
-        architecture,
+            architecture,
         schedule,
         seed=seed,
         progress=progress,
         description="Latent dimensions",
     )
-    found = find_latent_dim(encode(network, scaled), threshold)
+    codes = encode(network, scaled)
+    check_learned(codes)
+    found = find_latent_dim(codes, threshold)
     return found.n_latent, found.evidence
 
 

@@ -13,6 +13,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmoe._keys import Key
+from scmoe._scaling import value_range
 from scmoe._store import ModelFileError
 from scmoe.model._files import SafeFiles
 from scmoe.model._generate import generate_cells
@@ -24,22 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from anndata import AnnData
-
-QUANTILES = (0.001, 0.999)
-"""Quantiles of each marker that become 0 and 1: the extremes are single events."""
-
-
-def limits(x: np.ndarray, scaling: str) -> tuple[np.ndarray, np.ndarray]:
-    """The values of each marker that become 0 and 1, from cells x markers."""
-    if scaling == "none":
-        return np.zeros(x.shape[1], np.float32), np.ones(x.shape[1], np.float32)
-    low, high = x.min(0), x.max(0)
-    if scaling == "quantile":
-        inner = np.quantile(x, QUANTILES, axis=0)
-        # a marker that is constant but for a few cells keeps its full range
-        spread = inner[0] < inner[1]
-        low, high = np.where(spread, inner, [low, high])
-    return low, high
 
 
 class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClass):
@@ -81,7 +66,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
     def _fit_scaling(self, x: np.ndarray) -> None:
         """Set the range of each marker, from cells x markers."""
         for buffer, limit in zip(
-            (self.module.low, self.module.high), limits(x, self.scaling_), strict=True
+            (self.module.low, self.module.high), value_range(x, self.scaling_), strict=True
         ):
             buffer.copy_(torch.from_numpy(limit))
 

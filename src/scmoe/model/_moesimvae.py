@@ -25,9 +25,10 @@ from scmoe._checks import (
     layer_values,
 )
 from scmoe._compat import interruptible, on_device, one_thread, quiet
+from scmoe._scaling import value_range
 from scmoe.estimate import CLUSTERING, Architecture
 from scmoe.model._auto import AUTO, check_number, estimate_latent_dim, estimate_n_clusters
-from scmoe.model._base import ExpertModel, limits
+from scmoe.model._base import ExpertModel
 from scmoe.model._fields import IndexField
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._predict import LARGE_BATCH
@@ -469,7 +470,7 @@ class MoESimVAE(ExpertModel):
     ) -> None:
         """Find the numbers that are "auto", then make the networks."""
         settings, how, found, evidence = self.module_settings_, dict(how), {}, {}
-        low, high = limits(x, self.scaling_)
+        low, high = value_range(x, self.scaling_)
         scaled = (x - low) / (high - low)
         seed = torch.randint(2**31, (1,)).item()
         threshold = how.pop("threshold", CLUSTERING)

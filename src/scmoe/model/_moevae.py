@@ -22,20 +22,20 @@ from scmoe._checks import (
     layer_values,
 )
 from scmoe._compat import interruptible, one_thread, quiet
-from scmoe.estimate import CLUSTERING, Architecture, Schedule
-from scmoe.estimate._latent import check_threshold
+from scmoe._scaling import value_range
+from scmoe.estimate import CLUSTERING, Architecture, Schedule, augmentation, check_threshold
 from scmoe.model._auto import AUTO, check_number
-from scmoe.model._base import ExpertModel, limits
+from scmoe.model._base import ExpertModel
 from scmoe.model._fields import IndexField
 from scmoe.model._moevae_module import BALANCES, LOSSES, MoEVAEModule
 from scmoe.model._predict import LARGE_BATCH
 from scmoe.model._pretrain import Pretraining, pretrain, teach_manager
 from scmoe.model._settle import settle
-from scmoe.nn import ImageAugment, padded_side
+from scmoe.nn import padded_side
 from scmoe.train import AugmentingSplitter, MixturePlan, check_shares, refuse_pickles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
@@ -242,7 +242,7 @@ class MoEVAE(ExpertModel):
         batch_size: int = 256,
         lr: float = 1e-3,
         manager_lr: float = 1e-3,
-        augment: Augment | bool | None = None,
+        augment: bool | Mapping[str, Any] | None = None,
         threshold: float = CLUSTERING,
         method: str = "density",
         accelerator: str = "auto",
@@ -265,9 +265,8 @@ class MoEVAE(ExpertModel):
         batch_size, lr, manager_lr
             Of Adam.
         augment
-            Changes cells at random while a network learns: True for
-            :class:`scmoe.nn.ImageAugment` with images and none otherwise, False for none, or
-            such an object of your own. None for True.
+            Changes cells at random while a network learns: True, False, or amounts, as in
+            :func:`scmoe.tl.latent_dim`. None for True with images and False without.
         threshold
             Share of the variance that the latent dimension finder keeps.
         method, **settings
@@ -285,7 +284,7 @@ class MoEVAE(ExpertModel):
         """
         check_threshold(threshold)
         x = self._values()
-        low, high = limits(x, self.scaling_)
+        low, high = value_range(x, self.scaling_)
         scaled = (x - low) / (high - low)
         if self.module_settings_["likelihood"] == "bernoulli":
             scaled = scaled.clip(0, 1)
@@ -295,7 +294,7 @@ class MoEVAE(ExpertModel):
             **{name: settings_[name] for name in Architecture.__dataclass_fields__}
         )
         schedule = Schedule(max_epochs, batch_size, lr, accelerator)
-        changes = self._changes(augment, scaled)
+        changes = self._changes(augment, scaled, seed)
         n_experts = None if self.n_experts_ == AUTO else self.n_experts_
         done = pretrain(
             scaled,
@@ -339,7 +338,7 @@ class MoEVAE(ExpertModel):
         *,
         pretrain: bool = True,
         pretrain_kwargs: dict[str, Any] | None = None,
-        augment: Augment | bool | None = None,
+        augment: bool | Mapping[str, Any] | None = None,
         batch_size: int = 256,
         train_size: float = 1.0,
         validation_size: float | None = None,
@@ -424,7 +423,7 @@ class MoEVAE(ExpertModel):
                 batch_size=batch_size,
                 early_stopping=early_stopping,
                 datasplitter_kwargs={
-                    "augment": self._changes(augment, x),
+                    "augment": self._changes(augment, x, 0),
                     "drop_last": n_train > batch_size,
                 },
                 plan_kwargs=plan_kwargs,
@@ -451,13 +450,13 @@ class MoEVAE(ExpertModel):
             check_unit_interval(x, self.adata.var_names)
         return x
 
-    def _changes(self, augment: Augment | bool | None, x: np.ndarray) -> Augment | None:
-        """The augmentation that is meant."""
-        if augment is None or augment is True:
-            return (
-                ImageAugment(check_image_shape(self.adata)) if holds_images(self.adata) else None
-            )
-        return augment or None
+    def _changes(
+        self, augment: bool | Mapping[str, Any] | None, x: np.ndarray, seed: int
+    ) -> Augment | None:
+        """The augmentation that is meant, of cells x markers."""
+        images = holds_images(self.adata)
+        shape = check_image_shape(self.adata) if images else None
+        return augmentation(images if augment is None else augment, x, shape, seed)
 
     def _build_without_pretraining(self, x: np.ndarray) -> None:
         n_latents = self.module_settings_["n_latents"]

@@ -13,11 +13,13 @@ from torch import nn
 
 from scmoe._random import seeded
 from scmoe.estimate import (
-    LARGE,
     at_least_two,
+    check_learned,
     encode,
+    find_group_dims,
     find_latent_dim,
     find_n_clusters,
+    large_latent,
     mixture_clusters,
     train_autoencoder,
 )
@@ -114,18 +116,20 @@ def pretrain(
     """
     latent = large = None
     if n_latents is None:
-        logger.info("Step 1 of 9: a VAE with %d latent dimensions.", LARGE)
+        n_large = large_latent(scaled.shape[1])
+        logger.info("Step 1 of 9: a VAE with %d latent dimensions.", n_large)
         network, _ = train_autoencoder(
             scaled,
-            LARGE,
+            n_large,
             architecture,
             schedule,
             augment=augment,
             seed=seed,
             progress=progress,
-            description=f"1/9 VAE, {LARGE} dimensions",
+            description=f"1/9 VAE, {n_large} dimensions",
         )
         large = encode(network, scaled)
+        check_learned(large)
         latent = find_latent_dim(large, threshold)
         logger.info("Step 2 of 9: %d latent dimensions are needed.", latent.n_latent)
     n_shared = latent.n_latent if n_latents is None else max(n_latents)
@@ -150,20 +154,15 @@ def pretrain(
     n_found = clusters.n_clusters
     if n_latents is None:
         logger.info("Step 7 of 9: latent dimensions of %d clusters.", n_found)
-        of_clusters = [_of_cluster(large[clusters.labels == k], latent) for k in range(n_found)]
+        labels = np.where(clusters.labels < 0, None, clusters.labels.astype(object))
+        dims = find_group_dims(large, labels, threshold)
+        # a cluster of a single cell, or of cells that are all the same, has none of its own
+        of_clusters = [dims[k] or latent for k in range(n_found)]
         n_latents = [min(max(found.n_latent, LEAST_LATENT), n_shared) for found in of_clusters]
     else:
         of_clusters = None
         n_latents = list(n_latents) * n_found if len(n_latents) == 1 else list(n_latents)
     return Pretraining(shared, codes, clusters, tuple(n_latents), latent, of_clusters)
-
-
-def _of_cluster(codes: np.ndarray, of_all: LatentDim) -> LatentDim:
-    """Dimensions of a cluster; those of all cells where the cluster is too small to tell."""
-    try:
-        return find_latent_dim(codes, of_all.threshold)
-    except ValueError:
-        return of_all
 
 
 def teach_manager(

@@ -23,12 +23,14 @@ MEMORY = 1000
 LEAST_NOISE = 1e-3
 """Floor of the variance that an expert may leave, in units of the variance of the data."""
 
-
 LOG_VARIANCES = (-12.0, 8.0)
 """Range of the log-variances of codes: an exponential beyond it would end a training."""
 
 KL_SCALES = ("elbo", "normalized")
 """What the KL term of a cell is divided by: features, or dimensions."""
+
+LIKELIHOODS = ("bernoulli", "gaussian")
+"""How the error of a feature is measured."""
 
 
 class Autoencoders(nn.Module):
@@ -86,7 +88,7 @@ class Autoencoders(nn.Module):
             self.vaes = ConvVAEs(image_shape, n_latents, width=width, activation=activation)
         self.n_input = n_input
         self.n_experts = self.vaes.n_experts
-        self.likelihood = likelihood
+        self.likelihood = choose({word: word for word in LIKELIHOODS}, likelihood, "likelihood")
         self.kl = choose({word: word for word in KL_SCALES}, kl, "kl")
         self.register_buffer("sizes", torch.tensor(self.vaes.n_latents), persistent=False)
         self.register_buffer("centre", torch.zeros(n_input))

@@ -5,6 +5,7 @@ from ._drift import drift
 from ._generated import generated
 from ._history import history
 from ._images import images
+from ._latent_dim import latent_dim
 from ._markers import markers
 from ._mmd import mmd
 from ._n_clusters import n_clusters
@@ -19,5 +20,8 @@ __all__ = [
     "markers",
     "mmd",
     "n_clusters",
+    "latent_dim",
+    "markers",
+    "mmd",
     "prior",
 ]

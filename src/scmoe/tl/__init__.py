@@ -4,6 +4,7 @@ from scmoe.tl._assign import assign
 from scmoe.tl._cluster import cluster
 from scmoe.tl._drift import DRIFT, SHIFT
 from scmoe.tl._generate import generate
+from scmoe.tl._latent_dim import latent_dim
 from scmoe.tl._n_clusters import n_clusters
 
-__all__ = ["DRIFT", "SHIFT", "assign", "cluster", "generate", "n_clusters"]
+__all__ = ["DRIFT", "SHIFT", "assign", "cluster", "generate", "latent_dim", "n_clusters"]

@@ -150,6 +150,13 @@ class _Bar(Callback):
         self.bar.update()
 
     def teardown(self, trainer: pl.Trainer, plan: _Plan, stage: str) -> None:
-        """Close the bar, also after an interruption."""
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, plan: _Plan, exception: BaseException) -> None:
+        """Close it after an error or an interruption too, when nothing is torn down."""
+        self._close()
+
+    def _close(self) -> None:
         if hasattr(self, "bar"):
             self.bar.close()

@@ -1,0 +1,29 @@
+"""From the scale of the markers to a range from 0 to 1."""
+
+from __future__ import annotations
+
+import numpy as np
+
+QUANTILES = (0.001, 0.999)
+"""Quantiles of each marker that become 0 and 1: the extremes are single events."""
+
+
+def value_range(x: np.ndarray, scaling: str) -> tuple[np.ndarray, np.ndarray]:
+    """What becomes 0 and what becomes 1, of each marker.
+
+    Parameters
+    ----------
+    x
+        Cells x markers.
+    scaling
+        ``"quantile"``, ``"minmax"`` or ``"none"``.
+    """
+    if scaling == "none":
+        return np.zeros(x.shape[1], x.dtype), np.ones(x.shape[1], x.dtype)
+    low, high = x.min(0), x.max(0)
+    if scaling == "quantile":
+        inner = np.quantile(x, QUANTILES, axis=0)
+        # a marker that is constant but for a few cells keeps its full range
+        spread = inner[0] < inner[1]
+        low, high = np.where(spread, inner, [low, high])
+    return low, high

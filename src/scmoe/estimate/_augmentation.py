@@ -1,0 +1,83 @@
+"""Random changes of images and of cells, as a user asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pynndescent import NNDescent
+from sklearn.neighbors import NearestNeighbors
+
+from scmoe.nn import ImageAugment, NeighborAugment
+
+if TYPE_CHECKING:
+    from scmoe.train import Augment
+
+N_NEIGHBORS = 15
+"""Neighbours towards which a cell may move; as in a neighbour graph."""
+
+EXACT_NEIGHBORS = 50_000
+"""Up to this many cells neighbours are searched exactly."""
+
+
+def nearest(x: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Positions of the k nearest other cells of each cell, ``(n, k)`` int64; fewer if few."""
+    k = min(k, len(x) - 1)
+    if len(x) <= EXACT_NEIGHBORS:
+        return NearestNeighbors(n_neighbors=k).fit(x).kneighbors(return_distance=False)
+    found = NNDescent(x, n_neighbors=k + 1, random_state=seed).neighbor_graph[0][:, 1:]
+    # where its search found fewer, a cell is a neighbour of its own
+    own = np.arange(len(x))[:, None]
+    return np.where(found < 0, own, found).astype(np.int64)
+
+
+def augmentation(
+    augment: bool | Mapping[str, Any],
+    scaled: np.ndarray,
+    image_shape: tuple[int, ...] | None,
+    seed: int,
+) -> Augment | None:
+    """What changes cells at random in a training.
+
+    Parameters
+    ----------
+    augment
+        True for the defaults, False for nothing, or amounts: of
+        :class:`scmoe.nn.ImageAugment`, or for cells ``n_neighbors`` and ``share`` of
+        :class:`scmoe.nn.NeighborAugment`.
+    scaled
+        ``(n, n_input)`` float32, as the autoencoder will see it.
+    image_shape
+        Shape of an image; None for cells.
+    seed
+        Of approximate searches.
+
+    Raises
+    ------
+    ValueError
+        Amounts that there are not, or that are out of range.
+    """
+    if not isinstance(augment, bool | Mapping):
+        raise ValueError(f"`augment` must be True, False or a dict of amounts, got {augment!r}.")
+    if augment is False:
+        return None
+    amounts = {} if augment is True else dict(augment)
+    known = {"n_neighbors", "share"}
+    if image_shape is not None:
+        known = set(signature(ImageAugment).parameters) - {"image_shape"}
+    if unknown := set(amounts) - known:
+        raise ValueError(
+            f"`augment` has no {', '.join(map(repr, sorted(unknown)))}; of "
+            f"{'cells' if image_shape is None else 'images'} there is "
+            f"{', '.join(map(repr, sorted(known)))}."
+        )
+    if image_shape is not None:
+        return ImageAugment(image_shape, **amounts)
+    k = amounts.pop("n_neighbors", N_NEIGHBORS)
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise ValueError(f"`n_neighbors` must be a whole number above 0, got {k!r}.")
+    neighbors = torch.from_numpy(nearest(scaled, k, seed))
+    return NeighborAugment(torch.from_numpy(scaled), neighbors, **amounts)

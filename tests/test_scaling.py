@@ -1,0 +1,28 @@
+"""The range of each marker that becomes 0 to 1."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scmoe._scaling import value_range
+
+
+def test_quantiles_pass_over_extremes():
+    x = np.linspace(0, 1, 10_001)[:, None] * [1.0, 5.0] + [0.0, 2.0]
+    x[0] = -1000
+    low, high = value_range(x, "quantile")
+    np.testing.assert_allclose(low, [0.001, 2.005], atol=1e-3)
+    np.testing.assert_allclose(high, [0.999, 6.995], atol=1e-3)
+
+
+def test_a_marker_of_few_cells_keeps_its_full_range():
+    x = np.zeros((10_000, 2))
+    x[:3, 0], x[:, 1] = 7, np.arange(10_000)
+    low, high = value_range(x, "quantile")
+    assert (low[0], high[0]) == (0, 7)
+
+
+def test_others():
+    x = np.array([[1.0, -1.0], [4.0, 3.0]])
+    np.testing.assert_array_equal(value_range(x, "minmax"), [[1, -1], [4, 3]])
+    np.testing.assert_array_equal(value_range(x, "none"), [[0, 0], [1, 1]])
