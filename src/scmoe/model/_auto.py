@@ -13,7 +13,6 @@ from scmoe.estimate import (
     encode,
     find_latent_dim,
     find_n_clusters,
-    large_latent,
     train_autoencoder,
 )
 
@@ -60,7 +59,7 @@ def estimate_latent_dim(
     schedule = Schedule(max_epochs, accelerator=accelerator)
     network, _ = train_autoencoder(
         scaled,
-            architecture,
+        architecture,
         schedule,
         seed=seed,
         progress=progress,

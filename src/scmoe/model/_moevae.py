@@ -30,6 +30,7 @@ from scmoe.model._fields import IndexField
 from scmoe.model._moevae_module import BALANCES, LOSSES, MoEVAEModule
 from scmoe.model._predict import LARGE_BATCH
 from scmoe.model._pretrain import Pretraining, pretrain, teach_manager
+from scmoe.model._probe import Probing
 from scmoe.model._settle import settle
 from scmoe.nn import padded_side
 from scmoe.train import AugmentingSplitter, MixturePlan, check_shares, refuse_pickles
@@ -60,7 +61,7 @@ CHOICES = {
 }
 
 
-class MoEVAE(ExpertModel):
+class MoEVAE(Probing, ExpertModel):
     r"""Mixture of VAEs that finds the number of clusters and the latent sizes (Santos).
 
     Every cluster is a complete VAE with a latent size of its own; a manager looks at a cell and

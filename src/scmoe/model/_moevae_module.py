@@ -202,17 +202,11 @@ class MoEVAEModule(DescribedModule):
             extra_metrics={**terms, **parts, "occupied_experts": occupied.to(loss.dtype)},
         )
 
-    def distances(self, x: torch.Tensor) -> torch.Tensor:
+    def distances(self, scaled: torch.Tensor) -> torch.Tensor:
         """How badly each expert explains each cell ``(n, n_input)``: ``(n, n_experts)``."""
-        scaled = self.scale(x)
+        each = (torch.full((len(scaled),), k, device=scaled.device) for k in range(self.n_experts))
         return torch.stack(
-            [
-                self.experts.distance(scaled, torch.full((len(x),), k, device=x.device))[
-                    "distance"
-                ]
-                for k in range(self.n_experts)
-            ],
-            dim=1,
+            [self.experts.distance(scaled, expert)["distance"] for expert in each], dim=1
         )
 
     def decode(

@@ -17,11 +17,9 @@ __all__ = [
     "generated",
     "history",
     "images",
-    "markers",
-    "mmd",
-    "n_clusters",
     "latent_dim",
     "markers",
     "mmd",
+    "n_clusters",
     "prior",
 ]

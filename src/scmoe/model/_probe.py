@@ -1,0 +1,271 @@
+"""What the experts of a mixture know: codes of their own, reconstructions, walks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+
+from scmoe._checks import holds_images, listing
+from scmoe._keys import Key
+from scmoe.model._predict import Predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BY = ("manager", "reconstruction")
+"""Who decides to which cluster a cell belongs."""
+
+
+class Probing(Predictions):
+    """Predictions of a mixture of VAEs, and looks into its experts.
+
+    The model's module has ``distances`` and ``experts``.
+    """
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        *,
+        by: str = "manager",
+    ) -> np.ndarray:
+        """Cluster of each cell, ``(n,)`` str.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As for the codes.
+        by
+            ``"manager"``: the most probable cluster. ``"reconstruction"``: that of the expert
+            which explains the cell best, by the distance of eq. 3; every cell passes through
+            all experts.
+
+        Raises
+        ------
+        KeyError, ValueError
+            As for the codes; another ``by``.
+        """
+        if by not in BY:
+            raise ValueError(f"`by` must be one of {BY}, got {by!r}.")
+        if by == "manager":
+            return super().predict(adata, indices, batch_size)
+        distance = self.get_distances(adata, indices, batch_size).to_numpy()
+        return np.asarray(self.cluster_names_, dtype=object)[distance.argmin(1)]
+
+    def get_distances(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """How badly each expert explains each cell (eq. 3), cells x experts float32.
+
+        What the reconstruction misses, and the price of the code, both by the number of markers.
+        Infinite for experts that were retired. Parameters as for the codes.
+        """
+        self._check_if_trained(warn=False)
+        parts = []
+        with torch.inference_mode():
+            for outputs in self._infer(adata, indices, batch_size):
+                distance = self.module.distances(outputs["scaled"])
+                parts.append(distance.masked_fill(~self.module.live, torch.inf).cpu())
+        names = (self.adata if adata is None else adata).obs_names
+        return pd.DataFrame(
+            torch.cat(parts).numpy(),
+            index=names if indices is None else names[np.asarray(indices)],
+            columns=self.cluster_names_,
+        )
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        *,
+        cluster: str | None = None,
+    ) -> np.ndarray:
+        """Codes of the cells, float32.
+
+        Parameters
+        ----------
+        adata
+            Cells with the markers of the training cells, in any order; None for the
+            training cells.
+        indices
+            Which cells; all by default.
+        batch_size
+            Cells at a time.
+        cluster
+            None for the codes of the VAE of all cells, ``(n, n_shared)``, which can be compared
+            with each other (without pretraining: of each cell's own expert, which can't). Else
+            the codes in the expert of this cluster, ``(n, d_k)``, of all cells that are given.
+
+        Raises
+        ------
+        KeyError
+            Markers of the training cells are missing; no such cluster.
+        ValueError
+            As :meth:`setup_anndata`.
+        """
+        if cluster is None:
+            return super().get_latent_representation(adata, indices, batch_size)
+        self._check_if_trained(warn=False)
+        k, parts = self._expert_of(cluster), []
+        with torch.inference_mode():
+            for outputs in self._infer(adata, indices, batch_size):
+                scaled = outputs["scaled"]
+                which = torch.full((len(scaled),), k, device=scaled.device)
+                parts.append(self.module.experts.encode(scaled, which)[0].cpu())
+        return torch.cat(parts).numpy()[:, : self.module.experts.n_latents[k]]
+
+    def reconstruct(
+        self, cells: AnnData | np.ndarray, clusters: Sequence[str] | None = None
+    ) -> AnnData:
+        """What each expert makes of the same cells.
+
+        Parameters
+        ----------
+        cells
+            Cells with the markers of the training cells, or their values, ``(n, n_vars)`` or
+            ``(n_vars,)`` in the order of the markers: any probe, such as an image of ones.
+        clusters
+            Whose experts; all with cells by default.
+
+        Returns
+        -------
+        A row for each cell and expert, on the scale of the training values, with
+        ``.obs["probe"]`` (name of the cell), ``.obs["expert"]`` and ``.obs["distance"]`` (eq. 3).
+
+        Raises
+        ------
+        KeyError
+            Missing markers; no such cluster.
+        ValueError
+            Values of another length, NaN or infinite ones.
+        """
+        self._check_if_trained(warn=False)
+        if not isinstance(cells, AnnData):
+            values = np.atleast_2d(np.asarray(cells, dtype=np.float32))
+            if values.ndim != 2 or values.shape[1] != self.adata.n_vars:
+                raise ValueError(
+                    f"A probe has {self.adata.n_vars} values, one for each marker; got an array "
+                    f"of shape {np.shape(cells)}."
+                )
+            layer = self.registry["setup_args"]["layer"]
+            var = pd.DataFrame(index=self.adata.var_names)
+            layers = {} if layer is None else {layer: values}
+            cells = AnnData(values, var=var, layers=layers)
+        names = self._living() if clusters is None else [str(c) for c in clusters]
+        experts = [self._expert_of(name) for name in names]
+        made, distances = [], []
+        with torch.inference_mode():
+            for outputs in self._infer(cells, None, None):
+                scaled = outputs["scaled"]
+                of_part = []
+                for k in experts:
+                    which = torch.full((len(scaled),), k, device=scaled.device)
+                    code, _ = self.module.experts.encode(scaled, which)
+                    of_part.append(self.module.unscale(self.module.decode(code, which)).cpu())
+                made.append(torch.stack(of_part, 1))
+                distances.append(self.module.distances(scaled)[:, experts].cpu())
+        probes = np.repeat(cells.obs_names.to_numpy(), len(experts))
+        obs = {
+            "probe": pd.Categorical(probes, categories=list(dict.fromkeys(probes))),
+            Key.obs.EXPERT: pd.Categorical(names * cells.n_obs, categories=names),
+            "distance": torch.cat(distances).flatten().numpy(),
+        }
+        return self._as_cells(torch.cat(made).flatten(0, 1).numpy(), obs, "reconstruction")
+
+    def walk(
+        self,
+        cluster: str,
+        dimension: int = 0,
+        *,
+        n: int = 11,
+        span: tuple[float, float] = (-1.0, 1.0),
+        start: np.ndarray | None = None,
+    ) -> AnnData:
+        """What the expert of a cluster makes of codes along one of its dimensions.
+
+        Parameters
+        ----------
+        cluster
+            Whose expert.
+        dimension
+            Which dimension of its codes.
+        n
+            How many steps.
+        span
+            First and last value. The prior is a standard normal distribution.
+        start
+            Values of the other dimensions, ``(d_k,)``; the mean of the cluster's codes by
+            default.
+
+        Returns
+        -------
+        ``(n, n_vars)`` on the scale of the training values, without noise, with
+        ``.obs["cluster"]``, ``.obs["dimension"]`` and ``.obs["position"]``.
+
+        Raises
+        ------
+        KeyError
+            No such cluster.
+        ValueError
+            A dimension that the expert has not, fewer than 2 steps, a start of another length.
+        """
+        self._check_if_trained(warn=False)
+        k = self._expert_of(cluster)
+        size = self.module.experts.n_latents[k]
+        if not 0 <= dimension < size:
+            raise ValueError(
+                f"The expert of {cluster!r} has the dimensions 0 to {size - 1}, got {dimension}."
+            )
+        if n < 2:
+            raise ValueError(f"`n` must be at least 2, got {n}.")
+        origin = self.module.means[k, :size].cpu() if start is None else torch.as_tensor(start)
+        if origin.shape != (size,):
+            raise ValueError(f"`start` must have {size} values, got {tuple(origin.shape)}.")
+        codes = torch.zeros(n, max(self.module.experts.n_latents))
+        codes[:, :size] = origin.float()
+        position = torch.linspace(*span, n)
+        codes[:, dimension] = position
+        device = self.module.means.device
+        self.module.eval()
+        with torch.inference_mode():
+            which = torch.full((n,), k, device=device)
+            x = self.module.unscale(self.module.decode(codes.to(device), which))
+        obs = {
+            Key.obs.CLUSTER: pd.Categorical([str(cluster)] * n),
+            "dimension": np.full(n, dimension),
+            "position": position.numpy(),
+        }
+        return self._as_cells(x.numpy(force=True), obs, "walk")
+
+    def _expert_of(self, cluster: str) -> int:
+        if str(cluster) not in self.cluster_names_:
+            raise KeyError(
+                f"There is no cluster {cluster!r}; there are {listing(self._living())}."
+            )
+        return self.cluster_names_.index(str(cluster))
+
+    def _living(self) -> list[str]:
+        """Clusters with cells."""
+        sizes = self.module.size.tolist()
+        return [name for name, size in zip(self.cluster_names_, sizes, strict=True) if size]
+
+    def _as_cells(self, x: np.ndarray, obs: dict, stem: str) -> AnnData:
+        layer = self.registry["setup_args"]["layer"]
+        made = AnnData(
+            x,
+            obs=pd.DataFrame(obs, index=[f"{stem}-{i}" for i in range(len(x))]),
+            var=self.adata.var.copy(),
+            layers={} if layer is None else {layer: x.copy()},
+        )
+        if holds_images(self.adata):
+            made.uns[Key.uns.IMAGE_SHAPE] = self.adata.uns[Key.uns.IMAGE_SHAPE]
+        return made
