@@ -25,6 +25,7 @@ EXPERIMENTS = (
     "batches",
     "numbers",
     "latents",
+    "santos",
     "cost",
 )
 """Names of the experiments, in the order of the page."""
