@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-import anndata as ad
+
 import numpy as np
 import scvi
 import torch
@@ -24,6 +24,8 @@ from scmoe._random import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import anndata as ad
 
     from benchmarks.experiment import Options
 
