@@ -24,7 +24,7 @@ from scmoe._keys import Key
 from scmoe._random import as_seed
 from scmoe._scaling import value_range
 from scmoe.tl._manifest import manifest
-from scmoe.tl._slots import check_estimate_key, plain, write
+from scmoe.tl._slots import check_key, plain, write
 from scmoe.tl._working import working_copy
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scmoe")
 
 NETWORKS = ("dense", "conv")
+
+RECORD = {"params", "version", "explained"}
+"""What the record of latent sizes holds, and no other."""
 
 
 def latent_dim(
@@ -152,7 +155,7 @@ def latent_dim(
     seed = as_seed(random_state)
     estimate.check_threshold(threshold)
     check_adata(adata)
-    check_estimate_key(adata, key_added, "explained")
+    check_key(adata, key_added, RECORD)
     labels = None if groupby is None else _groups(adata, groupby)
     work = working_copy(adata, markers, layer, use_rep)
     scaled = _scaled(work)

@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def check_key(adata: AnnData, key: str) -> None:
-    """Raise ValueError for a name whose slots hold something that is not ours."""
+CLUSTERING = {"params", "markers", "version"}
+"""What the record of a clustering holds."""
+
+
+def check_key(adata: AnnData, key: str, parts: set[str] = CLUSTERING) -> None:
+    """Raise ValueError for a name whose slots hold something that is not ours.
+
+    ``parts`` is what a record holds that may be written over.
+    """
     if not isinstance(key, str) or not key or "/" in key:
         raise ValueError(f"`key_added` must be a name without '/', got {key!r}.")
     record = adata.uns.get(Key.uns.result(key))
-    if isinstance(record, Mapping) and {"params", "markers", "version"} <= set(record):
+    if isinstance(record, Mapping) and parts <= set(record):
         return
     taken = [f'.uns["{key}"]'] if record is not None else []
     taken += [f'.obs["{key}"]'] if Key.obs.labels(key) in adata.obs else []
@@ -31,35 +38,8 @@ def check_key(adata: AnnData, key: str) -> None:
         taken.append(f'.obs["{Key.obs.outlier(key)}"]')
     if taken:
         raise ValueError(
-            f"`key_added={key!r}` would overwrite {' and '.join(taken)}, which no clustering "
-            "wrote; choose another name, or delete it."
-        )
-
-
-def check_estimate_key(adata: AnnData, key: str, mark: str) -> None:
-    """Raise ValueError for a name whose slots hold something else than this estimate.
-
-    Parameters
-    ----------
-    adata
-        Cells.
-    key
-        Name of the slots, in ``.uns`` and in ``.obsm``.
-    mark
-        What the record of an estimate of this kind has, beside ``"params"`` and ``"version"``.
-    """
-    if not isinstance(key, str) or not key or "/" in key:
-        raise ValueError(f"`key_added` must be a name without '/', got {key!r}.")
-    record = adata.uns.get(Key.uns.result(key))
-    if isinstance(record, Mapping) and {"params", "version", mark} <= set(record):
-        return
-    taken = [f'.uns["{key}"]'] if record is not None else []
-    if (name := Key.obsm.latent(key)) in adata.obsm:
-        taken.append(f'.obsm["{name}"]')
-    if taken:
-        raise ValueError(
-            f"`key_added={key!r}` would overwrite {' and '.join(taken)}, which no estimate of "
-            "this kind wrote; choose another name, or delete it."
+            f"`key_added={key!r}` would overwrite {' and '.join(taken)}, which was not written "
+            "here; choose another name, or delete it."
         )
 
 
@@ -75,11 +55,17 @@ def find_model(adata: AnnData, key: str, name: str = "adata") -> Mapping[str, An
 
 
 def write(*slots: tuple[MutableMapping, str, Any]) -> None:
-    """Fill all slots or none: also Ctrl-C between two of them leaves things as they were."""
+    """Fill all slots or none: also Ctrl-C between two of them leaves things as they were.
+
+    None empties a slot that an earlier run may have filled.
+    """
     before = [(place, key, place.get(key)) for place, key, _ in slots]
     try:
         for place, key, value in slots:
-            place[key] = value
+            if value is not None:
+                place[key] = value
+            elif key in place:
+                del place[key]
     except BaseException:
         for place, key, value in before:
             if value is not None:
