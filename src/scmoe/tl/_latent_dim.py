@@ -147,8 +147,8 @@ def latent_dim(
     gave that rank.
 
     Images in 0 to 1 have a Bernoulli likelihood, all else a Gaussian whose variance is learned
-    for each marker. With a Bernoulli likelihood on continuous values all sizes come out small:
-    data of rank 2, 3, 5 and 8 then seem to need 2, 1, 3 and 3 dimensions.
+    for each marker. A Bernoulli likelihood hides the rank of continuous values: made-up values
+    of rank 3 seemed to need 1 dimension, and nothing was learned from those of rank 8.
     """
     from scmoe import estimate
 
