@@ -143,7 +143,7 @@ def latent_dim(
     Notes
     -----
     The size is an estimate, and hangs on where the training starts: on 10 markers of cytometry
-    it was 6 or 7 by default and 5 from a latent space of 100 dimensions. Values of a known rank
+    it was 6 or 7 by default and 4 or 5 from 100 dimensions. Values of a known rank
     gave that rank.
 
     Images in 0 to 1 have a Bernoulli likelihood, all else a Gaussian whose variance is learned
