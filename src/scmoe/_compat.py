@@ -200,6 +200,23 @@ def one_thread(apply: bool = True) -> Iterator[None]:
 
 
 @contextmanager
+def same_threads() -> Iterator[None]:
+    """Let torch compute on as many threads as before.
+
+    Parallel loops of numba (seen in 0.62, with pynndescent 0.6) set the number of threads that
+    OpenMP has, of torch too, to that of the cores; what was asked for by ``OMP_NUM_THREADS`` or
+    ``torch.set_num_threads`` is lost.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Keep advertisements, hardware notes and reports on inner steps out of notebooks."""
     loggers = [

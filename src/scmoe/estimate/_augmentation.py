@@ -11,6 +11,7 @@ import torch
 from pynndescent import NNDescent
 from sklearn.neighbors import NearestNeighbors
 
+from scmoe._compat import same_threads
 from scmoe.nn import ImageAugment, NeighborAugment
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def nearest(x: np.ndarray, k: int, seed: int) -> np.ndarray:
     k = min(k, len(x) - 1)
     if len(x) <= EXACT_NEIGHBORS:
         return NearestNeighbors(n_neighbors=k).fit(x).kneighbors(return_distance=False)
-    found = NNDescent(x, n_neighbors=k + 1, random_state=seed).neighbor_graph[0][:, 1:]
+    with same_threads():
+        found = NNDescent(x, n_neighbors=k + 1, random_state=seed).neighbor_graph[0][:, 1:]
     # where its search found fewer, a cell is a neighbour of its own
     own = np.arange(len(x))[:, None]
     return np.where(found < 0, own, found).astype(np.int64)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ALL, _GROUP = "tab:blue", "0.7"
-_ENOUGH = 0.995
+_ENOUGH = 0.99
 """Share of the variance beyond which a curve has nothing more to show."""
 
 _ROWS = 6
