@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import adjusted_rand_score
 
 from scmoe.estimate import density_clusters
@@ -40,6 +41,16 @@ def test_memberships_sum_to_one_and_agree_with_the_labels(found):
     np.testing.assert_allclose(found.proba.sum(axis=1), 1, atol=1e-6)
     inside = found.labels >= 0
     np.testing.assert_array_equal(found.proba.argmax(axis=1)[inside], found.labels[inside])
+
+
+def test_torch_computes_on_as_many_threads_as_before(codes):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        density_clusters(codes[0], min_cluster_size=10, evidence=[])
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_evidence(found):

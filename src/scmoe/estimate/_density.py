@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from scmoe._compat import same_threads
 from scmoe.estimate._found import Found, by_size, check_codes, check_whole
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def embed(
     from umap import UMAP
 
     n_components = min(n_components, codes.shape[1])
-    embedding = UMAP(
+    model = UMAP(
         n_neighbors=n_neighbors,
         n_components=n_components,
         min_dist=min_dist,
@@ -145,7 +146,9 @@ def embed(
         init="random" if len(codes) < 50 else "spectral",
         random_state=seed,
         n_jobs=1,
-    ).fit_transform(codes)
+    )
+    with same_threads():
+        embedding = model.fit_transform(codes)
     return np.asarray(embedding, dtype=np.float32)
 
 

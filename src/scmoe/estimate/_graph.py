@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from scmoe._compat import same_threads
+
 N_NEIGHBORS = 15
 """As many as in scanpy."""
 
@@ -34,9 +36,10 @@ def neighbor_graph(codes: np.ndarray, seed: int) -> csr_matrix:
     if len(codes) <= EXACT_NEIGHBORS:
         distances, indices = NearestNeighbors(n_neighbors=k).fit(codes).kneighbors(codes)
     else:
-        indices, distances, _ = nearest_neighbors(
-            codes, k, "euclidean", {}, angular=False, random_state=random_state
-        )
+        with same_threads():
+            indices, distances, _ = nearest_neighbors(
+                codes, k, "euclidean", {}, angular=False, random_state=random_state
+            )
     graph, *_ = fuzzy_simplicial_set(
         codes,
         k,

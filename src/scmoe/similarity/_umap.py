@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scmoe._checks import layer_values
+from scmoe._compat import same_threads
 from scmoe._random import as_seed
 
 if TYPE_CHECKING:
@@ -62,12 +63,14 @@ def umap(
         raise ValueError(f"{use_rep!r} holds NaN or infinite values.")
     if adata.n_obs < 3:
         raise ValueError(f"UMAP needs at least 3 cells, got {adata.n_obs}.")
-    embedding = UMAP(
+    model = UMAP(
         metric=metric,
         n_components=n_components,
         n_neighbors=min(n_neighbors, adata.n_obs - 1),
         min_dist=min_dist,
         random_state=as_seed(random_state),
         n_jobs=1,
-    ).fit_transform(x)
+    )
+    with same_threads():
+        embedding = model.fit_transform(x)
     adata.obsm[key_added] = np.asarray(embedding, dtype=np.float32)

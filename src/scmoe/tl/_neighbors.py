@@ -11,6 +11,8 @@ import scanpy as sc
 from sklearn.neighbors import NearestNeighbors
 from umap.umap_ import fuzzy_simplicial_set
 
+from scmoe._compat import same_threads
+
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
@@ -89,13 +91,14 @@ def add_graph(
             },
         }
         return
-    sc.pp.neighbors(
-        adata,
-        n_neighbors=min(N_NEIGHBORS, adata.n_obs - 1),
-        use_rep=use_rep,
-        random_state=seed,
-        transformer="sklearn" if adata.n_obs <= EXACT_NEIGHBORS else None,
-    )
+    with same_threads():
+        sc.pp.neighbors(
+            adata,
+            n_neighbors=min(N_NEIGHBORS, adata.n_obs - 1),
+            use_rep=use_rep,
+            random_state=seed,
+            transformer="sklearn" if adata.n_obs <= EXACT_NEIGHBORS else None,
+        )
 
 
 def _aligned(x: np.ndarray, batches: np.ndarray) -> np.ndarray:
