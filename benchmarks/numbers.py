@@ -229,8 +229,8 @@ def section(result: dict) -> str:
     means = medians.groupby("method").mean()
     text += (
         "\nMeans over the data sets on which no setting was chosen and that have more than one "
-        "population, of the medians over the seeds. *Off*: the number of clusters by how many doublings it misses the "
-        "number of populations.\n\n"
+        "population, of the medians over the seeds. *Off*: by how many doublings the number of "
+        "clusters misses the number of populations.\n\n"
     ) + markdown(
         ["method", "off", "NMI", "ARI", "weighted F"],
         (
