@@ -196,8 +196,9 @@ Nobody is told it. All methods see the same values: markers on the arcsinh scale
 principal components of genes or pixels; populations of at least 30 cells for cytometry.
 *stability*, *density* and *santos* are the methods of `scmoe.tl.n_clusters`; their settings were
 chosen on {" and ".join(TUNED_ON)}, and with a look at simulated clouds
-without groups. *santos* has the settings of the paper, which were made for codes of an autoencoder and not for principal components; *MNIST, codes* are those of a small
-dense one after {CODE_EPOCHS} epochs. BIC and silhouette choose among
+without groups. *santos* has the settings of the paper, which were made for codes of an autoencoder
+and not for principal components; *MNIST, codes* are those of a small dense one after
+{CODE_EPOCHS} epochs. BIC and silhouette choose among
 {", ".join(map(str, GRID))}.
 Noise is scored as one more cluster. Median over the seeds, and the range in brackets; a seed sets
 the order of the cells and the random state.
