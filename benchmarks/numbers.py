@@ -24,6 +24,7 @@ from benchmarks.autoencoder import Autoencoder
 from benchmarks.cytof import warm_up
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import markdown, measured, spread
+from scmoe._compat import one_thread
 from scmoe._random import seeded
 from scmoe.estimate import find_n_clusters
 
@@ -43,7 +44,7 @@ SMALL, FULL = 2_000, 20_000
 N_IMAGES = 10_000
 N_PCS = 50
 
-CODE_UNITS, CODE_EPOCHS = 10, 20
+CODE_UNITS, HIDDEN, CODE_EPOCHS = 10, (256, 128), 20
 """Of the autoencoder."""
 
 GRID = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40)
@@ -64,9 +65,11 @@ def codes(load: Callable[[], ad.AnnData]) -> tuple[np.ndarray, np.ndarray]:
     """What the paper looks at: codes of an autoencoder (no VAE, and without augmentation)."""
     x, truth = images(load)
     with seeded(0):
-        model = Autoencoder(x.shape[1], CODE_UNITS)
-    model.fit(x, 0, CODE_EPOCHS)
-    return model.encode(x), truth
+        model = Autoencoder(x.shape[1], CODE_UNITS, HIDDEN)
+    # on a busy machine the threads of so small nets wait for each other
+    with one_thread():
+        model.fit(x, 0, CODE_EPOCHS)
+        return model.encode(x), truth
 
 
 def cells(load: Callable[[], ad.AnnData]) -> tuple[np.ndarray, np.ndarray]:
@@ -192,11 +195,13 @@ TEXT = f"""## The number of clusters
 Nobody is told it. All methods see the same values: markers on the arcsinh scale, or {N_PCS}
 principal components of genes or pixels; populations of at least 30 cells for cytometry.
 *stability*, *density* and *santos* are the methods of `scmoe.tl.n_clusters`; their settings were
-chosen on {" and ".join(TUNED_ON)} alone. *santos* has the settings of the paper, which were made
-for codes of an autoencoder and not for principal components; *MNIST, codes* are those of a dense
-one after {CODE_EPOCHS} epochs. BIC and silhouette choose among
-{", ".join(map(str, GRID))}. Noise is scored as one more cluster. Median over the seeds, and the
-range in brackets; a seed sets the order of the cells and the random state.
+chosen on {" and ".join(TUNED_ON)}, and with a look at simulated clouds
+without groups. *santos* has the settings of the paper, which were made for codes of an autoencoder
+and not for principal components; *MNIST, codes* are those of a small dense one after
+{CODE_EPOCHS} epochs. BIC and silhouette choose among
+{", ".join(map(str, GRID))}.
+Noise is scored as one more cluster. Median over the seeds, and the range in brackets; a seed sets
+the order of the cells and the random state.
 
 The number of populations is how many names somebody gave; there need not be as many groups in
 the values.
@@ -219,11 +224,14 @@ def section(result: dict) -> str:
             for name, rows in ((name, table[table["dataset"] == name]) for name in ran)
         ],
     )
-    medians = table.groupby(["dataset", "method"])[["off", "nmi", "ari", "weighted_f"]].median()
+    # of a single population NMI and ARI are all or nothing
+    unseen = table[~table["dataset"].str.startswith(TUNED_ON) & (table["n_populations"] > 1)]
+    medians = unseen.groupby(["dataset", "method"])[["off", "nmi", "ari", "weighted_f"]].median()
     means = medians.groupby("method").mean()
     text += (
-        "\nMeans over the data sets (of the medians over the seeds). *Off*: the number of "
-        "clusters by how many doublings it misses the number of populations.\n\n"
+        "\nMeans over the data sets on which no setting was chosen and that have more than one "
+        "population, of the medians over the seeds. *Off*: by how many doublings the number of "
+        "clusters misses the number of populations.\n\n"
     ) + markdown(
         ["method", "off", "NMI", "ARI", "weighted F"],
         (

@@ -50,8 +50,8 @@ def stable_clusters(
     a subset's communities, averaged over the subsets. The resolution is taken where most
     communities are found again: the number of those with a stability of at least 0.75, less
     the number of the others, is largest; of equals the one with the largest mean stability. All
-    cells as a single cluster
-    would be found again always, so fewer than two is the answer where no resolution does better.
+    cells as a single cluster would be found again always, so one is the answer where no
+    resolution does better.
 
     A measure that averages over cells would prefer too coarse a partition or overlook that a
     few of many clusters are cut at random; here each cluster counts alike, small ones too.
@@ -103,29 +103,28 @@ def stable_clusters(
     check_whole("min_cluster_size", least, 1, n)
 
     subsets = _subsets(graph, n_samples, share, seed)
-    rows, partitions, losses = [], [], 0
+    # a single cluster is found again always
+    rows, losses, best, chosen, taken = [], 0, (1, 1.0), None, None
     for resolution in tqdm(resolutions, desc="Partitions", disable=not progress):
         found = _partition(graph, resolution, seed)
         again = [(cells, _partition(part, resolution, seed)) for cells, part in subsets]
         row = _row(found, again, least)
         rows.append({"resolution": resolution, **row})
-        partitions.append((found, again))
+        rank = (2 * row["stable"] - row["n_clusters"], row["stability"])
+        if rank[0] > 1 and rank >= best:
+            best, chosen, taken = rank, len(rows) - 1, (found, again)
         losses = losses + 1 if 2 * row["stable"] < row["n_clusters"] else 0
         if resolution >= 1 and losses >= PATIENCE:
             break
     table = pd.DataFrame(rows)
-    score = 2 * table["stable"] - table["n_clusters"]
-    best = max(table.index, key=lambda i: (score[i], table["stability"][i], i))
-    alone = score[best] <= 1
-    table["chosen"] = (table.index == best) & (not alone)
+    table["chosen"] = table.index == chosen
     table.index = table.index.astype(str)
-    if alone:
+    settings = {"min_cluster_size": int(least), "n_samples": int(n_samples), "share": share}
+    if taken is None:
         labels, proba = np.zeros(n, dtype=np.int64), np.ones((n, 1), dtype=np.float32)
     else:
-        labels, proba = _majority(*partitions[best], least)
-    settings = {"min_cluster_size": int(least), "n_samples": int(n_samples), "share": share}
-    if not alone:
-        settings["resolution"] = float(table["resolution"].iloc[best])
+        labels, proba = _majority(*taken, least)
+        settings["resolution"] = float(rows[chosen]["resolution"])
     return Found(method="stability", labels=labels, proba=proba, table=table, settings=settings)
 
 
@@ -193,19 +192,24 @@ def _majority(
     """Labels and the share of votes: see :func:`stable_clusters`.
 
     A community of a subset votes for the community of all cells with which it has most cells in
-    common.
+    common; those of fewer than ``least`` cells stand together for no cluster.
     """
-    size = np.bincount(found)
-    votes = np.zeros((len(found), len(size)), dtype=np.float32)
-    votes[np.arange(len(found)), found] = 1
+    n, size = len(found), np.bincount(found)
+    kept = np.flatnonzero(size >= least)
+    none = len(kept)
+    number = np.full(len(size), none)
+    number[kept] = np.arange(none)
+    found = number[found]
+    # a tie is for the community of all cells
+    votes = np.zeros((n, none + 1), dtype=np.float32)
+    votes[np.arange(n), found] = 1 + 1e-3
     for cells, other in again:
         stands_for = np.asarray(_overlap(found[cells], other).argmax(axis=0)).ravel()
         votes[cells, stands_for[other]] += 1
-    # a tie is for the community of all cells
-    votes[np.arange(len(found)), found] += 1e-3
     labels = votes.argmax(axis=1)
-    count = np.bincount(labels, minlength=len(size))
-    labels, kept = by_size(np.where(count[labels] >= least, labels, -1))
+    left = np.bincount(labels, minlength=none + 1) >= least
+    left[none] = False
+    labels, kept = by_size(np.where(left[labels], labels, -1))
     votes = votes[:, kept]
     total = votes.sum(axis=1, keepdims=True)
     proba = np.divide(votes, total, out=np.full_like(votes, 1 / len(kept)), where=total > 0)
