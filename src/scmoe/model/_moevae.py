@@ -245,7 +245,7 @@ class MoEVAE(Probing, ExpertModel):
         manager_lr: float = 1e-3,
         augment: bool | Mapping[str, Any] | None = None,
         threshold: float = CLUSTERING,
-        method: str = "density",
+        method: str = "stability",
         accelerator: str = "auto",
         progress: bool = True,
         **settings: Any,
@@ -267,7 +267,9 @@ class MoEVAE(Probing, ExpertModel):
             Of Adam.
         augment
             Changes cells at random while a network learns: True, False, or amounts, as in
-            :func:`scmoe.tl.latent_dim`. None for True with images and False without.
+            :func:`scmoe.tl.latent_dim`. None for True with convolutions, as Santos has it, and
+            False with dense networks: to them a moved image is another image, and on digits
+            their codes then followed the place instead of the digit.
         threshold
             Share of the variance that the latent dimension finder keeps.
         method, **settings
@@ -455,9 +457,9 @@ class MoEVAE(Probing, ExpertModel):
         self, augment: bool | Mapping[str, Any] | None, x: np.ndarray, seed: int
     ) -> Augment | None:
         """The augmentation that is meant, of cells x markers."""
-        images = holds_images(self.adata)
-        shape = check_image_shape(self.adata) if images else None
-        return augmentation(images if augment is None else augment, x, shape, seed)
+        shape = check_image_shape(self.adata) if holds_images(self.adata) else None
+        augment = self.module_settings_["image_shape"] is not None if augment is None else augment
+        return augmentation(augment, x, shape, seed)
 
     def _build_without_pretraining(self, x: np.ndarray) -> None:
         n_latents = self.module_settings_["n_latents"]
