@@ -24,6 +24,7 @@ EXPERIMENTS = (
     "assign",
     "batches",
     "numbers",
+    "auto",
     "latents",
     "santos",
     "cost",

@@ -190,11 +190,11 @@ def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
 
 TEXT = f"""## Santos' mixture of VAEs
 
-`scmoe.model.MoEVAE` on images, without augmentation and with dense networks (two hidden layers of {MODEL["n_hidden"]}
-units) and about 4,000 steps of 256 images for each of its networks, where the paper has
-augmentation, convolutions and 1,000 epochs. Numbers of clusters and latent sizes are found unless a row
-says *K told*. All images are scored, those that pretraining calls noise too, except under
-*labelled*. Median over the seeds, and the range in brackets.
+`scmoe.model.MoEVAE` on images, without augmentation and with dense networks (two hidden layers of
+{MODEL["n_hidden"]} units) and about 4,000 steps of 256 images for each of its networks, where the
+paper has augmentation, convolutions and 1,000 epochs. Numbers of clusters and latent sizes are
+found unless a row says *K told*. All images are scored, those that pretraining calls noise too,
+except under *labelled*. Median over the seeds, and the range in brackets.
 
 Published (tables II to IV, means of five runs): MNIST 10 experts, 96 % labelled, accuracy of those
 .978, manager .967 (NMI .922, ARI .927), in the end .97; Fashion-MNIST 11 experts, 48 % labelled,
