@@ -23,7 +23,15 @@ from scmoe._checks import (
 )
 from scmoe._compat import interruptible, one_thread, quiet
 from scmoe._scaling import value_range
-from scmoe.estimate import CLUSTERING, Architecture, Schedule, augmentation, check_threshold
+from scmoe.estimate import (
+    CLUSTERING,
+    Architecture,
+    Schedule,
+    augmentation,
+    check_cells,
+    check_method,
+    check_threshold,
+)
 from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel
 from scmoe.model._fields import IndexField
@@ -59,6 +67,10 @@ CHOICES = {
     "loss": LOSSES,
     "balance": BALANCES,
 }
+
+
+WEIGHTS = ("sample_weight", "batch_weight")
+"""Settings that need not be whole numbers."""
 
 
 class MoEVAE(Probing, ExpertModel):
@@ -280,11 +292,17 @@ class MoEVAE(Probing, ExpertModel):
         Raises
         ------
         ValueError
-            Fewer than two clusters, or codes that are all the same, with advice; as
-            :meth:`train`.
+            Fewer than two clusters, or codes that are all the same, with advice; fewer than 10
+            cells; settings that the method does not have; as :meth:`train`.
+
+        Notes
+        -----
+        A model that is trained already has to be trained anew.
         """
         check_threshold(threshold)
+        check_method(method, settings)
         x = self._values()
+        check_cells(len(x))
         low, high = value_range(x, self.scaling_)
         scaled = (x - low) / (high - low)
         if self.module_settings_["likelihood"] == "bernoulli":
@@ -331,7 +349,8 @@ class MoEVAE(Probing, ExpertModel):
         self.module, self.module_settings_, self.pretraining = module, built, done
         self._fit_scaling(x)
         self.estimates_ = {**self.estimates_, **done.evidence}
-        self.cluster_names_ = [str(k) for k in range(module.n_experts)]
+        self._number_clusters()
+        self.is_trained_ = False
 
     def train(
         self,
@@ -387,32 +406,31 @@ class MoEVAE(Probing, ExpertModel):
         Writes ``model.history``: the terms of the loss and the experts with cells in a batch.
         """
         x = self._values()
-        if early_stopping and train_size >= 1:
-            raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
-        if early_stopping:
-            trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
-        if self.module is None:
-            if pretrain:
-                progress = trainer_kwargs.get("enable_progress_bar", True)
-                self.pretrain(
-                    **{
-                        "augment": augment,
-                        "accelerator": accelerator,
-                        "progress": progress,
-                        **(pretrain_kwargs or {}),
-                    }
-                )
-            else:
-                self._build_without_pretraining(x)
         n_train = math.ceil(train_size * len(x))
+        if early_stopping:
+            if n_train == len(x) or validation_size == 0:
+                raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
+            trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
+        if self.module is None and pretrain:
+            progress = trainer_kwargs.get("enable_progress_bar", True)
+            self.pretrain(
+                **{
+                    "augment": augment,
+                    "accelerator": accelerator,
+                    "progress": progress,
+                    **(pretrain_kwargs or {}),
+                }
+            )
         if max_epochs is None:
             n_batches = math.ceil(n_train / batch_size)
             max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
         small = self.adata.n_vars * batch_size < LARGE_BATCH
         logger.info("Step 9 of 9: experts and manager together.")
         with self._as_it_was_on_failure(), interruptible(), quiet(), one_thread(small):
+            if self.module is None:
+                self._build_without_pretraining(x)
             self.module.live.fill_(True)
             self.module.train()
             super().train(
@@ -473,7 +491,7 @@ class MoEVAE(Probing, ExpertModel):
         self._fit_scaling(x)
         scaled = self.module.scale(torch.from_numpy(x))
         self.module.experts.look_at(scaled, together=holds_images(self.adata))
-        self.cluster_names_ = [str(k) for k in range(self.module.n_experts)]
+        self._number_clusters()
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -492,8 +510,14 @@ def _check(given: dict[str, Any]) -> None:
         "batch_weight": 0,
     }
     for name, smallest in least.items():
-        if given[name] is not None and not given[name] >= smallest:
-            raise ValueError(f"`{name}` must be at least {smallest}, got {given[name]}.")
+        value, is_weight = given[name], name in WEIGHTS
+        if value is None and name in ("width", "n_routed", "min_cells"):
+            continue
+        numbers = int | float | np.number if is_weight else int | np.integer
+        is_number = isinstance(value, numbers) and not isinstance(value, bool)
+        if not is_number or not smallest <= value < math.inf:
+            what = "a number" if is_weight else "a whole number"
+            raise ValueError(f"`{name}` must be {what} of at least {smallest}, got {value!r}.")
 
 
 def _latent_sizes(n_latent: int | Sequence[int] | str, n_experts: int | str) -> list[int] | None:

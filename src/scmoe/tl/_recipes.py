@@ -216,14 +216,19 @@ def make_recipe(
     Raises
     ------
     ValueError
-        An unknown model, or options that it does not have.
+        An unknown model, options that it does not have, or numbers that are none.
     """
+    from scmoe.model._auto import check_number
+
     if model not in MODELS:
         raise ValueError(f"`model` must be one of {tuple(MODELS)}, got {model!r}.")
     model_kwargs = dict(model_kwargs or {})
     for theirs, ours in (("n_experts", "n_clusters"), ("n_latent", "n_latent")):
         if theirs in model_kwargs and (theirs != ours or common[ours] is not None):
             raise ValueError(f"Give `{theirs}` as `{ours}`, not in `model_kwargs`.")
+    for ours, least in (("n_clusters", 2), ("n_latent", 1)):
+        if common[ours] is not None:
+            check_number(ours, common[ours], least)
     if similar["batch_key"] is not None:
         check_batches(adata, similar["batch_key"])
     common = {**common, "model_kwargs": model_kwargs, "train_kwargs": dict(train_kwargs or {})}
