@@ -26,12 +26,17 @@ if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
 
+    from scmoe.model._described import DescribedModule
+
 
 class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClass):
     """A model of clusters with a decoder each.
 
     The constructor sets ``module_settings_``, ``scaling_``, ``cluster_names_`` and ``estimates_``.
     """
+
+    module: DescribedModule | None = None
+    """The networks; None until their sizes are known."""
 
     def _build(self) -> None:
         """Make the networks, once all of their sizes are known."""
