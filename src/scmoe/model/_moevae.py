@@ -313,6 +313,7 @@ class MoEVAE(Probing, ExpertModel):
             **{name: settings_[name] for name in Architecture.__dataclass_fields__}
         )
         schedule = Schedule(max_epochs, batch_size, lr, accelerator)
+        of_manager = Schedule(manager_epochs, batch_size, manager_lr, accelerator)
         changes = self._changes(augment, scaled, seed)
         n_experts = None if self.n_experts_ == AUTO else self.n_experts_
         done = pretrain(
@@ -341,7 +342,7 @@ class MoEVAE(Probing, ExpertModel):
             module,
             scaled,
             done.clusters,
-            Schedule(manager_epochs, batch_size, manager_lr, accelerator),
+            of_manager,
             augment=changes,
             seed=seed,
             progress=progress,
