@@ -199,7 +199,7 @@ def test_latent_sizes_that_are_given_follow_their_clusters(three):
 
 def test_another_method_and_threshold(three):
     model = build(three)
-    settings = {"method": "stability", "n_samples": 3, "resolutions": [0.2, 0.5, 1.0]}
+    settings = {"method": "stability", "n_samples": 3, "resolutions": [0.05, 0.2]}
     model.pretrain(**{**QUICK, **settings}, threshold=0.95, accelerator="cpu", progress=False)
     assert model.estimates_["n_clusters"]["method"] == "stability"
     assert model.estimates_["n_clusters"]["settings"]["n_samples"] == 3
@@ -786,10 +786,10 @@ def test_no_groups_at_all():
 
 
 def test_markers_that_have_nothing_in_common():
-    x = np.random.default_rng(0).uniform(size=(150, 6)).astype(np.float32)
+    x = np.random.default_rng(0).uniform(size=(600, 6)).astype(np.float32)
     model = build(AnnData(x))
     with pytest.raises(ValueError, match="nothing that markers have in common"):
-        train(model, 1, pretrain_kwargs={**QUICK, "max_epochs": 15})
+        train(model, 1, pretrain_kwargs={**QUICK, "max_epochs": 4})
     assert model.module is None
 
 
