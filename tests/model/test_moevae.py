@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -13,9 +16,11 @@ from lightning.pytorch.callbacks import Callback
 from scipy import sparse
 
 import scmoe
+from scmoe._store import checksum
 from scmoe.metrics import accuracy
-from scmoe.model import MoEVAE
+from scmoe.model import ModelFileError, MoESimVAE, MoEVAE
 from scmoe.model._describe import Description
+from scmoe.model._open import read_trained
 from scmoe.nn import padded_side
 from scmoe.tl._slots import plain
 
@@ -277,6 +282,20 @@ def test_seeds(three):
     for name, table in first.history.items():
         pd.testing.assert_frame_equal(second.history[name], table, check_exact=True)
     assert differs(first, other)
+
+
+@pytest.mark.parametrize("train_size", [1.0, 0.8])
+def test_the_seed_of_torch_is_enough(three, train_size):
+    """Also the order of the cells follows it, and which of them train."""
+    found = []
+    for _ in range(2):
+        scvi.settings.seed = None
+        torch.manual_seed(3)
+        MoEVAE.setup_anndata(three)
+        model = MoEVAE(three, 3, **GIVEN)
+        found.append(train(model, 2, pretrain=False, train_size=train_size))
+    assert_same(*map(answers, found))
+    np.testing.assert_array_equal(found[0].train_indices, found[1].train_indices)
 
 
 def test_the_same_seed_finds_the_same(three, found):
@@ -695,6 +714,125 @@ def test_a_layer(three):
     np.testing.assert_array_equal(probe.X, probe.layers["scaled"])
     np.testing.assert_allclose(probe.X, model.reconstruct(three[:1].copy()).X, atol=1e-5)
     assert "scaled" in model.walk("0").layers
+
+
+# ----------------------------------------------------------------------------------------
+# files
+
+
+def load(folder, adata, cls=MoEVAE):
+    return cls.load(folder, adata, accelerator="cpu")
+
+
+@pytest.mark.parametrize("which", ["found", "unequal"])
+def test_there_and_back(which, request, tmp_path):
+    model = request.getfixturevalue(which)
+    model.save(tmp_path / "m")
+    again = load(tmp_path / "m", model.adata.copy())
+    assert_same(answers(again), answers(model))
+    for name in again.cluster_names_:
+        assert_same(
+            [again.get_latent_representation(cluster=name)],
+            [model.get_latent_representation(cluster=name)],
+        )
+    for kwargs in ({}, {"prior": "unit"}, {"gate": "network"}):
+        np.testing.assert_array_equal(again.generate(9, **kwargs).X, model.generate(9, **kwargs).X)
+    np.testing.assert_array_equal(again.walk("0").X, model.walk("0").X)
+    assert again.module_settings_ == model.module_settings_
+    assert again.init_params_ == model.init_params_
+    assert again.estimates_.keys() == model.estimates_.keys()
+    for name, table in model.history.items():
+        pd.testing.assert_frame_equal(again.history[name], table, check_exact=True)
+    again.save(tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        tmp_path / "m" / "model.safetensors"
+    ).read_bytes()
+    learned = []
+    for twin in (copy.deepcopy(model), again):
+        torch.manual_seed(5)
+        train(twin, 2)
+        learned.append(answers(twin))
+    assert_same(*learned)
+
+
+def test_the_trained_part_needs_no_cells(found, three_once, tmp_path):
+    found.save(tmp_path / "m")
+    trained, registry = read_trained(tmp_path / "m")
+    assert trained.clusters == ["0", "1", "2"]
+    assert trained.batches == ["0"]
+    assert set(registry["setup_args"]) == {"layer"}
+    said = trained.predict(three_once.X)
+    np.testing.assert_allclose(said["proba"], found.predict_proba(), atol=1e-6)
+    np.testing.assert_allclose(said["latent"], found.get_latent_representation(), atol=1e-5)
+    np.testing.assert_allclose(said["outlier"], found.outlier_score(), atol=1e-6)
+    assert trained.hash() == found.trained.hash()
+
+
+def test_what_is_pretrained_can_be_saved(three, tmp_path):
+    model = build(three)
+    model.pretrain(**QUICK, accelerator="cpu", progress=False)
+    model.save(tmp_path / "m")
+    again = load(tmp_path / "m", three.copy())
+    assert not again.is_trained
+    assert again.module.n_experts == 3
+    with pytest.raises(ModelFileError, match="was saved before it was trained"):
+        read_trained(tmp_path / "m")
+    train(again, 2)
+    assert accuracy(three.obs["kind"], again.predict()) > 0.95
+
+
+def rewrite(folder, edit):
+    """Change the description, with a hash that fits."""
+    path = folder / "model.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    rest = {k: v for k, v in content.items() if k not in ("schema", "schema_version", "sha256")}
+    path.write_text(json.dumps({**content, "sha256": checksum(rest)}))
+
+
+def settings_of(content):
+    return content["attributes"]["module_settings_"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "match"),
+    [
+        (lambda c: settings_of(c).pop("kl"), "module_settings_' .* wrong type"),
+        (lambda c: settings_of(c).update(n_latents=None), "settings in .* are damaged"),
+        (lambda c: settings_of(c).update(n_latents=[0, 2, 2]), "settings in .* are damaged"),
+        (lambda c: settings_of(c).update(n_latents=[10**14] * 3), "settings in .* are damaged"),
+        (lambda c: settings_of(c).update(n_latents=[2, 2, 5]), "The tensor '.*' is float32"),
+        (lambda c: settings_of(c).update(n_shared=0), "tensors that the model lacks: 'shared"),
+        (lambda c: settings_of(c).update(kl="none"), "settings in .* are damaged"),
+        (lambda c: c["attributes"].update(cluster_names_=["0"]), "3 experts and 1 names"),
+        (lambda c: c["attributes"].update(estimates_=[1]), "'estimates_' .* wrong type"),
+        (lambda c: c["attributes"].pop("n_experts_"), r"lack \['n_experts_'\]"),
+        (lambda c: c["init_params"]["non_kwargs"].pop("loss"), r"lack \['loss'\]"),
+    ],
+)
+def test_files_that_are_damaged(found, three_once, tmp_path, edit, match):
+    found.save(tmp_path / "m")
+    rewrite(tmp_path / "m", edit)
+    with pytest.raises(ModelFileError, match=match):
+        load(tmp_path / "m", three_once.copy())
+
+
+def test_models_of_another_class(found, three, tmp_path):
+    found.save(tmp_path / "m")
+    with pytest.raises(ModelFileError, match="of the class 'MoEVAE', not 'MoESimVAE'"):
+        load(tmp_path / "m", three, MoESimVAE)
+    rewrite(tmp_path / "m", lambda c: c.update({"class": "SCVI"}))
+    for call in (lambda: load(tmp_path / "m", three), lambda: read_trained(tmp_path / "m")):
+        with pytest.raises(ModelFileError, match="of the class 'SCVI'"):
+            call()
+
+
+def test_the_trained_part_of_damaged_files(found, tmp_path):
+    found.save(tmp_path / "m")
+    for sizes in ([10**14] * 3, None, ["2"] * 3):
+        rewrite(tmp_path / "m", lambda c, sizes=sizes: settings_of(c).update(n_latents=sizes))
+        with pytest.raises(ModelFileError, match=r"settings in .* are damaged"):
+            read_trained(tmp_path / "m")
 
 
 # ----------------------------------------------------------------------------------------

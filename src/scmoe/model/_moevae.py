@@ -41,7 +41,13 @@ from scmoe.model._pretrain import Pretraining, pretrain, teach_manager
 from scmoe.model._probe import Probing
 from scmoe.model._settle import settle
 from scmoe.nn import padded_side
-from scmoe.train import AugmentingSplitter, MixturePlan, check_shares, refuse_pickles
+from scmoe.train import (
+    AugmentingSplitter,
+    MixturePlan,
+    check_shares,
+    refuse_pickles,
+    split_indices,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -409,9 +415,10 @@ class MoEVAE(Probing, ExpertModel):
         x = self._values()
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
-        n_train = math.ceil(train_size * len(x))
+        shares = np.arange(len(x)), len(x), train_size, validation_size
+        n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])
         if early_stopping:
-            if n_train == len(x) or validation_size == 0:
+            if n_validation == 0:
                 raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         if self.module is None and pretrain:
@@ -424,6 +431,8 @@ class MoEVAE(Probing, ExpertModel):
                     **(pretrain_kwargs or {}),
                 }
             )
+        # drawn after pretraining, so that pretraining by hand leads to the same
+        rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
         if max_epochs is None:
             n_batches = math.ceil(n_train / batch_size)
             max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
@@ -445,6 +454,7 @@ class MoEVAE(Probing, ExpertModel):
                 datasplitter_kwargs={
                     "augment": self._changes(augment, x, 0),
                     "drop_last": n_train > batch_size,
+                    "external_indexing": split_indices(*shares, rng),
                 },
                 plan_kwargs=plan_kwargs,
                 **trainer_kwargs,
