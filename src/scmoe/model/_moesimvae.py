@@ -399,9 +399,9 @@ class MoESimVAE(ExpertModel):
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
         progress = trainer_kwargs.get("enable_progress_bar", True)
+        target = self.similarity.bind(self.adata, x, progress=progress)
         if self.module is None:
             self._estimate(x, accelerator, progress, estimate_kwargs or {})
-        target = self.similarity.bind(self.adata, x, progress=progress)
         if len(target.class_names) > self.module.n_experts:
             raise ValueError(
                 f"The similarity names {len(target.class_names)} classes, more than the "
