@@ -23,6 +23,8 @@ from safetensors.torch import load_file, save_file
 import scmoe
 from scmoe._store import checksum
 from scmoe.model import ModelFileError, MoESimVAE
+from scmoe.model._loaded import SCHEMA_VERSION, saved_class
+from scmoe.model._open import MODELS, read_trained
 from scmoe.similarity import CoAssociation
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -211,7 +213,11 @@ def test_a_model_of_the_gpu_on_the_cpu(linked, tmp_path):
 # models of earlier versions
 
 
-@pytest.mark.parametrize("place", sorted(ARCHIVE.glob("v*")), ids=lambda p: p.name)
+# of the first version one model, of later ones a folder for each class
+ARCHIVED = sorted(path.parent for path in ARCHIVE.glob("v*/**/model.json"))
+
+
+@pytest.mark.parametrize("place", ARCHIVED, ids=lambda p: str(p.relative_to(ARCHIVE)))
 def test_archive(place):
     files = {p.name: p.stat().st_size for p in place.iterdir()}
     assert sum(files.values()) < 120_000
@@ -219,7 +225,7 @@ def test_archive(place):
     adata = AnnData(
         np.array(expected["x"], dtype=np.float32), var=pd.DataFrame(index=expected["markers"])
     )
-    model = load(place, adata)
+    model = MODELS[saved_class(place)].load(place, adata, accelerator="cpu")
     close = {"rtol": 1e-4, "atol": 1e-5}
     assert list(model.predict()) == list(expected["labels"])
     assert len(set(expected["labels"])) > 1
@@ -229,10 +235,17 @@ def test_archive(place):
     np.testing.assert_array_equal(
         model.history["loss_train"].to_numpy(dtype=float), expected["loss"]
     )
+    trained, _ = read_trained(place)
+    np.testing.assert_allclose(trained.predict(adata.X)["proba"], expected["proba"], **close)
 
 
-def test_the_archive_is_not_empty():
-    assert (ARCHIVE / "v1" / "model.json").is_file()
+def test_the_archive_holds_all_models():
+    places = {str(place.relative_to(ARCHIVE)) for place in ARCHIVED}
+    assert places >= {"v1", *(f"v{SCHEMA_VERSION}/{name}" for name in MODELS)}
+    for place in ARCHIVED:
+        content = json.loads((place / "model.json").read_text())
+        version = place.relative_to(ARCHIVE).parts[0]
+        assert content["schema_version"] == int(version.removeprefix("v"))
 
 
 # ----------------------------------------------------------------------------------------

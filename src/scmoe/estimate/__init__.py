@@ -8,9 +8,15 @@ from scmoe.estimate._autoencoder import (
     large_latent,
     train_autoencoder,
 )
-from scmoe.estimate._choose import METHODS, at_least_two, find_n_clusters
+from scmoe.estimate._choose import (
+    METHODS,
+    at_least_two,
+    check_method,
+    find_clusters,
+    find_n_clusters,
+)
 from scmoe.estimate._density import density_clusters
-from scmoe.estimate._found import Found
+from scmoe.estimate._found import Found, check_cells
 from scmoe.estimate._latent import (
     CLUSTERING,
     RECONSTRUCTION,
@@ -34,11 +40,14 @@ __all__ = [
     "Schedule",
     "at_least_two",
     "augmentation",
+    "check_cells",
     "check_learned",
+    "check_method",
     "check_threshold",
     "count_dims",
     "density_clusters",
     "encode",
+    "find_clusters",
     "find_group_dims",
     "find_latent_dim",
     "find_n_clusters",

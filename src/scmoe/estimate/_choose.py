@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from scmoe._checks import listing
 from scmoe.estimate._density import density_clusters
 from scmoe.estimate._found import Found, check_codes
 from scmoe.estimate._graph import neighbor_graph
 from scmoe.estimate._stability import stable_clusters
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from scipy.sparse import csr_matrix
 
@@ -73,8 +77,7 @@ def estimate(
     settings: dict[str, Any],
 ) -> Found:
     """:func:`find_n_clusters` without its warning."""
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
+    check_method(method, settings)
     if method == "stability":
         if (codes is None) == (graph is None):
             raise ValueError('`method="stability"` takes either `codes` or a `graph`.')
@@ -89,6 +92,18 @@ def estimate(
     return replace(found, method=method)
 
 
+def check_method(method: str, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for an unknown method, and for settings that it does not have."""
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
+    function = stable_clusters if method == "stability" else density_clusters
+    known = sorted(set(signature(function).parameters) - {"codes", "graph", "seed", "progress"})
+    if unknown := sorted(set(settings) - set(known)):
+        raise ValueError(
+            f"`method={method!r}` has no {listing(unknown)}; it has {', '.join(known)}."
+        )
+
+
 def santos(n_cells: int) -> dict[str, Any]:
     """The settings of the paper: neighbours by eq. 10, else the defaults of the libraries."""
     return {
@@ -97,6 +112,19 @@ def santos(n_cells: int) -> dict[str, Any]:
         "min_dist": 0.1,
         "min_cluster_size": 5,
     }
+
+
+def find_clusters(
+    codes: np.ndarray | None = None,
+    graph: csr_matrix | None = None,
+    *,
+    method: str = "stability",
+    seed: int = 0,
+    progress: bool = False,
+    **settings: Any,
+) -> Found:
+    """:func:`find_n_clusters` for what can't go on with fewer than two: ValueError with advice."""
+    return at_least_two(estimate(codes, graph, method, seed, progress, settings))
 
 
 def at_least_two(found: Found) -> Found:

@@ -4,31 +4,58 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from scmoe.estimate import (
     CLUSTERING,
     Architecture,
     Schedule,
-    at_least_two,
     check_learned,
+    check_method,
+    check_threshold,
     encode,
+    find_clusters,
     find_latent_dim,
-    find_n_clusters,
+    large_latent,
     train_autoencoder,
 )
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Mapping
+
     from scipy.sparse import csr_matrix
 
 AUTO = "auto"
 """For numbers that are estimated."""
 
+STABILITY = "stability"
+"""The method that is taken where none is named, and the one that looks at a graph."""
+
+OF_LATENT = ("threshold", "max_epochs")
+"""Settings of the estimate of the latent size; all others are of the number of clusters."""
+
 
 def check_number(name: str, value: Any, least: int) -> None:
     """Raise ValueError for what is neither ``"auto"`` nor a whole number that is large enough."""
-    whole = isinstance(value, int) or (hasattr(value, "dtype") and value.dtype.kind in "iu")
-    if value != AUTO and (not whole or isinstance(value, bool) or value < least):
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    is_auto = isinstance(value, str) and value == AUTO
+    if not is_auto and not (whole and value >= least):
         raise ValueError(f'`{name}` must be "auto" or at least {least}, got {value!r}.')
+
+
+def read_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How the latent size and how the number of clusters shall be estimated.
+
+    Raises ValueError for a threshold out of range, an unknown method, and for what neither has.
+    """
+    of_latent = {name: given[name] for name in OF_LATENT if name in given}
+    of_clusters = {"method": STABILITY, **given}
+    for name in of_latent:
+        del of_clusters[name]
+    check_threshold(of_latent.get("threshold", CLUSTERING))
+    method = of_clusters.pop("method")
+    check_method(method, of_clusters)
+    return of_latent, {"method": method, **of_clusters}
 
 
 def estimate_latent_dim(
@@ -59,6 +86,7 @@ def estimate_latent_dim(
     schedule = Schedule(max_epochs, accelerator=accelerator)
     network, _ = train_autoencoder(
         scaled,
+        large_latent(scaled.shape[1]),
         architecture,
         schedule,
         seed=seed,
@@ -72,7 +100,13 @@ def estimate_latent_dim(
 
 
 def estimate_n_clusters(
-    codes: np.ndarray, graph: csr_matrix | None, *, seed: int, progress: bool, **settings: Any
+    codes: np.ndarray,
+    graph: csr_matrix | None,
+    *,
+    seed: int,
+    progress: bool,
+    method: str = STABILITY,
+    **settings: Any,
 ) -> tuple[int, dict[str, Any]]:
     """Number of clusters, at least two, and the evidence.
 
@@ -81,12 +115,13 @@ def estimate_n_clusters(
     codes
         Cells x features.
     graph
-        Their neighbour graph; None for one of the codes.
+        Their neighbour graph, for ``"stability"``; None for one of the codes.
     seed, progress
         As in :func:`scmoe.estimate.find_n_clusters`.
-    **settings
+    method, **settings
         Passed to it.
     """
-    known = {"codes": codes} if graph is None else {"graph": graph}
-    found = at_least_two(find_n_clusters(**known, seed=seed, progress=progress, **settings))
+    of_graph = graph is not None and method == STABILITY
+    known = {"graph": graph} if of_graph else {"codes": codes}
+    found = find_clusters(**known, method=method, seed=seed, progress=progress, **settings)
     return found.n_clusters, found.evidence

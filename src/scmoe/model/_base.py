@@ -16,7 +16,7 @@ from scmoe._scaling import value_range
 from scmoe._store import ModelFileError
 from scmoe.model._files import SafeFiles
 from scmoe.model._generate import generate_cells
-from scmoe.model._loaded import set_weights
+from scmoe.model._loaded import attributes_of, set_weights
 from scmoe.model._predict import Predictions
 from scmoe.model._record import Trained
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
 
+    from scmoe.model._described import DescribedModule
+
 
 class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClass):
     """A model of clusters with a decoder each.
@@ -33,9 +35,16 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
     The constructor sets ``module_settings_``, ``scaling_``, ``cluster_names_`` and ``estimates_``.
     """
 
+    module: DescribedModule | None = None
+    """The networks; None until their sizes are known."""
+
     def _build(self) -> None:
         """Make the networks, once all of their sizes are known."""
         self.module = self._module_cls(**self.module_settings_)
+
+    def _number_clusters(self) -> None:
+        """Name clusters by the numbers of their experts."""
+        self.cluster_names_ = [str(k) for k in range(self.module.n_experts)]
 
     @property
     def batch_names(self) -> list[str]:
@@ -44,16 +53,16 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
 
     @contextmanager
     def _as_it_was_on_failure(self) -> Iterator[None]:
-        """Give a trained model back as it was when it cannot be trained any further."""
-        trained, names = self.is_trained, self.cluster_names_
-        weights = copy.deepcopy(self.module.state_dict()) if trained else None
+        """Give the model back as it was when it cannot be trained, or not any further."""
+        # not the weights alone: experts may have other numbers by then, and other sizes
+        module = copy.deepcopy(self.module)
+        before = {name: copy.copy(value) for name, value in attributes_of(self).items()}
         try:
             yield
         except BaseException:
-            self.is_trained_ = trained
-            self.cluster_names_ = names
-            if trained:
-                self.module.load_state_dict(weights)
+            self.module = module
+            for name, value in before.items():
+                setattr(self, name, value)
             raise
 
     def _check_loaded(self) -> None:
@@ -88,7 +97,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
             with torch.random.fork_rng(devices=[]):
                 module = cls._module_cls(**attributes["module_settings_"])
             trained = Trained(module, attributes["cluster_names_"], _batch_names(registry))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelFileError(
                 f"The settings in {str(dir_path)!r} are damaged: {error}"
             ) from error

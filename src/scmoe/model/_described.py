@@ -84,6 +84,10 @@ class DescribedModule(BaseModuleClass):
         """Where cells lie in the latent space of all: the codes that their experts decode."""
         return z
 
+    def own_columns(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
+        """Codes with 0 in the columns that their experts have not."""
+        return z
+
     @abstractmethod
     def gate_of(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
         """What the gate says of drawn codes, logits ``(n, n_experts)``."""
@@ -130,6 +134,7 @@ class DescribedModule(BaseModuleClass):
             z = self.means[asked] + z
         else:
             z = self.prior_means[asked] + z
+        z = self.own_columns(z, asked)
         expert = asked
         if gate == "network":
             owning = self.live & (self.size > 0)

@@ -159,7 +159,7 @@ class SafeFiles:
                 model = cls(adata, **arguments)
             set_attributes(model, content["attributes"])
             if model.module is None:
-                with _damaged(folder, KeyError, TypeError, ValueError):
+                with _damaged(folder, KeyError, TypeError, ValueError, RuntimeError):
                     model._build()
             set_weights(model.module, tensors)
             model._check_loaded()

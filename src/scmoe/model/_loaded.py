@@ -46,6 +46,9 @@ KEYS = {
 REGISTRY_KEYS = {"model_name": str, "setup_method_name": str, "setup_args": dict}
 FIELD_KEYS = {"data_registry": dict, "state_registry": dict, "summary_stats": dict}
 
+GROWING = ("estimates_",)
+"""Mappings that training adds to."""
+
 RESTORED = ("registry_", "init_params_")
 """Attributes that the constructor sets from what is saved."""
 
@@ -188,6 +191,8 @@ def _alike(name: str, fresh: Any, saved: Any) -> bool:
         return isinstance(saved, np.ndarray)
     if fresh is None:
         return True
+    if name in GROWING:
+        return isinstance(saved, dict) and fresh.keys() <= saved.keys()
     if isinstance(fresh, dict) and fresh:
         return isinstance(saved, dict) and fresh.keys() == saved.keys()
     if isinstance(fresh, list) and fresh:

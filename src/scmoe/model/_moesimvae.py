@@ -26,8 +26,14 @@ from scmoe._checks import (
 )
 from scmoe._compat import interruptible, on_device, one_thread, quiet
 from scmoe._scaling import value_range
-from scmoe.estimate import CLUSTERING, Architecture
-from scmoe.model._auto import AUTO, check_number, estimate_latent_dim, estimate_n_clusters
+from scmoe.estimate import Architecture
+from scmoe.model._auto import (
+    AUTO,
+    check_number,
+    estimate_latent_dim,
+    estimate_n_clusters,
+    read_settings,
+)
 from scmoe.model._base import ExpertModel
 from scmoe.model._fields import IndexField
 from scmoe.model._module import MoESimVAEModule
@@ -227,6 +233,7 @@ class MoESimVAE(ExpertModel):
         self.estimates_: dict[str, Any] = {}
         if AUTO not in (n_experts, n_latent):
             self._build()
+            self._number_clusters()
         self._model_summary_string = (
             f"MoESimVAE with {n_experts} experts, {n_latent} latent dimensions, similarity "
             f"{self.similarity}"
@@ -340,9 +347,10 @@ class MoESimVAE(ExpertModel):
         plan_kwargs
             ``{"lr": ..., "betas": ...}`` of Adam.
         estimate_kwargs
-            For numbers that are ``"auto"``: ``method`` and what else
-            :func:`scmoe.tl.n_clusters` takes, and ``threshold`` of
-            :func:`scmoe.tl.latent_dim`.
+            For numbers that are ``"auto"``: ``threshold`` and ``max_epochs`` of the autoencoder
+            (:func:`scmoe.tl.latent_dim`), ``method`` and the settings of the method
+            (:func:`scmoe.tl.n_clusters`); ``"stability"`` looks at the graph that the similarity
+            names, the others at the scaled markers.
         checkpoint
             Folder for the state of the training. The same call in a new process, with the same
             cells, settings and seed, goes on from it if the first one was killed, and ends with
@@ -362,7 +370,8 @@ class MoESimVAE(ExpertModel):
             that never vary, or, without scaling, values outside 0 to 1 under a Bernoulli
             likelihood; early stopping without validation cells; ``max_epochs`` with
             ``max_steps``, or ``max_steps`` below 1; a checkpoint of another training (says what
-            differs), or one that is damaged (:class:`ModelFileError`).
+            differs), or one that is damaged (:class:`ModelFileError`); numbers to estimate where
+            there are fewer than two clusters, or nothing that markers have in common.
         KeyError
             The similarity needs a slot that ``adata`` lacks.
 
@@ -390,9 +399,9 @@ class MoESimVAE(ExpertModel):
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
         progress = trainer_kwargs.get("enable_progress_bar", True)
+        target = self.similarity.bind(self.adata, x, progress=progress)
         if self.module is None:
             self._estimate(x, accelerator, progress, estimate_kwargs or {})
-        target = self.similarity.bind(self.adata, x, progress=progress)
         if len(target.class_names) > self.module.n_experts:
             raise ValueError(
                 f"The similarity names {len(target.class_names)} classes, more than the "
@@ -461,46 +470,44 @@ class MoESimVAE(ExpertModel):
         if checkpoints is not None:
             checkpoints.finish()
 
-    def _build(self) -> None:
-        super()._build()
-        self.cluster_names_ = [str(k) for k in range(self.module.n_experts)]
-
     def _estimate(
         self, x: np.ndarray, accelerator: str, progress: bool, how: dict[str, Any]
     ) -> None:
         """Find the numbers that are "auto", then make the networks."""
-        settings, how, found, evidence = self.module_settings_, dict(how), {}, {}
+        of_latent, of_clusters = read_settings(how)
+        settings, found, evidence = self.module_settings_, {}, {}
         low, high = value_range(x, self.scaling_)
         scaled = (x - low) / (high - low)
         seed = torch.randint(2**31, (1,)).item()
-        threshold = how.pop("threshold", CLUSTERING)
         if settings["n_latent"] == AUTO:
             conv = settings["image_shape"] is not None
+            likelihood = settings["likelihood"] if holds_images(self.adata) else "gaussian"
             architecture = Architecture(
                 n_input=x.shape[1],
                 image_shape=settings["image_shape"],
                 n_hidden=max(settings["n_hidden"], LEAST_HIDDEN),
                 activation="relu" if conv else settings["activation"],
-                likelihood="bernoulli" if holds_images(self.adata) else "gaussian",
+                likelihood=likelihood,
             )
             found["n_latent"], evidence["n_latent"] = estimate_latent_dim(
-                scaled,
+                scaled.clip(0, 1) if likelihood == "bernoulli" else scaled,
                 architecture,
                 seed=seed,
                 progress=progress,
-                threshold=threshold,
                 accelerator=accelerator,
+                **of_latent,
             )
         if settings["n_experts"] == AUTO:
             graph = None
             if self.similarity.needs_graph:
                 graph = neighbour_graph(self.adata, self.similarity.neighbors_key)
             found["n_experts"], evidence["n_clusters"] = estimate_n_clusters(
-                scaled, graph, seed=seed, progress=progress, **how
+                scaled, graph, seed=seed, progress=progress, **of_clusters
             )
         self.module_settings_ = {**settings, **found}
         self.estimates_ = evidence
         self._build()
+        self._number_clusters()
 
     @torch.inference_mode()
     def _settle(self, target: Target) -> None:

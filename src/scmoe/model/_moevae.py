@@ -23,7 +23,15 @@ from scmoe._checks import (
 )
 from scmoe._compat import interruptible, one_thread, quiet
 from scmoe._scaling import value_range
-from scmoe.estimate import CLUSTERING, Architecture, Schedule, augmentation, check_threshold
+from scmoe.estimate import (
+    CLUSTERING,
+    Architecture,
+    Schedule,
+    augmentation,
+    check_cells,
+    check_method,
+    check_threshold,
+)
 from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel
 from scmoe.model._fields import IndexField
@@ -33,7 +41,13 @@ from scmoe.model._pretrain import Pretraining, pretrain, teach_manager
 from scmoe.model._probe import Probing
 from scmoe.model._settle import settle
 from scmoe.nn import padded_side
-from scmoe.train import AugmentingSplitter, MixturePlan, check_shares, refuse_pickles
+from scmoe.train import (
+    AugmentingSplitter,
+    MixturePlan,
+    check_shares,
+    refuse_pickles,
+    split_indices,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +73,10 @@ CHOICES = {
     "loss": LOSSES,
     "balance": BALANCES,
 }
+
+
+WEIGHTS = ("sample_weight", "batch_weight")
+"""Settings that need not be whole numbers."""
 
 
 class MoEVAE(Probing, ExpertModel):
@@ -282,11 +300,17 @@ class MoEVAE(Probing, ExpertModel):
         Raises
         ------
         ValueError
-            Fewer than two clusters, or codes that are all the same, with advice; as
-            :meth:`train`.
+            Fewer than two clusters, or codes that are all the same, with advice; fewer than 10
+            cells; settings that the method does not have; as :meth:`train`.
+
+        Notes
+        -----
+        A model that is trained already has to be trained anew.
         """
         check_threshold(threshold)
+        check_method(method, settings)
         x = self._values()
+        check_cells(len(x))
         low, high = value_range(x, self.scaling_)
         scaled = (x - low) / (high - low)
         if self.module_settings_["likelihood"] == "bernoulli":
@@ -297,6 +321,7 @@ class MoEVAE(Probing, ExpertModel):
             **{name: settings_[name] for name in Architecture.__dataclass_fields__}
         )
         schedule = Schedule(max_epochs, batch_size, lr, accelerator)
+        of_manager = Schedule(manager_epochs, batch_size, manager_lr, accelerator)
         changes = self._changes(augment, scaled, seed)
         n_experts = None if self.n_experts_ == AUTO else self.n_experts_
         done = pretrain(
@@ -325,7 +350,7 @@ class MoEVAE(Probing, ExpertModel):
             module,
             scaled,
             done.clusters,
-            Schedule(manager_epochs, batch_size, manager_lr, accelerator),
+            of_manager,
             augment=changes,
             seed=seed,
             progress=progress,
@@ -333,7 +358,8 @@ class MoEVAE(Probing, ExpertModel):
         self.module, self.module_settings_, self.pretraining = module, built, done
         self._fit_scaling(x)
         self.estimates_ = {**self.estimates_, **done.evidence}
-        self.cluster_names_ = [str(k) for k in range(module.n_experts)]
+        self._number_clusters()
+        self.is_trained_ = False
 
     def train(
         self,
@@ -389,32 +415,34 @@ class MoEVAE(Probing, ExpertModel):
         Writes ``model.history``: the terms of the loss and the experts with cells in a batch.
         """
         x = self._values()
-        if early_stopping and train_size >= 1:
-            raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
-        if early_stopping:
-            trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
-        if self.module is None:
-            if pretrain:
-                progress = trainer_kwargs.get("enable_progress_bar", True)
-                self.pretrain(
-                    **{
-                        "augment": augment,
-                        "accelerator": accelerator,
-                        "progress": progress,
-                        **(pretrain_kwargs or {}),
-                    }
-                )
-            else:
-                self._build_without_pretraining(x)
-        n_train = math.ceil(train_size * len(x))
+        shares = np.arange(len(x)), len(x), train_size, validation_size
+        n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])
+        if early_stopping:
+            if n_validation == 0:
+                raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
+            trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
+        if self.module is None and pretrain:
+            progress = trainer_kwargs.get("enable_progress_bar", True)
+            self.pretrain(
+                **{
+                    "augment": augment,
+                    "accelerator": accelerator,
+                    "progress": progress,
+                    **(pretrain_kwargs or {}),
+                }
+            )
+        # drawn after pretraining, so that pretraining by hand leads to the same
+        rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
         if max_epochs is None:
             n_batches = math.ceil(n_train / batch_size)
             max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
         small = self.adata.n_vars * batch_size < LARGE_BATCH
         logger.info("Step 9 of 9: experts and manager together.")
         with self._as_it_was_on_failure(), interruptible(), quiet(), one_thread(small):
+            if self.module is None:
+                self._build_without_pretraining(x)
             self.module.live.fill_(True)
             self.module.train()
             super().train(
@@ -428,6 +456,7 @@ class MoEVAE(Probing, ExpertModel):
                 datasplitter_kwargs={
                     "augment": self._changes(augment, x, 0),
                     "drop_last": n_train > batch_size,
+                    "external_indexing": split_indices(*shares, rng),
                 },
                 plan_kwargs=plan_kwargs,
                 **trainer_kwargs,
@@ -475,7 +504,7 @@ class MoEVAE(Probing, ExpertModel):
         self._fit_scaling(x)
         scaled = self.module.scale(torch.from_numpy(x))
         self.module.experts.look_at(scaled, together=holds_images(self.adata))
-        self.cluster_names_ = [str(k) for k in range(self.module.n_experts)]
+        self._number_clusters()
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -494,8 +523,14 @@ def _check(given: dict[str, Any]) -> None:
         "batch_weight": 0,
     }
     for name, smallest in least.items():
-        if given[name] is not None and not given[name] >= smallest:
-            raise ValueError(f"`{name}` must be at least {smallest}, got {given[name]}.")
+        value, is_weight = given[name], name in WEIGHTS
+        if value is None and name in ("width", "n_routed", "min_cells"):
+            continue
+        numbers = int | float | np.number if is_weight else int | np.integer
+        is_number = isinstance(value, numbers) and not isinstance(value, bool)
+        if not is_number or not smallest <= value < math.inf:
+            what = "a number" if is_weight else "a whole number"
+            raise ValueError(f"`{name}` must be {what} of at least {smallest}, got {value!r}.")
 
 
 def _latent_sizes(n_latent: int | Sequence[int] | str, n_experts: int | str) -> list[int] | None:

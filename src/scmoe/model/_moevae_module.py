@@ -215,6 +215,11 @@ class MoEVAEModule(DescribedModule):
         """The scaled markers that codes stand for in their experts, ``(n, n_input)``."""
         return self.experts.decode(z, expert)
 
+    def own_columns(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
+        """Codes with 0 in the columns that their experts have not."""
+        own = torch.arange(z.shape[1], device=z.device) < self.experts.sizes[expert, None]
+        return z.masked_fill(~own, 0)
+
     def gate_of(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
         """What the manager says of drawn cells: it looks at what the experts make of the codes."""
         return self.manage(self.decode(z, expert))

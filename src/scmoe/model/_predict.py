@@ -100,18 +100,19 @@ class Predictions:
         of the training cells: 0.99 means stranger than 99 % of them. So one in a hundred cells
         that are like the training cells lies above 0.99. Parameters as for the codes.
         """
-        return self.module.outliers.score(self._collect("position", adata, indices, batch_size))
+        position = self._collect("position", adata, indices, batch_size)
+        return self.module.outliers.score(position)
 
     def _collect(self, name: str, adata, indices, batch_size) -> np.ndarray:
-        self._check_if_trained(warn=False)
-        if indices is not None and len(indices) == 0:
-            raise ValueError("There are no cells to predict: `indices` is empty.")
         with torch.inference_mode():
             parts = [o[name].cpu() for o in self._infer(adata, indices, batch_size)]
         return torch.cat(parts).numpy()
 
     def _infer(self, adata, indices, batch_size) -> Iterator[dict[str, torch.Tensor]]:
         """Outputs of the trained module, batch by batch."""
+        self._check_if_trained(warn=False)
+        if indices is not None and len(indices) == 0:
+            raise ValueError("There are no cells to predict: `indices` is empty.")
         new = adata is not None and adata is not self.adata
         with quiet():
             adata = self._validate_anndata(self._match(adata) if new else adata)

@@ -13,12 +13,11 @@ from torch import nn
 
 from scmoe._random import seeded
 from scmoe.estimate import (
-    at_least_two,
     check_learned,
     encode,
+    find_clusters,
     find_group_dims,
     find_latent_dim,
-    find_n_clusters,
     large_latent,
     mixture_clusters,
     train_autoencoder,
@@ -147,8 +146,7 @@ def pretrain(
     codes = encode(shared, scaled)
     logger.info("Steps 4 and 5 of 9: clusters of the codes.")
     if n_experts is None:
-        found = find_n_clusters(codes, method=method, seed=seed, progress=progress, **settings)
-        clusters = at_least_two(found)
+        clusters = find_clusters(codes, method=method, seed=seed, progress=progress, **settings)
     else:
         clusters = mixture_clusters(codes, n_experts, seed=seed)
     n_found = clusters.n_clusters
@@ -161,6 +159,11 @@ def pretrain(
         n_latents = [min(max(found.n_latent, LEAST_LATENT), n_shared) for found in of_clusters]
     else:
         of_clusters = None
+        if len(n_latents) not in (1, n_found):
+            raise ValueError(
+                f"`n_latent` names {len(n_latents)} latent sizes, but there are only {n_found} "
+                "clusters with cells; ask for fewer, or give one size for all."
+            )
         n_latents = list(n_latents) * n_found if len(n_latents) == 1 else list(n_latents)
     return Pretraining(shared, codes, clusters, tuple(n_latents), latent, of_clusters)
 

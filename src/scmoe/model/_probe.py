@@ -20,6 +20,10 @@ BY = ("manager", "reconstruction")
 """Who decides to which cluster a cell belongs."""
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 class Probing(Predictions):
     """Predictions of a mixture of VAEs, and looks into its experts.
 
@@ -68,7 +72,6 @@ class Probing(Predictions):
         What the reconstruction misses, and the price of the code, both by the number of markers.
         Infinite for experts that were retired. Parameters as for the codes.
         """
-        self._check_if_trained(warn=False)
         parts = []
         with torch.inference_mode():
             for outputs in self._infer(adata, indices, batch_size):
@@ -146,7 +149,7 @@ class Probing(Predictions):
         KeyError
             Missing markers; no such cluster.
         ValueError
-            Values of another length, NaN or infinite ones.
+            Values of another length, NaN or infinite ones; no cluster, or one twice.
         """
         self._check_if_trained(warn=False)
         if not isinstance(cells, AnnData):
@@ -160,7 +163,10 @@ class Probing(Predictions):
             var = pd.DataFrame(index=self.adata.var_names)
             layers = {} if layer is None else {layer: values}
             cells = AnnData(values, var=var, layers=layers)
-        names = self._living() if clusters is None else [str(c) for c in clusters]
+        asked = [clusters] if isinstance(clusters, str) else clusters
+        names = self._living() if asked is None else [str(c) for c in asked]
+        if not names or len(set(names)) < len(names):
+            raise ValueError("`clusters` is empty or names a cluster twice.")
         experts = [self._expert_of(name) for name in names]
         made, distances = [], []
         with torch.inference_mode():
@@ -216,23 +222,28 @@ class Probing(Predictions):
         KeyError
             No such cluster.
         ValueError
-            A dimension that the expert has not, fewer than 2 steps, a start of another length.
+            A dimension that the expert has not, fewer than 2 steps, a start of another length,
+            ends that are no numbers.
         """
         self._check_if_trained(warn=False)
         k = self._expert_of(cluster)
         size = self.module.experts.n_latents[k]
-        if not 0 <= dimension < size:
+        if not _is_whole(dimension) or not 0 <= dimension < size:
             raise ValueError(
                 f"The expert of {cluster!r} has the dimensions 0 to {size - 1}, got {dimension}."
             )
-        if n < 2:
-            raise ValueError(f"`n` must be at least 2, got {n}.")
-        origin = self.module.means[k, :size].cpu() if start is None else torch.as_tensor(start)
-        if origin.shape != (size,):
-            raise ValueError(f"`start` must have {size} values, got {tuple(origin.shape)}.")
+        if not _is_whole(n) or n < 2:
+            raise ValueError(f"`n` must be a whole number from 2, got {n}.")
+        ends, origin = np.asarray(span, dtype=np.float32), self.module.means[k, :size].cpu()
+        if ends.shape != (2,) or not np.isfinite(ends).all():
+            raise ValueError(f"`span` must be two numbers, got {span}.")
+        if start is not None:
+            origin = torch.from_numpy(np.array(start, dtype=np.float32))
+        if origin.shape != (size,) or not origin.isfinite().all():
+            raise ValueError(f"`start` must be {size} numbers, got {start}.")
         codes = torch.zeros(n, max(self.module.experts.n_latents))
-        codes[:, :size] = origin.float()
-        position = torch.linspace(*span, n)
+        codes[:, :size] = origin
+        position = torch.linspace(*ends.tolist(), int(n))
         codes[:, dimension] = position
         device = self.module.means.device
         self.module.eval()

@@ -40,7 +40,7 @@ def cluster(
     *,
     model: str = "moe-sim-vae",
     n_clusters: int | str | None = None,
-    n_latent: int | str | None = None,
+    n_latent: int | Sequence[int] | str | None = None,
     similarity: Similarity | None = None,
     preset: str | None = None,
     markers: Sequence[str] | None = None,
@@ -80,7 +80,8 @@ def cluster(
         and for ``"auto"`` with ``"moe-vae"``.
     n_latent
         Dimensions of the codes. ``"auto"`` for as many as :func:`scmoe.tl.latent_dim` finds.
-        None for 9, or what the preset says, and for ``"auto"`` with ``"moe-vae"``.
+        None for 9, or what the preset says, and for ``"auto"`` with ``"moe-vae"``, which also
+        takes one number for each of its clusters.
     similarity
         Who is like whom; :class:`scmoe.similarity.CoAssociation` by default.
     preset

@@ -11,6 +11,7 @@ from scmoe._keys import Key
 from scmoe.tl._working import find_graph
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -41,7 +42,7 @@ class Recipe(ABC):
     """
 
     n_clusters: int | str | None
-    n_latent: int | str | None
+    n_latent: int | Sequence[int] | str | None
     layer: str | None
     model_kwargs: dict[str, Any]
     train_kwargs: dict[str, Any]
@@ -216,14 +217,18 @@ def make_recipe(
     Raises
     ------
     ValueError
-        An unknown model, or options that it does not have.
+        An unknown model, options that it does not have, or a number of clusters that is none.
     """
+    from scmoe.model._auto import check_number
+
     if model not in MODELS:
         raise ValueError(f"`model` must be one of {tuple(MODELS)}, got {model!r}.")
     model_kwargs = dict(model_kwargs or {})
     for theirs, ours in (("n_experts", "n_clusters"), ("n_latent", "n_latent")):
         if theirs in model_kwargs and (theirs != ours or common[ours] is not None):
             raise ValueError(f"Give `{theirs}` as `{ours}`, not in `model_kwargs`.")
+    if common["n_clusters"] is not None:
+        check_number("n_clusters", common["n_clusters"], 2)
     if similar["batch_key"] is not None:
         check_batches(adata, similar["batch_key"])
     common = {**common, "model_kwargs": model_kwargs, "train_kwargs": dict(train_kwargs or {})}

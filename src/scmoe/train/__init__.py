@@ -10,6 +10,7 @@ from scmoe.train._splitter import (
     SimilaritySplitter,
     check_shares,
     split_cells,
+    split_indices,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "fit",
     "refuse_pickles",
     "split_cells",
+    "split_indices",
 ]

@@ -48,6 +48,20 @@ def split_cells(
     cells train.
     """
     taught = np.arange(n_obs) if target.cells is None else target.cells
+    return split_indices(taught, n_obs, train_size, validation_size, rng)
+
+
+def split_indices(
+    taught: np.ndarray,
+    n_obs: int,
+    train_size: float,
+    validation_size: float | None,
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    """:func:`split_cells` of the cells that are named.
+
+    scvi-tools would draw them by ``scvi.settings.seed``, and without one anew every time.
+    """
     taught = rng.permutation(taught) if train_size < 1 else taught
     n_train = math.ceil(train_size * len(taught))
     n_seen = len(taught)

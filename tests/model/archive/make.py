@@ -1,7 +1,8 @@
-"""Write a tiny trained model and what it predicts, for the tests of later versions.
+"""Write tiny trained models and what they predict, for the tests of later versions.
 
-``python tests/model/archive/make.py v1`` made the folder ``v1``. A folder is never written
-again: a new one is made where the schema of saved models changes.
+``python tests/model/archive/make.py v2`` made the folder ``v2``, with a folder for each class of
+models; ``v1`` is older and holds one model. A folder is never written again: a new one is made
+where the schema of saved models changes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,25 +19,58 @@ import scvi
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from scmoe.model import MoESimVAE
+from scmoe.model import MoESimVAE, MoEVAE
 from scmoe.similarity import CoAssociation
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def make(folder: Path) -> None:
-    """10 cells, 5 markers, 2 populations; 3 experts of 8 units."""
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
+
+
+def cells() -> AnnData:
+    """10 cells, 3 markers, 2 populations."""
     rng = np.random.default_rng(0)
-    x = np.repeat([[3, 0, 3, 0, 1], [0, 3, 0, 3, 1]], 5, axis=0) + rng.random((10, 5)) / 2
+    x = np.repeat([[3, 0, 1], [0, 3, 1]], 5, axis=0) + rng.random((10, 3)) / 2
     adata = AnnData(
         x.astype(np.float32),
         obs=pd.DataFrame(index=[f"cell{i}" for i in range(10)]),
-        var=pd.DataFrame(index=["CD3", "CD19", "CD4", "CD20", "CD45"]),
+        var=pd.DataFrame(index=["CD3", "CD19", "CD45"]),
     )
     same = np.arange(10)[:, None] // 5 == np.arange(10) // 5
     adata.obsp["connectivities"] = csr_matrix(same & ~np.eye(10, dtype=bool), dtype=np.float32)
-    scvi.settings.seed = 0
+    return adata
+
+
+def moe_sim_vae(adata: AnnData) -> MoESimVAE:
+    """3 experts of 8 units."""
     MoESimVAE.setup_anndata(adata, similarity=CoAssociation(resolutions=(0.5, 1.0)))
     model = MoESimVAE(adata, 3, n_hidden=8, n_latent=2, min_cells=1, gate_dropout=0.0)
-    model.train(50, accelerator="cpu", enable_progress_bar=False, plan_kwargs={"lr": 0.03})
+    model.train(50, plan_kwargs={"lr": 0.03}, **QUIET)
+    return model
+
+
+def moe_vae(adata: AnnData) -> MoEVAE:
+    """2 experts of 8 units, with latent spaces of their own."""
+    MoEVAE.setup_anndata(adata)
+    model = MoEVAE(adata, 2, n_latent=[2, 1], n_hidden=8, n_layers=1, min_cells=1)
+    rates = {"lr": 0.01, "manager_lr": 0.01}
+    model.pretrain(max_epochs=60, manager_epochs=60, accelerator="cpu", progress=False, **rates)
+    model.train(30, plan_kwargs=rates, **QUIET)
+    return model
+
+
+MODELS: dict[str, Callable[[AnnData], MoESimVAE | MoEVAE]] = {
+    "MoESimVAE": moe_sim_vae,
+    "MoEVAE": moe_vae,
+}
+
+
+def make(folder: Path, train: Callable[[AnnData], MoESimVAE | MoEVAE]) -> None:
+    """One model, and what it says of its cells."""
+    scvi.settings.seed = 0
+    adata = cells()
+    model = train(adata)
     model.save(folder)
     expected = {
         "x": adata.X,
@@ -55,4 +90,5 @@ if __name__ == "__main__":
     place = Path(__file__).with_name(sys.argv[1])
     if place.exists():
         sys.exit(f"{place} is there already; a folder of the archive is never written again.")
-    make(place)
+    for name, train in MODELS.items():
+        make(place / name, train)
