@@ -12,6 +12,7 @@ import torch
 from anndata import AnnData
 from lightning.pytorch.callbacks import Callback
 
+from scmoe.estimate import Schedule
 from scmoe.model import MoEVAE
 from scmoe.similarity import CoAssociation, Knn
 from scmoe.tl import assign, cluster, generate
@@ -296,9 +297,9 @@ def similar(adata, **kwargs):
 
 
 def test_both_numbers(three, tmp_path, monkeypatch):
-    schedule = __import__("scmoe.model._auto", fromlist=["Schedule"]).Schedule
+    # small batches, so that few epochs teach the autoencoder enough
     monkeypatch.setattr(
-        "scmoe.model._auto.Schedule", lambda epochs, **kw: schedule(epochs, 50, 5e-3, **kw)
+        "scmoe.model._auto.Schedule", lambda epochs, **kw: Schedule(epochs, 50, 5e-3, **kw)
     )
     similar(three, n_clusters="auto", n_latent="auto")
     record = three.uns["scmoe"]
