@@ -26,7 +26,14 @@ from scmoe.tl._slots import plain
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 SMALL = {"n_hidden": 16, "n_layers": 1}
-QUICK = {"max_epochs": 50, "manager_epochs": 40, "batch_size": 50, "lr": 5e-3, "manager_lr": 5e-3}
+QUICK = {
+    "max_epochs": 50,
+    "manager_epochs": 40,
+    "batch_size": 50,
+    "lr": 5e-3,
+    "manager_lr": 5e-3,
+    "method": "density",
+}
 GIVEN = {"n_latent": 2, **SMALL}
 TERMS = {
     *("loss", "distance", "sample_entropy", "batch_entropy", "reconstruction", "kl"),
@@ -1013,7 +1020,10 @@ def test_settings_that_cannot_be(three, kwargs, match):
     [
         ({"threshold": 0}, "`threshold` must be above 0"),
         ({"method": "elbow"}, "`method` must be one of"),
-        ({"n_neighbours": 3}, "`method='density'` has no 'n_neighbours'; it has"),
+        (
+            {"method": "density", "n_neighbours": 3},
+            "`method='density'` has no 'n_neighbours'; it has",
+        ),
         ({"method": "stability", "min_dist": 0}, "`method='stability'` has no 'min_dist'"),
         ({"max_epochs": 0}, "`max_epochs` must be"),
         ({"manager_epochs": 0}, "`max_epochs` must be"),

@@ -18,7 +18,14 @@ from scmoe.similarity import CoAssociation, Knn
 from scmoe.tl import assign, cluster, generate
 
 HOW = {"max_epochs": 3, "batch_size": 50, "accelerator": "cpu"}
-QUICK = {"max_epochs": 50, "manager_epochs": 40, "batch_size": 50, "lr": 5e-3, "manager_lr": 5e-3}
+QUICK = {
+    "max_epochs": 50,
+    "manager_epochs": 40,
+    "batch_size": 50,
+    "lr": 5e-3,
+    "manager_lr": 5e-3,
+    "method": "density",
+}
 SMALL = {"n_hidden": 16, "n_layers": 1}
 
 
