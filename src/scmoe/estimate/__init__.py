@@ -4,6 +4,7 @@ from scmoe.estimate._augmentation import augmentation
 from scmoe.estimate._autoencoder import (
     Architecture,
     Schedule,
+    decode,
     encode,
     large_latent,
     train_autoencoder,
@@ -45,6 +46,7 @@ __all__ = [
     "check_method",
     "check_threshold",
     "count_dims",
+    "decode",
     "density_clusters",
     "encode",
     "find_clusters",

@@ -160,3 +160,15 @@ def encode(network: Autoencoders, scaled: np.ndarray, expert: int = 0) -> np.nda
         which = torch.full((len(part),), expert, device=device)
         parts.append(network.encode(part.to(device), which)[0].cpu())
     return torch.cat(parts).numpy()[:, : network.n_latents[expert]]
+
+
+@torch.inference_mode()
+def decode(network: Autoencoders, codes: np.ndarray) -> np.ndarray:
+    """What a plain VAE makes of codes, scaled features ``(n, n_input)`` float32."""
+    network.eval()
+    device = network.centre.device
+    parts = []
+    for part in torch.from_numpy(np.ascontiguousarray(codes, np.float32)).split(ENCODE_BATCH):
+        which = torch.zeros(len(part), dtype=torch.int64, device=device)
+        parts.append(network.decode(part.to(device), which).cpu())
+    return torch.cat(parts).numpy()

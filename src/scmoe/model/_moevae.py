@@ -32,12 +32,13 @@ from scmoe.estimate import (
     check_method,
     check_threshold,
 )
-from scmoe.model._auto import AUTO, check_number
+from scmoe.model._auto import AUTO
 from scmoe.model._base import ExpertModel
 from scmoe.model._fields import IndexField
-from scmoe.model._moevae_module import BALANCES, LOSSES, MoEVAEModule
+from scmoe.model._moevae_module import MoEVAEModule
+from scmoe.model._moevae_settings import check_mixture_settings, latent_sizes
 from scmoe.model._predict import LARGE_BATCH
-from scmoe.model._pretrain import Pretraining, pretrain, teach_manager
+from scmoe.model._pretrain import SPACES, Pretraining, pretrain, teach_manager
 from scmoe.model._probe import Probing
 from scmoe.model._settle import settle
 from scmoe.nn import padded_side
@@ -63,20 +64,6 @@ N_STEPS = 4000
 
 MAX_EPOCHS = 100
 """A default training sees every cell at most so often, Santos' number."""
-
-CHOICES = {
-    "network": ("dense", "conv"),
-    "activation": ("elu", "relu"),
-    "likelihood": ("bernoulli", "gaussian"),
-    "scaling": ("quantile", "minmax", "none"),
-    "kl": ("elbo", "normalized"),
-    "loss": LOSSES,
-    "balance": BALANCES,
-}
-
-
-WEIGHTS = ("sample_weight", "batch_weight")
-"""Settings that need not be whole numbers."""
 
 
 class MoEVAE(Probing, ExpertModel):
@@ -183,8 +170,8 @@ class MoEVAE(Probing, ExpertModel):
         images = holds_images(adata)
         likelihood = likelihood or ("bernoulli" if images else "gaussian")
         scaling = scaling or ("none" if images else "quantile")
-        _check(locals())
-        n_latents = _latent_sizes(n_latent, n_experts)
+        check_mixture_settings(locals())
+        n_latents = latent_sizes(n_latent, n_experts)
         image_shape = check_image_shape(adata) if network == "conv" else None
         self.module_settings_ = {
             "n_input": self.summary_stats.n_vars,
@@ -263,6 +250,7 @@ class MoEVAE(Probing, ExpertModel):
         manager_lr: float = 1e-3,
         augment: bool | Mapping[str, Any] | None = None,
         threshold: float = CLUSTERING,
+        space: str = "decoded",
         method: str = "stability",
         accelerator: str = "auto",
         progress: bool = True,
@@ -271,9 +259,9 @@ class MoEVAE(Probing, ExpertModel):
         """Estimate what was not given, find clusters and teach the manager; steps 1 to 8.
 
         1. A VAE with 100 latent dimensions. 2. The latent dimension finder
-        (:func:`scmoe.tl.latent_dim`). 3. A VAE of that size. 4., 5. The clusters of its codes
+        (:func:`scmoe.tl.latent_dim`). 3. A VAE of that size. 4., 5. The clusters that it shows
         (:func:`scmoe.tl.n_clusters`); if the number of experts was given, a Gaussian mixture on
-        their UMAP. 6. The manager learns these clusters, without the cells of none. 7. The
+        a UMAP. 6. The manager learns these clusters, without the cells of none. 7. The
         latent dimensions of each cluster, from the codes of the first VAE. 8. The mixture is
         built: experts start from random weights.
 
@@ -290,6 +278,11 @@ class MoEVAE(Probing, ExpertModel):
             their codes then followed the place instead of the digit.
         threshold
             Share of the variance that the latent dimension finder keeps.
+        space
+            Where clusters are sought: among the ``"codes"``, as Santos has it, or among what
+            the VAE makes of them, ``"decoded"``. A VAE gives every dimension that it uses the
+            same spread, however little it changes a cell; what it decodes is the cell without
+            its noise, on the scale on which cells differ.
         method, **settings
             How clusters are found, see :func:`scmoe.tl.n_clusters`.
         accelerator
@@ -308,6 +301,8 @@ class MoEVAE(Probing, ExpertModel):
         A model that is trained already has to be trained anew.
         """
         check_threshold(threshold)
+        if space not in SPACES:
+            raise ValueError(f"`space` must be one of {SPACES}, got {space!r}.")
         check_method(method, settings)
         x = self._values()
         check_cells(len(x))
@@ -331,6 +326,7 @@ class MoEVAE(Probing, ExpertModel):
             n_experts=n_experts,
             n_latents=settings_["n_latents"],
             threshold=threshold,
+            space=space,
             method=method,
             settings=settings,
             augment=changes,
@@ -505,46 +501,3 @@ class MoEVAE(Probing, ExpertModel):
         scaled = self.module.scale(torch.from_numpy(x))
         self.module.experts.look_at(scaled, together=holds_images(self.adata))
         self._number_clusters()
-
-
-def _check(given: dict[str, Any]) -> None:
-    """Raise ValueError for words that are not among the choices, and numbers out of range."""
-    for name, choices in CHOICES.items():
-        if given[name] not in choices:
-            raise ValueError(f"`{name}` must be one of {choices}, got {given[name]!r}.")
-    check_number("n_experts", given["n_experts"], 2)
-    least = {
-        "n_hidden": 1,
-        "n_layers": 0,
-        "width": 1,
-        "n_routed": 1,
-        "min_cells": 0,
-        "sample_weight": 0,
-        "batch_weight": 0,
-    }
-    for name, smallest in least.items():
-        value, is_weight = given[name], name in WEIGHTS
-        if value is None and name in ("width", "n_routed", "min_cells"):
-            continue
-        numbers = int | float | np.number if is_weight else int | np.integer
-        is_number = isinstance(value, numbers) and not isinstance(value, bool)
-        if not is_number or not smallest <= value < math.inf:
-            what = "a number" if is_weight else "a whole number"
-            raise ValueError(f"`{name}` must be {what} of at least {smallest}, got {value!r}.")
-
-
-def _latent_sizes(n_latent: int | Sequence[int] | str, n_experts: int | str) -> list[int] | None:
-    """Latent sizes as a list of one or K; None for those that are estimated."""
-    if isinstance(n_latent, str):
-        if n_latent != AUTO:
-            raise ValueError(f'`n_latent` must be "auto" or whole numbers, got {n_latent!r}.')
-        return None
-    sizes = list(np.ravel(n_latent).tolist())
-    if any(not isinstance(size, int) or size < 1 for size in sizes) or not sizes:
-        raise ValueError(f'`n_latent` must be "auto" or whole numbers from 1, got {n_latent!r}.')
-    if np.ndim(n_latent) and (n_experts == AUTO or len(sizes) != n_experts):
-        raise ValueError(
-            f"`n_latent` names {len(sizes)} latent sizes for {n_experts} experts; give one for "
-            "each, or one number for all."
-        )
-    return sizes

@@ -14,6 +14,7 @@ from torch import nn
 from scmoe._random import seeded
 from scmoe.estimate import (
     check_learned,
+    decode,
     encode,
     find_clusters,
     find_group_dims,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
+SPACES = ("decoded", "codes")
+"""What clusters are sought in."""
+
 LEAST_LATENT = 2
 """Latent size of the smallest expert: one dimension draws no more than a line."""
 
@@ -47,7 +51,7 @@ class Pretraining:
     codes
         Its codes, ``(n, n_shared)`` float32.
     clusters
-        The clusters that were found on them, and their UMAP.
+        The clusters that were found, and their UMAP.
     n_latents
         Latent size of each expert.
     latent, of_clusters
@@ -84,6 +88,7 @@ def pretrain(
     n_experts: int | None,
     n_latents: list[int] | None,
     threshold: float,
+    space: str,
     method: str,
     settings: dict[str, Any],
     augment: Augment | None,
@@ -104,6 +109,9 @@ def pretrain(
         Latent sizes if they are known: one, or one for each expert.
     threshold
         Share of the variance that the latent dimension finder keeps.
+    space
+        Clusters are sought among the ``"codes"``, or among what the VAE makes of them,
+        ``"decoded"``.
     method, settings
         How the number of clusters is estimated, see :func:`scmoe.estimate.find_n_clusters`.
     augment
@@ -144,11 +152,12 @@ def pretrain(
         description=f"3/9 VAE, {n_shared} dimensions",
     )
     codes = encode(shared, scaled)
-    logger.info("Steps 4 and 5 of 9: clusters of the codes.")
+    logger.info("Steps 4 and 5 of 9: clusters.")
+    points = codes if space == "codes" else decode(shared, codes)
     if n_experts is None:
-        clusters = find_clusters(codes, method=method, seed=seed, progress=progress, **settings)
+        clusters = find_clusters(points, method=method, seed=seed, progress=progress, **settings)
     else:
-        clusters = mixture_clusters(codes, n_experts, seed=seed)
+        clusters = mixture_clusters(points, n_experts, seed=seed)
     n_found = clusters.n_clusters
     if n_latents is None:
         logger.info("Step 7 of 9: latent dimensions of %d clusters.", n_found)
