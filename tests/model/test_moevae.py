@@ -17,6 +17,7 @@ from scipy import sparse
 
 import scmoe
 from scmoe._store import checksum
+from scmoe.estimate import find_clusters
 from scmoe.metrics import accuracy
 from scmoe.model import ModelFileError, MoESimVAE, MoEVAE
 from scmoe.model._describe import Description
@@ -218,6 +219,34 @@ def test_another_method_and_threshold(three):
     assert model.estimates_["n_latent"]["threshold"] == 0.95
     assert model.module.n_experts == 3
     assert not model.is_trained
+
+
+@pytest.mark.parametrize("space", ["codes", "decoded"])
+def test_where_clusters_are_sought(three, monkeypatch, space):
+    seen = []
+
+    def find(points, **kwargs):
+        seen.append(points)
+        return find_clusters(points, **kwargs)
+
+    monkeypatch.setattr("scmoe.model._pretrain.find_clusters", find)
+    model = build(three)
+    model.pretrain(**QUICK, space=space, accelerator="cpu", progress=False)
+    done = model.pretraining
+    if space == "codes":
+        np.testing.assert_array_equal(seen[0], done.codes)
+    else:
+        # the cells without their noise, on the scale of the markers
+        scaled = model.module.scale(torch.from_numpy(three.X)).numpy()
+        assert seen[0].shape == scaled.shape
+        assert np.square(seen[0] - scaled).mean() < scaled.var(0).mean() / 4
+
+
+def test_an_unknown_space(three):
+    model = build(three)
+    with pytest.raises(ValueError, match=r"`space` must be one of \('decoded', 'codes'\)"):
+        model.pretrain(space="umap")
+    assert model.module is None
 
 
 # ----------------------------------------------------------------------------------------
