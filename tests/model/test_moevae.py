@@ -242,6 +242,12 @@ def test_where_clusters_are_sought(three, monkeypatch, space):
         assert np.square(seen[0] - scaled).mean() < scaled.var(0).mean() / 4
 
 
+def test_few_cells_are_told(three, caplog):
+    model = build(three)
+    model.pretrain(**QUICK, progress=False)
+    assert f"{three.n_obs} cells are few for a VAE" in caplog.text
+
+
 def test_an_unknown_space(three):
     model = build(three)
     with pytest.raises(ValueError, match=r"`space` must be one of \('decoded', 'codes'\)"):

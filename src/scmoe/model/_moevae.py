@@ -62,6 +62,9 @@ logger = logging.getLogger("scmoe")
 N_STEPS = 4000
 """Optimiser steps of a default training."""
 
+FEW_CELLS = 500
+"""With fewer, clusters of decoded cells were seen to be parts of true ones."""
+
 MAX_EPOCHS = 100
 """A default training sees every cell at most so often, Santos' number."""
 
@@ -298,7 +301,9 @@ class MoEVAE(Probing, ExpertModel):
 
         Notes
         -----
-        A model that is trained already has to be trained anew.
+        A model that is trained already has to be trained anew. A VAE of a few hundred cells may
+        learn them by heart, and its clusters are too many then: three clear groups of 200 cells
+        came out as twelve, those of 600 as three.
         """
         check_threshold(threshold)
         if space not in SPACES:
@@ -306,6 +311,12 @@ class MoEVAE(Probing, ExpertModel):
         check_method(method, settings)
         x = self._values()
         check_cells(len(x))
+        if len(x) < FEW_CELLS:
+            logger.warning(
+                "%d cells are few for a VAE, which may learn them by heart and then show too many "
+                "clusters. `MoESimVAE` needs fewer.",
+                len(x),
+            )
         low, high = value_range(x, self.scaling_)
         scaled = (x - low) / (high - low)
         if self.module_settings_["likelihood"] == "bernoulli":
