@@ -48,8 +48,8 @@ def augmentation(
     ----------
     augment
         True for the defaults, False for nothing, or amounts: of
-        :class:`scmoe.nn.ImageAugment`, or for cells ``n_neighbors`` and ``share`` of
-        :class:`scmoe.nn.NeighborAugment`.
+        ``scmoe.nn.ImageAugment``, or for cells ``n_neighbors`` and ``share`` of
+        ``scmoe.nn.NeighborAugment``.
     scaled
         ``(n, n_input)`` float32, as the autoencoder will see it.
     image_shape

@@ -50,7 +50,7 @@ def _check_whole(least: int = 1, /, **numbers: int) -> None:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Networks of a VAE, of one or of many; see :class:`scmoe.nn.Autoencoders`."""
+    """Networks of a VAE, of one or of many; see ``scmoe.nn.Autoencoders``."""
 
     n_input: int
     image_shape: tuple[int, ...] | None = None
@@ -120,7 +120,7 @@ def train_autoencoder(
     architecture, schedule
         Networks, and how they are trained.
     augment
-        Random changes of cells, see :class:`scmoe.nn.ImageAugment`.
+        Random changes of cells, see ``scmoe.nn.ImageAugment``.
     seed
         Of weights, batches, draws and augmentation.
     progress, description

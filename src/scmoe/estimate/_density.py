@@ -78,8 +78,8 @@ def density_clusters(
 
     References
     ----------
-    Santos, *Mixture of experts for deep clustering*; McInnes et al. 2018 (UMAP); Campello et
-    al. 2013 (HDBSCAN).
+    Santos, *A mixture-of-experts approach to deep image clustering*; McInnes et al. 2018 (UMAP);
+    Campello et al. 2013 (HDBSCAN).
     """
     codes = check_codes(codes)
     n = len(codes)

@@ -106,7 +106,7 @@ def latent_dim(
         Of the networks: ``n_hidden`` (128) and ``n_layers`` (2) if dense, ``width`` (8, filters
         of the first convolutions; None for the paper's, as many as the image is wide) if not,
         ``activation`` (``"elu"`` or ``"relu"``), ``likelihood`` (``"bernoulli"`` or
-        ``"gaussian"``), ``kl``; see :class:`scmoe.nn.Autoencoders`.
+        ``"gaussian"``), ``kl``; see ``scmoe.nn.Autoencoders``.
     train_kwargs
         Of the training: ``max_epochs`` (None for about 4,000 steps), ``batch_size`` (256),
         ``lr`` (0.001), ``accelerator``.
