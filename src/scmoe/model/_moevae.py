@@ -253,7 +253,7 @@ class MoEVAE(Probing, ExpertModel):
         manager_lr: float = 1e-3,
         augment: bool | Mapping[str, Any] | None = None,
         threshold: float = CLUSTERING,
-        space: str = "decoded",
+        space: str | None = None,
         method: str = "stability",
         accelerator: str = "auto",
         progress: bool = True,
@@ -285,7 +285,8 @@ class MoEVAE(Probing, ExpertModel):
             Where clusters are sought: among the ``"codes"``, as Santos has it, or among what
             the VAE makes of them, ``"decoded"``. A VAE gives every dimension that it uses the
             same spread, however little it changes a cell; what it decodes is the cell without
-            its noise, on the scale on which cells differ.
+            its noise, on the scale on which cells differ. None for codes with images, whose
+            pixels say little about what is alike, and for decoded cells otherwise.
         method, **settings
             How clusters are found, see :func:`scmoe.tl.n_clusters`.
         accelerator
@@ -306,6 +307,8 @@ class MoEVAE(Probing, ExpertModel):
         came out as twelve, those of 600 as three.
         """
         check_threshold(threshold)
+        if space is None:
+            space = "codes" if holds_images(self.adata) else "decoded"
         if space not in SPACES:
             raise ValueError(f"`space` must be one of {SPACES}, got {space!r}.")
         check_method(method, settings)
