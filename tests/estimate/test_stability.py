@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
@@ -171,3 +172,13 @@ def test_graph_by_approximate_search(monkeypatch):
     graph = neighbor_graph(codes, 0).tocoo()
     assert (group[graph.row] == group[graph.col]).all()
     assert (graph.row != graph.col).all()
+
+
+def test_torch_computes_on_as_many_threads_as_before():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        neighbor_graph(np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32), 0)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)

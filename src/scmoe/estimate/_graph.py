@@ -33,21 +33,21 @@ def neighbor_graph(codes: np.ndarray, seed: int) -> csr_matrix:
 
     k = min(N_NEIGHBORS, len(codes) - 1)
     random_state = np.random.RandomState(seed)
-    if len(codes) <= EXACT_NEIGHBORS:
-        distances, indices = NearestNeighbors(n_neighbors=k).fit(codes).kneighbors(codes)
-    else:
-        with same_threads():
+    with same_threads():
+        if len(codes) <= EXACT_NEIGHBORS:
+            distances, indices = NearestNeighbors(n_neighbors=k).fit(codes).kneighbors(codes)
+        else:
             indices, distances, _ = nearest_neighbors(
                 codes, k, "euclidean", {}, angular=False, random_state=random_state
             )
-    graph, *_ = fuzzy_simplicial_set(
-        codes,
-        k,
-        random_state,
-        "euclidean",
-        knn_indices=indices,
-        knn_dists=distances.astype(np.float32),
-    )
+        graph, *_ = fuzzy_simplicial_set(
+            codes,
+            k,
+            random_state,
+            "euclidean",
+            knn_indices=indices,
+            knn_dists=distances.astype(np.float32),
+        )
     graph.setdiag(0)
     graph.eliminate_zeros()
     return csr_matrix(graph, dtype=np.float32)

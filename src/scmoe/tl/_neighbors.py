@@ -129,14 +129,15 @@ def _balanced(x: np.ndarray, batches: np.ndarray, seed: int) -> csr_matrix:
         distances.append(distance)
     indices, distances = np.hstack(indices), np.hstack(distances)
     order = distances.argsort(axis=1, kind="stable")
-    connectivities, *_ = fuzzy_simplicial_set(
-        x,
-        indices.shape[1],
-        np.random.RandomState(seed),
-        "euclidean",
-        knn_indices=np.take_along_axis(indices, order, axis=1),
-        knn_dists=np.take_along_axis(distances, order, axis=1).astype(np.float32),
-    )
+    with same_threads():
+        connectivities, *_ = fuzzy_simplicial_set(
+            x,
+            indices.shape[1],
+            np.random.RandomState(seed),
+            "euclidean",
+            knn_indices=np.take_along_axis(indices, order, axis=1),
+            knn_dists=np.take_along_axis(distances, order, axis=1).astype(np.float32),
+        )
     connectivities.setdiag(0)
     connectivities.eliminate_zeros()
     return connectivities.tocsr()
