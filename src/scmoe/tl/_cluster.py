@@ -12,6 +12,7 @@ from natsort import natsorted
 
 from scmoe._checks import (
     check_adata,
+    check_image_shape,
     check_training,
     holds_images,
 )
@@ -187,6 +188,8 @@ def cluster(
         if use_rep not in (None, "X"):
             raise ValueError("`save_model` can't go with `use_rep`: new cells have no such slot.")
     work = working_copy(adata, markers, layer, use_rep)
+    if recipe.model_kwargs.get("network") == "conv":
+        check_image_shape(work)
     # the margins of images are constant
     check_training(work.X, work.var_names, recipe.least_clusters, constant=holds_images(work))
     recipe.look_at(adata, work)

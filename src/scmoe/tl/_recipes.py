@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from scmoe._checks import check_batches, check_image_shape, check_similarity, listing
+from scmoe._checks import check_batches, check_similarity, listing
 from scmoe._keys import Key
 from scmoe.tl._working import find_graph
 
@@ -60,7 +60,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def look_at(self, adata: AnnData, work: AnnData) -> None:
-        """Check what the user's cells have and what the working copy must have."""
+        """Take what the model needs beside the values, from the user's cells and their copy."""
 
     @abstractmethod
     def fit(self, work: AnnData, seed: int, progress: bool) -> ExpertModel:
@@ -116,8 +116,6 @@ class SimilarityRecipe(Recipe):
         return MoESimVAE
 
     def look_at(self, adata: AnnData, work: AnnData) -> None:
-        if self.model_kwargs.get("network") == "conv":
-            check_image_shape(work)
         self.graph, self.origin = find_graph(
             adata, work, self.similarity, self.neighbors_key, self.obsp
         )
@@ -173,8 +171,7 @@ class MixtureRecipe(Recipe):
         return MoEVAE
 
     def look_at(self, adata: AnnData, work: AnnData) -> None:
-        if self.model_kwargs.get("network") == "conv":
-            check_image_shape(work)
+        """The values are all that it looks at."""
 
     def fit(self, work: AnnData, seed: int, progress: bool) -> ExpertModel:
         self.model_class.setup_anndata(work, layer=self.layer)
