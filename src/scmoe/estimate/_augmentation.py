@@ -12,16 +12,11 @@ from pynndescent import NNDescent
 from sklearn.neighbors import NearestNeighbors
 
 from scmoe._compat import same_threads
+from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS
 from scmoe.nn import ImageAugment, NeighborAugment
 
 if TYPE_CHECKING:
     from scmoe.train import Augment
-
-N_NEIGHBORS = 15
-"""Neighbours towards which a cell may move; as in a neighbour graph."""
-
-EXACT_NEIGHBORS = 50_000
-"""Up to this many cells neighbours are searched exactly."""
 
 
 def nearest(x: np.ndarray, k: int, seed: int) -> np.ndarray:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.sparse import csr_matrix
+from typing import TYPE_CHECKING
 
 from scmoe._compat import same_threads
 
+if TYPE_CHECKING:
+    import numpy as np
+    from scipy.sparse import csr_matrix
+
 N_NEIGHBORS = 15
-"""As many as in scanpy."""
+"""Neighbours of each cell; scanpy's default."""
 
 EXACT_NEIGHBORS = 50_000
 """Up to this many cells neighbours are searched exactly, which needs no compilation."""
@@ -28,26 +31,16 @@ def neighbor_graph(codes: np.ndarray, seed: int) -> csr_matrix:
     -------
     ``(n, n)`` float32, weights in (0, 1], symmetric, empty diagonal.
     """
-    from sklearn.neighbors import NearestNeighbors
-    from umap.umap_ import fuzzy_simplicial_set, nearest_neighbors
+    import scanpy as sc
+    from anndata import AnnData
 
-    k = min(N_NEIGHBORS, len(codes) - 1)
-    random_state = np.random.RandomState(seed)
+    cells = AnnData(codes)
     with same_threads():
-        if len(codes) <= EXACT_NEIGHBORS:
-            distances, indices = NearestNeighbors(n_neighbors=k).fit(codes).kneighbors(codes)
-        else:
-            indices, distances, _ = nearest_neighbors(
-                codes, k, "euclidean", {}, angular=False, random_state=random_state
-            )
-        graph, *_ = fuzzy_simplicial_set(
-            codes,
-            k,
-            random_state,
-            "euclidean",
-            knn_indices=indices,
-            knn_dists=distances.astype(np.float32),
+        sc.pp.neighbors(
+            cells,
+            n_neighbors=min(N_NEIGHBORS, len(codes) - 1),
+            use_rep="X",
+            random_state=seed,
+            transformer="sklearn" if len(codes) <= EXACT_NEIGHBORS else None,
         )
-    graph.setdiag(0)
-    graph.eliminate_zeros()
-    return csr_matrix(graph, dtype=np.float32)
+    return cells.obsp["connectivities"]

@@ -1,29 +1,42 @@
-"""What the models have in common: scaling, failures, files, predictions and new cells."""
+"""What the models have in common: cells, failures, files, predictions and new cells."""
 
 from __future__ import annotations
 
 import copy
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
+from scmoe._checks import (
+    check_adata,
+    check_batches,
+    check_matrix,
+    check_training,
+    check_unit_interval,
+    layer_values,
+)
+from scmoe._compat import interruptible, one_thread, quiet
 from scmoe._keys import Key
 from scmoe._scaling import value_range
 from scmoe._store import ModelFileError
+from scmoe.model._auto import AUTO
+from scmoe.model._fields import IndexField
 from scmoe.model._files import SafeFiles
 from scmoe.model._generate import generate_cells
 from scmoe.model._loaded import attributes_of, set_weights
-from scmoe.model._predict import Predictions
+from scmoe.model._predict import LARGE_BATCH, Predictions
 from scmoe.model._record import Trained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import numpy as np
     from anndata import AnnData
 
     from scmoe.model._described import DescribedModule
@@ -37,6 +50,50 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
 
     module: DescribedModule | None = None
     """The networks; None until their sizes are known."""
+
+    @classmethod
+    def _registered(
+        cls,
+        adata: AnnData,
+        layer: str | None,
+        batch_key: str | None,
+        setup_method_args: dict[str, Any],
+        **kwargs,
+    ) -> AnnDataManager:
+        """Check cells and register them; the manager is not yet that of the class."""
+        check_adata(adata)
+        if batch_key is not None:
+            check_batches(adata, batch_key)
+        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
+        check_matrix(layer_values(adata, layer), adata.var_names, where)
+        manager = AnnDataManager(
+            fields=[
+                LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+                IndexField(),
+            ],
+            setup_method_args=setup_method_args,
+        )
+        with quiet() if batch_key is None else nullcontext():
+            manager.register_fields(adata, **kwargs)
+        return manager
+
+    def _values(self, n_experts: int | str) -> np.ndarray:
+        """Cells x markers float32, from which so many experts can learn."""
+        layer = self.registry["setup_args"]["layer"]
+        x = np.asarray(layer_values(self.adata, layer), dtype=np.float32)
+        least, unscaled = 2 if n_experts == AUTO else n_experts, self.scaling_ == "none"
+        check_training(x, self.adata.var_names, least, constant=unscaled)
+        if unscaled and self.module_settings_["likelihood"] == "bernoulli":
+            check_unit_interval(x, self.adata.var_names)
+        return x
+
+    @contextmanager
+    def _training(self, batch_size: int) -> Iterator[None]:
+        """The surroundings of a training: all as it was if it fails, interruptible, quiet."""
+        small = self.adata.n_vars * batch_size < LARGE_BATCH
+        with self._as_it_was_on_failure(), interruptible(), quiet(), one_thread(small):
+            yield
 
     def _build(self) -> None:
         """Make the networks, once all of their sizes are known."""

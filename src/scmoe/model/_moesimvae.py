@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField, LayerField
 
 from scmoe._checks import (
-    check_adata,
-    check_batches,
     check_image_shape,
-    check_matrix,
     check_similarity,
-    check_training,
-    check_unit_interval,
     holds_images,
-    layer_values,
 )
-from scmoe._compat import interruptible, on_device, one_thread, quiet
+from scmoe._compat import on_device
 from scmoe._scaling import value_range
 from scmoe.estimate import Architecture
 from scmoe.model._auto import (
@@ -35,9 +25,7 @@ from scmoe.model._auto import (
     read_settings,
 )
 from scmoe.model._base import ExpertModel
-from scmoe.model._fields import IndexField
 from scmoe.model._module import MoESimVAEModule
-from scmoe.model._predict import LARGE_BATCH
 from scmoe.model._settings import check_settings
 from scmoe.model._settle import name_classes, settle
 from scmoe.similarity import CoAssociation, Similarity
@@ -286,21 +274,7 @@ class MoESimVAE(ExpertModel):
             batch_key=batch_key,
             similarity=similarity.to_dict(),
         )
-        check_adata(adata)
-        if batch_key is not None:
-            check_batches(adata, batch_key)
-        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-        check_matrix(layer_values(adata, layer), adata.var_names, where)
-        manager = AnnDataManager(
-            fields=[
-                LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
-                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-                IndexField(),
-            ],
-            setup_method_args=setup_method_args,
-        )
-        with quiet() if batch_key is None else nullcontext():
-            manager.register_fields(adata, **kwargs)
+        manager = cls._registered(adata, layer, batch_key, setup_method_args, **kwargs)
         # the registry holds plain values, which a callable is not
         manager.similarity = similarity
         cls.register_manager(manager)
@@ -380,14 +354,7 @@ class MoESimVAE(ExpertModel):
         Writes ``model.history``: the terms of the loss, the experts with cells in a batch and
         the similar partners of a cell within its batch, means over each epoch.
         """
-        x = np.asarray(
-            layer_values(self.adata, self.registry["setup_args"]["layer"]), dtype=np.float32
-        )
-        n_experts = self.module_settings_["n_experts"]
-        least = 2 if n_experts == AUTO else n_experts
-        check_training(x, self.adata.var_names, least, constant=self.scaling_ == "none")
-        if self.scaling_ == "none" and self.module_settings_["likelihood"] == "bernoulli":
-            check_unit_interval(x, self.adata.var_names)
+        x = self._values(self.module_settings_["n_experts"])
         if max_epochs is not None and max_steps is not None:
             raise ValueError("You can't specify both `max_epochs` and `max_steps`.")
         if max_steps is not None and max_steps < 1:
@@ -442,8 +409,7 @@ class MoESimVAE(ExpertModel):
             max_epochs = math.ceil(max_steps / max(n_train // batch_size, 1))
         elif max_epochs is None:
             max_epochs = max(math.ceil(N_STEPS / n_batches), MIN_EPOCHS)
-        small = self.adata.n_vars * batch_size < LARGE_BATCH
-        with self._as_it_was_on_failure(), interruptible(), quiet(), one_thread(small):
+        with self._training(batch_size):
             if not self.is_trained:
                 self._fit_scaling(x)
             self.module.live.fill_(True)

@@ -8,20 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField, LayerField
 
 from scmoe._checks import (
-    check_adata,
     check_image_shape,
-    check_matrix,
-    check_training,
-    check_unit_interval,
     holds_images,
-    layer_values,
 )
-from scmoe._compat import interruptible, one_thread, quiet
 from scmoe._scaling import value_range
 from scmoe.estimate import (
     CLUSTERING,
@@ -34,10 +25,8 @@ from scmoe.estimate import (
 )
 from scmoe.model._auto import AUTO
 from scmoe.model._base import ExpertModel
-from scmoe.model._fields import IndexField
 from scmoe.model._moevae_module import MoEVAEModule
 from scmoe.model._moevae_settings import check_mixture_settings, latent_sizes
-from scmoe.model._predict import LARGE_BATCH
 from scmoe.model._pretrain import SPACES, Pretraining, pretrain, teach_manager
 from scmoe.model._probe import Probing
 from scmoe.model._settle import settle
@@ -228,20 +217,7 @@ class MoEVAE(Probing, ExpertModel):
             No such layer.
         """
         setup_method_args = cls._get_setup_method_args(cls=cls, adata=adata, layer=layer)
-        check_adata(adata)
-        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-        check_matrix(layer_values(adata, layer), adata.var_names, where)
-        manager = AnnDataManager(
-            fields=[
-                LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
-                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, None),
-                IndexField(),
-            ],
-            setup_method_args=setup_method_args,
-        )
-        with quiet():
-            manager.register_fields(adata, **kwargs)
-        cls.register_manager(manager)
+        cls.register_manager(cls._registered(adata, layer, None, setup_method_args, **kwargs))
 
     def pretrain(
         self,
@@ -312,7 +288,7 @@ class MoEVAE(Probing, ExpertModel):
         if space not in SPACES:
             raise ValueError(f"`space` must be one of {SPACES}, got {space!r}.")
         check_method(method, settings)
-        x = self._values()
+        x = self._values(self.n_experts_)
         check_cells(len(x))
         if len(x) < FEW_CELLS:
             logger.warning(
@@ -424,7 +400,7 @@ class MoEVAE(Probing, ExpertModel):
         -----
         Writes ``model.history``: the terms of the loss and the experts with cells in a batch.
         """
-        x = self._values()
+        x = self._values(self.n_experts_)
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
         shares = np.arange(len(x)), len(x), train_size, validation_size
@@ -448,9 +424,8 @@ class MoEVAE(Probing, ExpertModel):
         if max_epochs is None:
             n_batches = math.ceil(n_train / batch_size)
             max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
-        small = self.adata.n_vars * batch_size < LARGE_BATCH
         logger.info("Step 9 of 9: experts and manager together.")
-        with self._as_it_was_on_failure(), interruptible(), quiet(), one_thread(small):
+        with self._training(batch_size):
             if self.module is None:
                 self._build_without_pretraining(x)
             self.module.live.fill_(True)
@@ -480,17 +455,6 @@ class MoEVAE(Probing, ExpertModel):
                     self.min_cells_,
                 )
             self.module_settings_["n_latents"] = self.module.experts.n_latents
-
-    def _values(self) -> np.ndarray:
-        """Cells x markers float32, which can be learned from."""
-        x = np.asarray(
-            layer_values(self.adata, self.registry["setup_args"]["layer"]), dtype=np.float32
-        )
-        n_experts = 2 if self.n_experts_ == AUTO else self.n_experts_
-        check_training(x, self.adata.var_names, n_experts, constant=self.scaling_ == "none")
-        if self.scaling_ == "none" and self.module_settings_["likelihood"] == "bernoulli":
-            check_unit_interval(x, self.adata.var_names)
-        return x
 
     def _changes(
         self, augment: bool | Mapping[str, Any] | None, x: np.ndarray, seed: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from scmoe._compat import forget, one_thread, quiet
 from scmoe.model._record import PREDICT_BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 LARGE_BATCH = 250_000
 """Values in a batch from which a second thread pays."""
@@ -54,7 +55,7 @@ class Predictions:
         ValueError
             As :meth:`setup_anndata`.
         """
-        return self._collect("latent", adata, indices, batch_size)
+        return self._collect(itemgetter("latent"), adata, indices, batch_size)
 
     def predict_proba(
         self,
@@ -66,13 +67,8 @@ class Predictions:
 
         All experts have a column, also those that own no cell. Rows sum to 1.
         """
-        values = self._collect("proba", adata, indices, batch_size)
-        names = (self.adata if adata is None else adata).obs_names
-        return pd.DataFrame(
-            values,
-            index=names if indices is None else names[np.asarray(indices)],
-            columns=self.cluster_names_,
-        )
+        values = self._collect(itemgetter("proba"), adata, indices, batch_size)
+        return self._by_cluster(values, adata, indices)
 
     def predict(
         self,
@@ -85,7 +81,7 @@ class Predictions:
         Clusters are numbered by size among the training cells: ``"0"`` is the largest. Those
         of listed classes have the names of the classes.
         """
-        expert = self._collect("expert", adata, indices, batch_size)
+        expert = self._collect(itemgetter("expert"), adata, indices, batch_size)
         return np.asarray(self.cluster_names_, dtype=object)[expert]
 
     def outlier_score(
@@ -100,13 +96,31 @@ class Predictions:
         of the training cells: 0.99 means stranger than 99 % of them. So one in a hundred cells
         that are like the training cells lies above 0.99. Parameters as for the codes.
         """
-        position = self._collect("position", adata, indices, batch_size)
+        position = self._collect(itemgetter("position"), adata, indices, batch_size)
         return self.module.outliers.score(position)
 
-    def _collect(self, name: str, adata, indices, batch_size) -> np.ndarray:
+    def _collect(
+        self,
+        pick: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+        adata: AnnData | None,
+        indices: Sequence[int] | None,
+        batch_size: int | None,
+    ) -> np.ndarray:
+        """What is picked from the outputs of the module, for all cells."""
         with torch.inference_mode():
-            parts = [o[name].cpu() for o in self._infer(adata, indices, batch_size)]
+            parts = [pick(outputs).cpu() for outputs in self._infer(adata, indices, batch_size)]
         return torch.cat(parts).numpy()
+
+    def _by_cluster(
+        self, values: np.ndarray, adata: AnnData | None, indices: Sequence[int] | None
+    ) -> pd.DataFrame:
+        """Cells x experts with their names."""
+        names = (self.adata if adata is None else adata).obs_names
+        return pd.DataFrame(
+            values,
+            index=names if indices is None else names[np.asarray(indices)],
+            columns=self.cluster_names_,
+        )
 
     def _infer(self, adata, indices, batch_size) -> Iterator[dict[str, torch.Tensor]]:
         """Outputs of the trained module, batch by batch."""

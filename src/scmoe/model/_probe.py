@@ -72,17 +72,13 @@ class Probing(Predictions):
         What the reconstruction misses, and the price of the code, both by the number of markers.
         Infinite for experts that were retired. Parameters as for the codes.
         """
-        parts = []
-        with torch.inference_mode():
-            for outputs in self._infer(adata, indices, batch_size):
-                distance = self.module.distances(outputs["scaled"])
-                parts.append(distance.masked_fill(~self.module.live, torch.inf).cpu())
-        names = (self.adata if adata is None else adata).obs_names
-        return pd.DataFrame(
-            torch.cat(parts).numpy(),
-            index=names if indices is None else names[np.asarray(indices)],
-            columns=self.cluster_names_,
-        )
+
+        def distances(outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            distance = self.module.distances(outputs["scaled"])
+            return distance.masked_fill(~self.module.live, torch.inf)
+
+        values = self._collect(distances, adata, indices, batch_size)
+        return self._by_cluster(values, adata, indices)
 
     def get_latent_representation(
         self,
@@ -118,13 +114,15 @@ class Probing(Predictions):
         if cluster is None:
             return super().get_latent_representation(adata, indices, batch_size)
         self._check_if_trained(warn=False)
-        k, parts = self._expert_of(cluster), []
-        with torch.inference_mode():
-            for outputs in self._infer(adata, indices, batch_size):
-                scaled = outputs["scaled"]
-                which = torch.full((len(scaled),), k, device=scaled.device)
-                parts.append(self.module.experts.encode(scaled, which)[0].cpu())
-        return torch.cat(parts).numpy()[:, : self.module.experts.n_latents[k]]
+        k = self._expert_of(cluster)
+
+        def code(outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            scaled = outputs["scaled"]
+            which = torch.full((len(scaled),), k, device=scaled.device)
+            return self.module.experts.encode(scaled, which)[0]
+
+        codes = self._collect(code, adata, indices, batch_size)
+        return codes[:, : self.module.experts.n_latents[k]]
 
     def reconstruct(
         self, cells: AnnData | np.ndarray, clusters: Sequence[str] | None = None

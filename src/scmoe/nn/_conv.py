@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from scmoe.nn._choices import choose
+from scmoe.nn._experts import piecewise
 from scmoe.nn._images import flatten, read_shape, unflatten
 from scmoe.nn._mlp import ACTIVATIONS
 from scmoe.nn._norm import BatchNorm2d
@@ -177,20 +178,15 @@ class ConvExperts(nn.Module):
         Logits ``(n, height * width * n_channels)``, images in the order of the input, pixels
         in the order of numpy's ``reshape``: row by row, channels last.
         """
-        order = expert.argsort(stable=True)
-        sizes = torch.bincount(expert, minlength=self.n_experts).tolist()
-        pieces = z.index_select(0, order).split(sizes)
         # unbound once: indexing inside the loop would make a gradient as large as all
         # experts together for each of them
-        weights = zip(*(weight.unbind() for weight in self.weights), strict=True)
-        biases = zip(*(bias.unbind() for bias in self.biases), strict=True)
-        images = [
-            self._decode(piece, *parameters)
-            for piece, *parameters in zip(pieces, weights, biases, strict=True)
-            if len(piece)
-        ]
-        rows = torch.cat([z.new_zeros(0, self.image_shape.size), *images])
-        return rows.index_select(0, order.argsort())
+        weights = list(zip(*(weight.unbind() for weight in self.weights), strict=True))
+        biases = list(zip(*(bias.unbind() for bias in self.biases), strict=True))
+
+        def through(k: int, piece: torch.Tensor) -> torch.Tensor:
+            return self._decode(piece, weights[k], biases[k])
+
+        return piecewise(through, z, expert, self.n_experts, (self.image_shape.size,))
 
     def _decode(
         self, z: torch.Tensor, weights: tuple[torch.Tensor, ...], biases: tuple[torch.Tensor, ...]

@@ -33,13 +33,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from scmoe.nn._choices import choose
+from scmoe.nn._experts import piecewise
 from scmoe.nn._images import ImageShape, flatten, read_shape, unflatten
 from scmoe.nn._mlp import ACTIVATIONS
 from scmoe.nn._norm import BatchNorm2d
 from scmoe.nn._vaes import check_latent_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 BOTTLENECK = 2
 """Side of the image in the middle of the network."""
@@ -319,7 +320,7 @@ class ConvVAEs(nn.Module):
             halves = self.encoders[k](piece).view(len(piece), 2, -1)
             return F.pad(halves, (0, n_wide - self.n_latents[k]))
 
-        codes = self._routed(through, x, expert, (2, n_wide))
+        codes = piecewise(through, x, expert, self.n_experts, (2, n_wide))
         return codes[:, 0], codes[:, 1]
 
     def decode(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
@@ -340,7 +341,7 @@ class ConvVAEs(nn.Module):
         def through(k: int, piece: torch.Tensor) -> torch.Tensor:
             return self.decoders[k](piece[:, : self.n_latents[k]])
 
-        return self._routed(through, z, expert, (self.image_shape.size,))
+        return piecewise(through, z, expert, self.n_experts, (self.image_shape.size,))
 
     def reorder(self, order: torch.Tensor) -> None:
         """Renumber the experts: the expert ``order[i]`` becomes expert ``i``."""
@@ -348,19 +349,3 @@ class ConvVAEs(nn.Module):
         self.n_latents = tuple(self.n_latents[k] for k in order)
         self.encoders = nn.ModuleList(self.encoders[k] for k in order)
         self.decoders = nn.ModuleList(self.decoders[k] for k in order)
-
-    def _routed(
-        self,
-        through: Callable[[int, torch.Tensor], torch.Tensor],
-        rows: torch.Tensor,
-        expert: torch.Tensor,
-        shape: tuple[int, ...],
-    ) -> torch.Tensor:
-        """Rows through their experts, a piece for each, in the order of the input."""
-        order = expert.argsort(stable=True)
-        sizes = torch.bincount(expert, minlength=self.n_experts).tolist()
-        pieces = rows.index_select(0, order).split(sizes)
-        done = [through(k, piece) for k, piece in enumerate(pieces) if len(piece)]
-        # the empty piece keeps shape and gradient where there are no rows
-        done = torch.cat([rows.new_zeros(0, *shape), *done])
-        return done.index_select(0, order.argsort())

@@ -12,7 +12,7 @@ from scmoe.nn._choices import choose
 from scmoe.nn._mlp import ACTIVATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 WIDE = 50_000
@@ -55,6 +55,41 @@ def route(expert: torch.Tensor, n_experts: int, tile: int) -> Routing:
     slot = torch.empty_like(order)
     slot[order] = first_slot[owner] + rank
     return Routing(tile_expert, slot)
+
+
+def piecewise(
+    through: Callable[[int, torch.Tensor], torch.Tensor],
+    rows: torch.Tensor,
+    expert: torch.Tensor,
+    n_experts: int,
+    shape: tuple[int, ...],
+) -> torch.Tensor:
+    """Pass each row through its own expert, in one piece with the other rows of that expert.
+
+    Parameters
+    ----------
+    through
+        What expert ``k`` makes of a piece ``(m, ...)``; it is not asked about empty ones.
+    rows
+        ``(n, ...)``.
+    expert
+        Expert of each row, ``(n,)`` int64.
+    n_experts
+        Number of experts.
+    shape
+        Shape of the result for one row.
+
+    Returns
+    -------
+    ``(n, *shape)``, in the order of the input.
+    """
+    order = expert.argsort(stable=True)
+    sizes = torch.bincount(expert, minlength=n_experts).tolist()
+    pieces = rows.index_select(0, order).split(sizes)
+    done = [through(k, piece) for k, piece in enumerate(pieces) if len(piece)]
+    # the empty piece keeps shape and gradient where there are no rows
+    done = torch.cat([rows.new_zeros(0, *shape), *done])
+    return done.index_select(0, order.argsort())
 
 
 class Experts(nn.Module):
@@ -136,20 +171,15 @@ class Experts(nn.Module):
 
     def _one_by_one(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
         """The cells of each expert in a piece of their own."""
-        order = expert.argsort(stable=True)
-        sizes = torch.bincount(expert, minlength=self.n_experts).tolist()
-        pieces = z.index_select(0, order).split(sizes)
         # unbound once: indexing inside the loop would make a gradient as large as all
         # experts together for each of them
-        weights = zip(*(weight.unbind() for weight in self.weights), strict=True)
-        biases = zip(*(bias.unbind() for bias in self.biases), strict=True)
-        decoded = [
-            self._decode(piece, of_weights, of_biases)
-            for piece, of_weights, of_biases in zip(pieces, weights, biases, strict=True)
-            if len(piece)
-        ]
-        rows = torch.cat([z.new_zeros(0, self.weights[-1].shape[2]), *decoded])
-        return rows.index_select(0, order.argsort())
+        weights = list(zip(*(weight.unbind() for weight in self.weights), strict=True))
+        biases = list(zip(*(bias.unbind() for bias in self.biases), strict=True))
+
+        def through(k: int, piece: torch.Tensor) -> torch.Tensor:
+            return self._decode(piece, weights[k], biases[k])
+
+        return piecewise(through, z, expert, self.n_experts, (self.weights[-1].shape[2],))
 
     def _decode(
         self,

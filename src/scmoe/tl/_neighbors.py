@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from umap.umap_ import fuzzy_simplicial_set
 
 from scmoe._compat import same_threads
+from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,14 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-N_NEIGHBORS = 15
-"""Neighbours of each cell; scanpy's default."""
-
 N_PCS_FROM = 50
 """With more features than this, the graph is built on principal components, as in scanpy."""
-
-EXACT_NEIGHBORS = 50_000
-"""Up to this many cells neighbours are searched exactly, which needs no compilation."""
 
 LEAST_OF_BATCH = 3
 """Neighbours in each batch, however many batches there are; as in BBKNN."""
