@@ -52,11 +52,15 @@ def cluster(x: np.ndarray, truth: np.ndarray, seed: int, method: str) -> dict:
     settings = dict(METHODS[method])
     if settings.get("n_clusters") == TOLD:
         settings["n_clusters"] = len(np.unique(truth))
-    cells = ad.AnnData(x)
+    components = x.shape[1] == numbers.N_PCS
+    cells = ad.AnnData(x, obsm={"X_pca": x} if components else {})
+    use_rep = "X_pca" if components else "X"
     if settings["model"] == "moe-sim-vae":
-        sc.pp.neighbors(cells, use_rep="X", random_state=seed)
+        sc.pp.neighbors(cells, use_rep=use_rep, random_state=seed)
     _, seconds = timed(
-        lambda: scmoe.tl.cluster(cells, random_state=seed, progress=False, **settings)
+        lambda: scmoe.tl.cluster(
+            cells, use_rep=use_rep, random_state=seed, progress=False, **settings
+        )
     )
     record = {**numbers.scores(truth, cells.obs["scmoe"].to_numpy().astype(str))}
     estimates = cells.uns["scmoe"].get("estimates", {})

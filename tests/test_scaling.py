@@ -22,6 +22,13 @@ def test_a_marker_of_few_cells_keeps_its_full_range():
     assert (low[0], high[0]) == (0, 7)
 
 
+def test_a_common_range_is_that_of_the_widest_feature():
+    x = np.linspace(-1, 1, 10_001)[:, None] * [2.0, 5.0]
+    x[0] = 1000
+    low, high = value_range(x, "common")
+    np.testing.assert_allclose([low, high], [[-4.99, -4.99], [4.99, 4.99]], atol=1e-2)
+
+
 def test_others():
     x = np.array([[1.0, -1.0], [4.0, 3.0]])
     np.testing.assert_array_equal(value_range(x, "minmax"), [[1, -1], [4, 3]])

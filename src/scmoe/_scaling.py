@@ -7,6 +7,11 @@ import numpy as np
 QUANTILES = (0.001, 0.999)
 """Quantiles of each marker that become 0 and 1: the extremes are single events."""
 
+COMMON = "common"
+"""One range for all features: for components, whose spreads say how much they matter."""
+
+SCALINGS = ("quantile", "minmax", COMMON, "none")
+
 
 def value_range(x: np.ndarray, scaling: str) -> tuple[np.ndarray, np.ndarray]:
     """What becomes 0 and what becomes 1, of each marker.
@@ -16,14 +21,16 @@ def value_range(x: np.ndarray, scaling: str) -> tuple[np.ndarray, np.ndarray]:
     x
         Cells x markers.
     scaling
-        ``"quantile"``, ``"minmax"`` or ``"none"``.
+        ``"quantile"``, ``"minmax"``, ``"common"`` or ``"none"``.
     """
     if scaling == "none":
         return np.zeros(x.shape[1], x.dtype), np.ones(x.shape[1], x.dtype)
     low, high = x.min(0), x.max(0)
-    if scaling == "quantile":
+    if scaling in ("quantile", COMMON):
         inner = np.quantile(x, QUANTILES, axis=0)
         # a marker that is constant but for a few cells keeps its full range
         spread = inner[0] < inner[1]
         low, high = np.where(spread, inner, [low, high])
+    if scaling == COMMON:
+        low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
     return low, high

@@ -131,6 +131,25 @@ def test_noise_by_hand():
     torch.testing.assert_close(net.noise, expected)
 
 
+def test_isotropic_noise_and_spread_are_those_of_all_features():
+    net = make(n_input=2, n_latents=(1, 1), n_layers=0, isotropic=True).train()
+    x = torch.tensor([[3.0, 1.0], [-1.0, 1.0]])
+    net.look_at(x, together=False)
+    torch.testing.assert_close(net.centre, torch.ones(2))
+    torch.testing.assert_close(net.spread, torch.full((2,), 2.0).sqrt())
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    net.distance(x, torch.tensor([0, 0]))
+    # squares (4 + 0) / 2 of either feature, twice, in units of the spread: 1 for each cell
+    expected = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+    torch.testing.assert_close(net.noise, expected)
+    net.distance(x[:1] + 2.0, torch.tensor([1]))
+    # (16 + 4) / 2 / 2 = 5
+    expected[1] = (1000 + 5) / 1001
+    torch.testing.assert_close(net.noise, expected)
+
+
 def test_noise_has_a_floor_and_stays_outside_of_training():
     net = make(n_input=1, n_latents=(1,), n_layers=0)
     with torch.no_grad():

@@ -376,9 +376,19 @@ def test_use_rep(linked, as_frame):
     alone = ad.AnnData(rep, obs=linked.obs, obsp={"connectivities": linked.obsp["connectivities"]})
     linked.X = sparse.csr_matrix(linked.X)  # nobody looks there
     run(linked, use_rep="X_rep")
-    run(alone)
+    run(alone, model_kwargs={"scaling": "common"})
     assert_same_result(linked, alone)
     assert markers_of(linked) == [f"X_rep_{i}" for i in range(4)]
+
+
+def test_scaling_of_a_representation_is_a_matter_of_choice(linked):
+    linked.obsm["X_rep"] = linked.X[:, :4].copy()
+    run(linked, use_rep="X_rep", model_kwargs={"scaling": "quantile"})
+    assert linked.uns["scmoe"]["params"]["model_kwargs"] == {"scaling": "quantile"}
+    linked.obsm["X_umap"] = linked.X[:, :2].copy()
+    for preset, scaling in (("cytof", "common"), ("synthetic", "minmax")):
+        run(linked, use_rep="X_rep", preset=preset)
+        assert linked.uns["scmoe"]["params"]["model_kwargs"]["scaling"] == scaling
 
 
 def test_use_rep_x_is_the_default(linked):

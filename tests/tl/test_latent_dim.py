@@ -212,6 +212,25 @@ def test_markers_are_scaled_and_gaussian(blobs, monkeypatch):
     assert calls[1]["scaled"].max() == 1
 
 
+def test_components_keep_their_spreads(monkeypatch, same):
+    """Principal components are independent, and only their spreads say which are noise."""
+    monkeypatch.undo()
+    rng = np.random.default_rng(0)
+    spreads = np.r_[3.0, 2.5, 2.0, np.full(17, 0.1)]
+    cells = ad.AnnData(np.zeros((1500, 1), np.float32))
+    cells.obsm["X_pca"] = (rng.normal(size=(1500, 20)) * spreads).astype(np.float32)
+    how = {
+        "n_latent": None,
+        "train_kwargs": {"max_epochs": 100, "batch_size": 128, "lr": 3e-3, "accelerator": "cpu"},
+        "network_kwargs": {"n_hidden": 32, "n_layers": 1},
+    }
+    run(cells, use_rep="X_pca", **how)
+    assert cells.uns["latent_dim"]["n_latent"] == 3
+    markers = ad.AnnData(cells.obsm["X_pca"])
+    with pytest.raises(ValueError, match=r"in common.*use_rep"):
+        run(markers, **how)
+
+
 def test_images(images, monkeypatch):
     calls = spy(monkeypatch)
     run(images, network="conv", network_kwargs={"width": 2}, augment={"flip": True})

@@ -60,6 +60,7 @@ class Architecture:
     activation: str = "elu"
     likelihood: str = "bernoulli"
     kl: str = "elbo"
+    isotropic: bool = False
 
     def __post_init__(self):
         _check_whole(n_input=self.n_input, n_hidden=self.n_hidden)

@@ -134,7 +134,8 @@ def check_learned(codes: np.ndarray) -> None:
         raise ValueError(
             "The autoencoder has found nothing that markers have in common: the variance of its "
             f"codes is at most {variance:.2g} in any dimension, and more than {LEARNED} where "
-            "there is something. Either markers vary independently of each other, or it was "
-            "trained too little (raise `max_epochs`), or its likelihood hides it (a Bernoulli "
-            "one, where values are no probabilities)."
+            "there is something. Either markers vary independently of each other (principal "
+            "components do: give them as `use_rep`), or it was trained too little (raise "
+            "`max_epochs`), or its likelihood hides it (a Bernoulli one, where values are no "
+            "probabilities)."
         )

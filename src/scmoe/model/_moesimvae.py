@@ -15,7 +15,7 @@ from scmoe._checks import (
     holds_images,
 )
 from scmoe._compat import on_device
-from scmoe._scaling import value_range
+from scmoe._scaling import COMMON, value_range
 from scmoe.estimate import Architecture
 from scmoe.model._auto import (
     AUTO,
@@ -102,7 +102,8 @@ class MoESimVAE(ExpertModel):
         for the cells that there are for an expert if those are fewer.
     scaling
         How markers come to the range 0 to 1: by their 0.1 and 99.9 % ``"quantile"``, by
-        ``"minmax"``, or ``"none"``, for values that are there already. None for ``"none"`` with
+        ``"minmax"``, ``"common"``, one range for all, which leaves principal components their
+        spreads, or ``"none"``, for values that are there already. None for ``"none"`` with
         images and ``"quantile"`` without.
     likelihood
         ``"bernoulli"`` (cross-entropy, eq. 4) or ``"gaussian"`` (squared error).
@@ -454,6 +455,7 @@ class MoESimVAE(ExpertModel):
                 n_hidden=max(settings["n_hidden"], LEAST_HIDDEN),
                 activation="relu" if conv else settings["activation"],
                 likelihood=likelihood,
+                isotropic=self.scaling_ == COMMON,
             )
             found["n_latent"], evidence["n_latent"] = estimate_latent_dim(
                 scaled.clip(0, 1) if likelihood == "bernoulli" else scaled,

@@ -13,7 +13,7 @@ from scmoe._checks import (
     check_image_shape,
     holds_images,
 )
-from scmoe._scaling import value_range
+from scmoe._scaling import COMMON, value_range
 from scmoe.estimate import (
     CLUSTERING,
     Architecture,
@@ -181,6 +181,7 @@ class MoEVAE(Probing, ExpertModel):
             "batch_weight": batch_weight,
             "balance": balance,
             "n_routed": n_routed,
+            "isotropic": scaling == COMMON,
         }
         self.n_experts_ = n_experts
         self.min_cells_ = min_cells

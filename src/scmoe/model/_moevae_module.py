@@ -54,6 +54,7 @@ class MoEVAEModule(DescribedModule):
         batch_weight: float,
         balance: str,
         n_routed: int | None,
+        isotropic: bool = False,
     ):
         n_experts = len(n_latents)
         super().__init__(n_input, n_experts, max(n_latents), n_batch=1, likelihood=likelihood)
@@ -65,6 +66,7 @@ class MoEVAEModule(DescribedModule):
             "activation": activation,
             "likelihood": likelihood,
             "kl": kl,
+            "isotropic": isotropic,
         }
         self.experts = Autoencoders(n_input, n_latents, **shape)
         self.shared = Autoencoders(n_input, [n_shared], **shape) if n_shared else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmoe._scaling import SCALINGS
 from scmoe.model._auto import AUTO, check_number
 from scmoe.model._moevae_module import BALANCES, LOSSES
 
@@ -17,7 +18,7 @@ CHOICES = {
     "network": ("dense", "conv"),
     "activation": ("elu", "relu"),
     "likelihood": ("bernoulli", "gaussian"),
-    "scaling": ("quantile", "minmax", "none"),
+    "scaling": SCALINGS,
     "kl": ("elbo", "normalized"),
     "loss": LOSSES,
     "balance": BALANCES,

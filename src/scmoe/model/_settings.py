@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from scmoe._scaling import SCALINGS
 from scmoe.model._module import LEARNED
 
 CHOICES = {
     "network": ("dense", "conv"),
     "activation": ("elu", "relu"),
     "likelihood": ("bernoulli", "gaussian"),
-    "scaling": ("quantile", "minmax", "none"),
+    "scaling": SCALINGS,
     "means": ("em", LEARNED),
     "kl": ("released", "paper"),
     "depict_target": ("paper", "released", "dec"),

@@ -59,6 +59,9 @@ class Autoencoders(nn.Module):
         the distance is a bound on a likelihood and experts of different d_k can be compared.
         ``"normalized"``, as Santos words it: the mean of the KL over the d_k dimensions, which
         counts features / d_k times as much and switches many dimensions off.
+    isotropic
+        One variance, and one mean and spread, for all features: principal components are
+        independent, and it is their spread that says which of them carry anything.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Autoencoders(nn.Module):
         activation: str,
         likelihood: str,
         kl: str = "elbo",
+        isotropic: bool = False,
     ):
         super().__init__()
         if image_shape is None:
@@ -87,6 +91,7 @@ class Autoencoders(nn.Module):
         else:
             self.vaes = ConvVAEs(image_shape, n_latents, width=width, activation=activation)
         self.n_input = n_input
+        self.isotropic = isotropic
         self.n_experts = self.vaes.n_experts
         self.likelihood = choose({word: word for word in LIKELIHOODS}, likelihood, "likelihood")
         self.kl = choose({word: word for word in KL_SCALES}, kl, "kl")
@@ -117,7 +122,7 @@ class Autoencoders(nn.Module):
         together
             One mean and spread for all features, as for the pixels of images.
         """
-        axis = None if together else 0
+        axis = None if together or self.isotropic else 0
         spread = scaled.std(axis, correction=0)
         self.centre.copy_(scaled.mean(axis))
         self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
@@ -169,7 +174,10 @@ class Autoencoders(nn.Module):
         else:
             squares = ((scaled - self.centre) / self.spread - output).square()
             if self.training:
-                self._remember(squares.detach(), expert, weight)
+                left = squares.detach()
+                if self.isotropic:
+                    left = left.mean(1, keepdim=True).expand_as(left)
+                self._remember(left, expert, weight)
             noise = self.noise[expert]
             missed = 0.5 * (squares / noise + noise.log() + math.log(2 * math.pi))
         reconstruction = missed.mean(1)

@@ -94,7 +94,9 @@ def cluster(
     layer
         Layer to use instead of ``.X``.
     use_rep
-        Representation in ``.obsm`` to use instead of ``.X``, or ``"X"``.
+        Representation in ``.obsm`` to use instead of ``.X``, or ``"X"``. Its columns keep their
+        spreads (``scaling="common"``): those of principal components say how much they matter,
+        where every marker matters alike.
     neighbors_key
         As in scanpy: the record in ``.uns`` that names the graph.
     obsp
@@ -167,6 +169,7 @@ def cluster(
         n_clusters=n_clusters,
         n_latent=n_latent,
         layer=layer,
+        components=use_rep not in (None, "X"),
         model_kwargs=model_kwargs,
         train_kwargs=train_kwargs,
         similar={

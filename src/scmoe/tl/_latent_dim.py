@@ -22,7 +22,7 @@ from scmoe._checks import (
 )
 from scmoe._keys import Key
 from scmoe._random import as_seed
-from scmoe._scaling import value_range
+from scmoe._scaling import COMMON, value_range
 from scmoe.tl._manifest import manifest
 from scmoe.tl._slots import check_key, plain, write
 from scmoe.tl._working import working_copy
@@ -158,8 +158,10 @@ def latent_dim(
     check_key(adata, key_added, RECORD)
     labels = None if groupby is None else _groups(adata, groupby)
     work = working_copy(adata, markers, layer, use_rep)
-    scaled = _scaled(work)
-    architecture, schedule = _settings(work, scaled, network, network_kwargs, train_kwargs)
+    components = use_rep not in (None, "X")
+    scaled = _scaled(work, components)
+    of_network = {"isotropic": components, **(network_kwargs or {})}
+    architecture, schedule = _settings(work, scaled, network, of_network, train_kwargs)
     if architecture.likelihood == "bernoulli":
         if holds_images(work):
             check_unit_interval(scaled, work.var_names)
@@ -226,13 +228,14 @@ def _groups(adata: AnnData, groupby: str) -> np.ndarray:
     return np.where(column.isna(), None, column.astype(str).astype(object))
 
 
-def _scaled(work: AnnData) -> np.ndarray:
-    """Markers from 0 to 1 by their quantiles, images as they are."""
+def _scaled(work: AnnData, components: bool) -> np.ndarray:
+    """Markers from 0 to 1 by their quantiles, components by those of all, images as they are."""
     images = holds_images(work)
     if work.n_obs < 2:
         raise ValueError(f"Latent dimensions need at least 2 cells, got {work.n_obs}.")
     check_varied(work.X, work.var_names, constant=images)
-    low, high = value_range(work.X, "none" if images else "quantile")
+    scaling = "none" if images else COMMON if components else "quantile"
+    low, high = value_range(work.X, scaling)
     return ((work.X - low) / (high - low)).astype(np.float32)
 
 

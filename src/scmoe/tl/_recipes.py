@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scmoe._checks import check_batches, check_similarity, listing
 from scmoe._keys import Key
+from scmoe._scaling import COMMON
 from scmoe.tl._working import find_graph
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Recipe(ABC):
         Numbers, ``"auto"``, or None for the default of the model.
     layer
         That the cells are in, None for ``.X``.
+    components
+        Whether the features are those of a representation.
     model_kwargs, train_kwargs
         Passed on.
     """
@@ -44,9 +47,14 @@ class Recipe(ABC):
     n_clusters: int | str | None
     n_latent: int | Sequence[int] | str | None
     layer: str | None
+    components: bool
     model_kwargs: dict[str, Any]
     train_kwargs: dict[str, Any]
     graph: csr_matrix | None = field(default=None, init=False)
+
+    def __post_init__(self):
+        if self.components:
+            self.model_kwargs.setdefault("scaling", COMMON)
 
     @property
     @abstractmethod
@@ -86,6 +94,7 @@ class SimilarityRecipe(Recipe):
         from scmoe.similarity import CoAssociation
 
         of_preset = self._take_preset()
+        super().__post_init__()
         self.similarity = self.similarity or of_preset or CoAssociation()
         check_similarity(self.similarity)
         of_preset = self.model_kwargs.pop("n_experts", N_CLUSTERS)
@@ -159,6 +168,7 @@ class MixtureRecipe(Recipe):
     """Santos' mixture of VAEs, which estimates what it is not told."""
 
     def __post_init__(self):
+        super().__post_init__()
         # as many as the model's own argument says, where it was given as that
         self.n_clusters = AUTO if self.n_clusters is None else self.n_clusters
         if self.n_latent is not None:
