@@ -283,6 +283,27 @@ def test_pretraining_a_trained_model_begins_anew(three):
     assert model.get_latent_representation().shape == (200, 2)
 
 
+def test_pretraining_again_estimates_again(three, tmp_path, monkeypatch):
+    """What was found is not what was asked for, and experts may have changed places."""
+    from scmoe.model import _moevae
+
+    asked = []
+
+    def spy(*args, **kwargs):
+        asked.append((kwargs["n_experts"], kwargs["n_latents"]))
+        return original(*args, **kwargs)
+
+    original = _moevae.pretrain
+    monkeypatch.setattr(_moevae, "pretrain", spy)
+    model = train(build(three), 1)
+    model.pretrain(**QUICK, accelerator="cpu", progress=False)
+    train(model, 1).save(tmp_path / "model")
+    again = MoEVAE.load(tmp_path / "model", three, accelerator="cpu")
+    again.pretrain(**QUICK, accelerator="cpu", progress=False)
+    assert asked == [(None, None)] * 3
+    assert "n_latent" in again.estimates_
+
+
 def test_without_pretraining(three):
     model = plainly(three)
     assert model.pretraining is None
@@ -973,11 +994,17 @@ def test_markers_that_have_nothing_in_common():
     assert model.module is None
 
 
-@pytest.mark.parametrize("n_experts", ["auto", 3])
-def test_few_cells(three, n_experts, monkeypatch):
+@pytest.mark.parametrize(
+    ("n_experts", "match"),
+    [
+        ("auto", "can't be estimated from 9 cells.*Say the number"),
+        (3, r"needs at least 10 cells, got 9.*`train\(pretrain=False\)`"),
+    ],
+)
+def test_few_cells(three, n_experts, match, monkeypatch):
     model = build(three[:9].copy(), n_experts)
     monkeypatch.setattr("scmoe.model._moevae.pretrain", lambda *args, **kwargs: 1 / 0)
-    with pytest.raises(ValueError, match="can't be estimated from 9 cells"):
+    with pytest.raises(ValueError, match=match):
         train(model)
     model = build(three[:4].copy(), 5, n_latent=2)
     with pytest.raises(ValueError, match=r"fewer cells \(4\) than clusters \(5\)"):

@@ -16,6 +16,7 @@ from scmoe._checks import (
 from scmoe._scaling import value_range
 from scmoe.estimate import (
     CLUSTERING,
+    MIN_CELLS,
     Architecture,
     Schedule,
     augmentation,
@@ -182,7 +183,8 @@ class MoEVAE(Probing, ExpertModel):
             "balance": balance,
             "n_routed": n_routed,
         }
-        self.n_experts_ = n_experts
+        # as asked for: the settings of the module hold what was found
+        self.n_experts_, self.n_latents_ = n_experts, n_latents
         self.min_cells_ = min_cells
         self.scaling_ = scaling
         self.cluster_names_ = ["0"]
@@ -289,7 +291,14 @@ class MoEVAE(Probing, ExpertModel):
             raise ValueError(f"`space` must be one of {SPACES}, got {space!r}.")
         check_method(method, settings)
         x = self._values(self.n_experts_)
-        check_cells(len(x))
+        n_experts = None if self.n_experts_ == AUTO else self.n_experts_
+        if n_experts is None:
+            check_cells(len(x))
+        elif len(x) < MIN_CELLS:
+            raise ValueError(
+                f"Pretraining needs at least {MIN_CELLS} cells, got {len(x)}. With `n_latent` "
+                "given too, `train(pretrain=False)` does without."
+            )
         if len(x) < FEW_CELLS:
             logger.warning(
                 "%d cells are few for a VAE, which may learn them by heart and then show too many "
@@ -308,13 +317,12 @@ class MoEVAE(Probing, ExpertModel):
         schedule = Schedule(max_epochs, batch_size, lr, accelerator)
         of_manager = Schedule(manager_epochs, batch_size, manager_lr, accelerator)
         changes = self._changes(augment, scaled, seed)
-        n_experts = None if self.n_experts_ == AUTO else self.n_experts_
         done = pretrain(
             scaled,
             architecture,
             schedule,
             n_experts=n_experts,
-            n_latents=settings_["n_latents"],
+            n_latents=self.n_latents_,
             threshold=threshold,
             space=space,
             method=method,
