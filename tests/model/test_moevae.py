@@ -1104,6 +1104,27 @@ def test_pretraining_that_cannot_be(three, monkeypatch, kwargs, match):
     assert model.module is None
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "error", "match"),
+    [
+        ({"max_epochs": "3"}, ValueError, "`max_epochs` must be a whole number from 0 on"),
+        ({"max_epochs": 2.0}, ValueError, "`max_epochs` must be"),
+        ({"max_epochs": -3}, ValueError, "`max_epochs` must be"),
+        ({"estimate_kwargs": {}}, TypeError, "`train` has no 'estimate_kwargs'"),
+        ({"plan_kwargs": {"rate": 1}}, TypeError, "`plan_kwargs` has no 'rate'; it has .*lr"),
+        ({"plan_kwargs": {"lr": "1"}}, ValueError, "`lr` must be a number of at least 0"),
+        ({"plan_kwargs": {"manager_lr": -1}}, ValueError, "`manager_lr` must be a number"),
+    ],
+)
+def test_training_that_cannot_be(three, monkeypatch, kwargs, error, match):
+    """Said before the pretraining, which takes longer."""
+    model = build(three)
+    monkeypatch.setattr("scmoe.model._moevae.pretrain", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(error, match=match):
+        model.train(**{**QUIET, **kwargs})
+    assert model.module is None
+
+
 def test_cells_that_cannot_be(three):
     flat = three.copy()
     flat.X[:, 2] = 1

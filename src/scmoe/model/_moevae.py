@@ -36,6 +36,7 @@ from scmoe.train import (
     AugmentingSplitter,
     MixturePlan,
     check_shares,
+    check_training_settings,
     refuse_pickles,
     split_indices,
 )
@@ -402,7 +403,10 @@ class MoEVAE(Probing, ExpertModel):
         ValueError
             Fewer cells than 2 or than experts; markers that never vary, or values outside 0 to
             1 under a Bernoulli likelihood without scaling; numbers to estimate without
-            pretraining; early stopping without validation cells; as :meth:`pretrain`.
+            pretraining; early stopping without validation cells; epochs or rates that are
+            none; as :meth:`pretrain`.
+        TypeError
+            Settings that the training does not have.
 
         Notes
         -----
@@ -411,6 +415,7 @@ class MoEVAE(Probing, ExpertModel):
         x = self._values(self.n_experts_)
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
+        check_training_settings(max_epochs, self._training_plan_cls, plan_kwargs, trainer_kwargs)
         shares = np.arange(len(x)), len(x), train_size, validation_size
         n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])
         if early_stopping:
