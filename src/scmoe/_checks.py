@@ -125,6 +125,13 @@ def check_matrix(x, names: Sequence[str], where: str) -> None:
             f"{where} holds NaN or infinite values in {listing(np.asarray(names)[bad].tolist())}; "
             "remove those cells or markers."
         )
+    largest = np.abs([x.min(axis=0, initial=0), x.max(axis=0, initial=0)]).max(axis=0)
+    large = largest > np.finfo(np.float32).max
+    if large.any():
+        raise ValueError(
+            f"{where} holds values up to {largest.max():.3g}, which float32 can't hold, in "
+            f"{listing(np.asarray(names)[large].tolist())}; transform or scale them first."
+        )
 
 
 def check_training(
