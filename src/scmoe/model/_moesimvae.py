@@ -370,6 +370,8 @@ class MoESimVAE(ExpertModel):
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
         check_training_settings(max_epochs, self._training_plan_cls, plan_kwargs, trainer_kwargs)
+        # also where there is nothing to estimate, and before the partitions of a graph
+        read_settings(estimate_kwargs or {})
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
         if self.module is None:
