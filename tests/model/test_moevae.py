@@ -242,6 +242,13 @@ def test_where_clusters_are_sought(three, monkeypatch, space):
         assert np.square(seen[0] - scaled).mean() < scaled.var(0).mean() / 4
 
 
+def test_sizes_of_the_experts_are_told(three, caplog):
+    caplog.set_level("INFO", logger="scmoe")
+    model = build(three, 3, n_latent=[1, 3, 2])
+    model.pretrain(**{**QUICK, "max_epochs": 2}, accelerator="cpu", progress=False)
+    assert "Step 8 of 9: 3 experts, of 1, 3, 2 dimensions." in caplog.messages
+
+
 def test_few_cells_are_told(three, caplog):
     model = build(three)
     model.pretrain(**QUICK, progress=False)
@@ -1110,6 +1117,8 @@ def test_pretraining_that_cannot_be(three, monkeypatch, kwargs, match):
         ({"max_epochs": "3"}, ValueError, "`max_epochs` must be a whole number from 0 on"),
         ({"max_epochs": 2.0}, ValueError, "`max_epochs` must be"),
         ({"max_epochs": -3}, ValueError, "`max_epochs` must be"),
+        ({"batch_size": "7"}, ValueError, "`batch_size` must be a whole number from 1 on"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be"),
         ({"estimate_kwargs": {}}, TypeError, "`train` has no 'estimate_kwargs'"),
         ({"plan_kwargs": {"rate": 1}}, TypeError, "`plan_kwargs` has no 'rate'; it has .*lr"),
         ({"plan_kwargs": {"lr": "1"}}, ValueError, "`lr` must be a number of at least 0"),

@@ -369,7 +369,9 @@ class MoESimVAE(ExpertModel):
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
-        check_training_settings(max_epochs, self._training_plan_cls, plan_kwargs, trainer_kwargs)
+        check_training_settings(
+            max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
+        )
         # also where there is nothing to estimate, and before the partitions of a graph
         read_settings(estimate_kwargs or {})
         progress = trainer_kwargs.get("enable_progress_bar", True)

@@ -333,7 +333,8 @@ class MoEVAE(Probing, ExpertModel):
             progress=progress,
         )
         n_shared = done.shared.n_latents[0]
-        logger.info("Step 8 of 9: %d experts of %s dimensions.", len(done.n_latents), n_shared)
+        sizes = ", ".join(map(str, done.n_latents))
+        logger.info("Step 8 of 9: %d experts, of %s dimensions.", len(done.n_latents), sizes)
         built = {**settings_, "n_latents": done.n_latents, "n_shared": n_shared}
         module = MoEVAEModule(**built)
         module.shared = done.shared
@@ -415,7 +416,9 @@ class MoEVAE(Probing, ExpertModel):
         x = self._values(self.n_experts_)
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
-        check_training_settings(max_epochs, self._training_plan_cls, plan_kwargs, trainer_kwargs)
+        check_training_settings(
+            max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
+        )
         shares = np.arange(len(x)), len(x), train_size, validation_size
         n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])
         if early_stopping:

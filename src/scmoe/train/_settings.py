@@ -22,8 +22,13 @@ OURS = {"self", "kwargs", "trainer_kwargs", "datasplitter_kwargs", "datamodule"}
 """Names in the signatures of the trainers that are not the user's."""
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def check_training_settings(
     max_epochs: int | None,
+    batch_size: int,
     plan_class: type,
     plan_kwargs: Mapping[str, Any] | None,
     trainer_kwargs: Mapping[str, Any],
@@ -34,14 +39,17 @@ def check_training_settings(
     ----------
     max_epochs
         As given; -1 for no end, as in Lightning.
+    batch_size
+        As given.
     plan_class, plan_kwargs
         The training plan, and what was given for it.
     trainer_kwargs
         What was given for the trainers of scvi-tools and Lightning.
     """
-    whole = isinstance(max_epochs, int | np.integer) and not isinstance(max_epochs, bool)
-    if max_epochs is not None and not (whole and max_epochs >= -1):
+    if max_epochs is not None and not (_is_whole(max_epochs) and max_epochs >= -1):
         raise ValueError(f"`max_epochs` must be a whole number from 0 on, got {max_epochs!r}.")
+    if not (_is_whole(batch_size) and batch_size >= 1):
+        raise ValueError(f"`batch_size` must be a whole number from 1 on, got {batch_size!r}.")
     trainers = (UnsupervisedTrainingMixin.train, Trainer.__init__, pl.Trainer.__init__)
     known = {name for trainer in trainers for name in signature(trainer).parameters} - OURS
     if unknown := sorted(set(trainer_kwargs) - known):
