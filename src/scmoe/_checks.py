@@ -167,6 +167,8 @@ def check_varied(x: np.ndarray, names: Sequence[str], *, constant: bool = False)
     constant
         Whether markers may be constant, as the margins of images are.
     """
+    if x.shape[1] == 0:
+        raise ValueError("There are no markers to look at.")
     flat = np.ptp(x, axis=0) == 0
     if flat.all() or (flat.any() and not constant):
         raise ValueError(

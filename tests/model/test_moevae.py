@@ -1153,7 +1153,7 @@ def test_cells_that_cannot_be(three):
         build(three, layer="raw")
 
 
-@pytest.mark.parametrize("train_size", [0, 1.5])
+@pytest.mark.parametrize("train_size", [0, 1.5, "0.5"])
 def test_shares_that_cannot_be(three, train_size):
     model = build(three)
     with pytest.raises(ValueError, match="`train_size` must be above 0"):

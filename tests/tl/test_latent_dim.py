@@ -278,6 +278,7 @@ def test_refused_cells(blobs, same):
     for change, match in [
         (lambda a: a[:1].copy(), "at least 2 cells, got 1"),
         (lambda a: a[:100], "view"),
+        (lambda a: a[:, :0].copy(), "no markers to look at"),
         (lambda a: ad.AnnData(a.X.round().astype(int)), "counts"),
         (lambda a: ad.AnnData(np.where(a.X > 5, np.nan, a.X)), "NaN"),
         (lambda a: ad.AnnData(a.X.astype(float) * 1e60), r"float32 can't hold, in '0', '1'"),
