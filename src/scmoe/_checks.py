@@ -125,6 +125,13 @@ def check_matrix(x, names: Sequence[str], where: str) -> None:
             f"{where} holds NaN or infinite values in {listing(np.asarray(names)[bad].tolist())}; "
             "remove those cells or markers."
         )
+    largest = np.abs([x.min(axis=0, initial=0), x.max(axis=0, initial=0)]).max(axis=0)
+    large = largest > np.finfo(np.float32).max
+    if large.any():
+        raise ValueError(
+            f"{where} holds values up to {largest.max():.3g}, which float32 can't hold, in "
+            f"{listing(np.asarray(names)[large].tolist())}; transform or scale them first."
+        )
 
 
 def check_training(
@@ -160,6 +167,8 @@ def check_varied(x: np.ndarray, names: Sequence[str], *, constant: bool = False)
     constant
         Whether markers may be constant, as the margins of images are.
     """
+    if x.shape[1] == 0:
+        raise ValueError("There are no markers to look at.")
     flat = np.ptp(x, axis=0) == 0
     if flat.all() or (flat.any() and not constant):
         raise ValueError(

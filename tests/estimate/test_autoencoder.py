@@ -80,6 +80,7 @@ def test_epochs(n, batch_size, epochs):
         ({"batch_size": "many"}, "batch_size"),
         ({"lr": 0}, "`lr` must be above 0"),
         ({"lr": np.nan}, "lr"),
+        ({"lr": "0.1"}, "`lr` must be above 0, got '0.1'"),
     ],
 )
 def test_bad_schedules(kwargs, match):

@@ -117,6 +117,7 @@ def test_nothing_but_noise():
         (np.full((20, 2), np.nan), "NaN"),
         (np.r_[np.eye(20)[:19], np.full((1, 20), np.inf)], "infinite"),
         (np.zeros(20), "cells x features"),
+        (1e20 * np.eye(20), r"up to 1e\+20 are too large for distances"),
     ],
 )
 def test_codes_that_say_nothing(codes, match):
@@ -133,6 +134,7 @@ def test_codes_that_say_nothing(codes, match):
         ({"n_neighbors": 1}, "`n_neighbors`"),
         ({"n_components": 0}, "`n_components`"),
         ({"min_dist": -1.0}, "`min_dist`"),
+        ({"min_dist": "0.1"}, "`min_dist` must be from 0 to 1, got '0.1'"),
         ({"evidence": [1]}, "`evidence`"),
     ],
 )

@@ -402,6 +402,12 @@ def test_settings_of_the_estimates(few, how, match, monkeypatch):
     assert model.module is None
 
 
+def test_settings_of_the_estimates_where_nothing_is_estimated(few):
+    model = build(few, 3, n_latent=2)
+    with pytest.raises(ValueError, match="`method` must be one of"):
+        train(model, 1, {"method": "elbow"})
+
+
 def test_settings_are_told_apart():
     of_latent, of_clusters = read_settings({"threshold": 0.8, "max_epochs": 3, "share": 0.5})
     assert of_latent == {"threshold": 0.8, "max_epochs": 3}

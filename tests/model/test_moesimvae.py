@@ -86,6 +86,10 @@ def test_indices(linked):
     proba = model.predict_proba(indices=which)
     assert list(proba.index) == list(linked.obs_names[which])
     np.testing.assert_allclose(proba, model.predict_proba().iloc[which], atol=1e-6)
+    for wrong in ([600], [0, -601]):
+        with pytest.raises(ValueError, match="`indices` must be from 0 to 599"):
+            model.predict(indices=wrong)
+    np.testing.assert_array_equal(model.predict(indices=[-1]), model.predict()[-1:])
 
 
 def test_finds_the_populations(linked):

@@ -242,6 +242,13 @@ def test_where_clusters_are_sought(three, monkeypatch, space):
         assert np.square(seen[0] - scaled).mean() < scaled.var(0).mean() / 4
 
 
+def test_sizes_of_the_experts_are_told(three, caplog):
+    caplog.set_level("INFO", logger="scmoe")
+    model = build(three, 3, n_latent=[1, 3, 2])
+    model.pretrain(**{**QUICK, "max_epochs": 2}, accelerator="cpu", progress=False)
+    assert "Step 8 of 9: 3 experts, of 1, 3, 2 dimensions." in caplog.messages
+
+
 def test_few_cells_are_told(three, caplog):
     model = build(three)
     model.pretrain(**QUICK, progress=False)
@@ -281,6 +288,27 @@ def test_pretraining_a_trained_model_begins_anew(three):
     train(model, 2)
     assert len(model.history["loss_train"]) == 2
     assert model.get_latent_representation().shape == (200, 2)
+
+
+def test_pretraining_again_estimates_again(three, tmp_path, monkeypatch):
+    """What was found is not what was asked for, and experts may have changed places."""
+    from scmoe.model import _moevae
+
+    asked = []
+
+    def spy(*args, **kwargs):
+        asked.append((kwargs["n_experts"], kwargs["n_latents"]))
+        return original(*args, **kwargs)
+
+    original = _moevae.pretrain
+    monkeypatch.setattr(_moevae, "pretrain", spy)
+    model = train(build(three), 1)
+    model.pretrain(**QUICK, accelerator="cpu", progress=False)
+    train(model, 1).save(tmp_path / "model")
+    again = MoEVAE.load(tmp_path / "model", three, accelerator="cpu")
+    again.pretrain(**QUICK, accelerator="cpu", progress=False)
+    assert asked == [(None, None)] * 3
+    assert "n_latent" in again.estimates_
 
 
 def test_without_pretraining(three):
@@ -973,11 +1001,17 @@ def test_markers_that_have_nothing_in_common():
     assert model.module is None
 
 
-@pytest.mark.parametrize("n_experts", ["auto", 3])
-def test_few_cells(three, n_experts, monkeypatch):
+@pytest.mark.parametrize(
+    ("n_experts", "match"),
+    [
+        ("auto", "can't be estimated from 9 cells.*Say the number"),
+        (3, r"needs at least 10 cells, got 9.*`train\(pretrain=False\)`"),
+    ],
+)
+def test_few_cells(three, n_experts, match, monkeypatch):
     model = build(three[:9].copy(), n_experts)
     monkeypatch.setattr("scmoe.model._moevae.pretrain", lambda *args, **kwargs: 1 / 0)
-    with pytest.raises(ValueError, match="can't be estimated from 9 cells"):
+    with pytest.raises(ValueError, match=match):
         train(model)
     model = build(three[:4].copy(), 5, n_latent=2)
     with pytest.raises(ValueError, match=r"fewer cells \(4\) than clusters \(5\)"):
@@ -1077,6 +1111,29 @@ def test_pretraining_that_cannot_be(three, monkeypatch, kwargs, match):
     assert model.module is None
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "error", "match"),
+    [
+        ({"max_epochs": "3"}, ValueError, "`max_epochs` must be a whole number from 0 on"),
+        ({"max_epochs": 2.0}, ValueError, "`max_epochs` must be"),
+        ({"max_epochs": -3}, ValueError, "`max_epochs` must be"),
+        ({"batch_size": "7"}, ValueError, "`batch_size` must be a whole number from 1 on"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be"),
+        ({"estimate_kwargs": {}}, TypeError, "`train` has no 'estimate_kwargs'"),
+        ({"plan_kwargs": {"rate": 1}}, TypeError, "`plan_kwargs` has no 'rate'; it has .*lr"),
+        ({"plan_kwargs": {"lr": "1"}}, ValueError, "`lr` must be a number of at least 0"),
+        ({"plan_kwargs": {"manager_lr": -1}}, ValueError, "`manager_lr` must be a number"),
+    ],
+)
+def test_training_that_cannot_be(three, monkeypatch, kwargs, error, match):
+    """Said before the pretraining, which takes longer."""
+    model = build(three)
+    monkeypatch.setattr("scmoe.model._moevae.pretrain", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(error, match=match):
+        model.train(**{**QUIET, **kwargs})
+    assert model.module is None
+
+
 def test_cells_that_cannot_be(three):
     flat = three.copy()
     flat.X[:, 2] = 1
@@ -1096,7 +1153,7 @@ def test_cells_that_cannot_be(three):
         build(three, layer="raw")
 
 
-@pytest.mark.parametrize("train_size", [0, 1.5])
+@pytest.mark.parametrize("train_size", [0, 1.5, "0.5"])
 def test_shares_that_cannot_be(three, train_size):
     model = build(three)
     with pytest.raises(ValueError, match="`train_size` must be above 0"):

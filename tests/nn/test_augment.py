@@ -193,7 +193,9 @@ def test_no_images():
     assert augmented(torch.zeros(0, 16), (4, 4)).shape == (0, 16)
 
 
-@pytest.mark.parametrize("bad", [{"rotation": -1}, {"shift": math.nan}, {"zoom": math.inf}])
+@pytest.mark.parametrize(
+    "bad", [{"rotation": -1}, {"shift": math.nan}, {"zoom": math.inf}, {"rotation": "5"}]
+)
 def test_amounts_below_0(bad):
     with pytest.raises(ValueError, match=f"`{next(iter(bad))}` is .*must be 0 or more"):
         augment_images(images(1, 4, 4), (4, 4), **bad)
@@ -313,6 +315,7 @@ def test_cells_of_another_precision_keep_it():
     [
         (torch.zeros(3, 2, dtype=torch.int64), 1.5, r"`share` is 1.5; it must be from 0 to 1"),
         (torch.zeros(3, 2, dtype=torch.int64), math.nan, "`share` is nan"),
+        (torch.zeros(3, 2, dtype=torch.int64), "0.5", "`share` is '0.5'; it must be"),
         (torch.zeros(2, 2, dtype=torch.int64), 0.5, r"each of the 3 cells .* \(2, 2\)"),
         (torch.zeros(3, dtype=torch.int64), 0.5, r"its shape is \(3,\)"),
         (torch.zeros(3, 0, dtype=torch.int64), 0.5, "at least one column"),

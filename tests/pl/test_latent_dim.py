@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from scmoe import pl
@@ -54,9 +55,33 @@ def test_curves_and_sizes(cells):
     assert [text.get_text() for text in second.texts] == ["none (1)", "3 (200)", "2 (1,000)"]
 
 
+def test_long_names_leave_room_for_the_panels(cells):
+    long = "a very long name of a population of cells with much to say"
+    table = cells.uns["latent_dim"]["groups"]
+    cells.uns["latent_dim"]["groups"] = table.rename(index={"b": long})
+    figure = pl.latent_dim(cells, return_fig=True)
+    figure.canvas.draw()
+    for ax in figure.axes:
+        assert ax.get_position().width * figure.get_figwidth() > 1.5
+
+
+def test_the_label_fits_beside_the_curves(cells):
+    with plt.rc_context({"font.size": 14, "axes.labelsize": 14}):
+        figure = pl.latent_dim(cells, return_fig=True)
+        figure.canvas.draw()
+        box = figure.axes[0].yaxis.label.get_window_extent()
+    assert box.y0 >= 0
+    assert box.y1 <= figure.bbox.height
+
+
 def test_chosen_groups(cells):
     _, second = pl.latent_dim(cells, groups=["b"], show=False)
     assert [label.get_text() for label in second.get_yticklabels()] == ["b"]
+    # a name of two letters is one name
+    table = cells.uns["latent_dim"]["groups"]
+    cells.uns["latent_dim"]["groups"] = table.rename(index={"b": "bb"})
+    _, second = pl.latent_dim(cells, groups="bb", show=False)
+    assert [label.get_text() for label in second.get_yticklabels()] == ["bb"]
     assert len(pl.latent_dim(cells, groups=False, show=False)) == 1
     # h5ad gives a table back; a group without a size can be drawn alone
     _, second = pl.latent_dim(cells, groups=["lone"], show=False)

@@ -64,6 +64,19 @@ def test_density(dense):
     assert cells.figure._suptitle.get_text() == "2 clusters by density, 25.0% noise"
 
 
+def test_sizes_that_are_close_share_a_tick(dense):
+    """That of the size which was taken; and no number of clusters is cut off."""
+    table = dense.uns["mine"]["evidence"]
+    table["min_cluster_size"] = [5, 26, 30]
+    table["chosen"] = [False, False, True]
+    _, sizes = pl.n_clusters(dense, key="mine", show=False)
+    assert [text.get_text() for text in sizes.get_xticklabels()] == ["5", "30"]
+    assert sizes.get_ylim()[1] >= 1.1 * 4
+    table["n_clusters"] = 0
+    _, sizes = pl.n_clusters(dense, key="mine", show=False)
+    assert sizes.get_ylim() == (0, 1)
+
+
 def test_stability(stable):
     communities, again = pl.n_clusters(stable, show=False)
     chosen, there, found = communities.lines

@@ -297,8 +297,10 @@ def test_refused_cells(blobs, same):
     for change, match in [
         (lambda a: a[:1].copy(), "at least 2 cells, got 1"),
         (lambda a: a[:100], "view"),
+        (lambda a: a[:, :0].copy(), "no markers to look at"),
         (lambda a: ad.AnnData(a.X.round().astype(int)), "counts"),
         (lambda a: ad.AnnData(np.where(a.X > 5, np.nan, a.X)), "NaN"),
+        (lambda a: ad.AnnData(a.X.astype(float) * 1e60), r"float32 can't hold, in '0', '1'"),
         (lambda a: ad.AnnData(np.c_[a.X, np.ones((600, 1), np.float32)]), "Constant in all cells"),
     ]:
         cells = change(blobs)
@@ -306,6 +308,13 @@ def test_refused_cells(blobs, same):
             run(cells)
         assert not cells.uns
         assert not cells.obsm
+
+
+def test_images_of_another_shape(images):
+    """Their margins look like constant markers, which is not what is wrong."""
+    images.uns["image_shape"] = (3, 5)
+    with pytest.raises(ValueError, match=r"is \(3, 5\), which does not fit"):
+        run(images, network="conv")
 
 
 def test_images_that_are_no_probabilities(images):

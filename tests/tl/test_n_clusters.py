@@ -204,7 +204,12 @@ def test_errors(linked, same, kwargs, error, match):
 def test_values_that_say_nothing(blobs, same):
     blobs.layers["nan"] = np.where(np.arange(8) == 2, np.nan, blobs.X).astype(np.float32)
     blobs.layers["flat"] = np.ones_like(blobs.X)
-    for layer, match in (("nan", "CD8"), ("flat", "same for all cells")):
+    blobs.layers["huge"] = blobs.X * np.float32(1e25)
+    for layer, match in (
+        ("nan", "CD8"),
+        ("flat", "same for all cells"),
+        ("huge", "too large for distances between cells"),
+    ):
         before = same.look(blobs)
         with pytest.raises(ValueError, match=match):
             run(blobs, layer=layer)

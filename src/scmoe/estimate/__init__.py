@@ -17,7 +17,7 @@ from scmoe.estimate._choose import (
     find_n_clusters,
 )
 from scmoe.estimate._density import density_clusters
-from scmoe.estimate._found import Found, check_cells
+from scmoe.estimate._found import MIN_CELLS, Found, check_cells
 from scmoe.estimate._latent import (
     CLUSTERING,
     RECONSTRUCTION,
@@ -34,6 +34,7 @@ from scmoe.estimate._stability import stable_clusters
 __all__ = [
     "CLUSTERING",
     "METHODS",
+    "MIN_CELLS",
     "RECONSTRUCTION",
     "Architecture",
     "Found",

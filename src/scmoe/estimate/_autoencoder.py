@@ -89,8 +89,9 @@ class Schedule:
             _check_whole(max_epochs=self.max_epochs)
         # a batch of a single cell has no spread
         _check_whole(2, batch_size=self.batch_size)
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"`lr` must be above 0, got {self.lr}.")
+        number = isinstance(self.lr, int | float | np.number) and not isinstance(self.lr, bool)
+        if not (number and 0 < self.lr < math.inf):
+            raise ValueError(f"`lr` must be above 0, got {self.lr!r}.")
 
     def epochs(self, n: int) -> int:
         """Epochs for this many cells."""

@@ -88,8 +88,9 @@ def density_clusters(
     n_neighbors = N_NEIGHBORS if n_neighbors is None else n_neighbors
     check_whole("n_neighbors", n_neighbors, 2)
     check_whole("n_components", n_components, 1)
-    if not 0 <= min_dist <= 1:
-        raise ValueError(f"`min_dist` must be from 0 to 1, got {min_dist}.")
+    number = isinstance(min_dist, int | float | np.number) and not isinstance(min_dist, bool)
+    if not (number and 0 <= min_dist <= 1):
+        raise ValueError(f"`min_dist` must be from 0 to 1, got {min_dist!r}.")
     if evidence is None:
         evidence = [max(n // share, LEAST_SIZE) for share in EVIDENCE_SHARES]
     for other in evidence:

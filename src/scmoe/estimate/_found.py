@@ -104,6 +104,12 @@ def check_codes(codes: Any) -> np.ndarray:
         raise ValueError("`codes` holds NaN or infinite values; remove those cells or features.")
     if codes.shape[1] == 0 or not np.ptp(codes, axis=0).any():
         raise ValueError("`codes` is the same for all cells: there is nothing to cluster.")
+    largest = float(np.abs(codes).max())
+    if 4 * codes.shape[1] * largest**2 > float(np.finfo(np.float32).max):
+        raise ValueError(
+            f"Values up to {largest:.3g} are too large for distances between cells; transform or "
+            "scale them first."
+        )
     return codes
 
 

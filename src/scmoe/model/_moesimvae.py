@@ -35,6 +35,7 @@ from scmoe.train import (
     SimilarityPlan,
     SimilaritySplitter,
     check_shares,
+    check_training_settings,
     fingerprint,
     refuse_pickles,
     split_cells,
@@ -344,9 +345,12 @@ class MoESimVAE(ExpertModel):
             Fewer than 2 cells, fewer cells than experts, fewer experts than classes; markers
             that never vary, or, without scaling, values outside 0 to 1 under a Bernoulli
             likelihood; early stopping without validation cells; ``max_epochs`` with
-            ``max_steps``, or ``max_steps`` below 1; a checkpoint of another training (says what
-            differs), or one that is damaged (:class:`ModelFileError`); numbers to estimate where
-            there are fewer than two clusters, or nothing that markers have in common.
+            ``max_steps``, or ``max_steps`` below 1; epochs or rates that are none; a checkpoint
+            of another training (says what differs), or one that is damaged
+            (:class:`ModelFileError`); numbers to estimate where there are fewer than two
+            clusters, or nothing that markers have in common.
+        TypeError
+            Settings that the training does not have.
         KeyError
             The similarity needs a slot that ``adata`` lacks.
 
@@ -366,6 +370,11 @@ class MoESimVAE(ExpertModel):
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
+        check_training_settings(
+            max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
+        )
+        # also where there is nothing to estimate, and before the partitions of a graph
+        read_settings(estimate_kwargs or {})
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
         if self.module is None:

@@ -16,6 +16,7 @@ from scmoe._checks import (
 from scmoe._scaling import COMMON, value_range
 from scmoe.estimate import (
     CLUSTERING,
+    MIN_CELLS,
     Architecture,
     Schedule,
     augmentation,
@@ -35,6 +36,7 @@ from scmoe.train import (
     AugmentingSplitter,
     MixturePlan,
     check_shares,
+    check_training_settings,
     refuse_pickles,
     split_indices,
 )
@@ -183,7 +185,8 @@ class MoEVAE(Probing, ExpertModel):
             "n_routed": n_routed,
             "isotropic": scaling == COMMON,
         }
-        self.n_experts_ = n_experts
+        # as asked for: the settings of the module hold what was found
+        self.n_experts_, self.n_latents_ = n_experts, n_latents
         self.min_cells_ = min_cells
         self.scaling_ = scaling
         self.cluster_names_ = ["0"]
@@ -290,7 +293,14 @@ class MoEVAE(Probing, ExpertModel):
             raise ValueError(f"`space` must be one of {SPACES}, got {space!r}.")
         check_method(method, settings)
         x = self._values(self.n_experts_)
-        check_cells(len(x))
+        n_experts = None if self.n_experts_ == AUTO else self.n_experts_
+        if n_experts is None:
+            check_cells(len(x))
+        elif len(x) < MIN_CELLS:
+            raise ValueError(
+                f"Pretraining needs at least {MIN_CELLS} cells, got {len(x)}. With `n_latent` "
+                "given too, `train(pretrain=False)` does without."
+            )
         if len(x) < FEW_CELLS:
             logger.warning(
                 "%d cells are few for a VAE, which may learn them by heart and then show too many "
@@ -309,13 +319,12 @@ class MoEVAE(Probing, ExpertModel):
         schedule = Schedule(max_epochs, batch_size, lr, accelerator)
         of_manager = Schedule(manager_epochs, batch_size, manager_lr, accelerator)
         changes = self._changes(augment, scaled, seed)
-        n_experts = None if self.n_experts_ == AUTO else self.n_experts_
         done = pretrain(
             scaled,
             architecture,
             schedule,
             n_experts=n_experts,
-            n_latents=settings_["n_latents"],
+            n_latents=self.n_latents_,
             threshold=threshold,
             space=space,
             method=method,
@@ -325,7 +334,8 @@ class MoEVAE(Probing, ExpertModel):
             progress=progress,
         )
         n_shared = done.shared.n_latents[0]
-        logger.info("Step 8 of 9: %d experts of %s dimensions.", len(done.n_latents), n_shared)
+        sizes = ", ".join(map(str, done.n_latents))
+        logger.info("Step 8 of 9: %d experts, of %s dimensions.", len(done.n_latents), sizes)
         built = {**settings_, "n_latents": done.n_latents, "n_shared": n_shared}
         module = MoEVAEModule(**built)
         module.shared = done.shared
@@ -395,7 +405,10 @@ class MoEVAE(Probing, ExpertModel):
         ValueError
             Fewer cells than 2 or than experts; markers that never vary, or values outside 0 to
             1 under a Bernoulli likelihood without scaling; numbers to estimate without
-            pretraining; early stopping without validation cells; as :meth:`pretrain`.
+            pretraining; early stopping without validation cells; epochs or rates that are
+            none; as :meth:`pretrain`.
+        TypeError
+            Settings that the training does not have.
 
         Notes
         -----
@@ -404,6 +417,9 @@ class MoEVAE(Probing, ExpertModel):
         x = self._values(self.n_experts_)
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
+        check_training_settings(
+            max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
+        )
         shares = np.arange(len(x)), len(x), train_size, validation_size
         n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])
         if early_stopping:

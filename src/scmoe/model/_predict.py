@@ -53,7 +53,7 @@ class Predictions:
         KeyError
             Markers of the training cells are missing.
         ValueError
-            As :meth:`setup_anndata`.
+            As :meth:`setup_anndata`; cells that there are not.
         """
         return self._collect(itemgetter("latent"), adata, indices, batch_size)
 
@@ -128,6 +128,8 @@ class Predictions:
         if indices is not None and len(indices) == 0:
             raise ValueError("There are no cells to predict: `indices` is empty.")
         new = adata is not None and adata is not self.adata
+        if indices is not None:
+            _check_indices(np.asarray(indices), (adata if new else self.adata).n_obs)
         with quiet():
             adata = self._validate_anndata(self._match(adata) if new else adata)
         self.module.eval()
@@ -195,3 +197,11 @@ class Predictions:
         """The batches as they were registered: numbers may be among them."""
         registered = self.registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
         return np.asarray(registered["categorical_mapping"])
+
+
+def _check_indices(indices: np.ndarray, n_obs: int) -> None:
+    """Raise ValueError for positions of cells that there are not."""
+    if indices.dtype != bool and not (-n_obs <= indices.min() <= indices.max() < n_obs):
+        raise ValueError(
+            f"`indices` must be from 0 to {n_obs - 1}, got {indices.min()} to {indices.max()}."
+        )

@@ -228,10 +228,10 @@ class Probing(Predictions):
         size = self.module.experts.n_latents[k]
         if not _is_whole(dimension) or not 0 <= dimension < size:
             raise ValueError(
-                f"The expert of {cluster!r} has the dimensions 0 to {size - 1}, got {dimension}."
+                f"The expert of {cluster!r} has the dimensions 0 to {size - 1}, got {dimension!r}."
             )
         if not _is_whole(n) or n < 2:
-            raise ValueError(f"`n` must be a whole number from 2, got {n}.")
+            raise ValueError(f"`n` must be a whole number from 2, got {n!r}.")
         ends, origin = np.asarray(span, dtype=np.float32), self.module.means[k, :size].cpu()
         if ends.shape != (2,) or not np.isfinite(ends).all():
             raise ValueError(f"`span` must be two numbers, got {span}.")

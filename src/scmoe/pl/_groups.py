@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def choose_groups(there: list[str], wanted: Sequence[str] | None, where: str) -> list[str]:
+def choose_groups(there: list[str], wanted: Sequence[str] | str | None, where: str) -> list[str]:
     """Those that are wanted, or all; KeyError for others, ValueError for none at all.
 
     Parameters
@@ -16,10 +16,11 @@ def choose_groups(there: list[str], wanted: Sequence[str] | None, where: str) ->
     there
         Names of the groups that have cells.
     wanted
-        Names that are asked for; None for all.
+        Names that are asked for, or one of them; None for all.
     where
         What to call the place of the groups in a message.
     """
+    wanted = [wanted] if isinstance(wanted, str) else wanted
     names = there if wanted is None else [str(name) for name in wanted]
     missing = [name for name in names if name not in there]
     if missing:

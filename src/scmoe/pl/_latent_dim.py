@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from scmoe._keys import Key
@@ -29,6 +30,9 @@ _ENOUGH = 0.99
 
 _ROWS = 6
 """Least number of rows that bars are drawn for, so that few are not thick."""
+
+_SHORT = 8
+"""Letters of a name that there is room for anyway."""
 
 _WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
@@ -90,7 +94,7 @@ def latent_dim(
     fig, axes = plt.subplots(
         1,
         len(widths),
-        figsize=(sum(widths), height),
+        figsize=(sum(widths) + _room(table.index), height),
         width_ratios=widths,
         layout="constrained",
         squeeze=False,
@@ -102,6 +106,13 @@ def latent_dim(
     if title is not None:
         fig.suptitle(title)
     return finish("latent_dim", fig, axes, show=show, save=save, return_fig=return_fig)
+
+
+def _room(names: pd.Index) -> float:
+    """Inches that long names take from the panels beside them."""
+    longest = max((len(str(name)) for name in names), default=0)
+    size = FontProperties(size=plt.rcParams["ytick.labelsize"]).get_size_in_points()
+    return 0.6 * size / 72 * max(longest - _SHORT, 0)
 
 
 def _chosen(
@@ -143,7 +154,7 @@ def _draw_curves(ax: Axes, record: Mapping[str, Any], curves: np.ndarray) -> Non
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.set_xlabel("dimensions")
-    ax.set_ylabel("variance of the codes explained")
+    ax.set_ylabel("variance explained")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(visible=False)
     if lines:

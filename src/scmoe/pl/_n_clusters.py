@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+LEAST_RATIO = math.log(1.4)
+"""How far apart two ticks of a logarithmic axis must be, so that their numbers do not touch."""
 
 _K, _SECOND, _CHOSEN, _NOISE = "tab:blue", "tab:orange", "0.45", "lightgray"
 
@@ -123,6 +127,16 @@ def _round(resolutions: pd.Series) -> list[float]:
     return inside or resolutions.tolist()
 
 
+def _apart(table: pd.DataFrame) -> list[float]:
+    """Sizes that can be written below a logarithmic axis; the one that was taken before others."""
+    sizes = table.sort_values("chosen", ascending=False, kind="stable")["min_cluster_size"]
+    kept: list[float] = []
+    for size in sizes:
+        if all(abs(math.log(size / other)) > LEAST_RATIO for other in kept):
+            kept.append(size)
+    return sorted(kept)
+
+
 def _map(ax: Axes, points: np.ndarray, labels: pd.Series) -> None:
     """Points of the first two dimensions (of one: over the order of the cells)."""
     x, y = points[:, 0], points[:, 1] if points.shape[1] > 1 else np.arange(len(points))
@@ -157,8 +171,8 @@ def _sizes(ax: Axes, table: pd.DataFrame) -> None:
     x = table["min_cluster_size"]
     _chosen(ax, table, "min_cluster_size")
     ax.plot(x, table["n_clusters"], "o-", color=_K)
-    _frame(ax, "cells of the smallest cluster", "clusters", x.tolist(), whole=True)
-    ax.set_ylim(bottom=0)
+    _frame(ax, "cells of the smallest cluster", "clusters", _apart(table), whole=True)
+    ax.set_ylim(0, max(1.1 * table["n_clusters"].max(), 1))
     ax.yaxis.label.set_color(_K)
     twin = ax.twinx()
     twin.plot(x, table["noise"], "s:", color=_SECOND, markersize=4)

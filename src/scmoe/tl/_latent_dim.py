@@ -158,6 +158,11 @@ def latent_dim(
     check_key(adata, key_added, RECORD)
     labels = None if groupby is None else _groups(adata, groupby)
     work = working_copy(adata, markers, layer, use_rep)
+    if network not in NETWORKS:
+        raise ValueError(f"`network` is {network!r}; it must be one of {NETWORKS}.")
+    if network == "conv":
+        # before their values: images of another shape seem to have constant markers
+        check_image_shape(work)
     components = use_rep not in (None, "X")
     scaled = _scaled(work, components)
     of_network = {"isotropic": components, **(network_kwargs or {})}
@@ -249,8 +254,6 @@ def _settings(
     """Networks and training: what is given, on top of what suits the values."""
     from scmoe.estimate import Architecture, Schedule
 
-    if network not in NETWORKS:
-        raise ValueError(f"`network` is {network!r}; it must be one of {NETWORKS}.")
     of_network, of_training = dict(network_kwargs or {}), dict(train_kwargs or {})
     ours = {"n_input", "image_shape"}
     for name, given, kind in (

@@ -91,6 +91,7 @@ class SimilarityRecipe(Recipe):
     checkpoint: str | Path | None
 
     def __post_init__(self):
+        from scmoe.model._auto import check_number
         from scmoe.similarity import CoAssociation
 
         of_preset = self._take_preset()
@@ -100,6 +101,8 @@ class SimilarityRecipe(Recipe):
         of_preset = self.model_kwargs.pop("n_experts", N_CLUSTERS)
         self.n_clusters = of_preset if self.n_clusters is None else self.n_clusters
         if self.n_latent is not None:
+            # before the graph is made
+            check_number("n_latent", self.n_latent, 1)
             self.model_kwargs["n_latent"] = self.n_latent
 
     def _take_preset(self) -> Similarity | None:

@@ -43,33 +43,6 @@ def check_key(adata: AnnData, key: str, parts: set[str] = CLUSTERING) -> None:
         )
 
 
-def check_estimate_key(adata: AnnData, key: str, mark: str) -> None:
-    """Raise ValueError for a name whose slots hold something else than this estimate.
-
-    Parameters
-    ----------
-    adata
-        Cells.
-    key
-        Name of the slots, in ``.uns`` and in ``.obsm``.
-    mark
-        What the record of an estimate of this kind has, beside ``"params"`` and ``"version"``.
-    """
-    if not isinstance(key, str) or not key or "/" in key:
-        raise ValueError(f"`key_added` must be a name without '/', got {key!r}.")
-    record = adata.uns.get(Key.uns.result(key))
-    if isinstance(record, Mapping) and {"params", "version", mark} <= set(record):
-        return
-    taken = [f'.uns["{key}"]'] if record is not None else []
-    if (name := Key.obsm.latent(key)) in adata.obsm:
-        taken.append(f'.obsm["{name}"]')
-    if taken:
-        raise ValueError(
-            f"`key_added={key!r}` would overwrite {' and '.join(taken)}, which no estimate of "
-            "this kind wrote; choose another name, or delete it."
-        )
-
-
 def find_model(adata: AnnData, key: str, name: str = "adata") -> Mapping[str, Any]:
     """The record of a clustering with its model; KeyError where there is none."""
     record = adata.uns.get(Key.uns.result(key), {})

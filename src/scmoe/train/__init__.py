@@ -5,6 +5,7 @@ from scmoe.train._fingerprint import fingerprint
 from scmoe.train._fit import Augment, fit
 from scmoe.train._keys import BATCH_KEYS
 from scmoe.train._plan import MixturePlan, SimilarityPlan
+from scmoe.train._settings import check_training_settings
 from scmoe.train._splitter import (
     AugmentingSplitter,
     SimilaritySplitter,
@@ -22,6 +23,7 @@ __all__ = [
     "SimilarityPlan",
     "SimilaritySplitter",
     "check_shares",
+    "check_training_settings",
     "fingerprint",
     "fit",
     "refuse_pickles",

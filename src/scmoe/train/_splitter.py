@@ -26,8 +26,8 @@ ROUNDING = 1e-9
 
 def check_shares(train_size: float, validation_size: float | None) -> None:
     """Raise ValueError for shares out of range, or above 1 together."""
-    if not 0 < train_size <= 1:
-        raise ValueError(f"`train_size` must be above 0 and at most 1, got {train_size}.")
+    if isinstance(train_size, str) or not 0 < train_size <= 1:
+        raise ValueError(f"`train_size` must be above 0 and at most 1, got {train_size!r}.")
     if validation_size is not None and not 0 <= validation_size <= 1 - train_size + ROUNDING:
         raise ValueError(
             "`validation_size` must be 0 or more, and at most 1 together with `train_size`; got "

@@ -1,0 +1,68 @@
+"""Settings of a training, looked at before anything is learned: pretraining can take minutes."""
+
+from __future__ import annotations
+
+import math
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import numpy as np
+from scvi.model.base import UnsupervisedTrainingMixin
+from scvi.train import Trainer
+
+from scmoe._checks import listing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RATES = ("lr", "manager_lr")
+
+OURS = {"self", "kwargs", "trainer_kwargs", "datasplitter_kwargs", "datamodule"}
+"""Names in the signatures of the trainers that are not the user's."""
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def check_training_settings(
+    max_epochs: int | None,
+    batch_size: int,
+    plan_class: type,
+    plan_kwargs: Mapping[str, Any] | None,
+    trainer_kwargs: Mapping[str, Any],
+) -> None:
+    """TypeError for settings that a training does not have, ValueError for what they can't be.
+
+    Parameters
+    ----------
+    max_epochs
+        As given; -1 for no end, as in Lightning.
+    batch_size
+        As given.
+    plan_class, plan_kwargs
+        The training plan, and what was given for it.
+    trainer_kwargs
+        What was given for the trainers of scvi-tools and Lightning.
+    """
+    if max_epochs is not None and not (_is_whole(max_epochs) and max_epochs >= -1):
+        raise ValueError(f"`max_epochs` must be a whole number from 0 on, got {max_epochs!r}.")
+    if not (_is_whole(batch_size) and batch_size >= 1):
+        raise ValueError(f"`batch_size` must be a whole number from 1 on, got {batch_size!r}.")
+    trainers = (UnsupervisedTrainingMixin.train, Trainer.__init__, pl.Trainer.__init__)
+    known = {name for trainer in trainers for name in signature(trainer).parameters} - OURS
+    if unknown := sorted(set(trainer_kwargs) - known):
+        raise TypeError(
+            f"`train` has no {listing(unknown)}, and neither have the trainers of scvi-tools and "
+            "Lightning."
+        )
+    given = dict(plan_kwargs or {})
+    known = sorted(set(signature(plan_class).parameters) - {"module"})
+    if unknown := sorted(set(given) - set(known)):
+        raise TypeError(f"`plan_kwargs` has no {listing(unknown)}; it has {', '.join(known)}.")
+    for name in RATES:
+        rate = given.get(name, 1.0)
+        number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
+        if not (number and 0 <= rate < math.inf):
+            raise ValueError(f"`{name}` must be a number of at least 0, got {rate!r}.")
