@@ -46,6 +46,18 @@ def test_version():
         (["a.fcs", "-o", "out", "--no-transform", "--cofactor", "5"], "--cofactor"),
         (["a.fcs", "-o", "out", "--cofactor", "0"], "0 is not in the range"),
         (["a.fcs", "-o", "out", "--n-clusters", "1"], "1 is not in the range"),
+        (["a.fcs", "-o", "out", "--n-clusters", "many"], "'many' is not a valid number or auto"),
+        (["a.fcs", "-o", "out", "--n-latent", "0"], "0 is not in the range"),
+        (["a.fcs", "-o", "out", "--model", "vae"], "'vae' is not one of"),
+        *[
+            (["a.fcs", "-o", "out", "--model", "moe-vae", *words], f"{words[0]} can't go with")
+            for words in (
+                ["--preset", "cytof"],
+                ["--similarity", "graph"],
+                ["--batch-key", "sample"],
+                ["--checkpoint"],
+            )
+        ],
         (["a.fcs", "-o", "out", "--seed", "-1"], "-1 is not in the range"),
         (["a.fcs", "-o", "out", "--similarity", "cosine"], "'cosine' is not one of"),
         (["a.fcs", "-o", "out", "--key", "a/b"], "a name without '/'"),

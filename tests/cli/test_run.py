@@ -106,7 +106,9 @@ def test_options_arrive(scmoe, plate, monkeypatch):
     assert type(seen.pop("similarity")).__name__ == "Graph"
     assert seen.pop("save_model").name == "model"
     assert seen == {
+        "model": "moe-sim-vae",
         "n_clusters": 5,
+        "n_latent": None,
         "preset": "cytof",
         "markers": ["CD3", "CD4"],
         "layer": None,
@@ -117,6 +119,26 @@ def test_options_arrive(scmoe, plate, monkeypatch):
         "checkpoint": scmoe.home / "out.checkpoint",
         "train_kwargs": {"max_epochs": 1},
     }
+
+
+def test_mixture_of_vaes(scmoe, plate):
+    result = scmoe(plate, "--model", "moe-vae", "--n-clusters", "3", "--n-latent", "2")
+    assert result.exit_code == 0, result.stderr
+    assert "searching neighbours" not in result.stderr
+    adata = ad.read_h5ad(scmoe.home / "out" / "cells.h5ad")
+    params = adata.uns["scmoe"]["params"]
+    assert (params["model"], params["n_clusters"], params["n_latent"]) == ("moe-vae", 3, 2)
+    assert adata.obsm["scmoe_proba"].shape == (300, 3)
+    assert "moe-vae" in (scmoe.home / "out" / "report.html").read_text()
+
+
+def test_numbers_that_are_found(scmoe, plate):
+    result = scmoe(plate, "--n-clusters", "auto")
+    assert result.exit_code == 0, result.stderr
+    adata = ad.read_h5ad(scmoe.home / "out" / "cells.h5ad")
+    estimate = adata.uns["scmoe"]["estimates"]["n_clusters"]
+    assert adata.uns["scmoe"]["params"]["n_clusters"] == "auto"
+    assert adata.obsm["scmoe_proba"].shape[1] == estimate["n_clusters"] > 1
 
 
 def test_batches(scmoe, plate):

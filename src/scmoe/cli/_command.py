@@ -11,7 +11,7 @@ import click
 from scmoe._keys import Key
 
 from ._console import Console
-from ._settings import COFACTORS, PRESETS, SIMILARITIES, Settings
+from ._settings import COFACTORS, MIXTURE, MODELS, PRESETS, SIMILARITIES, Settings
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 96}
 
@@ -44,6 +44,15 @@ class _Names(click.ParamType):
         return names
 
 
+class _Number(click.IntRange):
+    """A whole number, or "auto" for one that is found."""
+
+    name = "number or auto"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 @main.command(short_help="Cluster the cells of FCS or h5ad files.")
 @click.argument("files", nargs=-1, required=True, metavar="FILES...")
 @click.option(
@@ -56,11 +65,26 @@ class _Names(click.ParamType):
 )
 @click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier run wrote.")
 @click.option(
+    "--model",
+    type=click.Choice(MODELS),
+    default=MODELS[0],
+    show_default=True,
+    help="Clusters that follow a similarity of cells, or a mixture of VAEs that looks at the "
+    "markers alone.",
+)
+@click.option(
     "--n-clusters",
-    type=click.IntRange(min=2),
-    metavar="N",
-    help="Most clusters there can be; surplus ones end without cells.  [default: 25, or what "
-    "the preset says]",
+    type=_Number(min=2),
+    metavar="N|auto",
+    help="Most clusters there can be; surplus ones end without cells. auto for as many as are "
+    f"found.  [default: 25, or what the preset says; auto with {MIXTURE}]",
+)
+@click.option(
+    "--n-latent",
+    type=_Number(min=1),
+    metavar="N|auto",
+    help="Dimensions of the codes; auto for as many as are needed.  [default: 9, or what the "
+    f"preset says; auto with {MIXTURE}]",
 )
 @click.option(
     "--preset",
@@ -137,7 +161,8 @@ class _Names(click.ParamType):
     "--max-epochs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Passes over the cells.  [default: as many as make 2,500 steps]",
+    help="Passes over the cells, of each training.  [default: as many as make 2,500 steps, or "
+    f"4,000 with {MIXTURE}]",
 )
 @click.option("--no-umap", "umap", is_flag=True, flag_value=False, default=True, help="No map.")
 @click.option(
@@ -195,6 +220,11 @@ def _checked(settings: Settings) -> Settings:
         raise click.UsageError("--layer is for h5ad; FCS files have no layers.")
     if settings.from_h5ad and settings.strict:
         raise click.UsageError("--strict is for FCS.")
+    if settings.model == MIXTURE:
+        for option in ("preset", "similarity", "batch_key", "checkpoint"):
+            if getattr(settings, option):
+                name = option.replace("_", "-")
+                raise click.UsageError(f"--{name} can't go with --model {MIXTURE}.")
     if not settings.key or "/" in settings.key:
         raise click.UsageError(f"--key is a name without '/', not {settings.key!r}.")
     return settings

@@ -110,7 +110,7 @@ def choose_markers(adata: AnnData, settings: Settings, console: Console) -> list
     check_matrix(x[:0], names, where)
     try:
         check_matrix(x, names, where)
-        check_training(x, names, settings.n_clusters or 2)
+        check_training(x, names, settings.least_clusters)
     except ValueError as error:
         hint = "--exclude leaves markers out, --markers names them."
         raise ValueError(f"{error} {hint}") from None
@@ -123,7 +123,7 @@ def choose_markers(adata: AnnData, settings: Settings, console: Console) -> list
 
 
 def _check_number(adata: AnnData, settings: Settings) -> None:
-    n_clusters = settings.n_clusters or 2
+    n_clusters = settings.least_clusters
     if adata.n_obs < n_clusters:
         raise ValueError(
             f"There are fewer cells ({adata.n_obs}) than clusters ({n_clusters}); "

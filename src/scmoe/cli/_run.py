@@ -23,6 +23,7 @@ from ._prepare import (
 )
 from ._read import is_transformed, read
 from ._report import write_report
+from ._settings import MIXTURE
 from ._tables import cluster_table
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def run(settings: Settings, console: Console) -> None:
         table.to_csv(folder / names.TABLE)
         has_fcs = settings.fcs and not settings.from_h5ad
         has_fcs = has_fcs and _write_fcs(adata, folder / names.FCS, settings, console)
-        facts = {"transform": scale, "graph": "that of the file" if own_graph else "built here"}
+        graph = "that of the file" if own_graph else "built here"
+        graph = "of the map alone" if settings.model == MIXTURE else graph
+        facts = {"transform": scale, "model": settings.model, "graph": graph}
         write_report(
             folder / names.REPORT,
             adata,
@@ -135,7 +138,7 @@ def _similar(
             console.step("embedding by UMAP, which the similarity looks at")
             similarity.umap(adata, use_rep=use_rep, random_state=settings.seed)
         return own_graph, True
-    if not own_graph:
+    if not own_graph and (settings.umap or settings.model != MIXTURE):
         console.step("searching neighbours")
         add_graph(adata, use_rep=use_rep, batch_key=settings.batch_key, seed=settings.seed)
     return own_graph, own_map
@@ -145,17 +148,21 @@ def _cluster(
     adata: AnnData, markers: list[str], folder: Path, settings: Settings, console: Console
 ) -> None:
     console.step("clustering")
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"model": settings.model}
     if settings.batch_key is not None:
         options["batch_key"] = settings.batch_key
     if settings.checkpoint:
         options["checkpoint"] = settings.checkpoint_folder
         console.goes_on = f"The same command goes on from {settings.checkpoint_folder}."
-    if settings.max_epochs is not None:
-        options["train_kwargs"] = {"max_epochs": settings.max_epochs}
+    if (most := settings.max_epochs) is not None:
+        options["train_kwargs"] = {"max_epochs": most}
+        if settings.model == MIXTURE:
+            pretraining = {"max_epochs": most, "manager_epochs": most}
+            options["train_kwargs"]["pretrain_kwargs"] = pretraining
     tl.cluster(
         adata,
         n_clusters=settings.n_clusters,
+        n_latent=settings.n_latent,
         similarity=None if settings.similarity is None else _chosen(settings),
         preset=settings.preset,
         markers=markers,

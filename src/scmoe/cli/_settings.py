@@ -10,6 +10,11 @@ from scmoe._keys import Key
 SIMILARITIES = ("coassociation", "graph", "knn", "threshold")
 """Those of ``scmoe.similarity`` that need nothing but the cells."""
 
+MIXTURE = "moe-vae"
+"""The model that looks at the markers alone."""
+
+MODELS = ("moe-sim-vae", MIXTURE)
+
 PRESETS = ("cytof", "synthetic")
 """Those of ``scmoe.model.preset`` that need nothing but the cells."""
 
@@ -24,7 +29,9 @@ class Settings:
     files: tuple[str, ...]
     output: Path
     overwrite: bool = False
-    n_clusters: int | None = None
+    model: str = MODELS[0]
+    n_clusters: int | str | None = None
+    n_latent: int | str | None = None
     preset: str | None = None
     similarity: str | None = None
     markers: tuple[str, ...] | None = None
@@ -49,6 +56,11 @@ class Settings:
     def from_h5ad(self) -> bool:
         """Whether the input is AnnData; else it is FCS."""
         return self.files[0].lower().endswith(".h5ad")
+
+    @property
+    def least_clusters(self) -> int:
+        """How many clusters there are places for at least."""
+        return self.n_clusters if isinstance(self.n_clusters, int) else 2
 
     @property
     def compensates(self) -> bool:
