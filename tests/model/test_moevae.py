@@ -283,6 +283,25 @@ def test_pretraining_a_trained_model_begins_anew(three):
     assert model.get_latent_representation().shape == (200, 2)
 
 
+def test_pretraining_twice_estimates_twice(three):
+    """The sizes of the experts that are there already are not taken for given ones."""
+    model = build(three)
+    model.pretrain(**QUICK, accelerator="cpu", progress=False)
+    assert model.module.n_experts == 3
+    # two clusters, where the sizes of three are known
+    model.pretrain(**{**QUICK, "min_cluster_size": 60}, accelerator="cpu", progress=False)
+    assert model.module.n_experts == 2
+    assert "needed" in model.estimates_["experts"]
+    assert model.pretraining.latent is not None
+
+
+def test_pretraining_after_training_takes_the_sizes_in_the_order_given(three):
+    model = plainly(three, n_latent=[1, 2, 3], min_cells=0)
+    model.module_settings_["n_latents"] = (3, 1, 2)  # as training may leave them
+    model.pretrain(**QUICK, accelerator="cpu", progress=False)
+    assert model.module.experts.n_latents == (1, 2, 3)
+
+
 def test_without_pretraining(three):
     model = plainly(three)
     assert model.pretraining is None

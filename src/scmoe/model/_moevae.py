@@ -164,6 +164,8 @@ class MoEVAE(Probing, ExpertModel):
         scaling = scaling or ("none" if images else "quantile")
         check_mixture_settings(locals())
         n_latents = latent_sizes(n_latent, n_experts)
+        # pretraining and training put what they found into the settings of the module
+        self._asked_latents = n_latents
         image_shape = check_image_shape(adata) if network == "conv" else None
         self.module_settings_ = {
             "n_input": self.summary_stats.n_vars,
@@ -314,7 +316,7 @@ class MoEVAE(Probing, ExpertModel):
             architecture,
             schedule,
             n_experts=n_experts,
-            n_latents=settings_["n_latents"],
+            n_latents=self._asked_latents,
             threshold=threshold,
             space=space,
             method=method,
