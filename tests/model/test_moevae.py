@@ -743,6 +743,18 @@ def test_new_cells(found, three_once, prior, gate):
     np.testing.assert_allclose(made.obsm["X_scmoe"], codes, atol=1e-3)
 
 
+def test_experts_are_described_by_their_own_cells(three):
+    """Codes of another expert mean something else, however undecided the manager is."""
+    model = plainly(three, n_latent=[1, 2, 3], min_cells=0, sample_weight=0.0)
+    assert model.predict_proba().to_numpy().max(1).mean() < 0.6
+    owner, module = model.predict(), model.module
+    for k, (name, size) in enumerate(zip("012", module.experts.n_latents, strict=True)):
+        z = model.get_latent_representation(cluster=name)[owner == name].astype(float)
+        assert len(z) > 0
+        np.testing.assert_allclose(module.means[k, :size], z.mean(0), atol=1e-5)
+        assert (module.means[k, size:] == 0).all()
+
+
 def test_codes_of_new_cells_without_pretraining(unequal):
     sizes = unequal.module.experts.n_latents
     living = [name for name, n in zip("012", unequal.module.size.tolist(), strict=True) if n]
