@@ -409,6 +409,27 @@ def test_cells_that_are_changed_in_training(three, augment):
         train(changed, 1, augment={"rotation": 3})
 
 
+def test_neighbours_are_the_same_in_all_steps(three, monkeypatch):
+    """Those of the scaled cells, though a training changes values that are not."""
+    from scmoe.estimate import _augmentation
+
+    made = []
+
+    class Spy(_augmentation.NeighborAugment):
+        def __init__(self, x, neighbors, **amounts):
+            made.append((x.numpy(), neighbors.numpy()))
+            super().__init__(x, neighbors, **amounts)
+
+    monkeypatch.setattr(_augmentation, "NeighborAugment", Spy)
+    three.X[:, 0] *= 100
+    train(build(three, 3, n_latent=2), 2, augment=True)
+    (scaled, before), (values, after) = made
+    assert scaled.dtype == np.float32
+    assert np.ptp(scaled, axis=0).max() < 1.1
+    np.testing.assert_array_equal(values, three.X)
+    np.testing.assert_array_equal(after, before)
+
+
 def test_validation_and_early_stopping(three):
     model = build(three, 3, n_latent=2)
     train(

@@ -441,7 +441,7 @@ class MoEVAE(Probing, ExpertModel):
                 batch_size=batch_size,
                 early_stopping=early_stopping,
                 datasplitter_kwargs={
-                    "augment": self._changes(augment, x, 0),
+                    "augment": self._changes(augment, None, 0, x),
                     "drop_last": n_train > batch_size,
                     "external_indexing": split_indices(*shares, rng),
                 },
@@ -459,12 +459,23 @@ class MoEVAE(Probing, ExpertModel):
             self.module_settings_["n_latents"] = self.module.experts.n_latents
 
     def _changes(
-        self, augment: bool | Mapping[str, Any] | None, x: np.ndarray, seed: int
+        self,
+        augment: bool | Mapping[str, Any] | None,
+        scaled: np.ndarray | None,
+        seed: int,
+        values: np.ndarray | None = None,
     ) -> Augment | None:
-        """The augmentation that is meant, of cells x markers."""
+        """The augmentation that is meant, of scaled cells or of their values.
+
+        The cells are scaled here where only their values are given.
+        """
         shape = check_image_shape(self.adata) if holds_images(self.adata) else None
         augment = self.module_settings_["image_shape"] is not None if augment is None else augment
-        return augmentation(augment, x, shape, seed)
+        if augment is False:
+            return None
+        if scaled is None:
+            scaled = self.module.scale(torch.from_numpy(values).to(self.device)).numpy(force=True)
+        return augmentation(augment, scaled, shape, seed, values=values)
 
     def _build_without_pretraining(self, x: np.ndarray) -> None:
         n_latents = self.module_settings_["n_latents"]
