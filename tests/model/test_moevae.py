@@ -283,6 +283,54 @@ def test_pretraining_a_trained_model_begins_anew(three):
     assert model.get_latent_representation().shape == (200, 2)
 
 
+def asked_of_pretraining(adata, monkeypatch, **kwargs):
+    """The cells and the seed that pretraining is called with."""
+    asked = {}
+
+    def stop(scaled, *args, seed, **rest):
+        asked.update(scaled=scaled, seed=seed)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scmoe.model._moevae.pretrain", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build(adata, **kwargs).pretrain(progress=False)
+    return asked
+
+
+def test_the_seed_reaches_pretraining(three, monkeypatch):
+    first, second, other = (
+        asked_of_pretraining(three, monkeypatch, seed=seed)["seed"] for seed in (3, 3, 4)
+    )
+    assert first == second != other
+
+
+def test_pretraining_sees_what_the_module_sees(three, monkeypatch):
+    three.X[:, 0] *= 30
+    # one cell above the upper quantile
+    free = asked_of_pretraining(three, monkeypatch)["scaled"]
+    assert free.max() > 1
+    clipped = asked_of_pretraining(three, monkeypatch, likelihood="bernoulli")["scaled"]
+    np.testing.assert_array_equal(clipped, free.clip(0, 1))
+    assert free.dtype == clipped.dtype == np.float32
+
+
+class Counts(Callback):
+    def __init__(self):
+        self.sizes = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.sizes.append(len(batch["X"]))
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(90, [90, 90]), (300, [200])])
+def test_an_incomplete_batch_is_left_out_unless_it_is_all(three, batch_size, sizes):
+    counts = Counts()
+    settings = {"batch_size": batch_size, "callbacks": [counts]}
+    plainly(three, epochs=1, train_kwargs=settings)
+    assert counts.sizes == sizes
+
+
 def test_pretraining_twice_estimates_twice(three):
     """The sizes of the experts that are there already are not taken for given ones."""
     model = build(three)

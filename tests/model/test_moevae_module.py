@@ -311,6 +311,18 @@ def test_the_ramp_reaches_the_loss():
     assert found[5] - found[0] == pytest.approx(50 * entropy, rel=1e-3)
 
 
+def test_history_has_the_means_of_each_epoch(monkeypatch):
+    plan, logged = MixturePlan(make()), []
+    monkeypatch.setattr(plan, "log", lambda name, value, **_: logged.append((name, float(value))))
+    plan.trainer = SimpleNamespace(max_epochs=3, current_epoch=0, strategy=None)
+    for seeds in ((1, 2, 3), (4,)):
+        batches = [{REGISTRY_KEYS.X_KEY: cells(seed=seed)} for seed in seeds]
+        expected = np.mean([plan.training_step(batch, 0).item() for batch in batches])
+        plan.on_train_epoch_end()
+        assert dict(logged)["loss_train"] == pytest.approx(expected)
+        logged.clear()
+
+
 @pytest.mark.parametrize("hardening", [-0.1, 1.1, float("nan")])
 def test_hardening_out_of_range(hardening):
     with pytest.raises(ValueError, match="`hardening` must be from 0 to 1"):
