@@ -221,6 +221,22 @@ def test_what_an_expert_leaves_is_learned_from_its_cells():
     assert torch.equal(module.experts.noise, after)
 
 
+def test_what_an_expert_leaves_counts_by_its_share(monkeypatch):
+    module, x, seen = make(n_routed=2), cells(), []
+    distance = module.experts.distance
+
+    def spy(scaled, expert, weight=None):
+        seen.append((expert, weight))
+        return distance(scaled, expert, weight)
+
+    monkeypatch.setattr(module.experts, "distance", spy)
+    logits = module.manage(x)
+    made = module.generative(x, logits)
+    ((expert, weight),) = seen
+    torch.testing.assert_close(weight.view(12, 2), made["log_share"].exp())
+    torch.testing.assert_close(expert.view(12, 2), logits.topk(2, dim=1).indices)
+
+
 def gradient(module, value):
     found = torch.autograd.grad(
         value, module.manager.out.weight, retain_graph=True, allow_unused=True

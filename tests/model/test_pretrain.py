@@ -110,6 +110,17 @@ def test_the_manager_learns_soft_labels_of_all_but_noise(monkeypatch):
     assert seen["augment"] is changes
 
 
+def test_what_the_manager_draws_follows_the_seed(monkeypatch):
+    monkeypatch.setattr(_pretrain, "fit", lambda *args, **kwargs: torch.rand(3))
+    x, of = np.zeros((300, 2), np.float32), Schedule(1)
+    first, second, other = (
+        teach_manager(nn.Linear(1, 1), x, found(), of, augment=None, seed=seed, progress=False)
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
 def test_divergence_from_the_soft_labels_by_hand():
     module = nn.Module()
     module.manage = lambda x: x
