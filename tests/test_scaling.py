@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from scmoe._scaling import value_range
 
@@ -27,6 +28,22 @@ def test_a_common_range_is_that_of_the_widest_feature():
     x[0] = 1000
     low, high = value_range(x, "common")
     np.testing.assert_allclose([low, high], [[-4.99, -4.99], [4.99, 4.99]], atol=1e-2)
+
+
+@pytest.mark.parametrize("scaling", ["quantile", "minmax", "common", "none"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_limits_are_of_the_type_of_the_cells(scaling, dtype):
+    x = np.random.default_rng(0).normal(size=(100, 3)).astype(dtype)
+    low, high = value_range(x, scaling)
+    assert low.dtype == high.dtype == dtype
+
+
+def test_a_range_that_is_lost_by_rounding_is_none():
+    """Nothing is divided by 0: the quantiles differ by less than single precision can tell."""
+    x = np.ones((2000, 1), np.float32)
+    x[:2] = [[np.nextafter(np.float32(1), np.float32(2))], [7.0]]
+    low, high = value_range(x, "quantile")
+    assert (low.item(), high.item()) == (1, 7)
 
 
 def test_others():

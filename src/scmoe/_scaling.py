@@ -22,12 +22,17 @@ def value_range(x: np.ndarray, scaling: str) -> tuple[np.ndarray, np.ndarray]:
         Cells x markers.
     scaling
         ``"quantile"``, ``"minmax"``, ``"common"`` or ``"none"``.
+
+    Returns
+    -------
+    Both of the type of the cells, ``(n_markers,)``.
     """
     if scaling == "none":
         return np.zeros(x.shape[1], x.dtype), np.ones(x.shape[1], x.dtype)
     low, high = x.min(0), x.max(0)
     if scaling in ("quantile", COMMON):
-        inner = np.quantile(x, QUANTILES, axis=0)
+        # of float32 they come as float64, and so would all cells that are scaled by them
+        inner = np.quantile(x, QUANTILES, axis=0).astype(x.dtype)
         # a marker that is constant but for a few cells keeps its full range
         spread = inner[0] < inner[1]
         low, high = np.where(spread, inner, [low, high])

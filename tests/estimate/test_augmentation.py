@@ -39,6 +39,14 @@ def test_of_cells():
     assert augmentation(True, x[:5], None, 0).neighbors.shape == (5, 4)
 
 
+def test_neighbours_of_cells_on_another_scale():
+    x = cells()
+    values = x * np.float32([1, 1, 1, 1000])
+    made = augmentation({"n_neighbors": 3}, x, None, 0, values=values)
+    np.testing.assert_array_equal(made.neighbors, augmentation(True, x, None, 0).neighbors[:, :3])
+    np.testing.assert_array_equal(made.x, values)
+
+
 @pytest.mark.slow
 def test_many_cells(monkeypatch):
     monkeypatch.setattr(_augmentation, "EXACT_NEIGHBORS", 100)

@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from scmoe.estimate import Architecture, Schedule, encode, large_latent, train_autoencoder
+from scmoe.estimate import (
+    Architecture,
+    Schedule,
+    decode,
+    encode,
+    large_latent,
+    train_autoencoder,
+)
 
 
 def cells(n=60, d=5):
@@ -35,6 +42,29 @@ def test_same_seed_same_codes_and_nothing_else_is_drawn():
     pd.testing.assert_frame_equal(of_first, of_second)
     assert not np.array_equal(encode(first, x), encode(other, x))
     assert list(of_first) == ["loss", "reconstruction", "kl"]
+
+
+@pytest.mark.parametrize("shape", [None, (4, 4)], ids=["cells", "images"])
+def test_networks_see_standard_values(shape):
+    x = cells(60, 16) * np.linspace(0.1, 1, 16, dtype=np.float32)
+    architecture = Architecture(16, image_shape=shape, n_hidden=8, width=2)
+    schedule = Schedule(1, batch_size=20, accelerator="cpu")
+    network, _ = train_autoencoder(x, 3, architecture, schedule, progress=False)
+    # the pixels of images have one mean and spread together
+    axis = 0 if shape is None else None
+    np.testing.assert_allclose(network.centre, np.resize(x.mean(axis), 16), rtol=1e-4)
+    np.testing.assert_allclose(network.spread, np.resize(x.std(axis), 16), rtol=1e-4)
+
+
+def test_codes_do_not_depend_on_other_cells():
+    """Also of a network that comes out of a training."""
+    x = cells(40, 16)
+    network = Architecture(16, image_shape=(4, 4), width=2).build([3])
+    codes = encode(network.train(), x)
+    np.testing.assert_allclose(encode(network.train(), x[:3]), codes[:3], atol=1e-5)
+    made = decode(network.train(), codes)
+    assert made.shape == x.shape
+    np.testing.assert_allclose(decode(network.train(), codes[:3]), made[:3], atol=1e-5)
 
 
 def test_augmented():

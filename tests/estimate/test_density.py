@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from scmoe.estimate import density_clusters
-from scmoe.estimate._density import _default_size, _memberships
+from scmoe.estimate._density import _default_size, _memberships, embed
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,15 @@ def test_same_seed_same_answer(codes, found):
     np.testing.assert_array_equal(again.labels, found.labels)
     np.testing.assert_array_equal(again.embedding, found.embedding)
     pd.testing.assert_series_equal(again.table["chosen"], pd.Series([True], ["0"], name="chosen"))
+
+
+def test_all_settings_of_the_map_count(codes):
+    x = codes[0][:80].astype(np.float32)
+    settings = {"n_neighbors": 8, "n_components": 2, "min_dist": 0.0, "seed": 0}
+    first = embed(x, **settings)
+    for change in ({"n_neighbors": 30}, {"min_dist": 0.9}, {"seed": 1}):
+        assert not np.allclose(embed(x, **{**settings, **change}), first), change
+    assert embed(x, **{**settings, "n_components": 3}).shape == (80, 3)
 
 
 def test_more_neighbours_than_cells(codes):

@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from scmoe.estimate import stable_clusters
 from scmoe.estimate._graph import neighbor_graph
-from scmoe.estimate._stability import _jaccard, _majority, _row
+from scmoe.estimate._stability import _jaccard, _majority, _partition, _row, _subsets
 
 
 def groups(sizes, seed=0, n_features=8):
@@ -79,6 +79,24 @@ def test_same_seed_same_answer():
     assert first.table.equals(second.table)
 
 
+def test_subsets_and_the_order_of_cells_follow_the_seed():
+    graph = sparse.random(60, 60, 0.1, "csr", random_state=0)
+    graph = (graph + graph.T).tocsr()
+    (cells, part), (other, _) = _subsets(graph, 2, 0.5, 0)
+    assert len(cells) == 30
+    assert (np.diff(cells) > 0).all()
+    np.testing.assert_array_equal(part.toarray(), graph.toarray()[np.ix_(cells, cells)])
+    again, another = (_subsets(graph, 1, 0.5, seed)[0][0] for seed in (0, 1))
+    np.testing.assert_array_equal(again, cells)
+    assert not np.array_equal(other, cells)
+    assert not np.array_equal(another, cells)
+    # where there are no communities, what is found hangs on who is looked at first
+    first, second = (_partition(graph, 1.0, seed) for seed in (0, 0))
+    np.testing.assert_array_equal(first, second)
+    ari = [adjusted_rand_score(first, _partition(graph, 1.0, seed)) for seed in (1, 2, 3)]
+    assert min(ari) < 0.9
+
+
 def test_lonely_cells_are_noise():
     codes, _ = groups([60, 50])
     graph = sparse.lil_matrix((115, 115), dtype=np.float32)
@@ -135,6 +153,10 @@ def test_majority_by_hand():
     [
         ({"resolutions": []}, "`resolutions`"),
         ({"resolutions": [0.0, 1.0]}, "`resolutions`"),
+        ({"resolutions": [1.0, float("nan")]}, "`resolutions`"),
+        ({"resolutions": ["a"]}, "`resolutions`"),
+        ({"resolutions": 1.0}, "`resolutions`"),
+        ({"share": "a"}, "`share`"),
         ({"n_samples": 1}, "`n_samples`"),
         ({"share": 1.0}, "`share`"),
         ({"min_cluster_size": 0}, "`min_cluster_size`"),

@@ -311,6 +311,73 @@ def test_pretraining_again_estimates_again(three, tmp_path, monkeypatch):
     assert "n_latent" in again.estimates_
 
 
+def asked_of_pretraining(adata, monkeypatch, **kwargs):
+    """The cells and the seed that pretraining is called with."""
+    asked = {}
+
+    def stop(scaled, *args, seed, **rest):
+        asked.update(scaled=scaled, seed=seed)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scmoe.model._moevae.pretrain", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build(adata, **kwargs).pretrain(progress=False)
+    return asked
+
+
+def test_the_seed_reaches_pretraining(three, monkeypatch):
+    first, second, other = (
+        asked_of_pretraining(three, monkeypatch, seed=seed)["seed"] for seed in (3, 3, 4)
+    )
+    assert first == second != other
+
+
+def test_pretraining_sees_what_the_module_sees(three, monkeypatch):
+    three.X[:, 0] *= 30
+    # one cell above the upper quantile
+    free = asked_of_pretraining(three, monkeypatch)["scaled"]
+    assert free.max() > 1
+    clipped = asked_of_pretraining(three, monkeypatch, likelihood="bernoulli")["scaled"]
+    np.testing.assert_array_equal(clipped, free.clip(0, 1))
+    assert free.dtype == clipped.dtype == np.float32
+
+
+class Counts(Callback):
+    def __init__(self):
+        self.sizes = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.sizes.append(len(batch["X"]))
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(90, [90, 90]), (300, [200])])
+def test_an_incomplete_batch_is_left_out_unless_it_is_all(three, batch_size, sizes):
+    counts = Counts()
+    settings = {"batch_size": batch_size, "callbacks": [counts]}
+    plainly(three, epochs=1, train_kwargs=settings)
+    assert counts.sizes == sizes
+
+
+def test_pretraining_twice_estimates_twice(three):
+    """The sizes of the experts that are there already are not taken for given ones."""
+    model = build(three)
+    model.pretrain(**QUICK, accelerator="cpu", progress=False)
+    assert model.module.n_experts == 3
+    # two clusters, where the sizes of three are known
+    model.pretrain(**{**QUICK, "min_cluster_size": 60}, accelerator="cpu", progress=False)
+    assert model.module.n_experts == 2
+    assert "needed" in model.estimates_["experts"]
+    assert model.pretraining.latent is not None
+
+
+def test_pretraining_after_training_takes_the_sizes_in_the_order_given(three):
+    model = plainly(three, n_latent=[1, 2, 3], min_cells=0)
+    model.module_settings_["n_latents"] = (3, 1, 2)  # as training may leave them
+    model.pretrain(**QUICK, accelerator="cpu", progress=False)
+    assert model.module.experts.n_latents == (1, 2, 3)
+
+
 def test_without_pretraining(three):
     model = plainly(three)
     assert model.pretraining is None
@@ -416,6 +483,27 @@ def test_cells_that_are_changed_in_training(three, augment):
     assert differs(plain_, changed)
     with pytest.raises(ValueError, match="has no 'rotation'; of cells"):
         train(changed, 1, augment={"rotation": 3})
+
+
+def test_neighbours_are_the_same_in_all_steps(three, monkeypatch):
+    """Those of the scaled cells, though a training changes values that are not."""
+    from scmoe.estimate import _augmentation
+
+    made = []
+
+    class Spy(_augmentation.NeighborAugment):
+        def __init__(self, x, neighbors, **amounts):
+            made.append((x.numpy(), neighbors.numpy()))
+            super().__init__(x, neighbors, **amounts)
+
+    monkeypatch.setattr(_augmentation, "NeighborAugment", Spy)
+    three.X[:, 0] *= 100
+    train(build(three, 3, n_latent=2), 2, augment=True)
+    (scaled, before), (values, after) = made
+    assert scaled.dtype == np.float32
+    assert np.ptp(scaled, axis=0).max() < 1.1
+    np.testing.assert_array_equal(values, three.X)
+    np.testing.assert_array_equal(after, before)
 
 
 def test_validation_and_early_stopping(three):
@@ -750,6 +838,18 @@ def test_new_cells(found, three_once, prior, gate):
     clean = made.X
     codes = found.get_latent_representation(AnnData(clean, var=three_once.var[[]]))
     np.testing.assert_allclose(made.obsm["X_scmoe"], codes, atol=1e-3)
+
+
+def test_experts_are_described_by_their_own_cells(three):
+    """Codes of another expert mean something else, however undecided the manager is."""
+    model = plainly(three, n_latent=[1, 2, 3], min_cells=0, sample_weight=0.0)
+    assert model.predict_proba().to_numpy().max(1).mean() < 0.6
+    owner, module = model.predict(), model.module
+    for k, (name, size) in enumerate(zip("012", module.experts.n_latents, strict=True)):
+        z = model.get_latent_representation(cluster=name)[owner == name].astype(float)
+        assert len(z) > 0
+        np.testing.assert_allclose(module.means[k, :size], z.mean(0), atol=1e-5)
+        assert (module.means[k, size:] == 0).all()
 
 
 def test_codes_of_new_cells_without_pretraining(unequal):

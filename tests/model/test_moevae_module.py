@@ -221,6 +221,22 @@ def test_what_an_expert_leaves_is_learned_from_its_cells():
     assert torch.equal(module.experts.noise, after)
 
 
+def test_what_an_expert_leaves_counts_by_its_share(monkeypatch):
+    module, x, seen = make(n_routed=2), cells(), []
+    distance = module.experts.distance
+
+    def spy(scaled, expert, weight=None):
+        seen.append((expert, weight))
+        return distance(scaled, expert, weight)
+
+    monkeypatch.setattr(module.experts, "distance", spy)
+    logits = module.manage(x)
+    made = module.generative(x, logits)
+    ((expert, weight),) = seen
+    torch.testing.assert_close(weight.view(12, 2), made["log_share"].exp())
+    torch.testing.assert_close(expert.view(12, 2), logits.topk(2, dim=1).indices)
+
+
 def gradient(module, value):
     found = torch.autograd.grad(
         value, module.manager.out.weight, retain_graph=True, allow_unused=True
@@ -309,6 +325,18 @@ def test_the_ramp_reaches_the_loss():
         found[epoch] = plan.training_step({REGISTRY_KEYS.X_KEY: cells()}, 0).item()
     entropy = numbers(losses(module, cells()))["sample_entropy"]
     assert found[5] - found[0] == pytest.approx(50 * entropy, rel=1e-3)
+
+
+def test_history_has_the_means_of_each_epoch(monkeypatch):
+    plan, logged = MixturePlan(make()), []
+    monkeypatch.setattr(plan, "log", lambda name, value, **_: logged.append((name, float(value))))
+    plan.trainer = SimpleNamespace(max_epochs=3, current_epoch=0, strategy=None)
+    for seeds in ((1, 2, 3), (4,)):
+        batches = [{REGISTRY_KEYS.X_KEY: cells(seed=seed)} for seed in seeds]
+        expected = np.mean([plan.training_step(batch, 0).item() for batch in batches])
+        plan.on_train_epoch_end()
+        assert dict(logged)["loss_train"] == pytest.approx(expected)
+        logged.clear()
 
 
 @pytest.mark.parametrize("hardening", [-0.1, 1.1, float("nan")])

@@ -174,6 +174,42 @@ def test_drawn_in_training_and_not_outside_of_it():
     assert not torch.equal(first, second)
 
 
+def test_codes_are_drawn_from_their_posterior(monkeypatch):
+    net, drawn = one_number().train(), []
+    decode = net.vaes.decode
+    monkeypatch.setattr(net.vaes, "decode", lambda z, k: drawn.append(z) or decode(z, k))
+    torch.manual_seed(2)
+    net.distance(torch.full((20_000, 1), 0.2), torch.zeros(20_000, dtype=torch.int64))
+    # of 0.2: a normal distribution about 1.4, with a variance of exp(-1)
+    away = (drawn[0] - 1.4) / math.exp(-0.5)
+    assert away.mean().item() == pytest.approx(0, abs=0.03)
+    assert away.std().item() == pytest.approx(1, abs=0.03)
+    assert (away.abs() < 1).float().mean().item() == pytest.approx(0.683, abs=0.02)
+
+
+@pytest.mark.parametrize(("bias", "log_var"), [(1e4, 8.0), (-1e4, -12.0)])
+def test_variances_of_codes_stay_finite(bias, log_var):
+    net = one_number().train()
+    with torch.no_grad():
+        net.vaes.encoders.biases[0][..., 1] = bias
+    x, expert = torch.rand(5, 1), torch.zeros(5, dtype=torch.int64)
+    assert (net.encode(x, expert)[1] == log_var).all()
+    parts = net.distance(x, expert)
+    parts["distance"].sum().backward()
+    assert parts["distance"].isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("kl", ["elbo", "normalized"])
+def test_the_price_of_codes_teaches_the_encoder_alone(kl):
+    net = make(kl=kl)
+    net.distance(cells(), experts())["kl"].sum().backward()
+    # the mean and the log-variance of each dimension that there is
+    learns = (net.vaes.encoders.biases[-1].grad[:, 0] != 0).tolist()
+    assert learns == [[True] * 4, [True, False, True, False]]
+    assert all(p.grad is None for p in net.vaes.decoders.parameters())
+
+
 def test_networks_see_standard_values_and_give_back_the_scale():
     x = cells(500) * torch.tensor([1.0, 100.0, 0.0]) + torch.tensor([0.0, -7.0, 2.0])
     net = make()

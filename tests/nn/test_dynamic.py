@@ -103,6 +103,23 @@ def test_encoder_by_hand(activation):
     torch.testing.assert_close(net(x), net.out(h.flatten(1)))
 
 
+@pytest.mark.parametrize("activation", ["relu", "elu"])
+def test_decoder_by_hand(activation):
+    net = DynamicDecoder(4, (8, 8, 2), width=3, activation=activation).double()
+    z = images(6, (4,), dtype=torch.float64)
+    h = net.dense(z).view(6, 6, 2, 2)
+    for i, convolution in enumerate(net.convolutions):
+        mean, variance = h.mean((0, 2, 3), keepdim=True), h.var((0, 2, 3), False, keepdim=True)
+        h = getattr(F, activation)((h - mean) / (variance + 1e-5).sqrt())
+        if i < 2:
+            twice = {"stride": 2, "padding": 1, "output_padding": 1}
+            h = F.conv_transpose2d(h, convolution.weight, **twice)
+        else:
+            h = F.conv2d(h, convolution.weight, convolution.bias, padding=1)
+    assert h.shape == (6, 2, 8, 8)
+    torch.testing.assert_close(net(z), h.permute(0, 2, 3, 1).flatten(1))
+
+
 def test_decoder_crops_what_the_encoder_pads():
     net = DynamicDecoder(4, (6, 7, 2), width=3).double()
     square = DynamicDecoder(4, (8, 8, 2), width=3).double()

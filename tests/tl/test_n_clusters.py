@@ -81,6 +81,8 @@ def test_what_an_earlier_run_wrote_is_gone(linked):
 
 def test_same_seed_same_answer(linked):
     first, second = (run(linked, "density", copy=True, random_state=3) for _ in range(2))
+    other = run(linked, "density", copy=True, random_state=4)
+    assert not np.array_equal(other.obsm["X_n_clusters"], first.obsm["X_n_clusters"])
     np.testing.assert_array_equal(first.obsm["X_n_clusters"], second.obsm["X_n_clusters"])
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     run(linked, "density")

@@ -36,6 +36,8 @@ def augmentation(
     scaled: np.ndarray,
     image_shape: tuple[int, ...] | None,
     seed: int,
+    *,
+    values: np.ndarray | None = None,
 ) -> Augment | None:
     """What changes cells at random in a training.
 
@@ -46,11 +48,13 @@ def augmentation(
         ``scmoe.nn.ImageAugment``, or for cells ``n_neighbors`` and ``share`` of
         ``scmoe.nn.NeighborAugment``.
     scaled
-        ``(n, n_input)`` float32, as the autoencoder will see it.
+        ``(n, n_input)`` float32, as the autoencoder will see it; neighbours are sought here.
     image_shape
         Shape of an image; None for cells.
     seed
         Of approximate searches.
+    values
+        The same cells on the scale of the batches that will be changed; None for ``scaled``.
 
     Raises
     ------
@@ -77,4 +81,5 @@ def augmentation(
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"`n_neighbors` must be a whole number above 0, got {k!r}.")
     neighbors = torch.from_numpy(nearest(scaled, k, seed))
-    return NeighborAugment(torch.from_numpy(scaled), neighbors, **amounts)
+    cells = torch.from_numpy(scaled if values is None else values)
+    return NeighborAugment(cells, neighbors, **amounts)

@@ -141,5 +141,7 @@ def advice(found: Found) -> str:
     return (
         f"{number} found by method {found.method!r}: these values do not fall into groups that "
         f'it can tell apart. Say the number of clusters, try `method="{other}"` or another '
-        "`min_cluster_size`, or look at values in which the groups are further apart."
+        "`min_cluster_size` (in `scmoe.tl.cluster` they are `estimate_kwargs`, with "
+        '`model="moe-vae"` `pretrain_kwargs`, of `train_kwargs`), or look at values in which the '
+        "groups are further apart."
     )

@@ -29,6 +29,9 @@ SHARE = 0.8
 LEAST_SIZE = 10
 """Cells of the smallest cluster."""
 
+FEW_CELLS = 1000
+"""With fewer, a cloud without groups was seen to be cut into some."""
+
 PATIENCE = 3
 """Beyond resolution 1 the search ends after so many partitions that are mostly not found again."""
 
@@ -61,7 +64,8 @@ def stable_clusters(
     graph
         ``(n, n)`` weights of the neighbour graph.
     resolutions
-        Resolutions to try; None for 20 between 0.05 and 5.
+        Resolutions to try; None for 20 between 0.05 and 5. From 1 on the search ends when three
+        in a row cut most communities at random.
     n_samples, share
         Random subsets, and the share of the cells in each.
     min_cluster_size
@@ -93,12 +97,10 @@ def stable_clusters(
     n = graph.shape[0]
     check_cells(n)
     graph = check_graph(graph, n, "`graph`")
-    resolutions = sorted(RESOLUTIONS if resolutions is None else resolutions)
-    if not resolutions or resolutions[0] <= 0:
-        raise ValueError(f"`resolutions` must be positive numbers, got {resolutions}.")
+    resolutions = _check_resolutions(resolutions)
     check_whole("n_samples", n_samples, 2)
-    if not 0 < share < 1:
-        raise ValueError(f"`share` must be between 0 and 1, got {share}.")
+    if not isinstance(share, float | np.floating) or not 0 < share < 1:
+        raise ValueError(f"`share` must be between 0 and 1, got {share!r}.")
     least = LEAST_SIZE if min_cluster_size is None else min_cluster_size
     check_whole("min_cluster_size", least, 1, n)
 
@@ -126,6 +128,18 @@ def stable_clusters(
         labels, proba = _majority(*taken, least)
         settings["resolution"] = float(rows[chosen]["resolution"])
     return Found(method="stability", labels=labels, proba=proba, table=table, settings=settings)
+
+
+def _check_resolutions(resolutions: Sequence[float] | None) -> list[float]:
+    """From coarse to fine; ValueError unless all are above 0."""
+    try:
+        found = sorted(np.asarray(RESOLUTIONS if resolutions is None else resolutions, float))
+        fine = len(found) > 0 and all(0 < one < np.inf for one in found)
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise ValueError(f"`resolutions` must be positive numbers, got {resolutions!r}.")
+    return [float(one) for one in found]
 
 
 def _subsets(

@@ -46,9 +46,11 @@ class Description:
         decoded = module.decode(**{name: outputs[name] for name in ("z", "expert", "batch")})
         missed = (outputs["scaled"] - decoded).numpy(force=True).astype(float)
         z, proba = (outputs[name].numpy(force=True).astype(float) for name in ("z", "proba"))
-        self.weight += proba.sum(0)
-        self.weighted += proba.T @ z
         expert = outputs["expert"].numpy(force=True)
+        # a code in the space of its own expert says nothing of the others
+        share = proba if module.one_space else np.eye(len(self.size))[expert]
+        self.weight += share.sum(0)
+        self.weighted += share.T @ z
         scaled = outputs["scaled"].numpy(force=True)
         batch = outputs["batch"].numpy(force=True).astype(int).ravel()
         np.add.at(self.batches, (expert, batch), 1)
@@ -67,6 +69,8 @@ class Description:
 
     def write(self) -> None:
         """Fill sizes, means (eq. 6), covariances, residuals, quantiles and landmarks.
+
+        Where each expert has a space of its own, the means are those of its own cells.
 
         A cluster of few cells borrows from the spread that clusters have on average: as much as
         if it had one more cell for each dimension.

@@ -37,6 +37,9 @@ class DescribedModule(BaseModuleClass):
         ``"bernoulli"`` keeps scaled markers within 0 and 1.
     """
 
+    one_space = True
+    """Whether codes of different experts can be compared."""
+
     def __init__(
         self, n_input: int, n_experts: int, n_latent: int, *, n_batch: int, likelihood: str
     ):

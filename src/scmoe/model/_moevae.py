@@ -185,7 +185,7 @@ class MoEVAE(Probing, ExpertModel):
             "n_routed": n_routed,
             "isotropic": scaling == COMMON,
         }
-        # as asked for: the settings of the module hold what was found
+        # as asked for: pretraining and training put what they found into the settings of the module
         self.n_experts_, self.n_latents_ = n_experts, n_latents
         self.min_cells_ = min_cells
         self.scaling_ = scaling
@@ -257,8 +257,8 @@ class MoEVAE(Probing, ExpertModel):
         augment
             Changes cells at random while a network learns: True, False, or amounts, as in
             :func:`scmoe.tl.latent_dim`. None for True with convolutions, as Santos has it, and
-            False with dense networks: to them a moved image is another image, and on digits
-            their codes then followed the place instead of the digit.
+            False with dense networks: on digits their codes then followed the place instead of
+            the digit.
         threshold
             Share of the variance that the latent dimension finder keeps.
         space
@@ -456,7 +456,7 @@ class MoEVAE(Probing, ExpertModel):
                 batch_size=batch_size,
                 early_stopping=early_stopping,
                 datasplitter_kwargs={
-                    "augment": self._changes(augment, x, 0),
+                    "augment": self._changes(augment, None, 0, x),
                     "drop_last": n_train > batch_size,
                     "external_indexing": split_indices(*shares, rng),
                 },
@@ -474,12 +474,23 @@ class MoEVAE(Probing, ExpertModel):
             self.module_settings_["n_latents"] = self.module.experts.n_latents
 
     def _changes(
-        self, augment: bool | Mapping[str, Any] | None, x: np.ndarray, seed: int
+        self,
+        augment: bool | Mapping[str, Any] | None,
+        scaled: np.ndarray | None,
+        seed: int,
+        values: np.ndarray | None = None,
     ) -> Augment | None:
-        """The augmentation that is meant, of cells x markers."""
+        """The augmentation that is meant, of scaled cells or of their values.
+
+        The cells are scaled here where only their values are given.
+        """
         shape = check_image_shape(self.adata) if holds_images(self.adata) else None
         augment = self.module_settings_["image_shape"] is not None if augment is None else augment
-        return augmentation(augment, x, shape, seed)
+        if augment is False:
+            return None
+        if scaled is None:
+            scaled = self.module.scale(torch.from_numpy(values).to(self.device)).numpy(force=True)
+        return augmentation(augment, scaled, shape, seed, values=values)
 
     def _build_without_pretraining(self, x: np.ndarray) -> None:
         n_latents = self.module_settings_["n_latents"]

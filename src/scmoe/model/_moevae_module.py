@@ -35,6 +35,7 @@ class MoEVAEModule(DescribedModule):
 
     n_batch = 0
     encode_batch = False
+    one_space = False
 
     def __init__(
         self,

@@ -125,6 +125,7 @@ def n_clusters(
     """
     from scmoe.estimate import METHODS
     from scmoe.estimate._choose import advice, estimate
+    from scmoe.estimate._stability import FEW_CELLS
 
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
@@ -167,6 +168,10 @@ def n_clusters(
         "version": version("scmoe"),
         "manifest": manifest(x, names, graph=graph_hash(graph), seed=seed),
     }
+    if method == "stability" and adata.n_obs < FEW_CELLS:
+        logger.warning(
+            "%d cells are few: a cloud without groups may be cut into some.", adata.n_obs
+        )
     logger.info(
         "%d clusters; %.1f %% of the cells are noise.", found.n_clusters, 100 * found.noise
     )
