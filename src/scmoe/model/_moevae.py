@@ -185,7 +185,7 @@ class MoEVAE(Probing, ExpertModel):
             "n_routed": n_routed,
             "isotropic": scaling == COMMON,
         }
-        # as asked for: pretraining and training put what they found into the settings of the module
+        # as asked for: pretraining and training put what they found into the module settings
         self.n_experts_, self.n_latents_ = n_experts, n_latents
         self.min_cells_ = min_cells
         self.scaling_ = scaling
