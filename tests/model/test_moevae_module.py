@@ -237,6 +237,28 @@ def test_what_an_expert_leaves_counts_by_its_share(monkeypatch):
     torch.testing.assert_close(expert.view(12, 2), logits.topk(2, dim=1).indices)
 
 
+@pytest.mark.parametrize(("loss", "n_seen"), [("santos", 12), ("mixae", 12), ("damic", 24)])
+def test_an_expert_with_next_to_no_share_is_not_asked(loss, n_seen, monkeypatch):
+    """The loss is as if it had been; DAMIC asks all, for its shares follow the distances."""
+    module, x, seen = prefers(make(loss=loss, n_routed=2), [20.0, -9.0, 1.0]), cells(), []
+    known = module.distances(x)
+    distance = module.experts.distance
+
+    def spy(scaled, expert, weight=None):
+        seen.append(len(scaled))
+        return distance(scaled, expert, weight)
+
+    monkeypatch.setattr(module.experts, "distance", spy)
+    made = module.generative(x, module.manage(x))
+    assert seen == [n_seen]
+    torch.testing.assert_close(made["distance"][:, 0], known[:, 0])
+    expected = known[:, 2] if loss == "damic" else torch.zeros(12)
+    torch.testing.assert_close(made["distance"][:, 1], expected)
+    by_shares = (made["log_share"].exp() * known[:, [0, 2]]).sum(1).mean()
+    metrics = numbers(losses(module, x))
+    assert metrics["distance"] == pytest.approx(by_shares.item(), rel=1e-5)
+
+
 def gradient(module, value):
     found = torch.autograd.grad(
         value, module.manager.out.weight, retain_graph=True, allow_unused=True

@@ -26,6 +26,10 @@ MANAGER_DROPOUT = 0.1
 """Of a dense manager: it learns labels that are partly wrong."""
 
 
+NEGLIGIBLE = 1e-6
+"""An expert with a smaller share in a cell does not see it."""
+
+
 class MoEVAEModule(DescribedModule):
     """K VAEs, a manager that looks at the input, and the VAE of all cells that came before them.
 
@@ -150,19 +154,26 @@ class MoEVAEModule(DescribedModule):
         Returns
         -------
         ``log_share`` (n, m), the log-probabilities of the ``n_routed`` most probable experts
-        among each other, and ``distance``, ``reconstruction`` and ``kl`` (n, m).
+        among each other, and ``distance``, ``reconstruction`` and ``kl`` (n, m), which are 0
+        where the share is next to nothing.
         """
         top, expert = logits.topk(self.n_routed, dim=1)
         log_share = top.log_softmax(1)
+        share = log_share.exp()
+        # what an expert has no share in teaches it nothing, and its gradients would be numbers so
+        # small that processors are slow with them; DAMIC lets the distances change the shares
+        told = torch.ones_like(share) if self.loss_name == "damic" else share > NEGLIGIBLE
+        cell, place = told.nonzero(as_tuple=True)
         parts = self.experts.distance(
-            scaled.repeat_interleave(self.n_routed, 0),
-            expert.flatten(),
-            log_share.exp().flatten(),
+            scaled.index_select(0, cell), expert[cell, place], share[cell, place]
         )
-        shape = (len(scaled), self.n_routed)
+        nothing = torch.zeros_like(share)
         return {
             "log_share": log_share,
-            **{name: parts[name].view(shape) for name in ("distance", "reconstruction", "kl")},
+            **{
+                name: nothing.index_put((cell, place), parts[name])
+                for name in ("distance", "reconstruction", "kl")
+            },
         }
 
     def loss(
