@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmoe._numbers import is_whole
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -16,7 +18,7 @@ def as_seed(random_state: int | np.random.Generator) -> int:
     """An int as it is; from a Generator, the next number that it draws."""
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31))
-    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+    if is_whole(random_state):
         if not 0 <= random_state < 2**32:
             raise ValueError(f"`random_state` must be in [0, 2**32), got {random_state}.")
         return int(random_state)

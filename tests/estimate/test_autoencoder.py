@@ -104,9 +104,9 @@ def test_epochs(n, batch_size, epochs):
 @pytest.mark.parametrize(
     ("kwargs", "match"),
     [
-        ({"max_epochs": 0}, "`max_epochs` must be a whole number of at least 1, got 0"),
+        ({"max_epochs": 0}, "`max_epochs` must be a whole number from 1 on, got 0"),
         ({"max_epochs": 1.5}, "max_epochs"),
-        ({"batch_size": 1}, "`batch_size` must be a whole number of at least 2"),
+        ({"batch_size": 1}, "`batch_size` must be a whole number from 2 on"),
         ({"batch_size": "many"}, "batch_size"),
         ({"lr": 0}, "`lr` must be above 0"),
         ({"lr": np.nan}, "lr"),

@@ -12,6 +12,7 @@ from pynndescent import NNDescent
 from sklearn.neighbors import NearestNeighbors
 
 from scmoe._compat import same_threads
+from scmoe._numbers import check_whole
 from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS
 from scmoe.nn import ImageAugment, NeighborAugment
 
@@ -78,8 +79,7 @@ def augmentation(
     if image_shape is not None:
         return ImageAugment(image_shape, **amounts)
     k = amounts.pop("n_neighbors", N_NEIGHBORS)
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise ValueError(f"`n_neighbors` must be a whole number above 0, got {k!r}.")
+    check_whole("n_neighbors", k, 1)
     neighbors = torch.from_numpy(nearest(scaled, k, seed))
     cells = torch.from_numpy(scaled if values is None else values)
     return NeighborAugment(cells, neighbors, **amounts)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scmoe._numbers import check_whole, is_number
 from scmoe._random import seeded
 from scmoe.nn import Autoencoders
 from scmoe.train import fit
@@ -39,15 +40,6 @@ ENCODE_BATCH = 4096
 """Cells at a time where nothing is learned."""
 
 
-def _check_whole(least: int = 1, /, **numbers: int) -> None:
-    for name, number in numbers.items():
-        is_whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-        if not is_whole or number < least:
-            raise ValueError(
-                f"`{name}` must be a whole number of at least {least}, got {number!r}."
-            )
-
-
 @dataclass(frozen=True)
 class Architecture:
     """Networks of a VAE, of one or of many; see ``scmoe.nn.Autoencoders``."""
@@ -63,9 +55,9 @@ class Architecture:
     isotropic: bool = False
 
     def __post_init__(self):
-        _check_whole(n_input=self.n_input, n_hidden=self.n_hidden)
-        if self.n_layers != 0:
-            _check_whole(n_layers=self.n_layers)
+        check_whole("n_input", self.n_input, 1)
+        check_whole("n_hidden", self.n_hidden, 1)
+        check_whole("n_layers", self.n_layers, 0)
 
     def build(self, n_latents: list[int]) -> Autoencoders:
         """With random weights."""
@@ -86,11 +78,10 @@ class Schedule:
 
     def __post_init__(self):
         if self.max_epochs is not None:
-            _check_whole(max_epochs=self.max_epochs)
+            check_whole("max_epochs", self.max_epochs, 1)
         # a batch of a single cell has no spread
-        _check_whole(2, batch_size=self.batch_size)
-        number = isinstance(self.lr, int | float | np.number) and not isinstance(self.lr, bool)
-        if not (number and 0 < self.lr < math.inf):
+        check_whole("batch_size", self.batch_size, 2)
+        if not (is_number(self.lr) and 0 < self.lr < math.inf):
             raise ValueError(f"`lr` must be above 0, got {self.lr!r}.")
 
     def epochs(self, n: int) -> int:
@@ -133,7 +124,7 @@ def train_autoencoder(
     ValueError
         Settings that the networks refuse.
     """
-    _check_whole(n_latent=n_latent)
+    check_whole("n_latent", n_latent, 1)
     x = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
     with seeded(seed):
         network = architecture.build([n_latent])

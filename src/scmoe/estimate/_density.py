@@ -9,7 +9,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from scmoe._compat import same_threads
-from scmoe.estimate._found import Found, by_size, check_codes, check_whole
+from scmoe._numbers import check_whole, is_number
+from scmoe.estimate._found import Found, by_size, check_codes, check_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,17 +85,16 @@ def density_clusters(
     codes = check_codes(codes)
     n = len(codes)
     size = _default_size(n) if min_cluster_size is None else min_cluster_size
-    check_whole("min_cluster_size", size, 2, n)
+    check_size("min_cluster_size", size, 2, n)
     n_neighbors = N_NEIGHBORS if n_neighbors is None else n_neighbors
     check_whole("n_neighbors", n_neighbors, 2)
     check_whole("n_components", n_components, 1)
-    number = isinstance(min_dist, int | float | np.number) and not isinstance(min_dist, bool)
-    if not (number and 0 <= min_dist <= 1):
+    if not (is_number(min_dist) and 0 <= min_dist <= 1):
         raise ValueError(f"`min_dist` must be from 0 to 1, got {min_dist!r}.")
     if evidence is None:
         evidence = [max(n // share, LEAST_SIZE) for share in EVIDENCE_SHARES]
     for other in evidence:
-        check_whole("evidence", other, 2, n)
+        check_size("evidence", other, 2, n)
     sizes = sorted({*evidence, size})
     n_neighbors = min(n_neighbors, n - 1)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmoe._numbers import check_whole
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -113,9 +115,8 @@ def check_codes(codes: Any) -> np.ndarray:
     return codes
 
 
-def check_whole(name: str, value: Any, least: int, most: int | None = None) -> None:
-    """Raise ValueError for what is no whole number, too small or too large a one."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{name}` must be a whole number from {least} on, got {value!r}.")
-    if most is not None and value > most:
-        raise ValueError(f"`{name}` is {value}, but there are only {most} cells.")
+def check_size(name: str, value: Any, least: int, n_cells: int) -> None:
+    """Raise ValueError for what is no number of cells, or of clusters of them."""
+    check_whole(name, value, least)
+    if value > n_cells:
+        raise ValueError(f"`{name}` is {value}, but there are only {n_cells} cells.")

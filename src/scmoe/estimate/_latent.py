@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.decomposition import PCA
 
+from scmoe._numbers import is_number
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -45,7 +47,7 @@ class LatentDim:
 
 def check_threshold(threshold: float) -> None:
     """Raise ValueError for a share that is not above 0 and at most 1."""
-    if isinstance(threshold, bool) or not isinstance(threshold, float | int | np.number):
+    if not is_number(threshold):
         raise ValueError(f"`threshold` must be a number, got {threshold!r}.")
     if not 0 < threshold <= 1:
         raise ValueError(f"`threshold` must be above 0 and at most 1, got {threshold}.")

@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.mixture import GaussianMixture
 
 from scmoe.estimate._density import N_NEIGHBORS, embed
-from scmoe.estimate._found import Found, by_size, check_codes, check_whole
+from scmoe.estimate._found import Found, by_size, check_codes, check_size
 
 N_STARTS = 5
 """Times that the mixture is begun anew; the most likely one is kept."""
@@ -37,7 +37,7 @@ def mixture_clusters(codes: np.ndarray, n_clusters: int, *, seed: int = 0) -> Fo
         cells.
     """
     codes = check_codes(codes)
-    check_whole("n_clusters", n_clusters, 1, len(codes))
+    check_size("n_clusters", n_clusters, 1, len(codes))
     embedding = embed(codes, min(N_NEIGHBORS, len(codes) - 1), 2, 0.0, seed)
     # in float64, where the covariances of tight clusters stay positive
     mixture = GaussianMixture(n_clusters, n_init=N_STARTS, random_state=seed)

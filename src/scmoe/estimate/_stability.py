@@ -10,7 +10,8 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 from tqdm import tqdm
 
-from scmoe.estimate._found import Found, by_size, check_cells, check_whole
+from scmoe._numbers import check_whole
+from scmoe.estimate._found import Found, by_size, check_cells, check_size
 from scmoe.similarity._graph import check_graph
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def stable_clusters(
     if not isinstance(share, float | np.floating) or not 0 < share < 1:
         raise ValueError(f"`share` must be between 0 and 1, got {share!r}.")
     least = LEAST_SIZE if min_cluster_size is None else min_cluster_size
-    check_whole("min_cluster_size", least, 1, n)
+    check_size("min_cluster_size", least, 1, n)
 
     subsets = _subsets(graph, n_samples, share, seed)
     # a single cluster is found again always

@@ -11,6 +11,7 @@ from anndata import AnnData
 from natsort import natsorted
 
 from scmoe._keys import Key
+from scmoe._numbers import is_number
 
 _LARGEST_BYTE = 255
 _MOST_COLOURS = 4
@@ -142,8 +143,7 @@ def _image_shape(
 def _scale(scale: float | None, *, is_bytes: bool) -> float:
     if scale is None:
         return float(_LARGEST_BYTE) if is_bytes else 1.0
-    is_number = isinstance(scale, int | float | np.integer | np.floating)
-    if not is_number or isinstance(scale, bool) or not 0 < scale < np.inf:
+    if not is_number(scale) or not 0 < scale < np.inf:
         raise ValueError(f"`scale` is a positive number, not {scale!r}.")
     return float(scale)
 

@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from scmoe._keys import Key
+from scmoe._numbers import is_whole
 
 from ._errors import FCSRepairWarning
 from ._file import FCSText, read_about, read_values
@@ -153,7 +154,7 @@ def read_fcs(
 def _check_arguments(join: str, dataset: int, dtype: str) -> None:
     if join not in JOINS:
         raise ValueError(f"`join` is 'inner', 'exact' or 'outer', not {join!r}.")
-    if isinstance(dataset, bool) or not isinstance(dataset, int | np.integer) or dataset < 0:
+    if not is_whole(dataset) or dataset < 0:
         raise ValueError(f"`dataset` is a number from 0 on, not {dataset!r}.")
     if dtype not in ("float32", "float64"):
         raise ValueError(f"`dtype` is 'float32' or 'float64', not {dtype!r}.")

@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scmoe._checks import listing
+from scmoe._numbers import check_whole
 from scmoe._random import as_seed
 
 from ._cells import (
@@ -20,7 +21,7 @@ from ._cells import (
     values,
 )
 from ._marginals import correlation_distance, wasserstein
-from ._mmd import check_number, median_squared_distance, mmd
+from ._mmd import median_squared_distance, mmd
 from ._nearest import Neighbours, nearness
 from ._two_sample import LEAST_CELLS, classifier_two_sample
 
@@ -110,8 +111,8 @@ def generation_report(
         If one side is empty or holds NaN, if no marker is shared, if the names of cells or
         markers are not unique, or if a group is called ``"all"``.
     """
-    check_number(max_cells, "max_cells", LEAST_CELLS)
-    check_number(n_permutations, "n_permutations", 0)
+    check_whole("max_cells", max_cells, LEAST_CELLS)
+    check_whole("n_permutations", n_permutations, 0)
     cells = RealAndGenerated.of(real, generated, groupby, layer, markers)
     if _ALL in cells.groups:
         raise ValueError(f"A group is called {_ALL!r}, which is the name of a row: rename it.")

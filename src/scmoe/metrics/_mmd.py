@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics.pairwise import euclidean_distances
 
+from scmoe._numbers import check_whole
 from scmoe._random import as_seed
 
 from ._cells import as_cells, check_same_markers, draw, group_codes
@@ -93,8 +94,8 @@ def mmd(
     """
     x, y = as_cells(x, "x"), as_cells(y, "y")
     check_same_markers(x, y, ("x", "y"))
-    check_number(n_permutations, "n_permutations", 0)
-    check_number(max_cells, "max_cells", 2)
+    check_whole("n_permutations", n_permutations, 0)
+    check_whole("max_cells", max_cells, 2)
     for cells, name in ((x, "x"), (y, "y")):
         if len(cells) < 2:
             raise ValueError(f"{name} has {len(cells)} cell; the MMD needs 2 or more.")
@@ -173,7 +174,7 @@ def mmd_table(
         raise ValueError(f"statistic must be 'mmd2' or 'scaled', got {statistic!r}.")
     if (y is None) != (y_labels is None):
         raise ValueError("y and y_labels belong together: give both or none.")
-    check_number(max_cells, "max_cells", 2)
+    check_whole("max_cells", max_cells, 2)
     rng = np.random.default_rng(as_seed(random_state))
     rows = _drawn_groups(as_cells(x, "x"), labels, "labels", max_cells, rng)
     columns = rows
@@ -277,9 +278,3 @@ def _drawn_groups(
         label: x[rng.permutation(np.flatnonzero(codes == code))[:max_cells]].astype(np.float64)
         for code, label in enumerate(found)
     }
-
-
-def check_number(value: int, name: str, least: int) -> None:
-    """Raise ValueError for what is no whole number, or too small a one."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of {least} or more, got {value!r}.")

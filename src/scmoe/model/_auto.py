@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from scmoe._numbers import is_whole
 from scmoe.estimate import (
     CLUSTERING,
     Architecture,
@@ -23,6 +22,7 @@ from scmoe.estimate import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from scipy.sparse import csr_matrix
 
 AUTO = "auto"
@@ -37,9 +37,8 @@ OF_LATENT = ("threshold", "max_epochs")
 
 def check_number(name: str, value: Any, least: int) -> None:
     """Raise ValueError for what is neither ``"auto"`` nor a whole number that is large enough."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     is_auto = isinstance(value, str) and value == AUTO
-    if not is_auto and not (whole and value >= least):
+    if not is_auto and not (is_whole(value) and value >= least):
         raise ValueError(f'`{name}` must be "auto" or at least {least}, got {value!r}.')
 
 

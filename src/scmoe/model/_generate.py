@@ -15,6 +15,7 @@ from natsort import natsorted
 from scmoe._checks import holds_images, listing
 from scmoe._compat import one_thread
 from scmoe._keys import Key
+from scmoe._numbers import is_whole
 from scmoe._random import as_seed
 from scmoe.model._describe import draw_batches
 from scmoe.model._described import PANEL
@@ -154,7 +155,7 @@ def _requests(
         )
     if not asked or len(set(asked)) < len(asked):
         raise ValueError("`clusters` is empty or names a cluster twice.")
-    if any(isinstance(c, bool) or not isinstance(c, int | np.integer) or c < 1 for c in counts):
+    if not all(is_whole(c) and c >= 1 for c in counts):
         raise ValueError(f"The number of cells must be a whole number from 1, got {n!r}.")
     experts = np.array([list(names).index(c) for c in asked])
     if not isinstance(n, Mapping):

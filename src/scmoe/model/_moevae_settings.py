@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmoe._numbers import is_number, is_whole
 from scmoe._scaling import SCALINGS
 from scmoe.model._auto import AUTO, check_number
 from scmoe.model._moevae_module import BALANCES, LOSSES
@@ -48,9 +49,8 @@ def check_mixture_settings(given: dict[str, Any]) -> None:
         value, is_weight = given[name], name in WEIGHTS
         if value is None and name in ("width", "n_routed", "min_cells"):
             continue
-        numbers = int | float | np.number if is_weight else int | np.integer
-        is_number = isinstance(value, numbers) and not isinstance(value, bool)
-        if not is_number or not smallest <= value < math.inf:
+        fits = is_number(value) if is_weight else is_whole(value)
+        if not fits or not smallest <= value < math.inf:
             what = "a number" if is_weight else "a whole number"
             raise ValueError(f"`{name}` must be {what} of at least {smallest}, got {value!r}.")
 

@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from scmoe._checks import holds_images, listing
 from scmoe._keys import Key
+from scmoe._numbers import is_whole
 from scmoe.model._predict import Predictions
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 
 BY = ("manager", "reconstruction")
 """Who decides to which cluster a cell belongs."""
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 class Probing(Predictions):
@@ -226,11 +223,11 @@ class Probing(Predictions):
         self._check_if_trained(warn=False)
         k = self._expert_of(cluster)
         size = self.module.experts.n_latents[k]
-        if not _is_whole(dimension) or not 0 <= dimension < size:
+        if not is_whole(dimension) or not 0 <= dimension < size:
             raise ValueError(
                 f"The expert of {cluster!r} has the dimensions 0 to {size - 1}, got {dimension!r}."
             )
-        if not _is_whole(n) or n < 2:
+        if not is_whole(n) or n < 2:
             raise ValueError(f"`n` must be a whole number from 2, got {n!r}.")
         ends, origin = np.asarray(span, dtype=np.float32), self.module.means[k, :size].cpu()
         if ends.shape != (2,) or not np.isfinite(ends).all():

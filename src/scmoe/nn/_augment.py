@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 
+from scmoe._numbers import is_number
 from scmoe.nn._affine import affine_images
 from scmoe.nn._images import read_shape
 
@@ -14,8 +14,7 @@ from scmoe.nn._images import read_shape
 def _check_amounts(*, rotation: float, zoom: float, shift: float) -> None:
     """Raise ValueError for amounts that are no amounts."""
     for name, amount in {"rotation": rotation, "zoom": zoom, "shift": shift}.items():
-        number = isinstance(amount, int | float | np.number) and not isinstance(amount, bool)
-        if not (number and 0 <= amount < math.inf):
+        if not (is_number(amount) and 0 <= amount < math.inf):
             raise ValueError(f"`{name}` is {amount!r}; it must be 0 or more.")
     if zoom >= 1:
         raise ValueError(f"`zoom` is {zoom}; it is a share and must be less than 1.")
@@ -156,8 +155,7 @@ class NeighborAugment:
     """
 
     def __init__(self, x: torch.Tensor, neighbors: torch.Tensor, *, share: float = 0.5):
-        number = isinstance(share, int | float | np.number) and not isinstance(share, bool)
-        if not (number and 0 <= share <= 1):
+        if not (is_number(share) and 0 <= share <= 1):
             raise ValueError(f"`share` is {share!r}; it must be from 0 to 1.")
         if neighbors.ndim != 2 or len(neighbors) != len(x) or not neighbors.shape[1]:
             raise ValueError(

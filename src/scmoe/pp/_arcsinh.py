@@ -12,6 +12,7 @@ from scipy import sparse
 
 from scmoe._checks import arcsinh_record
 from scmoe._keys import Key
+from scmoe._numbers import is_number
 
 from ._layers import check_adata, where
 from ._layers import source as layer_source
@@ -236,8 +237,7 @@ def _cofactors(cofactor: Any, chosen: list[str], known: pd.Index, *, single: boo
 
 
 def _is_positive(x: Any) -> bool:
-    number = isinstance(x, int | float | np.integer | np.floating) and not isinstance(x, bool)
-    return bool(number and 0 < x < np.inf)
+    return bool(is_number(x) and 0 < x < np.inf)
 
 
 def _transform(

@@ -17,6 +17,7 @@ from scvi.train import SaveCheckpoint
 
 from scmoe._checks import listing
 from scmoe._compat import advance_bar, fit_state, history_of, restore_fit
+from scmoe._numbers import is_whole
 from scmoe._plain import from_plain, to_plain
 from scmoe._store import (
     ModelFileError,
@@ -81,7 +82,7 @@ class Checkpoints(Callback):
     ):
         self.folder, self.every, self.run, self.seed = Path(folder), every, dict(run), seed
         self._state: dict[str, Any] | None = None
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        if not is_whole(every) or every < 1:
             raise ValueError(f"`checkpoint_every` must be a number of epochs from 1, got {every}.")
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"`checkpoint`: {str(folder)!r} is a file; name a folder.")

@@ -7,11 +7,11 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-import numpy as np
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer
 
 from scmoe._checks import listing
+from scmoe._numbers import is_number, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,10 +20,6 @@ RATES = ("lr", "manager_lr")
 
 OURS = {"self", "kwargs", "trainer_kwargs", "datasplitter_kwargs", "datamodule"}
 """Names in the signatures of the trainers that are not the user's."""
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def check_training_settings(
@@ -46,9 +42,9 @@ def check_training_settings(
     trainer_kwargs
         What was given for the trainers of scvi-tools and Lightning.
     """
-    if max_epochs is not None and not (_is_whole(max_epochs) and max_epochs >= -1):
+    if max_epochs is not None and not (is_whole(max_epochs) and max_epochs >= -1):
         raise ValueError(f"`max_epochs` must be a whole number from 0 on, got {max_epochs!r}.")
-    if not (_is_whole(batch_size) and batch_size >= 1):
+    if not (is_whole(batch_size) and batch_size >= 1):
         raise ValueError(f"`batch_size` must be a whole number from 1 on, got {batch_size!r}.")
     trainers = (UnsupervisedTrainingMixin.train, Trainer.__init__, pl.Trainer.__init__)
     known = {name for trainer in trainers for name in signature(trainer).parameters} - OURS
@@ -63,6 +59,5 @@ def check_training_settings(
         raise TypeError(f"`plan_kwargs` has no {listing(unknown)}; it has {', '.join(known)}.")
     for name in RATES:
         rate = given.get(name, 1.0)
-        number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
-        if not (number and 0 <= rate < math.inf):
+        if not (is_number(rate) and 0 <= rate < math.inf):
             raise ValueError(f"`{name}` must be a number of at least 0, got {rate!r}.")
