@@ -25,6 +25,9 @@ SCHEMA_VERSION = 2
 ADDED = ("estimates_",)
 """Attributes that came with version 2: models that were saved before have those of a new one."""
 
+ADDED_SETTINGS = frozenset({"isotropic"})
+"""Settings of modules that came later: models that were saved before have their defaults."""
+
 JSON, TENSORS, CELLS = "model.json", "model.safetensors", "adata.h5ad"
 """Names of the files, after the prefix."""
 
@@ -45,6 +48,8 @@ KEYS = {
 
 REGISTRY_KEYS = {"model_name": str, "setup_method_name": str, "setup_args": dict}
 FIELD_KEYS = {"data_registry": dict, "state_registry": dict, "summary_stats": dict}
+
+SETTINGS = "module_settings_"
 
 GROWING = ("estimates_",)
 """Mappings that training adds to."""
@@ -175,6 +180,8 @@ def set_attributes(model: Any, saved: dict[str, Any]) -> None:
     for name, value in saved.items():
         if not _alike(name, fresh[name], value):
             raise ModelFileError(f"The attribute {name!r} of the model has the wrong type.")
+        if name == SETTINGS:
+            value = {**fresh[name], **value}
         setattr(model, name, value)
 
 
@@ -193,6 +200,9 @@ def _alike(name: str, fresh: Any, saved: Any) -> bool:
         return True
     if name in GROWING:
         return isinstance(saved, dict) and fresh.keys() <= saved.keys()
+    if name == SETTINGS:
+        there = isinstance(saved, dict) and saved.keys() <= fresh.keys()
+        return there and fresh.keys() - saved.keys() <= ADDED_SETTINGS
     if isinstance(fresh, dict) and fresh:
         return isinstance(saved, dict) and fresh.keys() == saved.keys()
     if isinstance(fresh, list) and fresh:

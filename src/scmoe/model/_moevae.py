@@ -186,7 +186,7 @@ class MoEVAE(Probing, ExpertModel):
             "isotropic": scaling == COMMON,
         }
         # as asked for: pretraining and training put what they found into the module settings
-        self.n_experts_, self.n_latents_ = n_experts, n_latents
+        self.n_experts_, self._asked_latents = n_experts, n_latents
         self.min_cells_ = min_cells
         self.scaling_ = scaling
         self.cluster_names_ = ["0"]
@@ -324,7 +324,7 @@ class MoEVAE(Probing, ExpertModel):
             architecture,
             schedule,
             n_experts=n_experts,
-            n_latents=self.n_latents_,
+            n_latents=self._asked_latents,
             threshold=threshold,
             space=space,
             method=method,
