@@ -31,6 +31,10 @@ PYTHON ?=
 # Figures are drawn into files; no window is ever opened.
 export MPLBACKEND ?= Agg
 
+# The networks of the tests are small: more threads fight for the cores, and take minutes for seconds.
+test: export OMP_NUM_THREADS ?= 1
+test: export NUMBA_NUM_THREADS ?= 1
+
 .PHONY: help demo test lint format docs bench clean
 
 help: ## show this list
