@@ -32,6 +32,7 @@ def seeded(seed: int) -> Iterator[None]:
 
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
+        # nothing here draws from these two, but similarities of users may, and libraries do
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         torch.manual_seed(seed)

@@ -11,7 +11,7 @@ from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer
 
 from scmoe._checks import listing
-from scmoe._numbers import is_number, is_whole
+from scmoe._numbers import check_whole, is_number, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,8 +44,7 @@ def check_training_settings(
     """
     if max_epochs is not None and not (is_whole(max_epochs) and max_epochs >= -1):
         raise ValueError(f"`max_epochs` must be a whole number from 0 on, got {max_epochs!r}.")
-    if not (is_whole(batch_size) and batch_size >= 1):
-        raise ValueError(f"`batch_size` must be a whole number from 1 on, got {batch_size!r}.")
+    check_whole("batch_size", batch_size, 1)
     trainers = (UnsupervisedTrainingMixin.train, Trainer.__init__, pl.Trainer.__init__)
     known = {name for trainer in trainers for name in signature(trainer).parameters} - OURS
     if unknown := sorted(set(trainer_kwargs) - known):
