@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scmoe._scaling import value_range
+from scmoe._scaling import rescaled, value_range
 
 
 def test_quantiles_pass_over_extremes():
@@ -44,6 +44,16 @@ def test_a_range_that_is_lost_by_rounding_is_none():
     x[:2] = [[np.nextafter(np.float32(1), np.float32(2))], [7.0]]
     low, high = value_range(x, "quantile")
     assert (low.item(), high.item()) == (1, 7)
+
+
+def test_rescaled_cells_keep_their_type_and_are_not_clipped():
+    x = np.array([[1.0, -1.0], [4.0, 3.0]], dtype=np.float32)
+    scaled = rescaled(x, "common")
+    low, high = value_range(x, "common")
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, (x - low) / (high - low))
+    assert rescaled(x, "minmax").tolist() == [[0, 0], [1, 1]]
+    assert rescaled(x, "none").tolist() == x.tolist()
 
 
 def test_others():

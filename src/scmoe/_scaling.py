@@ -39,3 +39,9 @@ def value_range(x: np.ndarray, scaling: str) -> tuple[np.ndarray, np.ndarray]:
     if scaling == COMMON:
         low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
     return low, high
+
+
+def rescaled(x: np.ndarray, scaling: str) -> np.ndarray:
+    """Cells x markers on that range, not clipped to it."""
+    low, high = value_range(x, scaling)
+    return (x - low) / (high - low)

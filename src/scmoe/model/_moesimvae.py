@@ -15,7 +15,7 @@ from scmoe._checks import (
     holds_images,
 )
 from scmoe._compat import on_device
-from scmoe._scaling import COMMON, value_range
+from scmoe._scaling import COMMON, rescaled
 from scmoe.estimate import Architecture
 from scmoe.model._auto import (
     AUTO,
@@ -452,8 +452,7 @@ class MoESimVAE(ExpertModel):
         """Find the numbers that are "auto", then make the networks."""
         of_latent, of_clusters = read_settings(how)
         settings, found, evidence = self.module_settings_, {}, {}
-        low, high = value_range(x, self.scaling_)
-        scaled = (x - low) / (high - low)
+        scaled = rescaled(x, self.scaling_)
         seed = torch.randint(2**31, (1,)).item()
         if settings["n_latent"] == AUTO:
             conv = settings["image_shape"] is not None

@@ -13,7 +13,7 @@ from scmoe._checks import (
     check_image_shape,
     holds_images,
 )
-from scmoe._scaling import COMMON, value_range
+from scmoe._scaling import COMMON, rescaled
 from scmoe.estimate import (
     CLUSTERING,
     MIN_CELLS,
@@ -307,8 +307,7 @@ class MoEVAE(Probing, ExpertModel):
                 "clusters. `MoESimVAE` needs fewer.",
                 len(x),
             )
-        low, high = value_range(x, self.scaling_)
-        scaled = (x - low) / (high - low)
+        scaled = rescaled(x, self.scaling_)
         if self.module_settings_["likelihood"] == "bernoulli":
             scaled = scaled.clip(0, 1)
         seed = torch.randint(2**31, (1,)).item()

@@ -22,7 +22,7 @@ from scmoe._checks import (
 )
 from scmoe._keys import Key
 from scmoe._random import as_seed
-from scmoe._scaling import COMMON, value_range
+from scmoe._scaling import COMMON, rescaled
 from scmoe.tl._manifest import manifest
 from scmoe.tl._slots import check_key, plain, write
 from scmoe.tl._working import working_copy
@@ -240,8 +240,7 @@ def _scaled(work: AnnData, components: bool) -> np.ndarray:
         raise ValueError(f"Latent dimensions need at least 2 cells, got {work.n_obs}.")
     check_varied(work.X, work.var_names, constant=images)
     scaling = "none" if images else COMMON if components else "quantile"
-    low, high = value_range(work.X, scaling)
-    return ((work.X - low) / (high - low)).astype(np.float32)
+    return rescaled(work.X, scaling)
 
 
 def _settings(
