@@ -143,6 +143,8 @@ def _indices(ax: Axes, table: pd.DataFrame, jaccard: pd.DataFrame) -> None:
     y = np.arange(len(table))
     colors = np.where(table["stable"].astype(bool), _STABLE, _OTHER)
     ax.axvline(STABLE, color=_LINE, linestyle="--", linewidth=1, zorder=0)
+    # lead from the name to its points
+    ax.hlines(y, 0, 1, color="0.92", linewidth=0.8, zorder=0)
     ax.barh(
         y,
         table["upper"] - table["lower"],

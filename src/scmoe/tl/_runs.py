@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -141,10 +142,13 @@ def _quiet(yes: bool) -> Iterator[None]:
     def louder(record: logging.LogRecord) -> bool:
         return record.levelno > logging.WARNING
 
-    if yes:
-        logger.addFilter(louder)
-    try:
+    if not yes:
         yield
+        return
+    logger.addFilter(louder)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
     finally:
-        if yes:
-            logger.removeFilter(louder)
+        logger.removeFilter(louder)
