@@ -18,7 +18,7 @@ from scmoe._numbers import check_whole, is_number
 from scmoe._random import as_seed
 from scmoe.tl._recorded import NOT_REPEATED, built_graph, settings_of
 from scmoe.tl._runs import Runner
-from scmoe.tl._slots import plain, write
+from scmoe.tl._slots import check_free, plain, write
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -140,7 +140,15 @@ def stability(
     check_adata(adata)
     reference = _reference(adata, key)
     key_added = (key or Key.DEFAULT) if key_added is None else key_added
-    _check_slots(adata, key_added)
+    check_free(
+        adata,
+        key_added,
+        RECORD,
+        ("uns", Key.uns.stability(key_added)),
+        ("obs", Key.obs.consensus(key_added)),
+        ("obs", Key.obs.ambiguity(key_added)),
+        ("obsm", Key.obsm.runs(key_added)),
+    )
     recorded = key is not None and not _settings_given(adata, key, kwargs)
     settings = settings_of(adata, key, kwargs) if recorded else dict(kwargs)
     part = share if how == "subsets" else None
@@ -235,30 +243,6 @@ def _settings_given(adata: AnnData, key: str, kwargs: Mapping[str, Any]) -> bool
     record = adata.uns.get(Key.uns.result(key))
     ours = isinstance(record, Mapping) and "model" in record.get("params", {})
     return bool(kwargs) and not ours
-
-
-def _check_slots(adata: AnnData, key: str) -> None:
-    """Raise ValueError for a name whose slots hold something that is not ours."""
-    if not isinstance(key, str) or not key or "/" in key:
-        raise ValueError(f"`key_added` must be a name without '/', got {key!r}.")
-    record = adata.uns.get(Key.uns.stability(key))
-    if isinstance(record, Mapping) and set(record) >= RECORD:
-        return
-    taken = [
-        f'.{place}["{name}"]'
-        for place, slots, name in (
-            ("uns", adata.uns, Key.uns.stability(key)),
-            ("obs", adata.obs, Key.obs.consensus(key)),
-            ("obs", adata.obs, Key.obs.ambiguity(key)),
-            ("obsm", adata.obsm, Key.obsm.runs(key)),
-        )
-        if name in slots
-    ]
-    if taken:
-        raise ValueError(
-            f"`key_added={key!r}` would overwrite {' and '.join(taken)}, which was not written "
-            "here; choose another name, or delete it."
-        )
 
 
 def _by_cluster(found: Agreement, names: list[str]) -> pd.DataFrame:
