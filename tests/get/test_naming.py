@@ -36,7 +36,7 @@ def test_equals_are_taken_in_the_order_of_markers():
 
 
 def test_limits():
-    table = effects([0.6, 0.59, 0, 0, 0], [0, 0, -0.6, -0.59, 0])
+    table = effects([1.0, 0.99, 0, 0, 0], [0, 0, -1.0, -0.99, 0])
     assert named(table) == ["CD3+", "CD8-"]
 
 
@@ -75,7 +75,7 @@ def test_numbers_are_by_size():
 
 def test_nothing_stands_out():
     assert named(effects([0, 0, 0, 0, 0])) == ["no marker"]
-    table = effects([0, 0, 0, 0, 0], [0.5, 0, 0, 0, 0])
+    table = effects([0, 0, 0, 0, 0], [0.7, 0, 0, 0, 0])
     # what is below the limit of a name may still tell two apart
     assert named(table) == ["no marker", "CD3+"]
 

@@ -10,11 +10,11 @@ import pytest
 from scmoe.tl import name_clusters
 
 NAMES = {
-    "T": "CD3+ CD4+ CD45+",
+    "T": "CD3+ CD4+ CD19-",
     "B": "CD19+ CD3- CD4-",
-    "NK": "CD8+ CD56+ CD45+",
-    "mono": "CD14+ CD123+ CD45-",
-    "pDC": "CD123+ CD3- CD45-",
+    "NK": "CD8+ CD56+ CD4-",
+    "mono": "CD14+ CD45-",
+    "pDC": "CD123+ CD45-",
 }
 
 

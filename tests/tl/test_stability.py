@@ -10,6 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from scmoe.similarity import Blend, CoAssociation, Custom, Graph, Labels
 from scmoe.tl import _runs, cluster, stability
+from scmoe.tl._manifest import data_hash
 
 SLOTS = {"scmoe_consensus", "scmoe_ambiguity"}
 CPU = {"accelerator": "cpu"}
@@ -156,6 +157,15 @@ def test_settings_can_be_replaced(clustered, calls):
     assert "plan_kwargs" in first["train_kwargs"]
 
 
+def test_a_preset_replaces_what_it_has(clustered, calls):
+    run(clustered, preset="cytof")
+    first = calls[0]
+    assert first["preset"] == "cytof"
+    assert first["n_clusters"] == 7
+    assert "similarity" not in first
+    assert first["model_kwargs"] == first["train_kwargs"] == {}
+
+
 def test_seeds(clustered, calls):
     run(clustered)
     seeds = [call["seed"] for call in calls]
@@ -286,6 +296,16 @@ def test_a_graph_that_is_gone(clustered, calls):
     with pytest.raises(KeyError, match="which is gone"):
         run(clustered)
     assert not calls
+
+
+def test_values_that_have_changed(clustered, calls):
+    clustered.uns["scmoe"]["manifest"] = {
+        "data": data_hash(clustered[:, ["CD3", "CD4"]].X, ["CD3", "CD4"])
+    }
+    run(clustered)
+    clustered.X = clustered.X + 1
+    with pytest.warns(UserWarning, match="not those that 'scmoe' was made of"):
+        run(clustered)
 
 
 def test_interruption(clustered, monkeypatch, same):

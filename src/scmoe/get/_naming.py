@@ -9,11 +9,14 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-ENTERS = 0.6
+ENTERS = 1.0
 """An effect from which a marker makes part of a name, in standard deviations."""
 
 STAYS = 0.4
 """An effect from which a marker that tells equal names apart has a sign."""
+
+APART = 0.6
+"""How far apart the means of clusters are that a marker tells apart."""
 
 MARGIN = 0.1
 """Effects that differ by less are equal; then the order of the markers decides."""
@@ -99,7 +102,7 @@ def _tell_apart(
     own = values[group]
     spread = np.ptp(means[group], axis=0)
     sign = (own >= STAYS).astype(int) - (own <= -STAYS).astype(int)
-    tells = (np.ptp(sign, axis=0) > 0) & (spread >= ENTERS - STAYS)
+    tells = (np.ptp(sign, axis=0) > 0) & (spread >= APART)
     tells[list(signs[group[0]])] = False
     if not tells.any():
         return False

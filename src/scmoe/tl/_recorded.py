@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scmoe._keys import Key
+from scmoe.tl._cluster import cluster
+from scmoe.tl._manifest import data_hash
 from scmoe.tl._slots import CLUSTERING
+from scmoe.tl._working import working_copy
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,6 +26,9 @@ MERGED = ("model_kwargs", "train_kwargs")
 
 NOT_REPEATED = ("save_model", "checkpoint")
 """Options that name a folder, which runs would take from each other."""
+
+_OWN = {"preset", "similarity", "random_state"}
+"""Not taken from the record as they are: what a preset says is among the others."""
 
 _OBJECT = re.compile(r"^[<(\[{]|^[\w.]+\(.*\)$", re.DOTALL)
 """Text that the record holds in place of a Python object."""
@@ -36,7 +44,13 @@ def settings_of(adata: AnnData, key: str, given: Mapping[str, Any]) -> dict[str,
     key
         Name of the clustering.
     given
-        Replaces what is recorded; entries of ``model_kwargs`` and ``train_kwargs`` one by one.
+        Replaces what is recorded; entries of ``model_kwargs`` and ``train_kwargs`` one by one, a
+        preset all of them and the similarity.
+
+    Warns
+    -----
+    UserWarning
+        The values are not those that were clustered.
 
     Raises
     ------
@@ -61,26 +75,24 @@ def settings_of(adata: AnnData, key: str, given: Mapping[str, Any]) -> dict[str,
             f"{key!r} is a clustering by {model!r}; runs of {given['model']!r} would say nothing "
             "about how stable it is. Cluster by that model first, or give `key=None`."
         )
-    settings = {
-        name: params[name]
-        for name in ("model", "n_clusters", "n_latent", "layer", "use_rep", "batch_key")
-        if name in params
-    }
+    known = set(signature(cluster).parameters) - _OWN
+    settings = {name: value for name, value in params.items() if name in known}
     for name in MERGED:
-        settings[name] = {**params.get(name, {}), **(given.get(name) or {})}
+        # a preset has its own
+        kept = {} if given.get("preset") else dict(params.get(name, {}))
+        if "n_latent" in settings or "n_latent" in given:
+            # the recipe has noted it a second time
+            kept.pop("n_latent", None)
+        settings[name] = {**kept, **(given.get(name) or {})}
         _check_entries(settings[name], given.get(name) or {}, name, key)
-    if "n_latent" in settings or "n_latent" in given:
-        # the recipe has noted it a second time
-        settings["model_kwargs"].pop("n_latent", None)
-    if params.get("use_rep", "X") == "X":
+    if given.get("use_rep", params.get("use_rep")) in (None, "X") and "markers" not in given:
         settings["markers"] = [str(name) for name in record["markers"]]
-    if "similarity" in params and given.get("similarity") is None and "preset" not in given:
+    if "similarity" in params and not (given.get("similarity") or given.get("preset")):
         settings["similarity"] = _similarity(params["similarity"], key)
-    settings |= {k: params[k] for k in ("neighbors_key", "obsp") if k in params}
-    settings |= {k: v for k, v in given.items() if k not in MERGED}
-    if "use_rep" in given and given["use_rep"] not in (None, "X") and "markers" not in given:
-        del settings["markers"]
+    settings |= {name: value for name, value in given.items() if name not in MERGED}
     _check_graph(adata, params, settings, key)
+    if not {"layer", "use_rep", "markers"} & set(given):
+        _compare_values(adata, settings, record, key)
     return settings
 
 
@@ -161,4 +173,22 @@ def _check_graph(
         raise KeyError(
             f"{key!r} was clustered by the graph in `.obsp['connectivities']`, which is gone: run "
             "`sc.pp.neighbors(adata)` again, or name another graph (`neighbors_key`, `obsp`)."
+        )
+
+
+def _compare_values(
+    adata: AnnData, settings: Mapping[str, Any], record: Mapping[str, Any], key: str
+) -> None:
+    """Warn where the cells or their values are others than those that were clustered."""
+    clustered = record.get("manifest", {}).get("data")
+    if clustered is None:
+        return
+    markers, layer, use_rep = (settings.get(n) for n in ("markers", "layer", "use_rep"))
+    work = working_copy(adata, markers, layer, use_rep)
+    if data_hash(work.X, work.var_names) != clustered:
+        warnings.warn(
+            f"The cells, or their values, are not those that {key!r} was made of: what does not "
+            "come again may be due to that.",
+            UserWarning,
+            stacklevel=4,
         )

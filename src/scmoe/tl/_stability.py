@@ -84,8 +84,9 @@ def stability(
     **kwargs
         Arguments of :func:`scmoe.tl.cluster` that replace those recorded, such as
         ``train_kwargs={"max_epochs": 20}``; entries of ``model_kwargs`` and ``train_kwargs`` are
-        replaced one by one. Needed for what a record can't hold: functions of
-        :class:`scmoe.similarity.Custom` that are not in a module, callbacks. With ``key=None``
+        replaced one by one, by a ``preset`` all of them and the similarity. Needed for what a
+        record can't hold: functions of :class:`scmoe.similarity.Custom` that are not in a
+        module, callbacks; it does not tell None from what was not said either. With ``key=None``
         all of the settings.
 
     Returns
@@ -121,6 +122,11 @@ def stability(
         :func:`scmoe.tl.cluster` raises.
     KeyError
         No such clustering; its graph is gone.
+
+    Warns
+    -----
+    UserWarning
+        The cells, or their values, are not those that were clustered.
 
     References
     ----------
