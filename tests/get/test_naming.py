@@ -75,9 +75,14 @@ def test_numbers_are_by_size():
 
 def test_nothing_stands_out():
     assert named(effects([0, 0, 0, 0, 0])) == ["no marker"]
-    table = effects([0, 0, 0, 0, 0], [0.7, 0, 0, 0, 0])
-    # what is below the limit of a name may still tell two apart
-    assert named(table) == ["no marker", "CD3+"]
+    table = effects([0, 0, 0, 0, 0], [0, 0, 0.3, 0, 0], [0, 0, 2, 0, 0])
+    assert named(table) == ["no marker (1)", "no marker (2)", "CD8+"]
+
+
+def test_little_stands_out():
+    # one weak marker, a high one first
+    table = effects([0.5, 0.9, -0.95, 0, 0], [0, -0.5, 0, 0, -0.7], [0, 0, 0, 2, 2])
+    assert named(table) == ["CD4+", "CD45-", "CD19+ CD45+"]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -13,7 +13,7 @@ ENTERS = 1.0
 """An effect from which a marker makes part of a name, in standard deviations."""
 
 STAYS = 0.4
-"""An effect from which a marker that tells equal names apart has a sign."""
+"""An effect from which a marker has a sign, where names are equal or empty otherwise."""
 
 APART = 0.6
 """How far apart the means of clusters are that a marker tells apart."""
@@ -29,7 +29,8 @@ def names_of(effect: pd.DataFrame, shares: pd.Series, max_markers: int) -> dict[
     """A different name for each cluster that depends on its markers and not on its number.
 
     A name has the markers that are highest in the cluster (``CD3+``) and, where these are fewer
-    than ``max_markers``, those that are lowest (``CD8-``); in it markers keep their order.
+    than ``max_markers``, those that are lowest (``CD8-``); in it markers keep their order. Where
+    none enters it has the one that is highest, or else lowest, if that has a sign.
     Clusters of the same name are told apart by the marker that differs most between them, again
     and again, and numbered from the largest on where none does.
 
@@ -67,12 +68,16 @@ def _first_markers(row: np.ndarray, most: int) -> dict[int, int]:
     """Signs of the markers that stand out most, by position."""
     high = _strongest(row, most)
     low = _strongest(-row, most - len(high))
+    if not high and not low:
+        # one weak marker is better than no name
+        high = _strongest(row, 1, STAYS)
+        low = [] if high else _strongest(-row, 1, STAYS)
     return dict.fromkeys(high, 1) | dict.fromkeys(low, -1)
 
 
-def _strongest(effect: np.ndarray, most: int) -> list[int]:
-    """Positions of the largest effects that enter; of equal ones, the first."""
-    left = [int(i) for i in np.flatnonzero(effect >= ENTERS)]
+def _strongest(effect: np.ndarray, most: int, least: float = ENTERS) -> list[int]:
+    """Positions of the largest effects from ``least`` on; of equal ones, the first."""
+    left = [int(i) for i in np.flatnonzero(effect >= least)]
     taken: list[int] = []
     while left and len(taken) < most:
         limit = effect[left].max() - MARGIN

@@ -38,11 +38,12 @@ def name_clusters(
 
     A marker is ``+`` or ``-`` in a cluster whose mean is above or below that of all other cells
     by at least one standard deviation; what all cells have in common is in no name. A name has
-    up to ``max_markers`` of them, high ones before low ones. Clusters that would be called the
-    same get further markers, down to 0.4 standard deviations, where their means differ by at
-    least 0.6 of them, and then numbers, ``(1)`` for the largest. Markers that are equal up to
-    0.1 are taken in their own order. So names depend on what the clusters are and not on how
-    they are numbered, and stay where effects change a little, unless one is at a limit.
+    up to ``max_markers`` of them, high ones before low ones; where there is none, the strongest
+    one from 0.4 on. Clusters that would be called the same get further markers, down to 0.4
+    standard deviations, where their means differ by at least 0.6 of them, and then numbers,
+    ``(1)`` for the largest. Markers that are equal up to 0.1 are taken in their own order. So
+    names depend on what the clusters are and not on how they are numbered, and stay where
+    effects change a little, unless one is at a limit.
 
     Parameters
     ----------
