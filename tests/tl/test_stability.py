@@ -279,6 +279,9 @@ def test_what_the_record_cannot_hold(clustered, calls):
     with pytest.raises(ValueError, match=r"'Mine'.*similarity=\.\.\."):
         run(clustered)
     run(clustered, similarity=Graph())
+    # what it says of that is said when it is bound
+    run(clustered, how="subsets", similarity=Custom("nowhere:function"))
+    assert calls[-1]["similarity"] == Custom("nowhere:function")
 
     params["similarity"] = Graph().to_dict()
     callback = np.array(["<lightning.Callback object at 0x7f>"])

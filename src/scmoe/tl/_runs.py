@@ -125,6 +125,9 @@ def _of_subset(similarity: Similarity, chosen: np.ndarray) -> Similarity:
     from scmoe.similarity import Custom, Similarity
 
     if isinstance(similarity, Custom):
+        if isinstance(similarity.function, str):
+            # found nowhere, which it says itself
+            return similarity
         function = similarity.function
         return Custom(lambda cells: function(chosen[cells]))
     parts = {
