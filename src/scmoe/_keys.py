@@ -50,6 +50,18 @@ class Key:
         def outlier(key: str) -> str:
             return f"{key}_outlier"
 
+        @staticmethod
+        def consensus(key: str) -> str:
+            return f"{key}_consensus"
+
+        @staticmethod
+        def ambiguity(key: str) -> str:
+            return f"{key}_ambiguity"
+
+        @staticmethod
+        def names(key: str) -> str:
+            return f"{key}_names"
+
     class obsm:
         """Arrays in ``.obsm``."""
 
@@ -65,6 +77,10 @@ class Key:
         @staticmethod
         def proba(key: str) -> str:
             return f"{key}_proba"
+
+        @staticmethod
+        def runs(key: str) -> str:
+            return f"{key}_runs"
 
     class obsp:
         """Graphs in ``.obsp``."""
@@ -97,3 +113,7 @@ class Key:
         @staticmethod
         def result(key: str) -> str:
             return key
+
+        @staticmethod
+        def stability(key: str) -> str:
+            return f"{key}_stability"

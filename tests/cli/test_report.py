@@ -12,7 +12,8 @@ import pytest
 from scmoe.cli._pictures import set_colours
 from scmoe.cli._report import write_report
 from scmoe.cli._settings import Settings
-from scmoe.cli._tables import UNASSIGNED, cluster_table
+from scmoe.cli._tables import cluster_table
+from scmoe.get._signatures import UNASSIGNED
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(2)> $\\frac{ & 'x'"

@@ -14,8 +14,9 @@ from anndata import AnnData
 
 from scmoe import pl
 from scmoe._keys import Key
+from scmoe.get._signatures import labels_of
 
-from ._tables import highest_probability, labels_of
+from ._tables import highest_probability
 
 if TYPE_CHECKING:
     import pandas as pd

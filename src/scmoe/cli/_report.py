@@ -18,19 +18,12 @@ from jinja2 import Environment, StrictUndefined
 
 from scmoe._checks import listing
 from scmoe._keys import Key
+from scmoe.get._signatures import UNASSIGNED, effects, measured_markers, standing_out
 from scmoe.io._extra import extra_channels
 from scmoe.io._record import keywords_of
 
 from . import _pictures as pictures
-from ._tables import (
-    UNASSIGNED,
-    composition,
-    effects,
-    highest_probability,
-    measured_markers,
-    most_telling,
-    signatures,
-)
+from ._tables import composition, highest_probability, most_telling
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -166,7 +159,7 @@ def _images(
 def _clusters(
     table: pd.DataFrame, effect: pd.DataFrame, colours: dict[str, str]
 ) -> list[dict[str, Any]]:
-    found = signatures(effect)
+    found = standing_out(effect)
     largest = table["share"].max()
     return [
         {

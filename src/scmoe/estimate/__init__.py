@@ -1,5 +1,6 @@
 """Numbers that a newcomer cannot know: latent sizes and numbers of clusters. Arrays only."""
 
+from scmoe.estimate._agreement import Agreement, agreement
 from scmoe.estimate._augmentation import augmentation
 from scmoe.estimate._autoencoder import (
     Architecture,
@@ -36,10 +37,12 @@ __all__ = [
     "METHODS",
     "MIN_CELLS",
     "RECONSTRUCTION",
+    "Agreement",
     "Architecture",
     "Found",
     "LatentDim",
     "Schedule",
+    "agreement",
     "at_least_two",
     "augmentation",
     "check_cells",

@@ -10,6 +10,7 @@ from ._markers import markers
 from ._mmd import mmd
 from ._n_clusters import n_clusters
 from ._prior import prior
+from ._stability import stability
 
 __all__ = [
     "clusters",
@@ -22,4 +23,5 @@ __all__ = [
     "mmd",
     "n_clusters",
     "prior",
+    "stability",
 ]

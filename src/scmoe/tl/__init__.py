@@ -6,5 +6,17 @@ from scmoe.tl._drift import DRIFT, SHIFT
 from scmoe.tl._generate import generate
 from scmoe.tl._latent_dim import latent_dim
 from scmoe.tl._n_clusters import n_clusters
+from scmoe.tl._name_clusters import name_clusters
+from scmoe.tl._stability import stability
 
-__all__ = ["DRIFT", "SHIFT", "assign", "cluster", "generate", "latent_dim", "n_clusters"]
+__all__ = [
+    "DRIFT",
+    "SHIFT",
+    "assign",
+    "cluster",
+    "generate",
+    "latent_dim",
+    "n_clusters",
+    "name_clusters",
+    "stability",
+]

@@ -25,17 +25,33 @@ def check_key(adata: AnnData, key: str, parts: set[str] = CLUSTERING) -> None:
 
     ``parts`` is what a record holds that may be written over.
     """
+    check_free(
+        adata,
+        key,
+        parts,
+        ("uns", Key.uns.result(key)),
+        ("obs", Key.obs.labels(key)),
+        ("obsm", Key.obsm.latent(key)),
+        ("obsm", Key.obsm.proba(key)),
+        ("obs", Key.obs.outlier(key)),
+    )
+
+
+def check_free(
+    adata: AnnData, key: str, parts: set[str], record: tuple[str, str], *others: tuple[str, str]
+) -> None:
+    """Raise ValueError where one of some slots, each a place and a name, holds something else.
+
+    The first is that of the record; if it has all ``parts``, the others are ours too.
+    """
     if not isinstance(key, str) or not key or "/" in key:
         raise ValueError(f"`key_added` must be a name without '/', got {key!r}.")
-    record = adata.uns.get(Key.uns.result(key))
-    if isinstance(record, Mapping) and parts <= set(record):
+    there = adata.uns.get(record[1])
+    if isinstance(there, Mapping) and parts <= set(there):
         return
-    taken = [f'.uns["{key}"]'] if record is not None else []
-    taken += [f'.obs["{key}"]'] if Key.obs.labels(key) in adata.obs else []
-    for name in (Key.obsm.latent(key), Key.obsm.proba(key)):
-        taken += [f'.obsm["{name}"]'] if name in adata.obsm else []
-    if Key.obs.outlier(key) in adata.obs:
-        taken.append(f'.obs["{Key.obs.outlier(key)}"]')
+    taken = [
+        f'.{place}["{name}"]' for place, name in (record, *others) if name in getattr(adata, place)
+    ]
     if taken:
         raise ValueError(
             f"`key_added={key!r}` would overwrite {' and '.join(taken)}, which was not written "

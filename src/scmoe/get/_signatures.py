@@ -1,0 +1,189 @@
+"""The markers by which clusters differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import issparse
+
+from scmoe._checks import layer_values, listing
+from scmoe._keys import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+UNASSIGNED = "not assigned"
+"""What cells without a cluster are called."""
+
+STANDS_OUT = 0.5
+"""Standard deviations between the mean of a cluster and that of all other cells."""
+
+MOST_NAMED = 5
+
+_TECHNICAL = ("time", "scatter", "other")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Markers by which a cluster differs from all other cells, strongest first."""
+
+    high: list[str]
+    low: list[str]
+
+
+def signatures(
+    adata: AnnData,
+    key: str = Key.DEFAULT,
+    *,
+    markers: Sequence[str] | None = None,
+    layer: str | None = None,
+) -> pd.DataFrame:
+    """The markers by which each cluster differs from all other cells.
+
+    The effect of a marker is the mean of the cluster less that of all other cells, in standard
+    deviations over all cells. It is high or low in a cluster from 0.5 on; at most five of each
+    are named, strongest first.
+
+    Parameters
+    ----------
+    adata
+        Cells.
+    key
+        Column of ``.obs`` with clusters: of :func:`scmoe.tl.cluster`, or of anybody else.
+    markers
+        Names of the markers to look at; by default those that were clustered by, or all that are
+        no technical channels.
+    layer
+        Layer to use; by default that which was clustered, else ``.X``.
+
+    Returns
+    -------
+    Clusters x (``n_cells``, ``high`` and ``low``, names joined by commas, and then the effect of
+    each marker, float64). Cells without a cluster count among the others, and have no row.
+
+    Raises
+    ------
+    KeyError
+        An unknown clustering, marker or layer.
+    ValueError
+        No markers, or no cell with a cluster.
+
+    Examples
+    --------
+    >>> scmoe.get.signatures(adata)[["high", "low"]]
+    """
+    effect, sizes = cluster_effects(adata, key, markers, layer)
+    found = standing_out(effect)
+    table = pd.DataFrame(
+        {
+            "n_cells": sizes,
+            "high": [", ".join(found[name].high) for name in effect.index],
+            "low": [", ".join(found[name].low) for name in effect.index],
+        },
+        index=effect.index,
+    )
+    return pd.concat([table, effect], axis=1).rename_axis("cluster")
+
+
+def cluster_effects(
+    adata: AnnData, key: str, markers: Sequence[str] | None, layer: str | None
+) -> tuple[pd.DataFrame, pd.Series]:
+    """What :func:`effects` says of all clusters, checked, and their numbers of cells.
+
+    In the order of the categories.
+    """
+    if key not in adata.obs:
+        raise KeyError(
+            f"Did not find the clustering {key!r} in `.obs`, which has {list(adata.obs)}."
+        )
+    record = adata.uns.get(Key.uns.result(key))
+    record = record if isinstance(record, Mapping) else {}
+    if layer is None and "markers" in record:
+        layer = record.get("params", {}).get("layer")
+    markers = _chosen_markers(adata, markers, record)
+    labels = labels_of(adata, key)
+    sizes = labels.value_counts(sort=False)
+    sizes.index = sizes.index.astype(str)
+    effect = effects(adata, key, markers, layer)
+    if adata.obs[key].isna().any():
+        sizes = sizes.drop(UNASSIGNED)
+    if not len(sizes):
+        raise ValueError(f"`.obs[{key!r}]` has no cluster: it is missing for all cells.")
+    return effect.loc[sizes.index], sizes
+
+
+def _chosen_markers(adata: AnnData, markers: Sequence[str] | None, record: Mapping) -> list[str]:
+    if markers is None:
+        used = [str(name) for name in record.get("markers", [])]
+        if used and set(used) <= set(adata.var_names):
+            return used
+        # clustered by a representation, or by somebody else
+        found = measured_markers(adata, [])
+    else:
+        found = [markers] if isinstance(markers, str) else [str(name) for name in markers]
+        unknown = [name for name in found if name not in adata.var_names]
+        if unknown:
+            raise KeyError(f"Did not find {listing(unknown)} in `.var_names`.")
+    if not found or len(set(found)) < len(found):
+        raise ValueError("There are no markers to look at, or one is named twice.")
+    return found
+
+
+def labels_of(adata: AnnData, key: str) -> pd.Series:
+    """The cluster of each cell as text, :data:`UNASSIGNED` where there is none; categorical."""
+    labels = adata.obs[key]
+    if not isinstance(labels.dtype, pd.CategoricalDtype):
+        labels = labels.astype("category")
+    labels = labels.cat.remove_unused_categories()
+    if labels.isna().any():
+        labels = labels.cat.add_categories(UNASSIGNED).fillna(UNASSIGNED)
+    return labels
+
+
+def measured_markers(adata: AnnData, used: list[str]) -> list[str]:
+    """The markers that were clustered by, then the others that are no technical channels."""
+    others = adata.var_names
+    if Key.var.KIND in adata.var:
+        others = others[~adata.var[Key.var.KIND].astype(str).isin(_TECHNICAL)]
+    return used + [name for name in others if name not in set(used)]
+
+
+def marker_values(adata: AnnData, names: list[str], layer: str | None) -> pd.DataFrame:
+    """Cells x markers, dense; the index is that of positions."""
+    x = layer_values(adata, layer)[:, adata.var_names.get_indexer(names)]
+    return pd.DataFrame(x.toarray() if issparse(x) else np.asarray(x), columns=names)
+
+
+def effects(
+    adata: AnnData, key: str, markers: list[str], layer: str | None = None
+) -> pd.DataFrame:
+    """How each cluster differs from all other cells, clusters x markers.
+
+    The mean of the cluster less that of all other cells, in standard deviations over all
+    cells; 0 where there is nothing to compare. Values that were not measured do not count.
+    """
+    values = marker_values(adata, markers, layer).astype(np.float64)
+    groups = values.groupby(labels_of(adata, key).to_numpy(), observed=True)
+    sums, counts = groups.sum(), groups.count()
+    means = sums / counts
+    of_others = (sums.sum() - sums) / (counts.sum() - counts)
+    effect = (means - of_others) / values.std(ddof=0).replace(0, 1)
+    effect.index = effect.index.astype(str)
+    return effect.fillna(0.0)
+
+
+def standing_out(effect: pd.DataFrame) -> dict[str, Signature]:
+    """Which markers stand out in each cluster, by what :func:`effects` says."""
+    found = {}
+    for name, row in effect.iterrows():
+        row = row.sort_values(kind="stable")
+        low = row.index[row <= -STANDS_OUT]
+        high = row.index[row >= STANDS_OUT][::-1]
+        found[str(name)] = Signature(list(high[:MOST_NAMED]), list(low[:MOST_NAMED]))
+    return found

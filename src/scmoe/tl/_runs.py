@@ -1,0 +1,157 @@
+"""The same clustering again and again, on cells of its own."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from scmoe.tl._cluster import cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+
+    from scmoe.similarity import Similarity
+
+logger = logging.getLogger("scmoe")
+
+_NAME = "a run of stability"
+
+
+class Runner:
+    """Clusters a copy of some cells.
+
+    Parameters
+    ----------
+    adata
+        The user's cells, which are not touched.
+    settings
+        Arguments of :func:`scmoe.tl.cluster`.
+    share
+        Share of the cells in each run; None for all.
+    own_graph
+        Whether each run builds its graph, whatever graph there is.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData,
+        settings: Mapping[str, Any],
+        *,
+        share: float | None = None,
+        own_graph: bool = False,
+    ):
+        self.settings = dict(settings)
+        self.share = share
+        self.n_obs = adata.n_obs
+        self.cells = _light(adata, own_graph)
+        self.warned = False
+        if share is not None:
+            self._check_size()
+
+    @property
+    def n_drawn(self) -> int:
+        """Cells of a run."""
+        return self.n_obs if self.share is None else round(self.share * self.n_obs)
+
+    def _check_size(self) -> None:
+        least = self.settings.get("n_clusters")
+        least = least if isinstance(least, int | np.integer) else 2
+        if self.n_drawn < least:
+            raise ValueError(
+                f"A subset of {self.share:g} of {self.n_obs} cells has fewer cells "
+                f"({self.n_drawn}) than there are clusters ({least}); use a larger `share`, or a "
+                "smaller `n_clusters`."
+            )
+
+    @staticmethod
+    def seeds(seed: int, n_runs: int, taken: int) -> list[int]:
+        """Different seeds, none of them ``taken``; more runs begin with those of fewer."""
+        rng = np.random.default_rng(seed)
+        found: list[int] = []
+        while len(found) < n_runs:
+            drawn = int(rng.integers(2**31))
+            if drawn != taken and drawn not in found:
+                found.append(drawn)
+        return found
+
+    def run(self, seed: int) -> pd.Categorical:
+        """The clusters of one run, NaN for cells that are not in it."""
+        chosen, cells, settings = np.arange(self.n_obs), self.cells, dict(self.settings)
+        if self.share is None:
+            cells = _light(cells)
+        else:
+            rng = np.random.default_rng(seed)
+            chosen = np.sort(rng.permutation(self.n_obs)[: self.n_drawn])
+            cells = cells[chosen].copy()
+            if settings.get("similarity") is not None:
+                settings["similarity"] = _of_subset(settings["similarity"], chosen)
+        with _quiet(self.warned):
+            cluster(cells, key_added=_NAME, random_state=seed, progress=False, **settings)
+        self.warned = True
+        found = cells.obs[_NAME].cat
+        codes = np.full(self.n_obs, -1)
+        codes[chosen] = found.codes
+        return pd.Categorical.from_codes(codes, [str(name) for name in found.categories])
+
+
+def _light(adata: AnnData, own_graph: bool = False) -> AnnData:
+    """Cells that share their arrays with the user's, with places for results of their own."""
+    graphs = dict(adata.obsp)
+    if own_graph:
+        graphs.pop("connectivities", None)
+    return ad.AnnData(
+        adata.X,
+        obs=adata.obs.copy(),
+        var=adata.var.copy(),
+        uns=dict(adata.uns),
+        obsm=dict(adata.obsm),
+        layers=dict(adata.layers),
+        obsp=graphs,
+    )
+
+
+def _of_subset(similarity: Similarity, chosen: np.ndarray) -> Similarity:
+    """A similarity whose functions are still asked about the numbers of all cells."""
+    from scmoe.similarity import Custom, Similarity
+
+    if isinstance(similarity, Custom):
+        if isinstance(similarity.function, str):
+            # found nowhere, which it says itself
+            return similarity
+        function = similarity.function
+        return Custom(lambda cells: function(chosen[cells]))
+    parts = {
+        f.name: _of_subset(value, chosen)
+        for f in fields(similarity)
+        if isinstance(value := getattr(similarity, f.name), Similarity)
+    }
+    return replace(similarity, **parts) if parts else similarity
+
+
+@contextmanager
+def _quiet(yes: bool) -> Iterator[None]:
+    """Let a run say nothing that the first one has said already."""
+
+    def louder(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING
+
+    if not yes:
+        yield
+        return
+    logger.addFilter(louder)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        logger.removeFilter(louder)
