@@ -50,6 +50,16 @@ class Key:
         def outlier(key: str) -> str:
             return f"{key}_outlier"
 
+        @staticmethod
+        def consensus(key: str) -> str:
+            """Share of the pairs of arms that give a cell the same category."""
+            return f"{key}_consensus"
+
+        @staticmethod
+        def entropy(key: str) -> str:
+            """Entropy of the categories of a cell, in nats."""
+            return f"{key}_entropy"
+
     class obsm:
         """Arrays in ``.obsm``."""
 
@@ -65,6 +75,11 @@ class Key:
         @staticmethod
         def proba(key: str) -> str:
             return f"{key}_proba"
+
+        @staticmethod
+        def state(key: str) -> str:
+            """What varies within the category of a cell."""
+            return f"{key}_state"
 
     class obsp:
         """Graphs in ``.obsp``."""

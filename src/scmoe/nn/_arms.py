@@ -132,6 +132,7 @@ class Arms(nn.Module):
     ):
         super().__init__()
         self.n_arms, self.n_categories, self.n_state = n_arms, n_categories, n_state
+        self.n_embed = n_embed
         hidden = [n_hidden] * n_layers
         self.encoder = ArmMLP(n_arms, [n_input, *hidden, n_embed], activation)
         self.category = ArmLinear(n_arms, n_embed, n_categories)
@@ -167,3 +168,26 @@ class Arms(nn.Module):
         """What the arms say of cells, ``(A, n, n_output)``."""
         state = F.dropout(state, self.state_dropout, self.training)
         return self.out(self.decoder(torch.cat([category, state], -1)))
+
+    @torch.no_grad()
+    def take(self, other: Arms, categories: torch.Tensor) -> None:
+        """Take the weights of other arms, whose category ``categories[i]`` becomes category ``i``.
+
+        Parameters
+        ----------
+        other
+            Arms of the same sizes but for the number of categories.
+        categories
+            ``(n_categories,)`` int64.
+        """
+        state = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+        n_before = other.n_categories
+        for name in ("category.weight", "category.bias"):
+            state[name] = state[name][..., categories]
+        embedded = torch.arange(self.n_embed, device=categories.device)
+        own_state = n_before + torch.arange(self.n_state, device=categories.device)
+        rows = torch.cat([embedded, self.n_embed + categories])
+        state["state.weight"] = state["state.weight"][:, rows]
+        first = "decoder.layers.0.weight"
+        state[first] = state[first][:, torch.cat([categories, own_state])]
+        self.load_state_dict(state)

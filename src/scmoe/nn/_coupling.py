@@ -16,6 +16,46 @@ MAX_INVERSE_DEVIATION = 1e2
 """Largest weight of a category: of one that is never used, or always, the deviation is 0."""
 
 
+def log_categories(
+    logits: torch.Tensor, live: torch.Tensor, sharpness: float | None = None
+) -> torch.Tensor:
+    r"""Log-probabilities of the categories.
+
+    Parameters
+    ----------
+    logits
+        ``(..., K)``.
+    live
+        Categories that are in use, ``(K,)`` bool.
+    sharpness
+        None for the softmax. A number :math:`\tau` for that of the released code,
+        :math:`\mathrm{softmax}(\mathrm{softmax}(l)/\tau)`, which bounds how sure an arm can
+        be: the odds of two categories are :math:`e^{1/\tau}` at most.
+
+    Returns
+    -------
+    ``(..., K)``; -inf for categories that are not in use.
+    """
+    logits = logits.masked_fill(~live, -torch.inf)
+    if sharpness is not None:
+        logits = (logits.softmax(-1) / sharpness).masked_fill(~live, -torch.inf)
+    return logits.log_softmax(-1)
+
+
+def category_entropy(log_proba: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+    """Entropy of every cell's categories in nats, ``(...)``.
+
+    Parameters
+    ----------
+    log_proba
+        ``(..., K)``.
+    live
+        Categories that are in use, ``(K,)`` bool.
+    """
+    logs = log_proba[..., live]
+    return -(logs.exp() * logs).sum(-1)
+
+
 def gumbel_softmax(
     log_proba: torch.Tensor, temperature: float, *, hard: bool = False
 ) -> torch.Tensor:
