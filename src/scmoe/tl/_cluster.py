@@ -153,7 +153,9 @@ def cluster(
     ``.uns[key_added]``
         ``params``, ``n_clusters`` (how many live), ``estimates`` (the evidence for numbers that
         were ``"auto"``), ``history`` (loss terms over the epochs),
-        ``markers`` (names of the features that were used), ``model`` (the trained model, from
+        ``markers`` (names of the features that were used), ``categories`` (with
+        ``"cpl-mixvae"``: consensus, mean entropy and cells of each), ``model`` (the trained
+        model, from
         which :func:`scmoe.tl.generate` draws and by which :func:`scmoe.tl.assign` finds the
         clusters of new cells), ``version``, and ``manifest`` (SHA-256 of the values and of the
         graph, seed, versions of the libraries).
@@ -248,13 +250,26 @@ def cluster(
     write(
         (adata.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=categories)),
         (adata.obs, Key.obs.outlier(key_added), outlier),
-        *((adata.obs, slot, value) for slot, value in beside.get("obs", {}).items()),
-        *((adata.obsm, slot, value) for slot, value in beside.get("obsm", {}).items()),
+        *_beside(adata, key_added, beside),
         (adata.obsm, Key.obsm.latent(key_added), latent),
         (adata.obsm, Key.obsm.proba(key_added), proba),
         (adata.uns, Key.uns.result(key_added), plain(result)),
     )
     return adata if copy else None
+
+
+def _beside(adata: AnnData, key: str, found: dict[str, dict]) -> list[tuple]:
+    """Slots of what one model alone says; emptied where an earlier run of that model was."""
+    found = {"obs": dict(found.get("obs", {})), "obsm": dict(found.get("obsm", {}))}
+    if "categories" in adata.uns.get(Key.uns.result(key), {}):
+        for slot in (Key.obs.consensus(key), Key.obs.entropy(key)):
+            found["obs"].setdefault(slot, None)
+        found["obsm"].setdefault(Key.obsm.state(key), None)
+    return [
+        (getattr(adata, place), slot, value)
+        for place, values in found.items()
+        for slot, value in values.items()
+    ]
 
 
 def _check_folder(path: str | Path) -> None:

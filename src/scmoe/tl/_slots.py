@@ -32,10 +32,10 @@ def check_key(adata: AnnData, key: str, parts: set[str] = CLUSTERING) -> None:
         return
     taken = [f'.uns["{key}"]'] if record is not None else []
     taken += [f'.obs["{key}"]'] if Key.obs.labels(key) in adata.obs else []
-    for name in (Key.obsm.latent(key), Key.obsm.proba(key)):
+    for name in (Key.obsm.latent(key), Key.obsm.proba(key), Key.obsm.state(key)):
         taken += [f'.obsm["{name}"]'] if name in adata.obsm else []
-    if Key.obs.outlier(key) in adata.obs:
-        taken.append(f'.obs["{Key.obs.outlier(key)}"]')
+    for name in (Key.obs.outlier(key), Key.obs.consensus(key), Key.obs.entropy(key)):
+        taken += [f'.obs["{name}"]'] if name in adata.obs else []
     if taken:
         raise ValueError(
             f"`key_added={key!r}` would overwrite {' and '.join(taken)}, which was not written "
