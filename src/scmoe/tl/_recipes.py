@@ -307,7 +307,7 @@ def make_recipe(
         ("n_latent", "n_latent"),
         ("n_state", "n_latent"),
     ):
-        if theirs in model_kwargs and (theirs != ours or common[ours] is not None):
+        if theirs in model_kwargs and (ours == "n_clusters" or common[ours] is not None):
             raise ValueError(f"Give `{theirs}` as `{ours}`, not in `model_kwargs`.")
     if common["n_clusters"] is not None:
         check_number("n_clusters", common["n_clusters"], 2)
