@@ -12,8 +12,10 @@ from scipy import sparse
 from sklearn.metrics import normalized_mutual_info_score
 
 from scmoe.model import CplMixVAE, ModelFileError
+from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._open import read_trained
 from scmoe.model._record import from_record, to_record
+from scmoe.train import BATCH_KEYS
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_embed": 4}
@@ -184,6 +186,25 @@ def test_each_arm_gets_a_copy_of_its_own_and_the_cell_is_the_target():
     # at most half of the way to a neighbour, which is of the same type
     assert (one - scaled).abs().max() < 0.6
     assert not torch.equal(one, scaled)
+
+
+def test_copies_are_in_training_batches_alone(monkeypatch):
+    seen = []
+    before = CplMixVAEModule._get_inference_input
+
+    def look(self, tensors, **kwargs):
+        seen.append((self.training, tensors.get(BATCH_KEYS.ARMS)))
+        return before(self, tensors, **kwargs)
+
+    monkeypatch.setattr(CplMixVAEModule, "_get_inference_input", look)
+    model = build(make_three(), 3, n_arms=3)
+    model.train(1, batch_size=100, train_size=0.8, check_val_every_n_epoch=1, **QUIET)
+    for training, arms in seen:
+        assert (arms is not None) == training
+        if training:
+            assert arms.shape == (3, 100, 6)
+            assert not torch.equal(arms[0], arms[1])
+    assert {training for training, _ in seen} == {True, False}
 
 
 def test_images_are_turned_and_have_a_bernoulli_likelihood():
