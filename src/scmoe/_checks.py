@@ -134,6 +134,40 @@ def check_matrix(x, names: Sequence[str], where: str) -> None:
         )
 
 
+def check_counts(x, names: Sequence[str], where: str) -> None:
+    """Raise ValueError for values that are no counts; parameters as in :func:`check_matrix`.
+
+    Counts may be dense or sparse, of any numeric type.
+    """
+    values = x.data if sparse.issparse(x) else np.asarray(x)
+    if not np.issubdtype(values.dtype, np.number):
+        raise ValueError(f"{where} holds {values.dtype} values, which are no counts.")
+    fits = np.isfinite(values) & (values >= 0) & (values == np.floor(values))
+    if fits.all():
+        return
+    wrong = values[~fits].flat[0]
+    if sparse.issparse(x):
+        column = x.tocoo().col[~fits]
+    else:
+        column = np.flatnonzero(~fits.all(axis=0))
+    names = np.asarray(names)[np.unique(column)].tolist()
+    raise ValueError(
+        f"{where} holds values that are no counts, such as {wrong:.6g}, in {listing(names)}: "
+        "counts are whole numbers from 0 on. Give the raw counts, or leave `counts` out for "
+        "transformed values."
+    )
+
+
+def check_values(x, names: Sequence[str], where: str, *, counts: bool) -> None:
+    """:func:`check_counts` or :func:`check_matrix`."""
+    (check_counts if counts else check_matrix)(x, names, where)
+
+
+def dense(x) -> np.ndarray:
+    """A matrix as a dense array of float32."""
+    return np.asarray(x.toarray() if sparse.issparse(x) else x, dtype=np.float32)
+
+
 def check_training(
     x: np.ndarray, names: Sequence[str], n_clusters: int, *, constant: bool = False
 ) -> None:

@@ -62,6 +62,16 @@ class Key:
         def names(key: str) -> str:
             return f"{key}_names"
 
+        @staticmethod
+        def arm_consensus(key: str) -> str:
+            """Share of the pairs of arms that give a cell the same category."""
+            return f"{key}_arm_consensus"
+
+        @staticmethod
+        def entropy(key: str) -> str:
+            """Entropy of the categories of a cell, in nats."""
+            return f"{key}_entropy"
+
     class obsm:
         """Arrays in ``.obsm``."""
 
@@ -81,6 +91,11 @@ class Key:
         @staticmethod
         def runs(key: str) -> str:
             return f"{key}_runs"
+
+        @staticmethod
+        def state(key: str) -> str:
+            """What varies within the category of a cell."""
+            return f"{key}_state"
 
     class obsp:
         """Graphs in ``.obsp``."""

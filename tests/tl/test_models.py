@@ -249,7 +249,11 @@ def test_options_of_the_other_model(three, same, option):
 @pytest.mark.parametrize(
     ("kwargs", "error", "match"),
     [
-        ({"model": "vade"}, ValueError, r"`model` must be one of \('moe-sim-vae', 'moe-vae'\)"),
+        (
+            {"model": "vade"},
+            ValueError,
+            r"`model` must be one of \('moe-sim-vae', 'moe-vae', 'cpl-mixvae'\)",
+        ),
         ({"n_clusters": "many"}, ValueError, '`n_clusters` must be "auto" or at least 2'),
         ({"n_clusters": 1}, ValueError, "`n_clusters` must be"),
         ({"n_clusters": 2.5}, ValueError, "`n_clusters` must be"),

@@ -7,7 +7,6 @@ import os
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
@@ -17,9 +16,10 @@ from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scmoe._checks import (
     check_adata,
     check_batches,
-    check_matrix,
     check_training,
     check_unit_interval,
+    check_values,
+    dense,
     layer_values,
 )
 from scmoe._compat import interruptible, one_thread, quiet
@@ -37,6 +37,7 @@ from scmoe.model._record import Trained
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
     from anndata import AnnData
 
     from scmoe.model._described import DescribedModule
@@ -58,6 +59,8 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         layer: str | None,
         batch_key: str | None,
         setup_method_args: dict[str, Any],
+        *,
+        counts: bool = False,
         **kwargs,
     ) -> AnnDataManager:
         """Check cells and register them; the manager is not yet that of the class."""
@@ -65,7 +68,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         if batch_key is not None:
             check_batches(adata, batch_key)
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-        check_matrix(layer_values(adata, layer), adata.var_names, where)
+        check_values(layer_values(adata, layer), adata.var_names, where, counts=counts)
         manager = AnnDataManager(
             fields=[
                 LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
@@ -81,7 +84,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
     def _values(self, n_experts: int | str) -> np.ndarray:
         """Cells x markers float32, from which so many experts can learn."""
         layer = self.registry["setup_args"]["layer"]
-        x = np.asarray(layer_values(self.adata, layer), dtype=np.float32)
+        x = dense(layer_values(self.adata, layer))
         least, unscaled = 2 if n_experts == AUTO else n_experts, self.scaling_ == "none"
         check_training(x, self.adata.var_names, least, constant=unscaled)
         if unscaled and self.module_settings_["likelihood"] == "bernoulli":

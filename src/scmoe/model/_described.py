@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PANEL = 128
 """Up to this many markers the clusters' residual covariances and quantiles are kept."""
 
+COUNTS = ("nb", "zinb")
+"""Likelihoods of counts: such cells are drawn whole, with nothing to add to them."""
+
 N_QUANTILES = 65
 """Quantiles of each marker and cluster that are kept."""
 
@@ -56,11 +59,16 @@ class DescribedModule(BaseModuleClass):
         # where the codes of each batch lie, from the mean of their cluster
         self.register_buffer("offsets", torch.zeros(n_experts, n_batch, n_latent))
         self.register_buffer("covariances", torch.zeros(n_experts, n_latent, n_latent))
-        panel = n_input if n_input <= PANEL else 0
+        panel = n_input if n_input <= PANEL and not self.takes_counts else 0
         self.register_buffer("spread", torch.zeros(n_experts, n_input))
         self.register_buffer("residuals", torch.zeros(n_experts, panel, panel))
         self.register_buffer("quantiles", torch.zeros(2, n_experts, N_QUANTILES, panel))
         self.outliers = Outliers(n_input)
+
+    @property
+    def takes_counts(self) -> bool:
+        """Whether the values are counts."""
+        return self.likelihood in COUNTS
 
     def position(self, x: torch.Tensor) -> torch.Tensor:
         """Markers on the scale on which nearly all training cells lie from 0 to 1."""

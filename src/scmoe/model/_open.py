@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scmoe._checks import listing
 from scmoe._store import ModelFileError
+from scmoe.model._cplmixvae import CplMixVAE
 from scmoe.model._loaded import saved_class
 from scmoe.model._moesimvae import MoESimVAE
 from scmoe.model._moevae import MoEVAE
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from scmoe.model._record import Trained
 
-MODELS = {model.__name__: model for model in (MoESimVAE, MoEVAE)}
+MODELS = {model.__name__: model for model in (MoESimVAE, MoEVAE, CplMixVAE)}
 """Models by the names of their classes."""
 
 

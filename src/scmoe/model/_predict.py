@@ -12,7 +12,7 @@ from anndata import AnnData
 from natsort import natsorted
 from scvi import REGISTRY_KEYS
 
-from scmoe._checks import check_batches, check_matrix, check_names, layer_values, listing
+from scmoe._checks import check_batches, check_names, check_values, dense, layer_values, listing
 from scmoe._compat import forget, one_thread, quiet
 from scmoe.model._record import PREDICT_BATCH
 
@@ -169,8 +169,9 @@ class Predictions:
         x = layer_values(adata, layer)
         if not names.equals(adata.var_names):
             x = x[:, adata.var_names.get_indexer(names)]
-        check_matrix(x, names, "The matrix of the new cells")
-        x = np.asarray(x, dtype=np.float32)
+        counts = self.registry["setup_args"].get("counts", False)
+        check_values(x, names, "The matrix of the new cells", counts=counts)
+        x = dense(x)
         return AnnData(
             x if layer is None else None,
             obs=obs,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from scmoe._compat import one_thread
+from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._moevae_module import MoEVAEModule
 
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
     from scmoe.model._base import ExpertModel
     from scmoe.model._described import DescribedModule
 
-MODULES = {"MoESimVAE": MoESimVAEModule, "MoEVAE": MoEVAEModule}
+MODULES = {
+    "MoESimVAE": MoESimVAEModule,
+    "MoEVAE": MoEVAEModule,
+    "CplMixVAE": CplMixVAEModule,
+}
 """Module of each model, by the name of its class."""
 
 PREDICT_BATCH = 8192

@@ -1,9 +1,17 @@
 """Tensors only: networks, experts and losses. No module here knows AnnData."""
 
 from scmoe.nn._affine import affine_images
+from scmoe.nn._arms import Arms
 from scmoe.nn._augment import ImageAugment, NeighborAugment, augment_images
 from scmoe.nn._autoencoders import Autoencoders
 from scmoe.nn._conv import ConvEncoder, ConvExperts
+from scmoe.nn._coupling import (
+    category_entropy,
+    coupling,
+    gumbel_softmax,
+    log_categories,
+    simplex_coordinates,
+)
 from scmoe.nn._dynamic import ConvVAEs, DynamicDecoder, DynamicEncoder, padded_side
 from scmoe.nn._experts import Experts, route
 from scmoe.nn._gradients import oriented_gradients, straighten
@@ -27,10 +35,12 @@ from scmoe.nn._mixture import (
     weighted_distance,
 )
 from scmoe.nn._mlp import MLP
+from scmoe.nn._observed import Observed
 from scmoe.nn._vaes import DenseVAEs
 
 __all__ = [
     "MLP",
+    "Arms",
     "Autoencoders",
     "ConvEncoder",
     "ConvExperts",
@@ -41,17 +51,22 @@ __all__ = [
     "Experts",
     "ImageAugment",
     "NeighborAugment",
+    "Observed",
     "affine_images",
     "augment_images",
     "batch_entropy",
+    "category_entropy",
     "class_similarity",
     "cluster_kl",
     "cluster_means",
+    "coupling",
     "damic",
     "depict",
     "depict_target",
     "gaussian_kl",
+    "gumbel_softmax",
     "listed_similarity",
+    "log_categories",
     "mixae_weights",
     "oriented_gradients",
     "padded_side",
@@ -60,6 +75,7 @@ __all__ = [
     "reconstruction",
     "route",
     "sample_entropy",
+    "simplex_coordinates",
     "straighten",
     "weighted_distance",
 ]

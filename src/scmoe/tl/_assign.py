@@ -16,7 +16,8 @@ from scmoe._checks import (
     arcsinh_record,
     check_adata,
     check_batches,
-    check_matrix,
+    check_values,
+    dense,
     layer_values,
     listing,
 )
@@ -273,8 +274,8 @@ def _values(query: AnnData, known: Reference, layer: str | None) -> np.ndarray:
         layer = known.layer if layer is None else layer
         x = layer_values(query, layer)[:, query.var_names.get_indexer(known.markers)]
         where = "`query.X`" if layer is None else f"`query.layers[{layer!r}]`"
-    check_matrix(x, known.markers, where)
-    return np.ascontiguousarray(x, dtype=np.float32)
+    check_values(x, known.markers, where, counts=known.trained.module.takes_counts)
+    return np.ascontiguousarray(dense(x))
 
 
 def _check_transform(query: AnnData, known: Reference, layer: str | None) -> None:

@@ -72,17 +72,20 @@ def cluster(
         Cells, with dense floating-point values on a scale where distances mean something:
         see :func:`scmoe.pp.arcsinh`.
     model
-        ``"moe-sim-vae"``, whose clusters follow a similarity (Kopf et al. 2021), or
-        ``"moe-vae"``, Santos' mixture of VAEs, which looks at the markers alone; see
-        :class:`scmoe.model.MoESimVAE` and :class:`scmoe.model.MoEVAE`.
+        ``"moe-sim-vae"``, whose clusters follow a similarity (Kopf et al. 2021),
+        ``"moe-vae"``, Santos' mixture of VAEs, or ``"cpl-mixvae"``, coupled mixture VAEs, which
+        both look at the markers alone; see :class:`scmoe.model.MoESimVAE`,
+        :class:`scmoe.model.MoEVAE` and :class:`scmoe.model.CplMixVAE`. The last takes counts
+        too, with ``model_kwargs={"likelihood": "nb"}``.
     n_clusters
         Upper bound for the number of clusters: surplus experts end without cells. ``"auto"``
-        for as many as :func:`scmoe.tl.n_clusters` finds. None for 25, or what the preset says,
-        and for ``"auto"`` with ``"moe-vae"``.
+        for as many as :func:`scmoe.tl.n_clusters` finds, or, with ``"cpl-mixvae"``, as pruning
+        leaves. None for 25, or what the preset says, and for ``"auto"`` with the other models.
     n_latent
         Dimensions of the codes. ``"auto"`` for as many as :func:`scmoe.tl.latent_dim` finds.
         None for 9, or what the preset says, and for ``"auto"`` with ``"moe-vae"``, which also
-        takes one number for each of its clusters.
+        takes one number for each of its clusters. With ``"cpl-mixvae"`` it is the size of the
+        states, 2 by default.
     similarity
         Who is like whom; :class:`scmoe.similarity.CoAssociation` by default.
     preset
@@ -141,10 +144,18 @@ def cluster(
     ``.obs[key_added + "_outlier"]``
         How far each cell is from the others, float32: the share of cells that are nearer to
         theirs, see :meth:`scmoe.model.MoESimVAE.outlier_score`.
+    ``.obs[key_added + "_arm_consensus"]``, ``.obs[key_added + "_entropy"]``
+        With ``"cpl-mixvae"``: the share of the pairs of arms that agree on the cluster of a
+        cell, and the entropy of its probabilities in nats, float32.
+    ``.obsm[key_added + "_state"]``
+        With ``"cpl-mixvae"``: what varies within the cluster of each cell, ``(n_obs, n_latent)``
+        float32; its ``X_`` slot holds the narrow layer of the first arm.
     ``.uns[key_added]``
         ``params``, ``n_clusters`` (how many live), ``estimates`` (the evidence for numbers that
         were ``"auto"``), ``history`` (loss terms over the epochs),
-        ``markers`` (names of the features that were used), ``model`` (the trained model, from
+        ``markers`` (names of the features that were used), ``categories`` (with
+        ``"cpl-mixvae"``: consensus, mean entropy and cells of each), ``model`` (the trained
+        model, from
         which :func:`scmoe.tl.generate` draws and by which :func:`scmoe.tl.assign` finds the
         clusters of new cells), ``version``, and ``manifest`` (SHA-256 of the values and of the
         graph, seed, versions of the libraries).
@@ -190,11 +201,12 @@ def cluster(
         _check_folder(save_model)
         if use_rep not in (None, "X"):
             raise ValueError("`save_model` can't go with `use_rep`: new cells have no such slot.")
-    work = working_copy(adata, markers, layer, use_rep)
+    work = working_copy(adata, markers, layer, use_rep, counts=recipe.counts)
     if recipe.model_kwargs.get("network") == "conv":
         check_image_shape(work)
-    # the margins of images are constant
-    check_training(work.X, work.var_names, recipe.least_clusters, constant=holds_images(work))
+    # the margins of images are constant, and genes may have no counts
+    constant = holds_images(work) or recipe.counts
+    check_training(work.X, work.var_names, recipe.least_clusters, constant=constant)
     recipe.look_at(adata, work)
     try:
         with seeded(seed):
@@ -203,6 +215,7 @@ def cluster(
             proba = trained.predict_proba()
             latent = trained.get_latent_representation()
             outlier = trained.outlier_score()
+            beside = recipe.found(trained, key_added)
         if save_model is not None:
             trained.save(str(save_model))
     finally:
@@ -227,6 +240,7 @@ def cluster(
             {name.removesuffix("_train"): t.iloc[:, 0] for name, t in trained.history.items()}
         ).astype(float),
         **({"estimates": trained.estimates_} if trained.estimates_ else {}),
+        **beside.get("uns", {}),
         "model": to_record(trained),
         "version": version("scmoe"),
         "manifest": manifest(work.X, work.var_names, graph=graph_hash(recipe.graph), seed=seed),
@@ -236,11 +250,26 @@ def cluster(
     write(
         (adata.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=categories)),
         (adata.obs, Key.obs.outlier(key_added), outlier),
+        *_beside(adata, key_added, beside),
         (adata.obsm, Key.obsm.latent(key_added), latent),
         (adata.obsm, Key.obsm.proba(key_added), proba),
         (adata.uns, Key.uns.result(key_added), plain(result)),
     )
     return adata if copy else None
+
+
+def _beside(adata: AnnData, key: str, found: dict[str, dict]) -> list[tuple]:
+    """Slots of what one model alone says; emptied where an earlier run of that model was."""
+    found = {"obs": dict(found.get("obs", {})), "obsm": dict(found.get("obsm", {}))}
+    if "categories" in adata.uns.get(Key.uns.result(key), {}):
+        for slot in (Key.obs.arm_consensus(key), Key.obs.entropy(key)):
+            found["obs"].setdefault(slot, None)
+        found["obsm"].setdefault(Key.obsm.state(key), None)
+    return [
+        (getattr(adata, place), slot, value)
+        for place, values in found.items()
+        for slot, value in values.items()
+    ]
 
 
 def _check_folder(path: str | Path) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
@@ -62,6 +63,11 @@ class Recipe(ABC):
         """The class of the model."""
 
     @property
+    def counts(self) -> bool:
+        """Whether the values are counts."""
+        return False
+
+    @property
     def least_clusters(self) -> int:
         """How many clusters there will be at least places for."""
         return 2 if self.n_clusters == AUTO else self.n_clusters
@@ -77,6 +83,10 @@ class Recipe(ABC):
     @abstractmethod
     def params(self) -> dict[str, Any]:
         """Parameters of this model alone, for the record."""
+
+    def found(self, model: Any, key: str) -> dict[str, dict[str, np.ndarray]]:
+        """What this model alone says of cells, by the mapping that it is written to and key."""
+        return {}
 
 
 @dataclass
@@ -196,7 +206,64 @@ class MixtureRecipe(Recipe):
         return {}
 
 
-MODELS = {"moe-sim-vae": SimilarityRecipe, "moe-vae": MixtureRecipe}
+@dataclass
+class CoupledRecipe(Recipe):
+    """Coupled mixture VAEs, which prune their categories unless told how many there are."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.n_clusters = AUTO if self.n_clusters is None else self.n_clusters
+        if self.n_latent is not None:
+            if self.n_latent == AUTO:
+                raise ValueError(
+                    '`n_latent="auto"` can\'t go with `model="cpl-mixvae"`: it is the size of the '
+                    "states, which nothing estimates. Give a number."
+                )
+            self.model_kwargs["n_state"] = self.n_latent
+
+    @property
+    def model_class(self) -> type[ExpertModel]:
+        from scmoe.model import CplMixVAE
+
+        return CplMixVAE
+
+    @property
+    def counts(self) -> bool:
+        from scmoe.model._described import COUNTS
+
+        return self.model_kwargs.get("likelihood") in COUNTS
+
+    def look_at(self, adata: AnnData, work: AnnData) -> None:
+        """The values are all that it looks at."""
+
+    def fit(self, work: AnnData, seed: int, progress: bool) -> ExpertModel:
+        self.model_class.setup_anndata(work, layer=self.layer, counts=self.counts)
+        model = self.model_class(work, n_categories=self.n_clusters, **self.model_kwargs)
+        model.train(**{"enable_progress_bar": progress, **self.train_kwargs})
+        return model
+
+    def params(self) -> dict[str, Any]:
+        return {}
+
+    def found(self, model: Any, key: str) -> dict[str, dict[str, np.ndarray]]:
+        of_cells = {Key.obs.entropy(key): model.get_entropy()}
+        if model.module.n_arms > 1:
+            of_cells[Key.obs.arm_consensus(key)] = model.get_consensus()
+        table = model.consensus_
+        return {
+            "obs": of_cells,
+            "obsm": {Key.obsm.state(key): model.get_state()},
+            "uns": {
+                "categories": {name: table[name].to_numpy() for name in table},
+            },
+        }
+
+
+MODELS = {
+    "moe-sim-vae": SimilarityRecipe,
+    "moe-vae": MixtureRecipe,
+    "cpl-mixvae": CoupledRecipe,
+}
 """Recipes by the name of the model."""
 
 
@@ -234,8 +301,13 @@ def make_recipe(
     if model not in MODELS:
         raise ValueError(f"`model` must be one of {tuple(MODELS)}, got {model!r}.")
     model_kwargs = dict(model_kwargs or {})
-    for theirs, ours in (("n_experts", "n_clusters"), ("n_latent", "n_latent")):
-        if theirs in model_kwargs and (theirs != ours or common[ours] is not None):
+    for theirs, ours in (
+        ("n_experts", "n_clusters"),
+        ("n_categories", "n_clusters"),
+        ("n_latent", "n_latent"),
+        ("n_state", "n_latent"),
+    ):
+        if theirs in model_kwargs and (ours == "n_clusters" or common[ours] is not None):
             raise ValueError(f"Give `{theirs}` as `{ours}`, not in `model_kwargs`.")
     if common["n_clusters"] is not None:
         check_number("n_clusters", common["n_clusters"], 2)

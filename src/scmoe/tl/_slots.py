@@ -33,7 +33,10 @@ def check_key(adata: AnnData, key: str, parts: set[str] = CLUSTERING) -> None:
         ("obs", Key.obs.labels(key)),
         ("obsm", Key.obsm.latent(key)),
         ("obsm", Key.obsm.proba(key)),
+        ("obsm", Key.obsm.state(key)),
         ("obs", Key.obs.outlier(key)),
+        ("obs", Key.obs.arm_consensus(key)),
+        ("obs", Key.obs.entropy(key)),
     )
 
 

@@ -9,7 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import check_matrix, layer_values, listing
+from scmoe._checks import check_values, dense, layer_values, listing
 from scmoe._keys import Key
 from scmoe.similarity._graph import check_graph, graph_slot
 
@@ -26,7 +26,12 @@ MARKER_KINDS = ("mass", "fluor")
 
 
 def working_copy(
-    adata: AnnData, markers: Sequence[str] | None, layer: str | None, use_rep: str | None
+    adata: AnnData,
+    markers: Sequence[str] | None,
+    layer: str | None,
+    use_rep: str | None,
+    *,
+    counts: bool = False,
 ) -> AnnData:
     """The values to cluster as an AnnData of their own; the user's stays untouched."""
     use_rep = None if use_rep == "X" else use_rep
@@ -46,8 +51,8 @@ def working_copy(
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
         chosen = _choose_markers(adata, markers)
         x, names = x[:, chosen], adata.var_names[chosen]
-    check_matrix(x, names, where)
-    x = np.ascontiguousarray(x, dtype=np.float32)
+    check_values(x, names, where, counts=counts)
+    x = np.ascontiguousarray(dense(x))
     work = ad.AnnData(
         x,
         # where a similarity may look labels up

@@ -4,9 +4,10 @@ from scmoe.train._checkpoint import Checkpoints, refuse_pickles
 from scmoe.train._fingerprint import fingerprint
 from scmoe.train._fit import Augment, fit
 from scmoe.train._keys import BATCH_KEYS
-from scmoe.train._plan import MixturePlan, SimilarityPlan
+from scmoe.train._plan import MixturePlan, SimilarityPlan, TermsPlan
 from scmoe.train._settings import check_training_settings
 from scmoe.train._splitter import (
+    ArmsSplitter,
     AugmentingSplitter,
     SimilaritySplitter,
     check_shares,
@@ -16,12 +17,14 @@ from scmoe.train._splitter import (
 
 __all__ = [
     "BATCH_KEYS",
+    "ArmsSplitter",
     "Augment",
     "AugmentingSplitter",
     "Checkpoints",
     "MixturePlan",
     "SimilarityPlan",
     "SimilaritySplitter",
+    "TermsPlan",
     "check_shares",
     "check_training_settings",
     "fingerprint",

@@ -164,3 +164,34 @@ class AugmentingSplitter(DataSplitter):
             index = batch[REGISTRY_KEYS.INDICES_KEY].long().ravel()
             batch[REGISTRY_KEYS.X_KEY] = self.augment(batch[REGISTRY_KEYS.X_KEY], index)
         return batch
+
+
+class ArmsSplitter(DataSplitter):
+    """scvi-tools' splitter, which gives each arm a changed copy of every training batch.
+
+    Parameters
+    ----------
+    adata_manager
+        Manager with the cell index registered under ``REGISTRY_KEYS.INDICES_KEY``.
+    n_arms
+        A.
+    augment
+        From the cells of a batch to a changed copy of them, scaled; None for no copies.
+    **kwargs
+        As in :class:`scvi.dataloaders.DataSplitter`.
+    """
+
+    def __init__(self, adata_manager, *, n_arms: int, augment: Augment | None = None, **kwargs):
+        super().__init__(adata_manager, **kwargs)
+        self.n_arms = n_arms
+        self.augment = augment
+
+    def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
+        """Add the copies; the cells themselves stay as they are."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        if self.augment is not None and self.trainer.training:
+            index = batch[REGISTRY_KEYS.INDICES_KEY].long().ravel()
+            x = batch[REGISTRY_KEYS.X_KEY]
+            copies = [self.augment(x, index) for _ in range(self.n_arms)]
+            batch[BATCH_KEYS.ARMS] = torch.stack(copies)
+        return batch

@@ -1,8 +1,8 @@
 """Write tiny trained models and what they predict, for the tests of later versions.
 
 ``python tests/model/archive/make.py v2`` made the folder ``v2``, with a folder for each class of
-models; ``v1`` is older and holds one model. A folder is never written again: a new one is made
-where the schema of saved models changes.
+models; ``v1`` is older and holds one model. A further class joined ``v2`` later. A folder is never
+written again: a new one is made where the schema of saved models changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import scvi
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from scmoe.model import MoESimVAE, MoEVAE
+from scmoe.model import CplMixVAE, MoESimVAE, MoEVAE
 from scmoe.similarity import CoAssociation
 
 if TYPE_CHECKING:
@@ -60,13 +60,23 @@ def moe_vae(adata: AnnData) -> MoEVAE:
     return model
 
 
-MODELS: dict[str, Callable[[AnnData], MoESimVAE | MoEVAE]] = {
+def cpl_mixvae(adata: AnnData) -> CplMixVAE:
+    """2 arms of 8 units, 2 categories."""
+    CplMixVAE.setup_anndata(adata)
+    sizes = {"n_hidden": 8, "n_layers": 1, "n_embed": 3}
+    model = CplMixVAE(adata, 2, input_dropout=0.0, min_cells=1, **sizes)
+    model.train(100, plan_kwargs={"lr": 0.01}, **QUIET)
+    return model
+
+
+MODELS: dict[str, Callable[[AnnData], CplMixVAE | MoESimVAE | MoEVAE]] = {
+    "CplMixVAE": cpl_mixvae,
     "MoESimVAE": moe_sim_vae,
     "MoEVAE": moe_vae,
 }
 
 
-def make(folder: Path, train: Callable[[AnnData], MoESimVAE | MoEVAE]) -> None:
+def make(folder: Path, train: Callable[[AnnData], CplMixVAE | MoESimVAE | MoEVAE]) -> None:
     """One model, and what it says of its cells."""
     scvi.settings.seed = 0
     adata = cells()

@@ -1,0 +1,520 @@
+"""Coupled mixture VAEs as an scvi-tools model."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scmoe._checks import check_image_shape, holds_images
+from scmoe._scaling import COMMON
+from scmoe.estimate import augmentation
+from scmoe.metrics import category_consensus
+from scmoe.model._auto import AUTO
+from scmoe.model._base import ExpertModel
+from scmoe.model._cplmixvae_module import CplMixVAEModule
+from scmoe.model._cplmixvae_settings import check_coupled_settings
+from scmoe.model._prune import THRESHOLD, check_pruning, count_components, prune
+from scmoe.model._settle import settle
+from scmoe.train import (
+    ArmsSplitter,
+    TermsPlan,
+    check_shares,
+    check_training_settings,
+    refuse_pickles,
+    split_indices,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+
+    from scmoe.train import Augment
+
+logger = logging.getLogger("scmoe")
+
+START = 25
+"""Categories to prune from, where their number is to be found ..."""
+
+CELLS_OF_CATEGORY = 10
+"""... but not more than one for so many cells."""
+
+N_STEPS = 3000
+"""Optimiser steps of a default training ..."""
+
+PRUNE_STEPS = 300
+"""... and after every category that is pruned."""
+
+MAX_EPOCHS = 500
+"""A default training sees every cell at most so often."""
+
+LR = 1e-3
+"""Of Adam, as in the released code."""
+
+CLIP = 10.0
+"""Norm at which gradients are cut: the scaled distance can be steep."""
+
+FEW_CELLS = 4
+"""Cells of a batch for a category, below which the deviation of its probability says little."""
+
+
+class CplMixVAE(ExpertModel):
+    r"""Coupled mixture VAEs that agree on the category of a cell (cpl-mixVAE, MMIDAS).
+
+    Several arms, each a VAE of its own, see different copies of the same cell. Each finds a
+    category and, given that, a state, which is what varies within the category. Only the
+    categories are coupled: what two arms that cannot see each other say alike is no accident.
+
+    .. math:: L = \frac1A\sum_a \left[R_a + \beta\,KL(s_a)\right]
+              + \frac\lambda2\,d^2 - \frac\eta A\sum_a H(q_a)
+
+    where :math:`d^2` is the mean squared distance of two arms' categories and H the entropy of
+    the categories of a cell. The published text ends before the method; this is what the
+    authors' released code minimises, with means over arms and pairs instead of sums, without a
+    constant, and with normal instead of uniform noise of the states.
+
+    Parameters
+    ----------
+    adata
+        Cells registered with :meth:`setup_anndata`.
+    n_categories
+        K. ``"auto"``: training starts from 25 and prunes those that the arms disagree on.
+    n_arms
+        A. With one arm nothing is coupled, which is a warning.
+    n_state
+        Dimensions of the state.
+    n_embed
+        Units of the narrow layer that category and state are read from.
+    n_hidden, n_layers
+        Units and number of the hidden layers of each encoder, and of each decoder.
+    activation
+        ``"elu"`` or ``"relu"``.
+    likelihood
+        ``"gaussian"``, with the variance that an arm leaves of each marker, ``"bernoulli"``, or
+        for counts ``"nb"`` and ``"zinb"``: (zero-inflated) negative binomials with the total of
+        the cell and one inverse dispersion for each gene. None for ``"nb"`` with counts,
+        ``"bernoulli"`` with images and ``"gaussian"`` otherwise.
+    scaling
+        How markers come to the range 0 to 1, as in :class:`MoESimVAE`; counts are looked at by
+        their logarithms.
+    input_dropout, state_dropout
+        Share of the features that an encoder, and of the states that a decoder does not see in
+        training.
+    coupling_weight, entropy_weight, kl_weight
+        :math:`\lambda`, :math:`\eta` and :math:`\beta`.
+    distance
+        ``"scaled"``: logarithms of the probabilities over their deviations in the batch, as
+        released. ``"aitchison"``: centred log-ratios, as published.
+    sharpness
+        None for the plain softmax. A number for the double softmax of the released code
+        (0.005 to 0.1 there), which bounds how sure an arm can be.
+    temperature, hard
+        Of the Gumbel softmax by which categories are drawn.
+    min_cells
+        Categories with fewer cells after training are retired, as in :class:`MoESimVAE`.
+
+    Raises
+    ------
+    ValueError
+        A word that is not among the choices, a number out of range, fewer than 2 categories, a
+        likelihood of counts without counts and the other way round.
+
+    Examples
+    --------
+    >>> scmoe.model.CplMixVAE.setup_anndata(adata)
+    >>> model = scmoe.model.CplMixVAE(adata)
+    >>> model.train()
+    >>> model.predict()
+
+    Notes
+    -----
+    After training the categories are numbered by their cells, the largest first. A cell has the
+    category of the mean log-probability over the arms. Initial weights and batches follow
+    ``scvi.settings.seed``. How far the arms agree on each category is in ``model.consensus_``,
+    what pruning saw in ``model.pruning_``.
+    """
+
+    _module_cls = CplMixVAEModule
+    _training_plan_cls = TermsPlan
+    _data_splitter_cls = ArmsSplitter
+
+    def __init__(
+        self,
+        adata: AnnData,
+        n_categories: int | str = AUTO,
+        *,
+        n_arms: int = 2,
+        n_state: int = 2,
+        n_embed: int = 10,
+        n_hidden: int = 100,
+        n_layers: int = 2,
+        activation: str = "relu",
+        likelihood: str | None = None,
+        scaling: str | None = None,
+        input_dropout: float = 0.2,
+        state_dropout: float = 0.0,
+        coupling_weight: float = 1.0,
+        entropy_weight: float = 1.0,
+        kl_weight: float = 1.0,
+        distance: str = "scaled",
+        sharpness: float | None = None,
+        temperature: float = 1.0,
+        hard: bool = False,
+        min_cells: int | None = None,
+    ):
+        super().__init__(adata)
+        images, counts = holds_images(adata), self.registry["setup_args"]["counts"]
+        likelihood = likelihood or ("nb" if counts else "bernoulli" if images else "gaussian")
+        scaling = scaling or ("none" if images or counts else "quantile")
+        check_coupled_settings(locals(), counts=counts)
+        start = max(2, min(START, adata.n_obs // CELLS_OF_CATEGORY))
+        self.module_settings_ = {
+            "n_input": self.summary_stats.n_vars,
+            "n_categories": start if n_categories == AUTO else n_categories,
+            "n_arms": n_arms,
+            "n_state": n_state,
+            "n_embed": n_embed,
+            "n_hidden": n_hidden,
+            "n_layers": n_layers,
+            "activation": activation,
+            "likelihood": likelihood,
+            "input_dropout": input_dropout,
+            "state_dropout": state_dropout,
+            "coupling_weight": coupling_weight,
+            "entropy_weight": entropy_weight,
+            "kl_weight": kl_weight,
+            "distance": distance,
+            "sharpness": sharpness,
+            "temperature": temperature,
+            "hard": hard,
+            "isotropic": scaling == COMMON,
+        }
+        # as asked for: pruning puts what it found into the module settings
+        self.n_categories_ = n_categories
+        self.min_cells_ = min_cells
+        self.scaling_ = scaling
+        self.cluster_names_ = ["0"]
+        self.estimates_: dict[str, Any] = {}
+        self.pruning_: pd.DataFrame | None = None
+        self.consensus_: pd.DataFrame | None = None
+        self._model_summary_string = (
+            f"CplMixVAE with {n_categories} categories, {n_arms} arms, state size {n_state}, "
+            f"likelihood {likelihood!r}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+        if n_arms == 1:
+            warnings.warn(
+                "With one arm nothing is coupled: categories are those of a plain mixture VAE, "
+                "and their number can't be found by pruning.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    @classmethod
+    def setup_anndata(
+        cls, adata: AnnData, *, layer: str | None = None, counts: bool = False, **kwargs
+    ) -> None:
+        """Register the cells.
+
+        Parameters
+        ----------
+        adata
+            Cells, with dense floating-point values on a scale where distances mean something
+            (arcsinh, log), or raw counts. All variables are used: subset to markers or genes
+            first. Gets a column ``_indices`` in ``.obs``.
+        layer
+            Layer to use instead of ``.X``.
+        counts
+            Whether the values are counts, dense or sparse.
+
+        Raises
+        ------
+        ValueError
+            A view, names that are not unique; sparse or integer values, NaN or infinite values
+            (names the markers); with ``counts`` values that are negative or no whole numbers.
+        KeyError
+            No such layer.
+        """
+        setup_method_args = cls._get_setup_method_args(
+            cls=cls, adata=adata, layer=layer, counts=counts
+        )
+        cls.register_manager(
+            cls._registered(adata, layer, None, setup_method_args, counts=counts, **kwargs)
+        )
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        augment: bool | Mapping[str, Any] = True,
+        prune: bool | None = None,
+        prune_epochs: int | None = None,
+        threshold: float = THRESHOLD,
+        batch_size: int = 500,
+        train_size: float = 1.0,
+        validation_size: float | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        early_stopping: bool = False,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs,
+    ) -> None:
+        """Train the arms, and prune the categories that they disagree on.
+
+        A round of pruning removes the category with the lowest consensus, together with those
+        that have no cell in any arm, and trains on. The number of categories is the largest at
+        which the mean consensus reaches the threshold, which ends the pruning; if none does, the
+        one with the best mean consensus of all down to 2. The model has the weights of that
+        round.
+
+        Parameters
+        ----------
+        max_epochs
+            None for about 3,000 steps, and at most 500 epochs.
+        augment
+            Whether each arm sees a copy of its own: an image that is turned and shifted a
+            little, a cell that is moved towards one of its neighbours. Or amounts, as in
+            :func:`scmoe.tl.latent_dim`. The cell itself is what is reconstructed.
+        prune
+            None for True where the number of categories is ``"auto"`` and the model was not
+            trained yet.
+        prune_epochs
+            After each round. None for about 300 steps, and at most 50 epochs.
+        threshold
+            Mean consensus that is enough.
+        batch_size
+            Cells of a batch. The deviation of each category's probability is that of the batch.
+        train_size, validation_size, accelerator, devices, early_stopping
+            As in scvi-tools; all cells train by default.
+        plan_kwargs
+            ``{"lr": ..., "betas": ...}`` of Adam, which starts anew in every round.
+        **trainer_kwargs
+            As in scvi-tools (``enable_progress_bar=False`` silences all bars). Gradients are
+            clipped at a norm of 10 unless ``gradient_clip_val`` says otherwise.
+
+        Raises
+        ------
+        ValueError
+            Fewer cells than 2 or than categories; markers that never vary, or values outside 0
+            to 1 under a Bernoulli likelihood without scaling; batches of one cell; pruning with
+            one arm, or where all cells come to one category; early stopping without validation
+            cells; epochs or rates that are none.
+        TypeError
+            Settings that the training does not have.
+
+        Warns
+        -----
+        UserWarning
+            Batches with fewer than 4 cells for a category.
+
+        Notes
+        -----
+        Writes ``model.history`` (the terms of the loss), ``model.consensus_`` and, after
+        pruning, ``model.pruning_``.
+        """
+        n_categories = self.module_settings_["n_categories"]
+        x = self._values(n_categories)
+        check_shares(train_size, validation_size)
+        refuse_pickles(trainer_kwargs)
+        plan_kwargs = {"lr": LR, **(plan_kwargs or {})}
+        check_training_settings(
+            max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
+        )
+        if prune is None:
+            prune = self.n_categories_ == AUTO and self.module is None
+        check_pruning(prune, prune_epochs, threshold, self.module_settings_["n_arms"])
+        shares = np.arange(len(x)), len(x), train_size, validation_size
+        n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])
+        if early_stopping:
+            if n_validation == 0:
+                raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
+            trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
+        self._check_batch(min(batch_size, n_train), n_categories)
+        n_batches = math.ceil(n_train / batch_size)
+        if max_epochs is None:
+            max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
+        if prune_epochs is None:
+            most = MAX_EPOCHS * PRUNE_STEPS // N_STEPS
+            prune_epochs = min(math.ceil(PRUNE_STEPS / n_batches), most)
+        trainer_kwargs.setdefault("gradient_clip_val", CLIP)
+        seed = torch.randint(2**31, (1,)).item()
+        split = split_indices(*shares, np.random.default_rng(seed))
+        with self._training(batch_size):
+            if self.module is None:
+                self._build()
+                self._look_at(x)
+            self.module.live.fill_(True)
+            copies = self._copies(augment, x, seed)
+
+            def fit(n_epochs: int) -> None:
+                self.module.train()
+                super(CplMixVAE, self).train(
+                    n_epochs,
+                    accelerator=accelerator,
+                    devices=devices,
+                    train_size=train_size,
+                    validation_size=validation_size,
+                    batch_size=batch_size,
+                    early_stopping=early_stopping,
+                    datasplitter_kwargs={
+                        "n_arms": self.module.n_arms,
+                        "augment": copies,
+                        "drop_last": n_train > batch_size,
+                        "external_indexing": split,
+                    },
+                    plan_kwargs=plan_kwargs,
+                    **trainer_kwargs,
+                )
+
+            fit(max_epochs)
+            if prune:
+                self._prune(lambda: fit(prune_epochs), threshold)
+            with torch.inference_mode():
+                self._settle(x)
+
+    def _check_batch(self, n: int, n_categories: int) -> None:
+        if self.module_settings_["n_arms"] == 1 or self.module_settings_["distance"] != "scaled":
+            return
+        if n < 2:
+            raise ValueError(
+                "A batch of one cell has no deviation, by which the distance of the arms is "
+                'scaled: use a larger `batch_size`, or `distance="aitchison"`.'
+            )
+        if n < FEW_CELLS * n_categories:
+            warnings.warn(
+                f"Batches of {n} cells are small for {n_categories} categories: the deviations "
+                "by which the distance of the arms is scaled will be poor. Use a larger "
+                "`batch_size` or fewer categories.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _look_at(self, x: np.ndarray) -> None:
+        """Take ranges, means and spreads of the training cells."""
+        self._fit_scaling(x)
+        scaled = self.module.scale(torch.from_numpy(x))
+        counts = torch.from_numpy(x) if self.module.takes_counts else None
+        self.module.observed.look_at(scaled, together=holds_images(self.adata), counts=counts)
+        self._number_clusters()
+
+    def _copies(
+        self, augment: bool | Mapping[str, Any], x: np.ndarray, seed: int
+    ) -> Augment | None:
+        """From cells to changed, scaled copies of them."""
+        shape = check_image_shape(self.adata) if holds_images(self.adata) else None
+        with torch.inference_mode():
+            scaled = self.module.scale(torch.from_numpy(x).to(self.device)).numpy(force=True)
+        places = count_components(x, seed) if self.module.takes_counts and augment else scaled
+        changes = augmentation(augment, places, shape, seed, values=scaled)
+        if changes is None:
+            return None
+        # the module is another one when categories have gone
+        return lambda cells, index: changes(self.module.scale(cells), index)
+
+    def _prune(self, fit, threshold: float) -> None:
+        curve, keep, weights = prune(
+            self.module,
+            lambda: self._collect(itemgetter("votes"), None, None, None).T,
+            lambda: float(self.history["loss_train"].iloc[-1, 0]),
+            fit,
+            threshold,
+        )
+        self.module.load_state_dict(weights)
+        settings = {**self.module_settings_, "n_categories": len(keep)}
+        module = CplMixVAEModule(**settings).to(self.device)
+        module.take(self.module, keep)
+        self.module, self.module_settings_ = module, settings
+        self.pruning_ = curve
+        self.estimates_ = {
+            **self.estimates_,
+            "n_categories": {
+                "chosen": len(keep),
+                "threshold": threshold,
+                **{name: curve[name].to_numpy() for name in curve},
+            },
+        }
+        logger.info("%d categories are left of %d.", len(keep), curve["n_categories"].iloc[0])
+
+    def _settle(self, x: np.ndarray) -> None:
+        """Order and describe the categories; what the arms say of each."""
+        module = self.module
+
+        def outputs():
+            return self._infer(self.adata, None, None)
+
+        if module.takes_counts:
+            log_total = torch.from_numpy(np.log(np.maximum(x.sum(1), 1)))
+            module.totals[:, 0], module.totals[:, 1] = log_total.mean(), log_total.std()
+        self.cluster_names_ = settle(module, [], outputs, len(x), self.min_cells_)
+        parts = [
+            {name: batch[name].cpu() for name in ("expert", "votes", "entropy")}
+            for batch in outputs()
+        ]
+        expert, votes, entropy = (
+            torch.cat([part[name] for part in parts]).numpy() for name in parts[0]
+        )
+        k, size = module.n_experts, np.maximum(module.size.numpy(force=True), 1)
+        if module.takes_counts:
+            log_total = log_total.numpy()
+            mean = np.bincount(expert, log_total, k) / size
+            square = np.bincount(expert, np.square(log_total - mean[expert]), k) / size
+            own = np.bincount(expert, minlength=k) > 0
+            module.totals[own] = torch.from_numpy(
+                np.stack([mean, np.sqrt(square)], 1)[own].astype(np.float32)
+            ).to(self.device)
+        self.consensus_ = pd.DataFrame(
+            {
+                "consensus": category_consensus(votes.T, k) if module.n_arms > 1 else np.nan,
+                "entropy": np.bincount(expert, entropy, k) / size,
+                "n_cells": np.bincount(expert, minlength=k),
+            }
+        )
+
+    def get_state(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """States of the cells in the first arm, ``(n, n_state)`` float32.
+
+        A state is of its category: those of different categories can't be compared. Parameters
+        and errors as for the codes.
+        """
+        return self._collect(itemgetter("z"), adata, indices, batch_size)
+
+    def get_consensus(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Share of the pairs of arms that give a cell the same category, ``(n,)`` float32.
+
+        Parameters and errors as for the codes; ValueError with one arm.
+        """
+        if self.module_settings_["n_arms"] == 1:
+            raise ValueError("The model has one arm, which nothing can agree with.")
+        votes = self._collect(itemgetter("votes"), adata, indices, batch_size)
+        n_arms = votes.shape[1]
+        same = (votes[:, :, None] == votes[:, None]).sum((1, 2)) - n_arms
+        return (same / (n_arms * (n_arms - 1))).astype(np.float32)
+
+    def get_entropy(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Entropy of the categories of each cell in nats, ``(n,)`` float32.
+
+        That of :meth:`predict_proba`; parameters and errors as for the codes.
+        """
+        return self._collect(itemgetter("entropy"), adata, indices, batch_size)

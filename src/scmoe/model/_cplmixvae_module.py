@@ -1,0 +1,299 @@
+"""The networks of cpl-mixVAE, and its loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scvi import REGISTRY_KEYS
+from scvi.module.base import LossOutput, auto_move_data
+
+from scmoe.model._described import DescribedModule
+from scmoe.nn import (
+    Arms,
+    Observed,
+    category_entropy,
+    coupling,
+    gaussian_kl,
+    gumbel_softmax,
+    log_categories,
+    simplex_coordinates,
+)
+from scmoe.nn._autoencoders import LOG_VARIANCES
+from scmoe.train import BATCH_KEYS
+
+DISTANCES = ("scaled", "aitchison")
+"""How far apart two arms are."""
+
+
+class CplMixVAEModule(DescribedModule):
+    """A coupled mixture VAEs; their categories are the clusters, the first arm draws new cells.
+
+    The parameters are those of :class:`CplMixVAE`.
+    """
+
+    n_batch = 0
+    encode_batch = False
+    one_space = False
+
+    def __init__(
+        self,
+        n_input: int,
+        *,
+        n_categories: int,
+        n_arms: int,
+        n_state: int,
+        n_embed: int,
+        n_hidden: int,
+        n_layers: int,
+        activation: str,
+        likelihood: str,
+        input_dropout: float,
+        state_dropout: float,
+        coupling_weight: float,
+        entropy_weight: float,
+        kl_weight: float,
+        distance: str,
+        sharpness: float | None,
+        temperature: float,
+        hard: bool,
+        isotropic: bool = False,
+    ):
+        super().__init__(n_input, n_categories, n_state, n_batch=1, likelihood=likelihood)
+        self.n_arms = n_arms
+        self.observed = Observed(n_arms, n_input, likelihood=likelihood, isotropic=isotropic)
+        self.arms = Arms(
+            n_arms,
+            n_input,
+            self.observed.n_output,
+            n_categories,
+            n_state,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            n_embed=n_embed,
+            activation=activation,
+            input_dropout=input_dropout,
+            state_dropout=state_dropout,
+        )
+        self.weights = {"coupling": coupling_weight, "entropy": entropy_weight, "kl": kl_weight}
+        self.distance = distance
+        self.sharpness = sharpness
+        self.temperature, self.hard = temperature, hard
+        if self.takes_counts:
+            # mean and spread of the logarithm of the totals of each category's cells
+            self.register_buffer("totals", torch.zeros(n_categories, 2))
+
+    def position(self, x: torch.Tensor) -> torch.Tensor:
+        """Features on the scale on which nearly all training cells lie from 0 to 1.
+
+        That of counts is the scale of their logarithms.
+        """
+        return super().position(x.log1p() if self.takes_counts else x)
+
+    def unscale(self, scaled: torch.Tensor) -> torch.Tensor:
+        """The way back to the scale of the input."""
+        values = super().unscale(scaled)
+        return values.expm1().round().clamp_min(0) if self.takes_counts else values
+
+    def categorize(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Narrow layer and log-probabilities of the categories, arm by arm.
+
+        Parameters
+        ----------
+        seen
+            Scaled cells as the arms see them, ``(A, n, n_input)``.
+
+        Returns
+        -------
+        ``(A, n, n_embed)``, ``(A, n, K)``.
+        """
+        embedded = self.arms.embed(self.observed.standard(seen))
+        logits = self.arms.categorize(embedded)
+        return embedded, log_categories(logits, self.live, self.sharpness)
+
+    def _get_inference_input(self, tensors: dict, **kwargs) -> dict:
+        return {"x": tensors[REGISTRY_KEYS.X_KEY], "arms": tensors.get(BATCH_KEYS.ARMS)}
+
+    @auto_move_data
+    def inference(
+        self,
+        x: torch.Tensor,
+        batch: torch.Tensor | None = None,
+        arms: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """What the arms say of cells.
+
+        Parameters
+        ----------
+        x
+            ``(n, n_input)``.
+        batch
+            Not used.
+        arms
+            What each arm sees, scaled, ``(A, n, n_input)``; the cells if None.
+
+        Returns
+        -------
+        ``scaled`` (n, n_input), ``embedded`` (A, n, n_embed), ``log_arms`` (A, n, K), ``proba``
+        (n, K), from the mean log-probability over the arms, and ``expert`` (n,); outside of
+        training also ``z`` (n, n_state), the state in the first arm, ``latent`` (n, n_embed), its
+        narrow layer, ``batch`` (n, 1), all 0, ``votes`` (n, A), the category of each arm, and
+        ``entropy`` (n,), that of ``proba``.
+        """
+        scaled = self.scale(x)
+        seen = scaled.expand(self.n_arms, -1, -1) if arms is None else arms
+        embedded, log_arms = self.categorize(seen)
+        log_proba = log_arms.mean(0).log_softmax(-1)
+        outputs = {
+            "scaled": scaled,
+            "embedded": embedded,
+            "log_arms": log_arms,
+            "proba": log_proba.exp(),
+            "expert": log_proba.argmax(1),
+        }
+        if self.training:
+            return outputs
+        category = self._one_hot(outputs["expert"])
+        return {
+            **outputs,
+            "z": self.arms.states(embedded, category)[0][0],
+            "latent": embedded[0],
+            "batch": x.new_zeros(len(x), 1),
+            "votes": log_arms.argmax(-1).T,
+            "entropy": category_entropy(log_proba, self.live),
+        }
+
+    def _one_hot(self, expert: torch.Tensor) -> torch.Tensor:
+        """Categories ``(n,)`` as points of the simplex, the same in all arms, ``(A, n, K)``."""
+        one_hot = F.one_hot(expert, self.n_experts).to(self.low.dtype)
+        return one_hot.expand(self.n_arms, -1, -1)
+
+    def place(self, scaled: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Where cells lie among all: the narrow layer of the first arm, ``(n, n_embed)``."""
+        return self.categorize(scaled.expand(self.n_arms, -1, -1))[0][0]
+
+    def _get_generative_input(self, tensors: dict, inference_outputs: dict, **kwargs) -> dict:
+        return {key: inference_outputs[key] for key in ("embedded", "log_arms")}
+
+    @auto_move_data
+    def generative(
+        self, embedded: torch.Tensor, log_arms: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Each cell through all arms; categories and states are drawn in training.
+
+        Returns
+        -------
+        ``output`` (A, n, n_output) of the decoders, and ``kl`` (A, n) of the states.
+        """
+        if self.training:
+            category = gumbel_softmax(log_arms, self.temperature, hard=self.hard)
+        else:
+            category = F.one_hot(log_arms.argmax(-1), self.n_experts).to(embedded.dtype)
+        loc, log_var = self.arms.states(embedded, category)
+        log_var = log_var.clamp(*LOG_VARIANCES)
+        state = loc + torch.randn_like(loc) * (log_var / 2).exp() if self.training else loc
+        kl = gaussian_kl(loc.flatten(0, 1), log_var.flatten(0, 1)).view(loc.shape[:2])
+        return {"output": self.arms.decode(category, state), "kl": kl}
+
+    def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
+        """Error and price of the state of a cell, means over arms, and what couples the arms."""
+        log_arms, scaled = inference_outputs["log_arms"], inference_outputs["scaled"]
+        counts = tensors[REGISTRY_KEYS.X_KEY] if self.takes_counts else None
+        missed = self.observed.missed(generative_outputs["output"], scaled, counts).mean(0)
+        kl = generative_outputs["kl"].mean(0)
+        terms = {
+            "reconstruction": missed.mean(),
+            "kl": kl.mean(),
+            "entropy": category_entropy(log_arms, self.live).mean(),
+        }
+        loss = terms["reconstruction"] + self.weights["kl"] * terms["kl"]
+        if self.n_arms > 1:
+            where = simplex_coordinates(log_arms, self.live, self.distance)
+            terms["coupling"] = coupling(where)
+            loss = loss + self.weights["coupling"] / 2 * terms["coupling"]
+            loss = loss - self.weights["entropy"] * terms["entropy"]
+        with torch.no_grad():
+            counted = torch.bincount(inference_outputs["expert"], minlength=self.n_experts)
+            terms["occupied_experts"] = (counted > 0).sum().to(loss.dtype)
+        return LossOutput(loss=loss, reconstruction_loss=missed, extra_metrics=terms)
+
+    def _output(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
+        """Of the first arm's decoder, ``(n, n_output)``."""
+        return self.arms.decode(self._one_hot(expert), z.expand(self.n_arms, -1, -1))[0]
+
+    def decode(
+        self, z: torch.Tensor, expert: torch.Tensor, batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The scaled features that states stand for in their categories, ``(n, n_input)``.
+
+        Of counts it is the mean at the typical total of the category.
+        """
+        output = self._output(z, expert)
+        if not self.takes_counts:
+            return self.observed.expected(output)
+        total = self.totals[expert, :1].exp()
+        return self.scale(self.observed.distribution(output, total, arm=0).mean)
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        cluster: np.ndarray,
+        batch: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        gate: str = "requested",
+        prior: str = "fitted",
+        noise: bool = True,
+    ) -> dict[str, torch.Tensor]:
+        """New cells of a trained module; see :func:`scmoe.tl.generate`.
+
+        Counts are drawn from their distributions, with totals like those of the category.
+        """
+        if not (self.takes_counts and noise):
+            return super().draw(cluster, batch, rng, gate=gate, prior=prior, noise=noise)
+        drawn = super().draw(cluster, batch, rng, gate=gate, prior=prior, noise=False)
+        expert, device = drawn["expert"], self.means.device
+        loc, spread = self.totals[expert].T
+        white = torch.from_numpy(rng.standard_normal(len(expert), "float32")).to(device)
+        total = (loc + spread * white).exp()[:, None]
+        counted = self.observed.distribution(self._output(drawn["z"], expert), total, arm=0)
+        counts = draw_counts(counted, rng)
+        return {**drawn, "scaled": self.scale(torch.from_numpy(counts).to(device))}
+
+    def gate_of(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
+        """What the arms say of drawn cells, log-probabilities ``(n, K)``."""
+        decoded = self.decode(z, expert)
+        return self.categorize(decoded.expand(self.n_arms, -1, -1))[1].mean(0)
+
+    @property
+    def prior_means(self) -> torch.Tensor:
+        """States have a standard normal prior in every category."""
+        return torch.zeros_like(self.means)
+
+    @torch.no_grad()
+    def take(self, other: CplMixVAEModule, categories: torch.Tensor) -> None:
+        """Take the weights of a module whose ``categories[i]`` becomes category ``i``."""
+        self.arms.take(other.arms, categories)
+        self.observed.load_state_dict(other.observed.state_dict())
+        self.low.copy_(other.low)
+        self.high.copy_(other.high)
+
+    @torch.no_grad()
+    def reorder(self, order: torch.Tensor) -> None:
+        """Renumber the categories: the category ``order[i]`` becomes category ``i``."""
+        self.arms.take(self.arms, order)
+        if self.takes_counts:
+            self.totals.copy_(self.totals[order])
+        super().reorder(order)
+
+
+def draw_counts(distribution, rng: np.random.Generator) -> np.ndarray:
+    """Counts of a (zero-inflated) negative binomial, float32; drawn on the CPU from ``rng``."""
+    mean, theta = (
+        t.numpy(force=True).astype(float) for t in (distribution.mu, distribution.theta)
+    )
+    counts = rng.poisson(rng.gamma(theta, mean / theta))
+    dropped = getattr(distribution, "zi_probs", None)
+    if dropped is not None:
+        counts[rng.random(counts.shape) < dropped.numpy(force=True)] = 0
+    return counts.astype(np.float32)

@@ -1,0 +1,124 @@
+r"""How arms are made to agree on the category of a cell, one function an equation.
+
+The published text of cpl-mixVAE ends before its method; these are the terms of the authors'
+MMIDAS code, in a form that stays finite. All of them take logarithms of probabilities, and sums
+over pairs of arms are means here, so that nothing depends on the number of arms.
+"""
+
+from __future__ import annotations
+
+import torch
+
+FLOOR = 1e-8
+"""Probabilities count as this much more: nothing is nearer to impossible."""
+
+MAX_INVERSE_DEVIATION = 1e2
+"""Largest weight of a category: of one that is never used, or always, the deviation is 0."""
+
+
+def log_categories(
+    logits: torch.Tensor, live: torch.Tensor, sharpness: float | None = None
+) -> torch.Tensor:
+    r"""Log-probabilities of the categories.
+
+    Parameters
+    ----------
+    logits
+        ``(..., K)``.
+    live
+        Categories that are in use, ``(K,)`` bool.
+    sharpness
+        None for the softmax. A number :math:`\tau` for that of the released code,
+        :math:`\mathrm{softmax}(\mathrm{softmax}(l)/\tau)`, which bounds how sure an arm can
+        be: the odds of two categories are :math:`e^{1/\tau}` at most.
+
+    Returns
+    -------
+    ``(..., K)``; -inf for categories that are not in use.
+    """
+    logits = logits.masked_fill(~live, -torch.inf)
+    if sharpness is not None:
+        logits = (logits.softmax(-1) / sharpness).masked_fill(~live, -torch.inf)
+    return logits.log_softmax(-1)
+
+
+def category_entropy(log_proba: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+    """Entropy of every cell's categories in nats, ``(...)``.
+
+    Parameters
+    ----------
+    log_proba
+        ``(..., K)``.
+    live
+        Categories that are in use, ``(K,)`` bool.
+    """
+    logs = log_proba[..., live]
+    return -(logs.exp() * logs).sum(-1)
+
+
+def gumbel_softmax(
+    log_proba: torch.Tensor, temperature: float, *, hard: bool = False
+) -> torch.Tensor:
+    r"""Draw points of the simplex, differentiable in the probabilities (Jang et al. 2017).
+
+    Parameters
+    ----------
+    log_proba
+        ``(..., K)``; -inf for a category that cannot be drawn.
+    temperature
+        The smaller, the nearer to a corner.
+    hard
+        One-hot, with the gradient of the soft draw.
+    """
+    return torch.nn.functional.gumbel_softmax(log_proba, temperature, hard=hard)
+
+
+def simplex_coordinates(
+    log_proba: torch.Tensor, live: torch.Tensor, distance: str = "scaled"
+) -> torch.Tensor:
+    r"""Coordinates in which the distance of two arms is Euclidean.
+
+    ``"scaled"``: :math:`\log q_{ik} / \sigma_k`, where :math:`\sigma_k` is the deviation of
+    :math:`q_k` over the batch, so that a category that hardly ever changes must be agreed upon
+    all the more. The gradient passes through it. ``"aitchison"``: the centred log-ratio
+    :math:`\log q_{ik} - \frac1K\sum_j \log q_{ij}`, whose distance is the Aitchison distance.
+
+    Parameters
+    ----------
+    log_proba
+        ``(A, n, K)``.
+    live
+        Categories that are in use, ``(K,)`` bool.
+    distance
+        ``"scaled"`` or ``"aitchison"``.
+
+    Returns
+    -------
+    ``(A, n, n_live)``.
+    """
+    proba = log_proba[..., live].exp()
+    logs = (proba + FLOOR).log()
+    if distance == "aitchison":
+        return logs - logs.mean(-1, keepdim=True)
+    variance = proba.var(-2, correction=0, keepdim=True)
+    return logs * (variance + MAX_INVERSE_DEVIATION**-2).rsqrt()
+
+
+def coupling(coordinates: torch.Tensor) -> torch.Tensor:
+    r"""Mean squared distance of two arms.
+
+    .. math:: \frac{2}{A(A-1)}\sum_{a<b}\frac1n\sum_i \|u_{ai} - u_{bi}\|^2
+
+    Parameters
+    ----------
+    coordinates
+        ``(A, n, K)``, A above 1.
+
+    Returns
+    -------
+    Scalar.
+    """
+    n_arms, n = coordinates.shape[:2]
+    # the sum over pairs is A times the sum of squares about the mean
+    spread = (coordinates - coordinates.mean(0)).square().sum()
+    return 2 * spread / ((n_arms - 1) * n)
