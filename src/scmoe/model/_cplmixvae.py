@@ -22,6 +22,7 @@ from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._cplmixvae_settings import check_coupled_settings
 from scmoe.model._prune import THRESHOLD, check_pruning, count_components, prune
 from scmoe.model._settle import settle
+from scmoe.model._states import States
 from scmoe.train import (
     ArmsSplitter,
     TermsPlan,
@@ -65,7 +66,7 @@ FEW_CELLS = 4
 """Cells of a batch for a category, below which the deviation of its probability says little."""
 
 
-class CplMixVAE(ExpertModel):
+class CplMixVAE(States, ExpertModel):
     r"""Coupled mixture VAEs that agree on the category of a cell (cpl-mixVAE, MMIDAS).
 
     Several arms, each a VAE of its own, see different copies of the same cell. Each finds a

@@ -92,8 +92,13 @@ class CplMixVAEModule(DescribedModule):
 
     def unscale(self, scaled: torch.Tensor) -> torch.Tensor:
         """The way back to the scale of the input."""
+        values = self.in_units(scaled)
+        return values.round() if self.takes_counts else values
+
+    def in_units(self, scaled: torch.Tensor) -> torch.Tensor:
+        """The same way for expected values, which of counts are no whole numbers."""
         values = super().unscale(scaled)
-        return values.expm1().round().clamp_min(0) if self.takes_counts else values
+        return values.expm1().clamp_min(0) if self.takes_counts else values
 
     def categorize(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Narrow layer and log-probabilities of the categories, arm by arm.
@@ -153,15 +158,21 @@ class CplMixVAEModule(DescribedModule):
         }
         if self.training:
             return outputs
-        category = self._one_hot(outputs["expert"])
         return {
             **outputs,
-            "z": self.arms.states(embedded, category)[0][0],
+            "z": self.states(embedded, outputs["expert"])[0][0],
             "latent": embedded[0],
             "batch": x.new_zeros(len(x), 1),
             "votes": log_arms.argmax(-1).T,
             "entropy": category_entropy(log_proba, self.live),
         }
+
+    def states(
+        self, embedded: torch.Tensor, expert: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance of the states, ``(A, n, n_state)``, in given categories ``(n,)``."""
+        loc, log_var = self.arms.states(embedded, self._one_hot(expert))
+        return loc, log_var.clamp(*LOG_VARIANCES).exp()
 
     def _one_hot(self, expert: torch.Tensor) -> torch.Tensor:
         """Categories ``(n,)`` as points of the simplex, the same in all arms, ``(A, n, K)``."""

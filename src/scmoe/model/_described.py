@@ -82,6 +82,10 @@ class DescribedModule(BaseModuleClass):
         """The way back to the scale of the input."""
         return self.low + (self.high - self.low) * self._clip(scaled)
 
+    def in_units(self, scaled: torch.Tensor) -> torch.Tensor:
+        """The same way for expected values, which of counts are no whole numbers."""
+        return self.unscale(scaled)
+
     def _clip(self, scaled: torch.Tensor) -> torch.Tensor:
         return scaled.clamp(0, 1) if self.likelihood == "bernoulli" else scaled
 

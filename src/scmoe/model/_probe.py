@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from scmoe._checks import holds_images, listing
 from scmoe._keys import Key
 from scmoe._numbers import is_whole
 from scmoe.model._predict import Predictions
+from scmoe.model._walk import as_cells, check_steps, expert_of, living, steps_as_cells, walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,8 +110,7 @@ class Probing(Predictions):
         """
         if cluster is None:
             return super().get_latent_representation(adata, indices, batch_size)
-        self._check_if_trained(warn=False)
-        k = self._expert_of(cluster)
+        k = expert_of(self.trained, cluster)
 
         def code(outputs: dict[str, torch.Tensor]) -> torch.Tensor:
             scaled = outputs["scaled"]
@@ -159,10 +158,10 @@ class Probing(Predictions):
             layers = {} if layer is None else {layer: values}
             cells = AnnData(values, var=var, layers=layers)
         asked = [clusters] if isinstance(clusters, str) else clusters
-        names = self._living() if asked is None else [str(c) for c in asked]
+        names = living(self.trained) if asked is None else [str(c) for c in asked]
         if not names or len(set(names)) < len(names):
             raise ValueError("`clusters` is empty or names a cluster twice.")
-        experts = [self._expert_of(name) for name in names]
+        experts = [expert_of(self.trained, name) for name in names]
         made, distances = [], []
         with torch.inference_mode():
             for outputs in self._infer(cells, None, None):
@@ -180,7 +179,8 @@ class Probing(Predictions):
             Key.obs.EXPERT: pd.Categorical(names * cells.n_obs, categories=names),
             "distance": torch.cat(distances).flatten().numpy(),
         }
-        return self._as_cells(torch.cat(made).flatten(0, 1).numpy(), obs, "reconstruction")
+        x, layer = torch.cat(made).flatten(0, 1).numpy(), self.registry["setup_args"]["layer"]
+        return as_cells(x, obs, "reconstruction", self.adata, layer)
 
     def walk(
         self,
@@ -220,58 +220,21 @@ class Probing(Predictions):
             A dimension that the expert has not, fewer than 2 steps, a start of another length,
             ends that are no numbers.
         """
-        self._check_if_trained(warn=False)
-        k = self._expert_of(cluster)
+        k = expert_of(self.trained, cluster)
         size = self.module.experts.n_latents[k]
         if not is_whole(dimension) or not 0 <= dimension < size:
             raise ValueError(
                 f"The expert of {cluster!r} has the dimensions 0 to {size - 1}, got {dimension!r}."
             )
-        if not is_whole(n) or n < 2:
-            raise ValueError(f"`n` must be a whole number from 2, got {n!r}.")
-        ends, origin = np.asarray(span, dtype=np.float32), self.module.means[k, :size].cpu()
+        check_steps(n, "n")
+        ends = np.asarray(span, dtype=np.float32)
+        origin = self.module.means[k, :size].numpy(force=True) if start is None else start
         if ends.shape != (2,) or not np.isfinite(ends).all():
             raise ValueError(f"`span` must be two numbers, got {span}.")
-        if start is not None:
-            origin = torch.from_numpy(np.array(start, dtype=np.float32))
-        if origin.shape != (size,) or not origin.isfinite().all():
+        origin = np.asarray(origin, dtype=np.float32)
+        if origin.shape != (size,) or not np.isfinite(origin).all():
             raise ValueError(f"`start` must be {size} numbers, got {start}.")
-        codes = torch.zeros(n, max(self.module.experts.n_latents))
-        codes[:, :size] = origin
-        position = torch.linspace(*ends.tolist(), int(n))
-        codes[:, dimension] = position
-        device = self.module.means.device
-        self.module.eval()
-        with torch.inference_mode():
-            which = torch.full((n,), k, device=device)
-            x = self.module.unscale(self.module.decode(codes.to(device), which))
-        obs = {
-            Key.obs.CLUSTER: pd.Categorical([str(cluster)] * n),
-            "dimension": np.full(n, dimension),
-            "position": position.numpy(),
-        }
-        return self._as_cells(x.numpy(force=True), obs, "walk")
-
-    def _expert_of(self, cluster: str) -> int:
-        if str(cluster) not in self.cluster_names_:
-            raise KeyError(
-                f"There is no cluster {cluster!r}; there are {listing(self._living())}."
-            )
-        return self.cluster_names_.index(str(cluster))
-
-    def _living(self) -> list[str]:
-        """Clusters with cells."""
-        sizes = self.module.size.tolist()
-        return [name for name, size in zip(self.cluster_names_, sizes, strict=True) if size]
-
-    def _as_cells(self, x: np.ndarray, obs: dict, stem: str) -> AnnData:
+        position = np.linspace(*ends, int(n), dtype=np.float32)[None]
+        x = walk(self.module, k, origin, [dimension], position)
         layer = self.registry["setup_args"]["layer"]
-        made = AnnData(
-            x,
-            obs=pd.DataFrame(obs, index=[f"{stem}-{i}" for i in range(len(x))]),
-            var=self.adata.var.copy(),
-            layers={} if layer is None else {layer: x.copy()},
-        )
-        if holds_images(self.adata):
-            made.uns[Key.uns.IMAGE_SHAPE] = self.adata.uns[Key.uns.IMAGE_SHAPE]
-        return made
+        return steps_as_cells(x, cluster, [dimension], position, "walk", self.adata, layer)

@@ -1,0 +1,204 @@
+"""What varies within the clusters of coupled mixture VAEs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scmoe._compat import one_thread
+from scmoe._numbers import is_number, is_whole
+from scmoe.model._predict import Predictions
+from scmoe.model._record import PREDICT_BATCH, SMALL
+from scmoe.model._walk import check_steps, expert_of, living, steps_as_cells, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from scmoe.model._record import Trained
+
+STEPS = 11
+"""Of a traversal."""
+
+QUANTILES = (0.05, 0.95)
+"""Of the states of a cluster, between which a traversal goes."""
+
+
+@dataclass(frozen=True)
+class ArmStates:
+    """What every arm says of cells, given the cluster on which they agree."""
+
+    expert: np.ndarray
+    """Position of the cluster of each cell, ``(n,)``."""
+    mean: np.ndarray
+    """Expected states, ``(n_arms, n, n_state)``."""
+    variance: np.ndarray
+    """How uncertain the arms are about them."""
+
+
+@dataclass(frozen=True)
+class Traversal:
+    """What a decoder says along dimensions of the state."""
+
+    dims: list[int]
+    positions: np.ndarray
+    """``(n_dims, n_steps)``."""
+    values: np.ndarray
+    """In the units of the input, ``(n_dims, n_steps, n_input)``."""
+
+
+@torch.inference_mode()
+def arm_states(trained: Trained, x: np.ndarray) -> ArmStates:
+    """States of cells x markers, float32, in every arm of coupled mixture VAEs."""
+    module, parts = trained.module.eval(), []
+    with one_thread(x.shape[1] < SMALL):
+        for start in range(0, len(x), PREDICT_BATCH):
+            cells = torch.from_numpy(x[start : start + PREDICT_BATCH]).to(module.low.device)
+            found = module.inference(cells)
+            parts.append((found["expert"], *module.states(found["embedded"], found["expert"])))
+    expert, mean, variance = zip(*parts, strict=True)
+    return ArmStates(
+        torch.cat(expert).numpy(force=True),
+        torch.cat(mean, 1).numpy(force=True),
+        torch.cat(variance, 1).numpy(force=True),
+    )
+
+
+def traverse(
+    trained: Trained,
+    cluster: str,
+    states: np.ndarray,
+    *,
+    dims: int | Sequence[int] | None = None,
+    n_steps: int = STEPS,
+    quantiles: tuple[float, float] = QUANTILES,
+) -> Traversal:
+    """What the decoder of a cluster says along its state; see :meth:`CplMixVAE.traverse`.
+
+    Parameters
+    ----------
+    trained
+        Coupled mixture VAEs.
+    cluster
+        Whose cells.
+    states
+        States of its cells in the first arm, ``(n_cells, n_state)``.
+    """
+    expert = expert_of(trained, cluster)
+    check_steps(n_steps, "n_steps")
+    dims = check_dims(dims, states.shape[1])
+    ends = _check_quantiles(quantiles)
+    if not len(states):
+        raise ValueError(
+            f"No cell belongs to {str(cluster)!r}, so it has no states; clusters with cells are "
+            f"{', '.join(map(repr, living(trained)))}."
+        )
+    low, high = np.quantile(states[:, dims], ends, axis=0)
+    positions = np.linspace(low, high, int(n_steps), axis=1)
+    x = walk(trained.module, expert, np.median(states, axis=0), dims, positions)
+    return Traversal(dims, positions, x.reshape(*positions.shape, -1))
+
+
+def check_dims(dims: int | Sequence[int] | None, n_state: int) -> list[int]:
+    """Dimensions of the state, all for None; ValueError for others, and for none at all."""
+    if dims is None:
+        return list(range(n_state))
+    asked = [dims] if is_whole(dims) else list(dims)
+    if not asked or not all(is_whole(d) and 0 <= d < n_state for d in asked):
+        raise ValueError(f"The state has the dimensions 0 to {n_state - 1}, got {dims!r}.")
+    if len(set(asked)) < len(asked):
+        raise ValueError(f"`dims` names a dimension twice: {dims!r}.")
+    return [int(d) for d in asked]
+
+
+def _check_quantiles(quantiles: tuple[float, float]) -> tuple[float, float]:
+    ends = tuple(quantiles) if isinstance(quantiles, tuple | list | np.ndarray) else ()
+    if len(ends) != 2 or not all(is_number(q) for q in ends) or not 0 <= ends[0] < ends[1] <= 1:
+        raise ValueError(f"`quantiles` must be two numbers from 0 to 1, got {quantiles!r}.")
+    return ends
+
+
+class States(Predictions):
+    """Looks into the arms of coupled mixture VAEs.
+
+    The model has ``get_state`` and ``trained``.
+    """
+
+    def get_votes(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Category that each arm gives a cell, ``(n, n_arms)`` int16.
+
+        Positions among ``cluster_names_``. Parameters and errors as for the codes.
+        """
+        votes = self._collect(itemgetter("votes"), adata, indices, batch_size)
+        return votes.astype(np.int16)
+
+    def traverse(
+        self,
+        cluster: str,
+        *,
+        dims: int | Sequence[int] | None = None,
+        n_steps: int = STEPS,
+        quantiles: tuple[float, float] = QUANTILES,
+    ) -> AnnData:
+        """What the decoder of the first arm says along the state of a cluster.
+
+        One dimension goes from a low to a high quantile of the states of the cluster's cells,
+        the others stay at their medians. A state is identified only up to its sign and to
+        rotation: where a dimension starts, and how what varies is dealt out to the dimensions,
+        means nothing.
+
+        Parameters
+        ----------
+        cluster
+            Whose cells.
+        dims
+            Dimensions of the state, or one of them; all by default.
+        n_steps
+            Steps along each, of the same size.
+        quantiles
+            Where the first and the last step are.
+
+        Returns
+        -------
+        ``(n_dims * n_steps, n_vars)`` float32: expected values in the units of the training
+        values, without noise, one dimension after the other, with ``.obs["cluster"]``,
+        ``.obs["dimension"]`` and ``.obs["position"]`` (the state). Of counts they are means at
+        the typical total of the cluster (the geometric mean of its cells), and no whole numbers.
+
+        Raises
+        ------
+        KeyError
+            No such cluster.
+        ValueError
+            A cluster without cells; dimensions that the state has not; fewer than 2 steps;
+            quantiles that are none.
+
+        Examples
+        --------
+        >>> steps = model.traverse("3", dims=0)
+        >>> steps.to_df().agg(np.ptp)  # the range of each marker
+        """
+        trained = self.trained
+        expert_of(trained, cluster)
+        states = self.get_state()[self.predict() == str(cluster)]
+        how = {"dims": dims, "n_steps": n_steps, "quantiles": quantiles}
+        found = traverse(trained, cluster, states, **how)
+        return steps_as_cells(
+            found.values.reshape(-1, self.adata.n_vars),
+            cluster,
+            found.dims,
+            found.positions,
+            "traversal",
+            self.adata,
+            self.registry["setup_args"]["layer"],
+        )
