@@ -97,6 +97,11 @@ class Key:
             """What varies within the category of a cell."""
             return f"{key}_state"
 
+        @staticmethod
+        def votes(key: str) -> str:
+            """The category that each arm gives a cell, as a column of the probabilities."""
+            return f"{key}_votes"
+
     class obsp:
         """Graphs in ``.obsp``."""
 
@@ -132,3 +137,8 @@ class Key:
         @staticmethod
         def stability(key: str) -> str:
             return f"{key}_stability"
+
+        @staticmethod
+        def state_genes(key: str) -> str:
+            """What moves with the state within each cluster."""
+            return f"{key}_state_genes"

@@ -55,11 +55,16 @@ def test_slots(three):
     assert set(three.obs) - before[0] == {
         *("mine", "mine_outlier", "mine_arm_consensus", "mine_entropy"),
     }
-    assert set(three.obsm) - before[1] == {"X_mine", "mine_proba", "mine_state"}
+    assert set(three.obsm) - before[1] == {
+        *("X_mine", "mine_proba", "mine_state", "mine_votes"),
+    }
     assert set(three.uns) - before[2] == {"mine"}
     assert three.obsm["X_mine"].shape == (160, 4)
     assert three.obsm["mine_state"].shape == (160, 3)
     assert three.obs["mine_arm_consensus"].dtype == np.float32
+    votes = three.obsm["mine_votes"]
+    assert votes.dtype == np.int16
+    np.testing.assert_array_equal(votes[:, 0] == votes[:, 1], three.obs["mine_arm_consensus"] == 1)
     assert set(three.obs["mine_arm_consensus"]) <= {0, 1}
     values = three.obsm["mine_proba"].to_numpy(float)
     entropy = -(values * np.log(np.maximum(values, 1e-30))).sum(1)
@@ -114,7 +119,7 @@ def test_counts(three, kind):
     assert (made.X >= 0).all()
     query = three.copy()
     del query.uns["scmoe"], query.obs["scmoe"], query.obs["scmoe_outlier"]
-    for name in ("X_scmoe", "scmoe_proba", "scmoe_state"):
+    for name in ("X_scmoe", "scmoe_proba", "scmoe_state", "scmoe_votes"):
         del query.obsm[name]
     del query.obs["scmoe_entropy"], query.obs["scmoe_arm_consensus"]
     assign(query, three, reject=None)
@@ -135,6 +140,7 @@ def test_one_arm_has_no_consensus(three):
     with pytest.warns(UserWarning, match="With one arm"):
         coupled(three, model_kwargs={"n_arms": 1})
     assert "scmoe_arm_consensus" not in three.obs
+    assert "scmoe_votes" not in three.obsm
     assert "scmoe_entropy" in three.obs
 
 
@@ -150,7 +156,7 @@ def test_what_another_model_does_not_say_goes(three):
         train_kwargs={**HOW, "pretrain": False},
     )
     assert not {"scmoe_arm_consensus", "scmoe_entropy"} & set(three.obs)
-    assert "scmoe_state" not in three.obsm
+    assert not {"scmoe_state", "scmoe_votes"} & set(three.obsm)
     assert "categories" not in three.uns["scmoe"]
 
 

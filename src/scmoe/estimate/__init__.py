@@ -31,6 +31,7 @@ from scmoe.estimate._latent import (
 )
 from scmoe.estimate._mixture import mixture_clusters
 from scmoe.estimate._stability import stable_clusters
+from scmoe.estimate._trends import Trends, trends, variance_explained
 
 __all__ = [
     "CLUSTERING",
@@ -42,6 +43,7 @@ __all__ = [
     "Found",
     "LatentDim",
     "Schedule",
+    "Trends",
     "agreement",
     "at_least_two",
     "augmentation",
@@ -61,4 +63,6 @@ __all__ = [
     "mixture_clusters",
     "stable_clusters",
     "train_autoencoder",
+    "trends",
+    "variance_explained",
 ]

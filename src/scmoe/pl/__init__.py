@@ -11,6 +11,7 @@ from ._mmd import mmd
 from ._n_clusters import n_clusters
 from ._prior import prior
 from ._stability import stability
+from ._state_genes import state_genes
 
 __all__ = [
     "clusters",
@@ -24,4 +25,5 @@ __all__ = [
     "n_clusters",
     "prior",
     "stability",
+    "state_genes",
 ]

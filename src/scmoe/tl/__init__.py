@@ -8,6 +8,7 @@ from scmoe.tl._latent_dim import latent_dim
 from scmoe.tl._n_clusters import n_clusters
 from scmoe.tl._name_clusters import name_clusters
 from scmoe.tl._stability import stability
+from scmoe.tl._state_genes import state_genes
 
 __all__ = [
     "DRIFT",
@@ -19,4 +20,5 @@ __all__ = [
     "n_clusters",
     "name_clusters",
     "stability",
+    "state_genes",
 ]

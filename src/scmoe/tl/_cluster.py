@@ -150,6 +150,9 @@ def cluster(
     ``.obsm[key_added + "_state"]``
         With ``"cpl-mixvae"``: what varies within the cluster of each cell, ``(n_obs, n_latent)``
         float32; its ``X_`` slot holds the narrow layer of the first arm.
+    ``.obsm[key_added + "_votes"]``
+        With ``"cpl-mixvae"`` of two arms or more: the cluster that each arm gives a cell, as a
+        position among the columns of the probabilities, ``(n_obs, n_arms)`` int16.
     ``.uns[key_added]``
         ``params``, ``n_clusters`` (how many live), ``estimates`` (the evidence for numbers that
         were ``"auto"``), ``history`` (loss terms over the epochs),
@@ -264,7 +267,8 @@ def _beside(adata: AnnData, key: str, found: dict[str, dict]) -> list[tuple]:
     if "categories" in adata.uns.get(Key.uns.result(key), {}):
         for slot in (Key.obs.arm_consensus(key), Key.obs.entropy(key)):
             found["obs"].setdefault(slot, None)
-        found["obsm"].setdefault(Key.obsm.state(key), None)
+        for slot in (Key.obsm.state(key), Key.obsm.votes(key)):
+            found["obsm"].setdefault(slot, None)
     return [
         (getattr(adata, place), slot, value)
         for place, values in found.items()

@@ -247,12 +247,14 @@ class CoupledRecipe(Recipe):
 
     def found(self, model: Any, key: str) -> dict[str, dict[str, np.ndarray]]:
         of_cells = {Key.obs.entropy(key): model.get_entropy()}
+        arrays = {Key.obsm.state(key): model.get_state()}
         if model.module.n_arms > 1:
             of_cells[Key.obs.arm_consensus(key)] = model.get_consensus()
+            arrays[Key.obsm.votes(key)] = model.get_votes()
         table = model.consensus_
         return {
             "obs": of_cells,
-            "obsm": {Key.obsm.state(key): model.get_state()},
+            "obsm": arrays,
             "uns": {
                 "categories": {name: table[name].to_numpy() for name in table},
             },

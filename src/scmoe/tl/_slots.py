@@ -34,6 +34,7 @@ def check_key(adata: AnnData, key: str, parts: set[str] = CLUSTERING) -> None:
         ("obsm", Key.obsm.latent(key)),
         ("obsm", Key.obsm.proba(key)),
         ("obsm", Key.obsm.state(key)),
+        ("obsm", Key.obsm.votes(key)),
         ("obs", Key.obs.outlier(key)),
         ("obs", Key.obs.arm_consensus(key)),
         ("obs", Key.obs.entropy(key)),
