@@ -235,6 +235,6 @@ class Probing(Predictions):
         if origin.shape != (size,) or not np.isfinite(origin).all():
             raise ValueError(f"`start` must be {size} numbers, got {start}.")
         position = np.linspace(*ends, int(n), dtype=np.float32)[None]
-        x = walk(self.module, k, origin, [dimension], position)
+        x, _ = walk(self.module, k, origin, [dimension], position)
         layer = self.registry["setup_args"]["layer"]
         return steps_as_cells(x, cluster, [dimension], position, "walk", self.adata, layer)

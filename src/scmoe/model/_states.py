@@ -50,6 +50,8 @@ class Traversal:
     """``(n_dims, n_steps)``."""
     values: np.ndarray
     """In the units of the input, ``(n_dims, n_steps, n_input)``."""
+    scaled: np.ndarray
+    """The same, scaled so that nearly all training cells lie from 0 to 1."""
 
 
 @torch.inference_mode()
@@ -100,8 +102,8 @@ def traverse(
         )
     low, high = np.quantile(states[:, dims], ends, axis=0)
     positions = np.linspace(low, high, int(n_steps), axis=1)
-    x = walk(trained.module, expert, np.median(states, axis=0), dims, positions)
-    return Traversal(dims, positions, x.reshape(*positions.shape, -1))
+    found = walk(trained.module, expert, np.median(states, axis=0), dims, positions)
+    return Traversal(dims, positions, *(x.reshape(*positions.shape, -1) for x in found))
 
 
 def check_dims(dims: int | Sequence[int] | None, n_state: int) -> list[int]:

@@ -46,8 +46,8 @@ def walk(
     origin: np.ndarray,
     dims: Sequence[int],
     positions: np.ndarray,
-) -> np.ndarray:
-    """Expected values along dimensions of an expert, in the units of the input.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expected values along dimensions of an expert.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def walk(
 
     Returns
     -------
-    ``(n_dims * n_steps, n_input)`` float32.
+    In the units of the input, and scaled, both ``(n_dims * n_steps, n_input)`` float32.
     """
     n_dims, n_steps = positions.shape
     codes = torch.zeros(n_dims, n_steps, module.means.shape[1])
@@ -74,7 +74,8 @@ def walk(
     codes = codes.flatten(0, 1).to(module.means.device)
     module.eval()
     which = torch.full((len(codes),), expert, device=codes.device)
-    return module.in_units(module.decode(codes, which)).numpy(force=True)
+    scaled = module.decode(codes, which)
+    return module.in_units(scaled).numpy(force=True), scaled.numpy(force=True)
 
 
 def steps_as_cells(

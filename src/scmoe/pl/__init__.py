@@ -12,6 +12,7 @@ from ._n_clusters import n_clusters
 from ._prior import prior
 from ._stability import stability
 from ._state_genes import state_genes
+from ._traversal import traversal
 
 __all__ = [
     "clusters",
@@ -26,4 +27,5 @@ __all__ = [
     "prior",
     "stability",
     "state_genes",
+    "traversal",
 ]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_IMAGE = 0.5
+IMAGE = 0.5
 """Height of an image in inches."""
 _MARGIN = 0.08
 """Space between images, in heights of an image."""
@@ -104,44 +104,30 @@ def images(
         raise ValueError(f"n must be 1 or more, got {n}.")
     if not vmin < vmax:
         raise ValueError(f"vmin must be below vmax, got {vmin} and {vmax}.")
-    shape = _shape(adata, image_shape)
+    shape = image_shape_of(adata, image_shape)
     x = layer_values(adata, layer)
     rng = np.random.default_rng(as_seed(random_state))
     rows = _rows(adata, groupby, groups, n, rng)
-    canvas = _canvas(x, rows, shape, n, (vmin, vmax))
+    canvas = make_canvas(x, rows, shape, n, (vmin, vmax))
 
-    n_rows = len(rows)
-    step, side = _step(shape[0]), _step(shape[1])
+    n_rows, side = len(rows), _step(shape[1])
     if ax is None:
         longest = max(len(name) for name in rows)
-        width = n * _IMAGE * shape[1] / shape[0] + 0.2 + 0.09 * longest
-        height = n_rows * _IMAGE + 0.2 + (0.3 if title else 0)
+        width = n * IMAGE * shape[1] / shape[0] + 0.2 + 0.09 * longest
+        height = n_rows * IMAGE + 0.2 + (0.3 if title else 0)
         fig, ax = plt.subplots(figsize=(max(width, 1.5), height), layout="constrained")
     else:
         fig = ax.figure
-    if shape[2] == 1:
-        # an image that is not there is as white as the paper
-        shown = np.ma.masked_invalid(canvas[..., 0])
-        ax.imshow(shown, cmap=cmap, vmin=vmin, vmax=vmax, interpolation="nearest")
-    else:
-        shown = np.clip((canvas - vmin) / (vmax - vmin), 0, 1)
-        ax.imshow(np.nan_to_num(shown, nan=1.0), interpolation="nearest")
+    names = [] if groupby is None else list(rows)
+    draw_canvas(ax, canvas, shape, names, cmap=cmap, vmin=vmin, vmax=vmax)
     ax.set_xlim(-0.5, n * side - 0.5)
-    ax.grid(visible=False, which="both")
-    ax.spines[:].set_visible(False)
-    ax.set_xticks([])
-    if groupby is None:
-        ax.set_yticks([])
-    else:
-        ax.set_yticks(np.arange(n_rows) * step + (shape[0] - 1) / 2, list(rows), fontsize="small")
-        ax.set_ylabel(groupby)
-    ax.tick_params(length=0)
+    ax.set_ylabel(groupby or "")
     if title is not None:
         fig.suptitle(title)
     return finish("images", fig, ax, show=show, save=save, return_fig=return_fig)
 
 
-def _shape(adata: AnnData, wanted: Sequence[int] | None) -> tuple[int, int, int]:
+def image_shape_of(adata: AnnData, wanted: Sequence[int] | None) -> tuple[int, int, int]:
     if wanted is None:
         if Key.uns.IMAGE_SHAPE not in adata.uns:
             raise ValueError(
@@ -198,7 +184,7 @@ def _step(size: int) -> int:
     return size + max(1, round(_MARGIN * size))
 
 
-def _canvas(
+def make_canvas(
     x: NDArray,
     rows: dict[str, NDArray[np.intp]],
     shape: tuple[int, int, int],
@@ -216,6 +202,32 @@ def _canvas(
         for j, image in enumerate(drawn.reshape(-1, *shape)):
             canvas[i * step : i * step + height, j * side : j * side + width] = image
     return canvas
+
+
+def draw_canvas(
+    ax: Axes,
+    canvas: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    names: Sequence[str],
+    *,
+    cmap: str,
+    vmin: float,
+    vmax: float,
+) -> None:
+    """Draw images that are one, with names of the rows if there are any."""
+    if shape[2] == 1:
+        # an image that is not there is as white as the paper
+        shown = np.ma.masked_invalid(canvas[..., 0])
+        ax.imshow(shown, cmap=cmap, vmin=vmin, vmax=vmax, interpolation="nearest")
+    else:
+        shown = np.clip((canvas - vmin) / (vmax - vmin), 0, 1)
+        ax.imshow(np.nan_to_num(shown, nan=1.0), interpolation="nearest")
+    ax.grid(visible=False, which="both")
+    ax.spines[:].set_visible(False)
+    ax.set_xticks([])
+    middles = np.arange(len(names)) * _step(shape[0]) + (shape[0] - 1) / 2
+    ax.set_yticks(middles, names, fontsize="small")
+    ax.tick_params(length=0)
 
 
 def _check_values(values: NDArray[np.float64], limits: tuple[float, float]) -> None:

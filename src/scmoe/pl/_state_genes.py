@@ -153,8 +153,8 @@ def _panel(ax: Axes, part: pd.DataFrame, n_rows: int) -> None:
         ax.scatter(rows["effect"], y, s=14, linewidths=0, zorder=3, **how)
     once = part[part["dimension"] == dims[0]]
     ax.set_yticks(range(len(once)), [_short(name) for name in once["marker"]], fontsize="small")
-    for y, share in enumerate(once["r2_min"]):
-        text = "" if np.isnan(share) else f"{max(share, 0):.0%}"
+    shares = ["" if np.isnan(share) else f"{max(share, 0):.0%}" for share in once["r2_min"]]
+    for y, text in zip(range(-1, len(shares)), ["R²", *shares], strict=True):
         ax.annotate(
             text,
             (1, y),

@@ -1,0 +1,278 @@
+"""What a decoder says along the state of a cluster, beside its cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from scmoe._checks import holds_images, listing
+from scmoe._keys import Key
+from scmoe._numbers import check_whole
+from scmoe.get import state_genes
+from scmoe.get._signatures import marker_values
+
+from ._figure import finish
+from ._images import IMAGE, draw_canvas, image_shape_of, make_canvas
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from scmoe.model._record import Trained
+    from scmoe.model._states import Traversal
+
+_PANEL = (1.9, 1.7)
+_CELL, _LINE = "0.72", "tab:blue"
+_SHOWN = 2000
+"""Cells that are drawn."""
+_OUTSIDE = 0.5
+"""Percent of the cells that may lie beyond either end of the axis of a state."""
+_LONGEST = 20
+"""Letters of a name that are shown."""
+
+
+@dataclass(frozen=True)
+class _Clustering:
+    """What a picture takes of a clustering."""
+
+    trained: Trained
+    markers: list[str]
+    layer: str | None
+    use_rep: str | None
+    own: np.ndarray
+    """Positions of the cells of the cluster."""
+    states: np.ndarray
+
+
+def traversal(
+    adata: AnnData,
+    *,
+    cluster: str,
+    key: str = Key.DEFAULT,
+    dims: int | Sequence[int] | None = None,
+    markers: Sequence[str] | str | None = None,
+    n_markers: int = 6,
+    n_steps: int = 11,
+    cmap: str = "gray_r",
+    title: str | None = None,
+    show: bool | None = None,
+    save: bool | str | Path | None = None,
+    return_fig: bool = False,
+) -> Figure | Axes | list[Axes] | None:
+    """What the decoder says along the state of a cluster of ``"cpl-mixvae"``.
+
+    Of markers: a row of panels for each dimension of the state, a column for each marker, with
+    the cells of the cluster as points and the decoder's word as a line, from the 5 % to the 95 %
+    quantile of that dimension and with the others at their medians. Where the line does not go
+    through the points, the dimensions are correlated, or the decoder is wrong. Of images: a row
+    of decoded images for each dimension.
+
+    Parameters
+    ----------
+    adata
+        Cells that :func:`scmoe.tl.cluster` clustered.
+    cluster
+        Which cluster.
+    key
+        The ``key_added`` of the clustering.
+    dims
+        Dimensions of the state, or one of them; all by default.
+    markers
+        The markers to show. By default the first in rank by :func:`scmoe.tl.state_genes`, or, if
+        there is no such table, those of which the decoder says most.
+    n_markers
+        How many of them, by default.
+    n_steps
+        Steps along each dimension.
+    cmap
+        Colour map of images with one colour.
+    title
+        Title of the figure; by default the cluster.
+    show
+        Whether to show the figure; None follows ``scanpy.settings.autoshow``.
+    save
+        True or an ending for the name of the file (``"_well.pdf"``) writes to
+        ``scanpy.settings.figdir``; a :class:`~pathlib.Path` is written to as it is.
+    return_fig
+        Return the figure and show nothing unless ``show=True``.
+
+    Returns
+    -------
+    The figure with ``return_fig=True``; None if it is shown; else the axes, one by one in rows.
+
+    Raises
+    ------
+    KeyError
+        No such clustering, cluster or marker; its states are gone.
+    ValueError
+        A clustering by another model; a cluster without cells; dimensions that the state has
+        not; no markers; fewer than 2 steps.
+
+    Notes
+    -----
+    Counts are shown at the typical total of the cluster: those of the cells times it and
+    divided by their own, and the decoder's expected counts.
+    """
+    from scmoe.model._states import check_dims, traverse
+
+    check_whole("n_markers", n_markers, 1)
+    known = _open(adata, key, cluster)
+    dims = check_dims(dims, known.states.shape[1])
+    found = traverse(known.trained, cluster, known.states, dims=dims, n_steps=n_steps)
+    whole = known.use_rep is None and known.markers == list(adata.var_names)
+    if holds_images(adata) and whole and markers is None:
+        fig, axes = _images(adata, found, known, cmap)
+    else:
+        names = _markers(adata, key, cluster, markers, n_markers, known, found)
+        fig, axes = _lines(adata, cluster, names, known, found)
+    fig.suptitle(f"cluster {cluster} ({len(known.own):,} cells)" if title is None else title)
+    return finish("traversal", fig, axes, show=show, save=save, return_fig=return_fig)
+
+
+def _open(adata: AnnData, key: str, cluster: str) -> _Clustering:
+    from scmoe.model._cplmixvae_module import CplMixVAEModule
+    from scmoe.model._record import from_record
+
+    record = adata.uns.get(Key.uns.result(key), {})
+    if "model" not in record or key not in adata.obs:
+        raise KeyError(
+            f"Did not find a clustering with its model in `.uns[{key!r}]`: run "
+            '`scmoe.tl.cluster(adata, model="cpl-mixvae")` first, or name its `key_added` as '
+            "`key`."
+        )
+    trained, params = from_record(record["model"]), record["params"]
+    if not isinstance(trained.module, CplMixVAEModule):
+        raise ValueError(
+            f'{key!r} is no clustering by `model="cpl-mixvae"`, so its clusters have no states.'
+        )
+    if Key.obsm.state(key) not in adata.obsm:
+        raise KeyError(
+            f"Did not find the states, `.obsm[{Key.obsm.state(key)!r}]`: cluster again."
+        )
+    own = np.flatnonzero(adata.obs[key].astype(str) == str(cluster))
+    states = np.asarray(adata.obsm[Key.obsm.state(key)])[own]
+    use_rep = params.get("use_rep", "X")
+    return _Clustering(
+        trained,
+        [str(name) for name in record["markers"]],
+        params.get("layer"),
+        None if use_rep == "X" else use_rep,
+        own,
+        states,
+    )
+
+
+def _markers(
+    adata: AnnData,
+    key: str,
+    cluster: str,
+    wanted: Sequence[str] | str | None,
+    n: int,
+    known: _Clustering,
+    found: Traversal,
+) -> list[str]:
+    """Names of the markers to show."""
+    if wanted is not None:
+        names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+        unknown = [name for name in names if name not in known.markers]
+        if unknown:
+            raise KeyError(f"The decoder of {key!r} does not know {listing(unknown)}.")
+        if not names or len(set(names)) < len(names):
+            raise ValueError("`markers` is empty or names a marker twice.")
+        return names
+    if Key.uns.state_genes(key) in adata.uns:
+        table = state_genes(adata, key=key)
+        ranked = table.loc[table["cluster"] == str(cluster), "marker"].unique()
+        names = [str(name) for name in ranked if name in set(known.markers)]
+        if names:
+            return names[:n]
+    moved = np.ptp(found.scaled, axis=1).max(0)
+    return [known.markers[i] for i in np.argsort(-moved, kind="stable")[:n]]
+
+
+def _observed(adata: AnnData, cluster: str, names: list[str], known: _Clustering) -> pd.DataFrame:
+    """Values of the cells of a cluster as the decoder says them."""
+    cells = adata[known.own]
+    if known.use_rep is not None:
+        x = pd.DataFrame(np.asarray(cells.obsm[known.use_rep]), columns=known.markers)
+        return x[names]
+    missing = [name for name in known.markers if name not in adata.var_names]
+    if missing:
+        raise KeyError(f"Markers that were clustered are missing: {listing(missing)}.")
+    x = marker_values(cells, known.markers, known.layer)
+    module = known.trained.module
+    if module.takes_counts:
+        typical = module.totals[known.trained.clusters.index(str(cluster)), 0].exp().item()
+        x = x.mul(typical / x.sum(axis=1).clip(lower=1), axis=0)
+    return x[names]
+
+
+def _lines(
+    adata: AnnData, cluster: str, names: list[str], known: _Clustering, found: Traversal
+) -> tuple[Figure, list[Axes]]:
+    """Dimensions x markers."""
+    observed = _observed(adata, cluster, names, known).to_numpy(dtype=float)
+    drawn = np.random.default_rng(0).permutation(len(observed))[:_SHOWN]
+    columns = [known.markers.index(name) for name in names]
+    n_rows, n_columns = len(found.dims), len(names)
+    fig, grid = plt.subplots(
+        n_rows,
+        n_columns,
+        figsize=(_PANEL[0] * n_columns + 0.4, _PANEL[1] * n_rows + 0.6),
+        sharex="row",
+        sharey="col",
+        squeeze=False,
+        layout="constrained",
+    )
+    point = float(np.clip(3000 / len(drawn), 1.5, 12))
+    for i, dimension in enumerate(found.dims):
+        state = known.states[:, dimension]
+        for j, column in enumerate(columns):
+            ax = grid[i, j]
+            ax.scatter(
+                state[drawn], observed[drawn, j], s=point, c=_CELL, linewidths=0, rasterized=True
+            )
+            ax.plot(found.positions[i], found.values[i, :, column], color=_LINE, linewidth=2)
+            ax.tick_params(labelsize="x-small")
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.grid(visible=False)
+        ends = np.percentile(state, [_OUTSIDE, 100 - _OUTSIDE])
+        if ends[0] < ends[1]:
+            grid[i, 0].set_xlim(*ends + np.array([-0.03, 0.03]) * np.ptp(ends))
+        grid[i, 0].set_ylabel(f"along dimension {dimension}", fontsize="small")
+    for ax, name in zip(grid[0], names, strict=True):
+        shown = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+        ax.set_title(shown, fontsize="medium" if len(shown) < _LONGEST / 2 else "small")
+    fig.supxlabel("state", fontsize="small")
+    return fig, list(grid.flat)
+
+
+def _images(
+    adata: AnnData, found: Traversal, known: _Clustering, cmap: str
+) -> tuple[Figure, Axes]:
+    """A row of images for each dimension."""
+    shape = image_shape_of(adata, None)
+    n_dims, n_steps, _ = found.values.shape
+    own = marker_values(adata[known.own], known.markers, known.layer).to_numpy()
+    limits = float(own.min()), float(own.max())
+    low, high = limits if limits[0] < limits[1] else (0.0, 1.0)
+    rows = {
+        f"{dimension} ({ends[0]:.1f} to {ends[-1]:.1f})": np.arange(i * n_steps, (i + 1) * n_steps)
+        for i, (dimension, ends) in enumerate(zip(found.dims, found.positions, strict=True))
+    }
+    # what a Gaussian decoder says may be darker than black
+    x = found.values.reshape(n_dims * n_steps, -1).clip(low, high)
+    canvas = make_canvas(x, rows, shape, n_steps, (low, high))
+    size = (n_steps * IMAGE * shape[1] / shape[0] + 1.4, n_dims * IMAGE + 0.6)
+    fig, ax = plt.subplots(figsize=size, layout="constrained")
+    draw_canvas(ax, canvas, shape, list(rows), cmap=cmap, vmin=low, vmax=high)
+    ax.set_ylabel("dimension", fontsize="small")
+    return fig, ax
