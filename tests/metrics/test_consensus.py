@@ -5,13 +5,30 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scmoe.metrics import category_consensus
+from scmoe.metrics import category_agreement, category_consensus
 
 
 def test_two_labelings_by_hand():
     labels = np.array([[0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 1, 1]])
     # both say 0 twice, of at most 3 cells; 1 twice, of at most 4; 2 never together
     np.testing.assert_allclose(category_consensus(labels, 4), [2 / 3, 2 / 4, 0, 0])
+
+
+def test_which_categories_are_the_same():
+    labels = np.array([[0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 1, 1]])
+    # the first has 3, 2, 1, 0 cells and the second 2, 4, 0, 0
+    expected = [[2 / 3, 1 / 4, 0, 0], [0, 2 / 4, 0, 0], [0, 1 / 4, 0, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(category_agreement(labels, 4), expected)
+    np.testing.assert_allclose(category_agreement(labels[::-1], 4), np.transpose(expected))
+
+
+def test_of_three_labelings_both_directions_count():
+    labels = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1]])
+    # of two pairs one cell is in 0 here and in 1 there, which has 3 cells
+    between = (1 / 3 + 1 / 3) / 6
+    diagonal = category_consensus(labels, 2)
+    expected = np.diag(diagonal) + between * (1 - np.eye(2))
+    np.testing.assert_allclose(category_agreement(labels, 2), expected)
 
 
 def test_mean_over_pairs():

@@ -10,6 +10,9 @@ from scipy import stats
 LEVEL = 0.95
 """Of the intervals."""
 
+ROUNDING = 1e-12
+"""A correlation that misses 1 by so little is perfect."""
+
 
 @dataclass(frozen=True)
 class Trends:
@@ -58,7 +61,9 @@ def trends(states: np.ndarray, values: np.ndarray) -> Trends:
             product = (u * v).mean(0)
             spread = of_values.variance, of_states.variance[i]
             scale = np.sqrt(spread[0] * spread[1])
-            effect[i] = np.clip((product - 0.25) / scale, -1, 1)
+            effect[i] = (product - 0.25) / scale
+            perfect = np.abs(effect[i]) > 1 - ROUNDING
+            effect[i, perfect] = np.sign(effect[i, perfect])
             influence = u * v + of_values.below(v) + of_states.below(u, i) - 3 * product
             scales = of_values.influence / spread[0] + of_states.influence[:, [i]] / spread[1]
             influence = influence / scale - effect[i] / 2 * scales

@@ -5,7 +5,7 @@ What scikit-learn has (:func:`sklearn.metrics.normalized_mutual_info_score`,
 """
 
 from ._accuracy import accuracy
-from ._consensus import category_consensus
+from ._consensus import category_agreement, category_consensus
 from ._f_measure import f1_table, match_table, mean_f1, weighted_f
 from ._generation import generation_report
 from ._mmd import MMDResult, mmd, mmd_table
@@ -15,6 +15,7 @@ __all__ = [
     "MMDResult",
     "TwoSampleResult",
     "accuracy",
+    "category_agreement",
     "category_consensus",
     "classifier_two_sample",
     "f1_table",

@@ -8,12 +8,13 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 
-def category_consensus(labels: np.ndarray, n_categories: int) -> np.ndarray:
-    r"""Agreement of labellings on each category.
+def category_agreement(labels: np.ndarray, n_categories: int) -> np.ndarray:
+    r"""Which categories of several labellings of the same cells are the same.
 
     Of two labellings with the contingency table :math:`C` it is
-    :math:`C_{kk} / \max(\sum_l C_{kl}, \sum_l C_{lk})`, the share of the cells of the category
-    that both name, in the labelling that gives it more of them. The mean over pairs.
+    :math:`C_{kl} / \max(\sum_m C_{km}, \sum_m C_{ml})`, the share of the cells that are both in
+    category k of the first and l of the second, in the one that has more. Of more labellings it
+    is the mean over pairs, each in both directions.
 
     Parameters
     ----------
@@ -24,7 +25,8 @@ def category_consensus(labels: np.ndarray, n_categories: int) -> np.ndarray:
 
     Returns
     -------
-    ``(K,)`` float from 0 to 1; 0 for a category that has no cell in either of two labellings.
+    ``(K, K)`` float from 0 to 1, for two labellings the first in rows; 0 for a category that has
+    no cell in either of them.
 
     Raises
     ------
@@ -41,10 +43,30 @@ def category_consensus(labels: np.ndarray, n_categories: int) -> np.ndarray:
         0 <= labels.min() <= labels.max() < n_categories
     ):
         raise ValueError(f"`labels` must be whole numbers from 0 to {n_categories - 1}.")
-    total = np.zeros(n_categories)
     pairs = list(combinations(labels, 2))
+    total = np.zeros((n_categories, n_categories))
     for one, other in pairs:
         table = confusion_matrix(one, other, labels=range(n_categories))
-        size = np.maximum(table.sum(0), table.sum(1))
-        total += table.diagonal() / np.maximum(size, 1)
-    return total / len(pairs)
+        size = np.maximum(table.sum(1)[:, None], table.sum(0))
+        total += table / np.maximum(size, 1)
+    return total if len(pairs) == 1 else (total + total.T) / (2 * len(pairs))
+
+
+def category_consensus(labels: np.ndarray, n_categories: int) -> np.ndarray:
+    """Agreement of labellings on each category, the diagonal of :func:`category_agreement`.
+
+    Parameters
+    ----------
+    labels, n_categories
+        As there.
+
+    Returns
+    -------
+    ``(K,)`` float from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        As there.
+    """
+    return category_agreement(labels, n_categories).diagonal().copy()

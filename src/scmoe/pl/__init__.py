@@ -1,5 +1,6 @@
 """Pictures, in scanpy's manner: ``show``, ``save``, ``ax``, ``return_fig``."""
 
+from ._arms import arms
 from ._clusters import clusters
 from ._drift import drift
 from ._generated import generated
@@ -15,6 +16,7 @@ from ._state_genes import state_genes
 from ._traversal import traversal
 
 __all__ = [
+    "arms",
     "clusters",
     "drift",
     "generated",

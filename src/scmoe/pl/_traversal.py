@@ -128,12 +128,16 @@ def traversal(
     dims = check_dims(dims, known.states.shape[1])
     found = traverse(known.trained, cluster, known.states, dims=dims, n_steps=n_steps)
     whole = known.use_rep is None and known.markers == list(adata.var_names)
+    what = "cells"
     if holds_images(adata) and whole and markers is None:
+        what = "images"
         fig, axes = _images(adata, found, known, cmap)
     else:
         names = _markers(adata, key, cluster, markers, n_markers, known, found)
         fig, axes = _lines(adata, cluster, names, known, found)
-    fig.suptitle(f"cluster {cluster} ({len(known.own):,} cells)" if title is None else title)
+    if title is None:
+        title = f"cluster {cluster} ({len(known.own):,} {what})"
+    fig.suptitle(title)
     return finish("traversal", fig, axes, show=show, save=save, return_fig=return_fig)
 
 
