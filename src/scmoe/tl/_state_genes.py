@@ -230,8 +230,8 @@ class _Values:
         self.x = x.tocsr() if sparse.issparse(x) else np.asarray(x)
         self.total = None
         if known.trained.module.takes_counts and self.layer == known.layer:
-            total = np.maximum(clustered.sum(1), 1)
-            self.total = (total / np.median(total))[:, None]
+            self.total = np.maximum(clustered.sum(1, dtype=float), 1)[:, None]
+            self.typical = np.median(self.total)
         # where the decoder has them; it knows components only, if it saw components
         decoded = known.markers if known.use_rep is None else pd.Index([])
         self.decoded = decoded.get_indexer(names)
@@ -243,12 +243,13 @@ class _Values:
             )
 
     def blocks(self, own: np.ndarray):
-        """Values of some cells, float64, by so many markers at a time, with their positions."""
+        """Values of some cells, float64, by so many markers at a time."""
         n_blocks = -(-len(own) * len(self.names) // BLOCK)
         for columns in np.array_split(np.arange(len(self.names)), n_blocks):
             x = self.x[own][:, columns]
             x = (x.toarray() if sparse.issparse(x) else x).astype(float)
-            yield columns, x if self.total is None else np.log1p(x / self.total[own])
+            # a share first: those that are equal stay so
+            yield x if self.total is None else np.log1p(self.typical * (x / self.total[own]))
 
 
 def _check_same(adata: AnnData, key: str, states: ArmStates) -> None:
@@ -302,7 +303,7 @@ def _of_cluster(
 
     mean, variance = states.mean[:, own].astype(float), states.variance[:, own].astype(float)
     found, shares = [], []
-    for _, x in values.blocks(own):
+    for x in values.blocks(own):
         found.append(trends(mean[0], x))
         shares.append([variance_explained(s, x, v) for s, v in zip(mean, variance, strict=True)])
     shares = np.concatenate(shares, 1)
