@@ -67,11 +67,13 @@ def state_genes(
     are ranked by how much of their variance the state explains, in the arm that explains least
     of it.
 
-    **Read the ranks and the sizes, not the p-values,** if the cells are those that were
-    clustered: the states were fitted to the very values that they are compared with, so markers
-    that have nothing to do with each other move with the state too, and a large cluster makes
-    everything significant. p-values and intervals are honest for cells that the model has not
-    seen (``reference``), or for ``markers`` that it has not.
+    **Read the ranks and the sizes, not the p-values,** where the cells are those that were
+    clustered: states were fitted to the very values that they are compared with, so a p-value is
+    small for chance, too. ``reference`` gives cells that the model has not seen. There a p-value
+    is honest about marker and state, but a state is still computed from the markers, and one
+    that follows a single marker moves with it for certain. Only of ``markers`` that were not
+    clustered does a small p-value say that something beyond themselves varies. What speaks for a
+    state is that several markers move with it, and that the arms agree on them.
 
     Parameters
     ----------
