@@ -141,6 +141,34 @@ class TestArms:
             pl.arms(cells, key="other")
 
 
+class TestPruning:
+    CURVE = {
+        "chosen": 3,
+        "threshold": 0.95,
+        "n_categories": np.array([5, 4, 3]),
+        "consensus": np.array([0.6, 0.8, 0.96]),
+        "loss": np.array([9.0, 9.1, 9.2]),
+    }
+
+    def test_curves(self, tmp_path):
+        cells = ad.AnnData(np.zeros((2, 1)))
+        cells.uns["scmoe"] = {"estimates": {"n_categories": self.CURVE}}
+        consensus, loss = pl.pruning(cells, show=False)
+        assert consensus.lines[0].get_xydata().tolist() == [[5, 0.6], [4, 0.8], [3, 0.96]]
+        assert loss.lines[0].get_ydata().tolist() == [9.0, 9.1, 9.2]
+        assert list(consensus.lines[1].get_xdata()) == [3, 3]
+        assert list(consensus.lines[2].get_ydata()) == [0.95, 0.95]
+        assert consensus.figure._suptitle.get_text() == "3 of 5 categories"
+        pl.pruning(cells, save=tmp_path / "pruning.png", title="these", show=False)
+        assert (tmp_path / "pruning.png").stat().st_size > 0
+
+    @pytest.mark.parametrize("record", [{}, {"estimates": {"experts": 1}}, {"estimates": 3}])
+    def test_missing(self, record):
+        cells = ad.AnnData(np.zeros((2, 1)), uns={"scmoe": record})
+        with pytest.raises(KeyError, match="what pruning saw"):
+            pl.pruning(cells)
+
+
 def clustered(x, **kwargs):
     adata = ad.AnnData(x.astype(np.float32), uns=kwargs.pop("uns", {}))
     adata.var_names = [f"CD{i}" for i in range(adata.n_vars - 1)] + [LONG]
@@ -265,6 +293,21 @@ class TestTraversal:
     def test_bad_input_is_named(self, cells, how, error, match):
         with pytest.raises(error, match=match):
             pl.traversal(cells, **{"cluster": "0", "show": False, **how})
+
+    def test_other_models_have_no_states(self, cells):
+        how = {"n_hidden": 16, "n_layers": 1}
+        cluster(
+            cells,
+            model="moe-vae",
+            n_clusters=2,
+            n_latent=2,
+            key_added="vaes",
+            progress=False,
+            model_kwargs=how,
+            train_kwargs={"max_epochs": 1, "pretrain": False, "accelerator": "cpu"},
+        )
+        with pytest.raises(ValueError, match="'vaes' is no clustering by"):
+            pl.traversal(cells, cluster="0", key="vaes", show=False)
 
     def test_what_is_gone_is_named(self, cells):
         fewer = cells[:, 1:].copy()

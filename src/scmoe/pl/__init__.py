@@ -11,6 +11,7 @@ from ._markers import markers
 from ._mmd import mmd
 from ._n_clusters import n_clusters
 from ._prior import prior
+from ._pruning import pruning
 from ._stability import stability
 from ._state_genes import state_genes
 from ._traversal import traversal
@@ -27,6 +28,7 @@ __all__ = [
     "mmd",
     "n_clusters",
     "prior",
+    "pruning",
     "stability",
     "state_genes",
     "traversal",
