@@ -142,3 +142,18 @@ def test_constants_explain_nothing(constant):
 def test_too_few_cells_for_the_dimensions():
     s, x = made(4)
     assert np.isnan(variance_explained(np.c_[s, s**2][:4], x[:4])).all()
+
+
+@pytest.mark.parametrize("function", [trends, variance_explained])
+@pytest.mark.parametrize(
+    ("states", "values", "match"),
+    [
+        (np.ones((5, 2)), np.ones((4, 2)), "same cells"),
+        (np.ones(5), np.ones((5, 2)), "same cells"),
+        (np.ones((2, 2)), np.ones((2, 1)), "need 3 cells, got 2"),
+        (np.ones((5, 2)), np.full((5, 1), np.nan), "NaN or infinite"),
+    ],
+)
+def test_tables_that_are_none_are_named(function, states, values, match):
+    with pytest.raises(ValueError, match=match):
+        function(states, values)

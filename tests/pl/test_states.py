@@ -51,7 +51,7 @@ def with_table(**kwargs):
 class TestStateGenes:
     def test_points_and_intervals(self):
         axes = pl.state_genes(with_table(), key="mine", show=False)
-        assert [ax.get_title() for ax in axes] == ["0 (1,200 cells)", "1 (1,199 cells)"]
+        assert [ax.get_title() for ax in axes] == ["0\n1,200 cells", "1\n1,199 cells"]
         ax = axes[0]
         names = [text.get_text() for text in ax.get_yticklabels()]
         assert names[::2] == ["CD3", "CD8"]
@@ -66,12 +66,12 @@ class TestStateGenes:
         assert to_hex(points.get_facecolor()[0]) != to_hex(faint.get_facecolor()[0])
         # the first in rank on top
         assert ax.get_ylim() == (2.5, -0.5)
-        assert [text.get_text() for text in ax.texts] == ["R²", "50%", "25%", ""]
+        assert [text.get_text() for text in ax.texts] == ["R² 50%", "25%", ""]
         ax.figure.canvas.draw()
 
     def test_choice(self):
         axes = pl.state_genes(with_table(), key="mine", groups="1", n_markers=1, show=False)
-        assert [ax.get_title() for ax in axes] == ["1 (1,199 cells)"]
+        assert [ax.get_title() for ax in axes] == ["1\n1,199 cells"]
         assert len(axes[0].get_yticks()) == 1
 
     def test_many_clusters_and_one_dimension(self):
@@ -141,18 +141,20 @@ class TestArms:
             pl.arms(cells, key="other")
 
 
-class TestPruning:
-    CURVE = {
-        "chosen": 3,
-        "threshold": 0.95,
-        "n_categories": np.array([5, 4, 3]),
-        "consensus": np.array([0.6, 0.8, 0.96]),
-        "loss": np.array([9.0, 9.1, 9.2]),
-    }
+CURVE = {
+    "chosen": 3,
+    "threshold": 0.95,
+    "n_categories": np.array([5, 4, 3]),
+    "consensus": np.array([0.6, 0.8, 0.96]),
+    "loss": np.array([9.0, 9.1, 9.2]),
+}
+"""What pruning saw."""
 
+
+class TestPruning:
     def test_curves(self, tmp_path):
         cells = ad.AnnData(np.zeros((2, 1)))
-        cells.uns["scmoe"] = {"estimates": {"n_categories": self.CURVE}}
+        cells.uns["scmoe"] = {"estimates": {"n_categories": CURVE}}
         consensus, loss = pl.pruning(cells, show=False)
         assert consensus.lines[0].get_xydata().tolist() == [[5, 0.6], [4, 0.8], [3, 0.96]]
         assert loss.lines[0].get_ydata().tolist() == [9.0, 9.1, 9.2]

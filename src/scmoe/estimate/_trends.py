@@ -10,6 +10,8 @@ from scipy import stats
 LEVEL = 0.95
 """Of the intervals."""
 
+LEAST_CELLS = 3
+
 ROUNDING = 1e-12
 """A correlation that misses 1 by so little is perfect."""
 
@@ -50,7 +52,14 @@ def trends(states: np.ndarray, values: np.ndarray) -> Trends:
         ``(n, n_state)``.
     values
         ``(n, n_values)``.
+
+    Raises
+    ------
+    ValueError
+        Arrays that are no tables of the same cells, values that are NaN or infinite, fewer than
+        3 cells.
     """
+    states, values = _checked(states, values)
     n = len(states)
     of_states, of_values = _Ranked(states), _Ranked(values)
     effect = np.empty((states.shape[1], values.shape[1]))
@@ -71,6 +80,20 @@ def trends(states: np.ndarray, values: np.ndarray) -> Trends:
         lower, upper = _interval(effect, error)
         t = np.abs(effect) * np.sqrt((n - 2) / (1 - np.square(effect)))
     return Trends(effect, lower, upper, 2 * stats.t.sf(t, n - 2))
+
+
+def _checked(states: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    states, values = np.asarray(states, dtype=float), np.asarray(values, dtype=float)
+    if states.ndim != 2 or values.ndim != 2 or len(states) != len(values):
+        raise ValueError(
+            "`states` and `values` must be tables of the same cells, got the shapes "
+            f"{states.shape} and {values.shape}."
+        )
+    if len(states) < LEAST_CELLS:
+        raise ValueError(f"Correlations need {LEAST_CELLS} cells, got {len(states)}.")
+    if not (np.isfinite(states).all() and np.isfinite(values).all()):
+        raise ValueError("`states` or `values` hold NaN or infinite values.")
+    return states, values
 
 
 class _Ranked:
@@ -131,7 +154,13 @@ def variance_explained(
     Returns
     -------
     ``(n_values,)``, at most 1; NaN for values that are constant, or fewer cells than are needed.
+
+    Raises
+    ------
+    ValueError
+        As :func:`trends`.
     """
+    states, values = _checked(states, values)
     n = len(states)
     states, values = states - states.mean(0), values - values.mean(0)
     signal = states.T @ states / (n - 1)

@@ -28,8 +28,8 @@ _ROW = 0.22
 _PANEL = 2.4
 """Width of a panel in inches, without names."""
 _LETTER = 0.085
-_LONGEST = 24
-"""Letters of a name that are shown."""
+_LONGEST, _TITLE = 24, 34
+"""Letters of a marker and of a cluster that are shown."""
 _FAINT = 0.25
 """Of points whose dimension is not in use ..."""
 _UNUSED = 0.1
@@ -101,7 +101,7 @@ def state_genes(
     longest = max(len(_short(name)) for part in parts.values() for name in part["marker"])
     ncols = min(ncols, len(parts))
     nrows = -(-len(parts) // ncols)
-    size = (ncols * (_PANEL + _LETTER * longest), nrows * (_ROW * n_rows + 0.75) + 0.4)
+    size = (ncols * (_PANEL + _LETTER * longest), nrows * (_ROW * n_rows + 0.85) + 0.4)
     fig, grid = plt.subplots(nrows, ncols, figsize=size, squeeze=False, layout="constrained")
     axes = list(grid.flat)
     for empty in axes[len(parts) :]:
@@ -109,7 +109,8 @@ def state_genes(
     axes = axes[: len(parts)]
     for ax, (name, part) in zip(axes, parts.items(), strict=True):
         _panel(ax, part, n_rows)
-        ax.set_title(f"{_short(name)} ({part['n_cells'].iloc[0]:,} cells)", fontsize="medium")
+        title_of = f"{_short(name, _TITLE)}\n{part['n_cells'].iloc[0]:,} cells"
+        ax.set_title(title_of, fontsize="small")
     for ax in axes[-ncols:]:
         ax.set_xlabel("rank correlation with the state", fontsize="small")
     dims = table["dimension"].unique()
@@ -130,9 +131,9 @@ def state_genes(
     return finish("state_genes", fig, axes, show=show, save=save, return_fig=return_fig)
 
 
-def _short(name: str) -> str:
+def _short(name: str, longest: int = _LONGEST) -> str:
     name = str(name)
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def _colour(dimension: int) -> str:
@@ -154,7 +155,7 @@ def _panel(ax: Axes, part: pd.DataFrame, n_rows: int) -> None:
     once = part[part["dimension"] == dims[0]]
     ax.set_yticks(range(len(once)), [_short(name) for name in once["marker"]], fontsize="small")
     shares = ["" if np.isnan(share) else f"{max(share, 0):.0%}" for share in once["r2_min"]]
-    for y, text in zip(range(-1, len(shares)), ["R²", *shares], strict=True):
+    for y, text in enumerate([f"R² {shares[0]}" if shares[0] else "", *shares[1:]]):
         ax.annotate(
             text,
             (1, y),
