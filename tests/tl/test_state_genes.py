@@ -217,6 +217,15 @@ def test_constant_markers_are_the_last(learned):
     assert get.state_genes(learned, cluster="1")["effect"].notna().all()
 
 
+def test_nothing_but_constant_markers(learned):
+    learned.layers["flat"] = np.ones(learned.shape)
+    state_genes(learned, layer="flat", progress=False)
+    table = get.state_genes(learned)
+    assert table[["effect", "pvalue", "pvalue_adjusted"]].isna().all(axis=None)
+    assert table["rank"].iloc[:2].tolist() == [1, 1]
+    assert table["marker"].iloc[0] == "CD3"
+
+
 def test_one_arm():
     adata = make_two()
     with pytest.warns(UserWarning, match="With one arm"):

@@ -1,4 +1,7 @@
-"""Numbers that a newcomer cannot know: latent sizes and numbers of clusters. Arrays only."""
+"""Numbers that a newcomer cannot know: latent sizes and numbers of clusters. Arrays only.
+
+Also how well clusters come again, and what moves with a state.
+"""
 
 from scmoe.estimate._agreement import Agreement, agreement
 from scmoe.estimate._augmentation import augmentation

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reference:
-    """All that assigning takes of a clustering."""
+    """All that is taken of a clustering, to put other cells beside its own."""
 
     trained: Trained
     markers: pd.Index

@@ -290,7 +290,9 @@ def _table(values: _Values, states: ArmStates, known: Reference, progress: bool)
     table = table.reset_index(drop=True)
     known_p = table["pvalue"].notna()
     table["pvalue_adjusted"] = np.nan
-    table.loc[known_p, "pvalue_adjusted"] = stats.false_discovery_control(table["pvalue"][known_p])
+    if known_p.any():
+        adjusted = stats.false_discovery_control(table.loc[known_p, "pvalue"])
+        table.loc[known_p, "pvalue_adjusted"] = adjusted
     for column, categories in (("cluster", list(enough)), ("marker", values.names)):
         table[column] = pd.Categorical(table[column], categories=categories)
     return table[COLUMNS]
