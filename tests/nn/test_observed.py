@@ -73,10 +73,20 @@ def test_zero_inflation_against_the_definition():
     logits, dropped = torch.randn(2, 1, 2, 3, generator=torch.manual_seed(0))
     counts = torch.tensor([[1.0, 0, 4], [0, 2, 0]])
     found = observed.missed(torch.cat([logits, dropped], -1), torch.zeros(2, 3), counts)
-    mean, share = logits.softmax(-1) * counts.sum(1, keepdim=True), dropped.sigmoid()
+    share = dropped.sigmoid()
+    mean = logits.softmax(-1) * counts.sum(1, keepdim=True) / (1 - share)
     pmf = torch.from_numpy(stats.nbinom.pmf(counts, 1, (1 / (1 + mean)).numpy())).float()
     likelihood = share * (counts == 0) + (1 - share) * pmf
     torch.testing.assert_close(found, -likelihood.log().sum(-1), rtol=1e-4, atol=1e-4)
+
+
+def test_totals_are_kept_after_the_zero_inflation():
+    observed = make("zinb", n_arms=1)
+    output = 3 * torch.randn(1, 4, 6, generator=torch.manual_seed(0))
+    output[..., 3] = 100.0
+    total = torch.tensor([[5.0], [10], [20], [40]])
+    mean = observed.distribution(output, total).mean
+    torch.testing.assert_close(mean.sum(-1), total[:, 0].expand(1, 4), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("likelihood", ["nb", "zinb"])

@@ -22,6 +22,7 @@ from scmoe.estimate._choose import (
 )
 from scmoe.estimate._density import density_clusters
 from scmoe.estimate._found import MIN_CELLS, Found, check_cells
+from scmoe.estimate._graph import communities, neighbor_graph
 from scmoe.estimate._latent import (
     CLUSTERING,
     RECONSTRUCTION,
@@ -54,6 +55,7 @@ __all__ = [
     "check_learned",
     "check_method",
     "check_threshold",
+    "communities",
     "count_dims",
     "decode",
     "density_clusters",
@@ -64,6 +66,7 @@ __all__ = [
     "find_n_clusters",
     "large_latent",
     "mixture_clusters",
+    "neighbor_graph",
     "stable_clusters",
     "train_autoencoder",
     "trends",

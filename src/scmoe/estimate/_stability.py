@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from scmoe._numbers import check_whole
 from scmoe.estimate._found import Found, by_size, check_cells, check_size
+from scmoe.estimate._graph import partition
 from scmoe.similarity._graph import check_graph
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ def stable_clusters(
     # a single cluster is found again always
     rows, losses, best, chosen, taken = [], 0, (1, 1.0), None, None
     for resolution in tqdm(resolutions, desc="Partitions", disable=not progress):
-        found = _partition(graph, resolution, seed)
-        again = [(cells, _partition(part, resolution, seed)) for cells, part in subsets]
+        found = partition(graph, resolution, seed)
+        again = [(cells, partition(part, resolution, seed)) for cells, part in subsets]
         row = _row(found, again, least)
         rows.append({"resolution": resolution, **row})
         rank = (2 * row["stable"] - row["n_clusters"], row["stability"])
@@ -151,18 +152,6 @@ def _subsets(
     n = graph.shape[0]
     drawn = [np.sort(rng.permutation(n)[: round(share * n)]) for _ in range(n_samples)]
     return [(cells, graph[cells][:, cells]) for cells in drawn]
-
-
-def _partition(graph: sparse.csr_matrix, resolution: float, seed: int) -> np.ndarray:
-    """Louvain communities, integers from 0."""
-    from sknetwork.clustering import Louvain
-
-    if graph.nnz == 0:
-        return np.arange(graph.shape[0])
-    # in the order of a file, whose cells may come population by population, the same
-    # communities would be found again for the order alone
-    model = Louvain(resolution=resolution, shuffle_nodes=True, random_state=seed)
-    return model.fit_predict(graph)
 
 
 def _overlap(found: np.ndarray, other: np.ndarray) -> sparse.csr_matrix:

@@ -14,7 +14,7 @@ import torch
 
 from scmoe._checks import check_image_shape, holds_images
 from scmoe._scaling import COMMON
-from scmoe.estimate import augmentation
+from scmoe.estimate import augmentation, communities, neighbor_graph
 from scmoe.metrics import category_consensus
 from scmoe.model._auto import AUTO
 from scmoe.model._base import ExpertModel
@@ -46,6 +46,12 @@ START = 25
 
 CELLS_OF_CATEGORY = 10
 """... but not more than one for so many cells."""
+
+START_STEPS = 500
+"""Optimiser steps in which communities are learned ..."""
+
+LEAST_SIZE = 10
+"""... of at least so many cells."""
 
 N_STEPS = 3000
 """Optimiser steps of a default training ..."""
@@ -255,6 +261,8 @@ class CplMixVAE(States, ExpertModel):
         max_epochs: int | None = None,
         *,
         augment: bool | Mapping[str, Any] = True,
+        start: bool = True,
+        start_epochs: int | None = None,
         prune: bool | None = None,
         prune_epochs: int | None = None,
         threshold: float = THRESHOLD,
@@ -339,6 +347,8 @@ class CplMixVAE(States, ExpertModel):
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         self._check_batch(min(batch_size, n_train), n_categories)
         n_batches = math.ceil(n_train / batch_size)
+        if start_epochs is None:
+            start_epochs = min(math.ceil(START_STEPS / n_batches), MAX_EPOCHS)
         if max_epochs is None:
             max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
         if prune_epochs is None:
@@ -352,9 +362,10 @@ class CplMixVAE(States, ExpertModel):
                 self._build()
                 self._look_at(x)
             self.module.live.fill_(True)
-            copies = self._copies(augment, x, seed)
+            places = self._places(x, seed)
+            copies = self._copies(augment, x, places, seed)
 
-            def fit(n_epochs: int) -> None:
+            def fit(n_epochs: int, taught: torch.Tensor | None = None) -> None:
                 self.module.train()
                 super(CplMixVAE, self).train(
                     n_epochs,
@@ -367,6 +378,7 @@ class CplMixVAE(States, ExpertModel):
                     datasplitter_kwargs={
                         "n_arms": self.module.n_arms,
                         "augment": copies,
+                        "taught": taught,
                         "drop_last": n_train > batch_size,
                         "external_indexing": split,
                     },
@@ -374,6 +386,8 @@ class CplMixVAE(States, ExpertModel):
                     **trainer_kwargs,
                 )
 
+            if start:
+                fit(start_epochs, self._communities(places, n_categories, seed))
             fit(max_epochs)
             if prune:
                 self._prune(lambda: fit(prune_epochs), threshold)
@@ -405,14 +419,27 @@ class CplMixVAE(States, ExpertModel):
         self.module.observed.look_at(scaled, together=holds_images(self.adata), counts=counts)
         self._number_clusters()
 
+    def _places(self, x: np.ndarray, seed: int) -> np.ndarray:
+        """Where cells are near each other: their scaled values, or components of many."""
+        with torch.inference_mode():
+            values = self.module.scale(torch.from_numpy(x).to(self.device)).numpy(force=True)
+        if self.module.takes_counts:
+            return count_components(x, seed)
+        return values
+
+    def _communities(self, places: np.ndarray, n: int, seed: int) -> torch.Tensor:
+        """What the categories are at first."""
+        found = communities(neighbor_graph(places, seed), n, LEAST_SIZE, seed)
+        import os; self._found=found
+        return torch.from_numpy(found)
+
     def _copies(
-        self, augment: bool | Mapping[str, Any], x: np.ndarray, seed: int
+        self, augment: bool | Mapping[str, Any], x: np.ndarray, places: np.ndarray, seed: int
     ) -> Augment | None:
         """From cells to changed, scaled copies of them."""
         shape = check_image_shape(self.adata) if holds_images(self.adata) else None
         with torch.inference_mode():
             scaled = self.module.scale(torch.from_numpy(x).to(self.device)).numpy(force=True)
-        places = count_components(x, seed) if self.module.takes_counts and augment else scaled
         changes = augmentation(augment, places, shape, seed, values=scaled)
         if changes is None:
             return None

@@ -25,6 +25,9 @@ from scmoe.train import BATCH_KEYS
 DISTANCES = ("scaled", "aitchison")
 """How far apart two arms are."""
 
+TAUGHT_WEIGHT = 10.0
+"""Of the categories that are taught, beside errors of some dozen nats."""
+
 
 class CplMixVAEModule(DescribedModule):
     """A coupled mixture VAEs; their categories are the clusters, the first arm draws new cells.
@@ -218,7 +221,12 @@ class CplMixVAEModule(DescribedModule):
             "entropy": category_entropy(log_arms, self.live).mean(),
         }
         loss = terms["reconstruction"] + self.weights["kl"] * terms["kl"]
-        if self.n_arms > 1:
+        if (taught := tensors.get(BATCH_KEYS.TAUGHT)) is not None:
+            terms["taught"] = F.nll_loss(
+                log_arms.flatten(0, 1), taught.repeat(self.n_arms), ignore_index=-1
+            )
+            loss = loss + TAUGHT_WEIGHT * terms["taught"]
+        elif self.n_arms > 1:
             where = simplex_coordinates(log_arms, self.live, self.distance)
             terms["coupling"] = coupling(where)
             loss = loss + self.weights["coupling"] / 2 * terms["coupling"]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import torch
 
-FLOOR = 1e-8
+import os
+FLOOR = float(os.environ.get('FLOOR','1e-8'))
 """Probabilities count as this much more: nothing is nearer to impossible."""
 
-MAX_INVERSE_DEVIATION = 1e2
+MAX_INVERSE_DEVIATION = float(os.environ.get('MAXINV','100'))
 """Largest weight of a category: of one that is never used, or always, the deviation is 0."""
 
 

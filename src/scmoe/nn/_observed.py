@@ -17,6 +17,9 @@ COUNTS = ("nb", "zinb")
 DISPERSIONS = (1e-1, 1e2)
 """Range in which inverse dispersions start."""
 
+MOST_DROPPED = 5.0
+"""Largest log-odds that a count is dropped."""
+
 LIKELIHOODS = ("gaussian", "bernoulli", *COUNTS)
 
 
@@ -32,9 +35,9 @@ class Observed(nn.Module):
     likelihood
         ``"gaussian"``, with the variance that an arm leaves of each feature, averaged over its
         last cells (Rybkin et al. 2021); ``"bernoulli"``, cross-entropy; ``"nb"`` and ``"zinb"``,
-        (zero-inflated) negative binomials of counts with the means of scVI: shares of the
-        features by a softmax, times the total of the cell, and one inverse dispersion for each
-        feature.
+        (zero-inflated) negative binomials of counts with scVI's means: shares of the features
+        by a softmax, times the total of the cell, and one inverse dispersion for each feature.
+        These are means after the zero inflation here, so that the total of a cell is kept.
     isotropic
         One mean, spread and variance for all features.
 
@@ -135,8 +138,11 @@ class Observed(nn.Module):
             mean = total * output.softmax(-1)
             return NegativeBinomial(mu=mean, theta=theta, validate_args=False)
         logits, dropped = output.chunk(2, -1)
+        dropped = dropped.clamp_max(MOST_DROPPED)
+        # what is left after the dropout adds up to the total
+        mu = total * logits.softmax(-1) / (-dropped).sigmoid()
         return ZeroInflatedNegativeBinomial(
-            mu=total * logits.softmax(-1), theta=theta, zi_logits=dropped, validate_args=False
+            mu=mu, theta=theta, zi_logits=dropped, validate_args=False
         )
 
     def expected(self, output: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,8 @@ class _BatchKeys(NamedTuple):
     """What the class term counts beside the pair term, a scalar in [0, 1]."""
     ARMS: str = "arms"
     """A changed copy of the scaled cells for each arm, ``(A, B, n_input)``."""
+    TAUGHT: str = "taught"
+    """The category that a cell is taught, ``(B,)`` int64; -1 for none."""
 
 
 BATCH_KEYS = _BatchKeys()

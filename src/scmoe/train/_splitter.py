@@ -177,21 +177,37 @@ class ArmsSplitter(DataSplitter):
         A.
     augment
         From the cells of a batch to a changed copy of them, scaled; None for no copies.
+    taught
+        The category that each cell is taught, ``(n_obs,)`` int64, -1 for none; None where
+        categories are not taught.
     **kwargs
         As in :class:`scvi.dataloaders.DataSplitter`.
     """
 
-    def __init__(self, adata_manager, *, n_arms: int, augment: Augment | None = None, **kwargs):
+    def __init__(
+        self,
+        adata_manager,
+        *,
+        n_arms: int,
+        augment: Augment | None = None,
+        taught: torch.Tensor | None = None,
+        **kwargs,
+    ):
         super().__init__(adata_manager, **kwargs)
         self.n_arms = n_arms
         self.augment = augment
+        self.taught = taught
 
     def on_after_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
-        """Add the copies; the cells themselves stay as they are."""
+        """Add the copies and what is taught; the cells themselves stay as they are."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)
-        if self.augment is not None and self.trainer.training:
-            index = batch[REGISTRY_KEYS.INDICES_KEY].long().ravel()
+        if not self.trainer.training:
+            return batch
+        index = batch[REGISTRY_KEYS.INDICES_KEY].long().ravel()
+        if self.augment is not None:
             x = batch[REGISTRY_KEYS.X_KEY]
             copies = [self.augment(x, index) for _ in range(self.n_arms)]
             batch[BATCH_KEYS.ARMS] = torch.stack(copies)
+        if self.taught is not None:
+            batch[BATCH_KEYS.TAUGHT] = self.taught.to(index.device)[index]
         return batch
