@@ -253,7 +253,7 @@ class CplMixVAE(ExpertModel):
         self,
         max_epochs: int | None = None,
         *,
-        augment: bool | Mapping[str, Any] = True,
+        augment: bool | str | Sequence[str] | Mapping[str, Any] = True,
         prune: bool | None = None,
         prune_epochs: int | None = None,
         threshold: float = THRESHOLD,
@@ -405,14 +405,15 @@ class CplMixVAE(ExpertModel):
         self._number_clusters()
 
     def _copies(
-        self, augment: bool | Mapping[str, Any], x: np.ndarray, seed: int
+        self, augment: bool | str | Sequence[str] | Mapping[str, Any], x: np.ndarray, seed: int
     ) -> Augment | None:
         """From cells to changed, scaled copies of them."""
         shape = check_image_shape(self.adata) if holds_images(self.adata) else None
         with torch.inference_mode():
             scaled = self.module.scale(torch.from_numpy(x).to(self.device)).numpy(force=True)
         places = count_components(x, seed) if self.module.takes_counts and augment else scaled
-        changes = augmentation(augment, places, shape, seed, values=scaled)
+        counts = self.module.takes_counts
+        changes = augmentation(augment, places, shape, seed, values=scaled, counts=counts)
         if changes is None:
             return None
         # the module is another one when categories have gone

@@ -2,7 +2,14 @@
 
 from scmoe.nn._affine import affine_images
 from scmoe.nn._arms import Arms
-from scmoe.nn._augment import ImageAugment, NeighborAugment, augment_images
+from scmoe.nn._augment import (
+    Augments,
+    DropoutAugment,
+    ImageAugment,
+    NeighborAugment,
+    ThinAugment,
+    augment_images,
+)
 from scmoe.nn._autoencoders import Autoencoders
 from scmoe.nn._conv import ConvEncoder, ConvExperts
 from scmoe.nn._coupling import (
@@ -41,17 +48,20 @@ from scmoe.nn._vaes import DenseVAEs
 __all__ = [
     "MLP",
     "Arms",
+    "Augments",
     "Autoencoders",
     "ConvEncoder",
     "ConvExperts",
     "ConvVAEs",
     "DenseVAEs",
+    "DropoutAugment",
     "DynamicDecoder",
     "DynamicEncoder",
     "Experts",
     "ImageAugment",
     "NeighborAugment",
     "Observed",
+    "ThinAugment",
     "affine_images",
     "augment_images",
     "batch_entropy",
