@@ -16,15 +16,24 @@ from sklearn.neighbors import NearestNeighbors
 from scmoe._compat import same_threads
 from scmoe._numbers import check_whole
 from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS
-from scmoe.nn import Augments, DropoutAugment, ImageAugment, NeighborAugment, ThinAugment
+from scmoe.estimate._resample import train_augment, train_copier
+from scmoe.nn import (
+    Augments,
+    DropoutAugment,
+    ImageAugment,
+    NeighborAugment,
+    PosteriorAugment,
+    ThinAugment,
+)
 
 if TYPE_CHECKING:
+    from scmoe.nn import Autoencoders, LearnedAugment
     from scmoe.train import Augment
 
 CHANGES = {
-    "cells": ("neighbors", "dropout"),
-    "counts": ("neighbors", "thinning", "dropout"),
-    "images": ("affine", "dropout"),
+    "cells": ("neighbors", "dropout", "posterior", "learned"),
+    "counts": ("neighbors", "thinning", "dropout", "posterior", "learned"),
+    "images": ("affine", "dropout", "posterior", "learned"),
 }
 """What can be done to each kind of data; the first is the default."""
 
@@ -51,6 +60,9 @@ def augmentation(
     *,
     values: np.ndarray | None = None,
     counts: bool = False,
+    isotropic: bool = False,
+    accelerator: str = "auto",
+    progress: bool = True,
 ) -> Augment | None:
     """What changes cells at random in a training.
 
@@ -59,17 +71,21 @@ def augmentation(
     augment
         True for the default, False for nothing, a word or several for changes that follow each
         other, a dict of words and their amounts, or a dict of amounts of the default. The words
-        are those of ``CHANGES``, the amounts those of ``Changes``.
+        are those of ``CHANGES``, the amounts the keywords of the methods of ``Changes``.
     scaled
         ``(n, n_input)`` float32, as the autoencoder will see it; neighbours are sought here.
     image_shape
         Shape of an image; None for cells.
     seed
-        Of approximate searches.
+        Of approximate searches, and of changes that learn.
     values
         The same cells on the scale of the batches that will be changed; None for ``scaled``.
     counts
         Whether ``values`` are log1p of counts.
+    isotropic
+        Whether the spreads of features say how much they matter, as those of components.
+    accelerator, progress
+        Of the training of changes that learn.
 
     Raises
     ------
@@ -80,7 +96,14 @@ def augmentation(
     asked = _read(augment, kind)
     if not asked:
         return None
-    changes = Changes(scaled, scaled if values is None else values, image_shape, seed, counts)
+    changes = Changes(
+        scaled,
+        scaled if values is None else values,
+        image_shape,
+        counts,
+        {"seed": seed, "accelerator": accelerator, "progress": progress},
+        isotropic,
+    )
     made = [getattr(changes, word)(**amounts) for word, amounts in asked]
     return made[0] if len(made) == 1 else Augments(made)
 
@@ -129,7 +152,7 @@ def _listed(words: Sequence[Any]) -> str:
 
 @dataclass(frozen=True)
 class Changes:
-    """Makes what changes cells; the parameters are those of :func:`augmentation`.
+    """Makes what changes cells; the fields are parameters of :func:`augmentation`.
 
     The keywords of each method are its amounts, their defaults those of the user.
     """
@@ -137,8 +160,9 @@ class Changes:
     scaled: np.ndarray
     values: np.ndarray
     image_shape: tuple[int, ...] | None
-    seed: int
     counts: bool
+    training: dict[str, Any]
+    isotropic: bool
 
     def neighbors(self, *, n_neighbors: int = N_NEIGHBORS, share: float = 0.5) -> NeighborAugment:
         """Cells move towards one of their neighbours."""
@@ -170,6 +194,25 @@ class Changes:
         """Images are turned, scaled, moved and mirrored."""
         return ImageAugment(self.image_shape, rotation=rotation, zoom=zoom, shift=shift, flip=flip)
 
+    def posterior(self, *, variance: float = 1.0, noise: float = 1.0) -> PosteriorAugment:
+        """Cells are drawn anew from a VAE that was trained on them."""
+        return PosteriorAugment(self._copier, self._cells, variance=variance, noise=noise)
+
+    def learned(self, *, margin: float = 0.03, noise: float = 1.0) -> LearnedAugment:
+        """Cells take steps that were learned, in the codes of a VAE."""
+        return train_augment(
+            self._copier, self.values, margin=margin, noise=noise, **self.training
+        )
+
+    @cached_property
+    def _copier(self) -> Autoencoders:
+        return train_copier(
+            self.values,
+            images=self.image_shape is not None,
+            isotropic=self.isotropic,
+            **self.training,
+        )
+
     @cached_property
     def _cells(self) -> torch.Tensor:
         return torch.from_numpy(self.values)
@@ -177,7 +220,7 @@ class Changes:
     def _nearest(self, k: int) -> torch.Tensor:
         check_whole("n_neighbors", k, 1)
         if k not in self._found:
-            self._found[k] = torch.from_numpy(nearest(self.scaled, k, self.seed))
+            self._found[k] = torch.from_numpy(nearest(self.scaled, k, self.training["seed"]))
         return self._found[k]
 
     @cached_property

@@ -279,9 +279,32 @@ class CplMixVAE(ExpertModel):
         max_epochs
             None for about 3,000 steps, and at most 500 epochs.
         augment
-            Whether each arm sees a copy of its own: an image that is turned and shifted a
-            little, a cell that is moved towards one of its neighbours. Or amounts, as in
-            :func:`scmoe.tl.latent_dim`. The cell itself is what is reconstructed.
+            Whether, and how, each arm sees a copy of its own; the cell itself is what is
+            reconstructed. True for the default: an image is turned and shifted a little, a cell
+            moves towards one of its neighbours. Or a word, several that follow each other, or a
+            dict of words and their amounts, such as
+            ``{"neighbors": {"share": 0.5}, "dropout": {"rate": 0.1}}``. A dict of amounts alone
+            is of the default.
+
+            ``"neighbors"``
+                A step towards one of ``n_neighbors`` (15), of at most a ``share`` (0.5) of the
+                way.
+            ``"thinning"``
+                Of counts: each cell loses a share of them, at most ``share`` (0.5).
+            ``"dropout"``
+                Features are hidden, at a ``rate`` (0.1): genes and pixels are 0, markers those
+                of one of ``n_neighbors`` (15).
+            ``"posterior"``
+                Cells are drawn anew from a VAE that is trained on them before: ``variance`` (1)
+                is a factor on that of the posterior, ``noise`` (1) one on the deviation of what
+                the VAE does not explain.
+            ``"learned"``
+                The same VAE, with steps in its codes that are learned: ``margin`` (0.03) is how
+                far a copy is from the reconstruction of its cell, where two random cells are 1
+                apart; ``noise`` (1) as before.
+            ``"affine"``
+                Of images: ``rotation`` (10 degrees), ``zoom`` (0.1), ``shift`` (0.1) and
+                ``flip`` (False).
         prune
             None for True where the number of categories is ``"auto"`` and the model was not
             trained yet.
@@ -305,7 +328,8 @@ class CplMixVAE(ExpertModel):
             Fewer cells than 2 or than categories; markers that never vary, or values outside 0
             to 1 under a Bernoulli likelihood without scaling; batches of one cell; pruning with
             one arm, or where all cells come to one category; early stopping without validation
-            cells; epochs or rates that are none.
+            cells; epochs or rates that are none; changes that there are not for such cells, and
+            amounts out of range; a VAE of the copies that learns nothing.
         TypeError
             Settings that the training does not have.
 
@@ -351,7 +375,8 @@ class CplMixVAE(ExpertModel):
                 self._build()
                 self._look_at(x)
             self.module.live.fill_(True)
-            copies = self._copies(augment, x, seed)
+            progress = trainer_kwargs.get("enable_progress_bar", True)
+            copies = self._copies(augment, x, seed, accelerator=accelerator, progress=progress)
 
             def fit(n_epochs: int) -> None:
                 self.module.train()
@@ -405,15 +430,27 @@ class CplMixVAE(ExpertModel):
         self._number_clusters()
 
     def _copies(
-        self, augment: bool | str | Sequence[str] | Mapping[str, Any], x: np.ndarray, seed: int
+        self,
+        augment: bool | str | Sequence[str] | Mapping[str, Any],
+        x: np.ndarray,
+        seed: int,
+        **training: Any,
     ) -> Augment | None:
         """From cells to changed, scaled copies of them."""
         shape = check_image_shape(self.adata) if holds_images(self.adata) else None
         with torch.inference_mode():
             scaled = self.module.scale(torch.from_numpy(x).to(self.device)).numpy(force=True)
         places = count_components(x, seed) if self.module.takes_counts and augment else scaled
-        counts = self.module.takes_counts
-        changes = augmentation(augment, places, shape, seed, values=scaled, counts=counts)
+        changes = augmentation(
+            augment,
+            places,
+            shape,
+            seed,
+            values=scaled,
+            counts=self.module.takes_counts,
+            isotropic=self.module_settings_["isotropic"],
+            **training,
+        )
         if changes is None:
             return None
         # the module is another one when categories have gone

@@ -43,6 +43,7 @@ from scmoe.nn._mixture import (
 )
 from scmoe.nn._mlp import MLP
 from scmoe.nn._observed import Observed
+from scmoe.nn._resample import LearnedAugment, PosteriorAugment, squared_mmd
 from scmoe.nn._vaes import DenseVAEs
 
 __all__ = [
@@ -59,8 +60,10 @@ __all__ = [
     "DynamicEncoder",
     "Experts",
     "ImageAugment",
+    "LearnedAugment",
     "NeighborAugment",
     "Observed",
+    "PosteriorAugment",
     "ThinAugment",
     "affine_images",
     "augment_images",
@@ -86,6 +89,7 @@ __all__ = [
     "route",
     "sample_entropy",
     "simplex_coordinates",
+    "squared_mmd",
     "straighten",
     "weighted_distance",
 ]
