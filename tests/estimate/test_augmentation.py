@@ -173,6 +173,19 @@ def test_the_network_is_on_the_scale_of_the_batches(monkeypatch):
     assert abs(copies.mean() - values.mean()) < 10
 
 
+@pytest.mark.parametrize(
+    ("augment", "match"),
+    [
+        ({"posterior": {"variance": -1}}, "`variance` is -1"),
+        ({"learned": {"margin": 0}}, "`margin` is 0"),
+    ],
+)
+def test_amounts_are_refused_before_anything_is_trained(monkeypatch, augment, match):
+    monkeypatch.setattr(_augmentation, "train_copier", None)
+    with pytest.raises(ValueError, match=match):
+        read(augment)
+
+
 def test_cells_that_have_nothing_in_common(monkeypatch):
     monkeypatch.setattr(_resample, "N_STEPS", 100)
     x = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)

@@ -21,13 +21,14 @@ from scmoe.nn import (
     Augments,
     DropoutAugment,
     ImageAugment,
+    LearnedAugment,
     NeighborAugment,
     PosteriorAugment,
     ThinAugment,
 )
 
 if TYPE_CHECKING:
-    from scmoe.nn import Autoencoders, LearnedAugment
+    from scmoe.nn import Autoencoders
     from scmoe.train import Augment
 
 CHANGES = {
@@ -196,10 +197,12 @@ class Changes:
 
     def posterior(self, *, variance: float = 1.0, noise: float = 1.0) -> PosteriorAugment:
         """Cells are drawn anew from a VAE that was trained on them."""
+        PosteriorAugment.check(variance=variance, noise=noise)
         return PosteriorAugment(self._copier, self._cells, variance=variance, noise=noise)
 
     def learned(self, *, margin: float = 0.03, noise: float = 1.0) -> LearnedAugment:
         """Cells take steps that were learned, in the codes of a VAE."""
+        LearnedAugment.check(margin=margin, noise=noise)
         return train_augment(
             self._copier, self.values, margin=margin, noise=noise, **self.training
         )

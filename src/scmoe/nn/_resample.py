@@ -45,7 +45,6 @@ class _Decoded(nn.Module):
 
     def __init__(self, network: Autoencoders, x: torch.Tensor, *, noise: float):
         super().__init__()
-        _check_amount("noise", noise)
         self.network = network.requires_grad_(False).eval()
         self.noise = noise
         self.register_buffer("low", x.min(0).values)
@@ -110,9 +109,15 @@ class PosteriorAugment(_Decoded):
     def __init__(
         self, network: Autoencoders, x: torch.Tensor, *, variance: float = 1.0, noise: float = 1.0
     ):
-        _check_amount("variance", variance)
+        self.check(variance=variance, noise=noise)
         super().__init__(network, x, noise=noise)
         self.variance = variance
+
+    @staticmethod
+    def check(*, variance: float, noise: float) -> None:
+        """Raise ValueError for factors below 0, also before there is a network."""
+        _check_amount("variance", variance)
+        _check_amount("noise", noise)
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -185,8 +190,7 @@ class LearnedAugment(_Decoded):
         n_noise: int = 10,
         n_hidden: int = 64,
     ):
-        if not (is_number(margin) and 0 < margin < math.inf):
-            raise ValueError(f"`margin` is {margin!r}; it must be a number above 0.")
+        self.check(margin=margin, noise=noise)
         super().__init__(network, x, noise=noise)
         self.margin = margin
         self.n_noise = n_noise
@@ -197,6 +201,13 @@ class LearnedAugment(_Decoded):
             decoded = self._standard(self.decode(self.encode(some)[0]))
         # of two random rows the squared distance is twice the variance, feature by feature
         self.register_buffer("unit", (2 * decoded.var(0).mean()).clamp_min(TINY))
+
+    @staticmethod
+    def check(*, margin: float, noise: float) -> None:
+        """Raise ValueError for amounts out of range, also before there is a network."""
+        if not (is_number(margin) and 0 < margin < math.inf):
+            raise ValueError(f"`margin` is {margin!r}; it must be a number above 0.")
+        _check_amount("noise", noise)
 
     def _standard(self, x: torch.Tensor) -> torch.Tensor:
         return (x - self.network.centre) / self.network.spread
