@@ -27,6 +27,7 @@ EXPERIMENTS = (
     "auto",
     "latents",
     "santos",
+    "augmentation",
     "cost",
 )
 """Names of the experiments, in the order of the page."""

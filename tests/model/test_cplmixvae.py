@@ -11,6 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 from sklearn.metrics import normalized_mutual_info_score
 
+from scmoe.estimate import _resample
 from scmoe.model import CplMixVAE, ModelFileError
 from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._open import read_trained
@@ -167,9 +168,41 @@ def test_variants_learn(how):
     assert np.isfinite(model.predict_proba()).all(axis=None)
 
 
-@pytest.mark.parametrize("augment", [False, {"share": 0.2, "n_neighbors": 3}])
-def test_augmentation_can_be_chosen(augment):
-    assert fit(make_three(), 3, train={"augment": augment}).is_trained
+@pytest.mark.parametrize(
+    "augment",
+    [
+        False,
+        {"share": 0.2, "n_neighbors": 3},
+        "dropout",
+        ["neighbors", "dropout"],
+        {"dropout": {"rate": 0.3}, "neighbors": {}},
+        {"posterior": {"noise": 0}, "learned": {"margin": 0.2}},
+    ],
+)
+def test_augmentation_can_be_chosen(augment, monkeypatch):
+    monkeypatch.setattr(_resample, "N_STEPS", 300)
+    monkeypatch.setattr(_resample, "LEARNED_STEPS", 3)
+    one, again = (fit(make_three(), 3, train={"augment": augment}) for _ in range(2))
+    pd.testing.assert_frame_equal(one.predict_proba(), again.predict_proba())
+
+
+@pytest.mark.parametrize("augment", [True, "thinning", ["neighbors", "thinning", "dropout"]])
+def test_copies_of_counts(augment):
+    assert fit(make_counts(), 3, counts=True, train={"augment": augment}).is_trained
+
+
+def test_copies_that_are_thinned_are_logarithms_of_fewer_counts():
+    model = build(make_counts(), 3, counts=True)
+    x = model._values(3)
+    model._build()
+    model._look_at(x)
+    cells = torch.from_numpy(x)
+    copies = model._copies("thinning", x, 0)(cells, torch.arange(len(x)))
+    thinned = copies.expm1()
+    torch.testing.assert_close(thinned, thinned.round(), rtol=0, atol=1e-3)
+    assert (thinned.round() <= cells).all()
+    share = thinned.sum(1) / cells.sum(1)
+    assert share.mean() == pytest.approx(0.75, abs=0.05)
 
 
 def test_each_arm_gets_a_copy_of_its_own_and_the_cell_is_the_target():
@@ -462,6 +495,8 @@ def test_settings_out_of_range_are_named(how, match):
         ({"early_stopping": True}, "validation cells"),
         ({"augment": "yes"}, "`augment`"),
         ({"augment": {"rotation": 3}}, "no 'rotation'"),
+        ({"augment": "thinning"}, "what there is for cells, .*got 'thinning'"),
+        ({"augment": {"dropout": {"rate": 2}}}, "`rate` is 2"),
         ({"max_epochs": 0.5}, "`max_epochs`"),
     ],
 )

@@ -475,7 +475,7 @@ def test_hardening_and_rates_reach_the_training(three):
         train(model, 1, plan_kwargs={"hardening": 2})
 
 
-@pytest.mark.parametrize("augment", [True, {"n_neighbors": 3, "share": 0.9}])
+@pytest.mark.parametrize("augment", [True, {"n_neighbors": 3, "share": 0.9}, "dropout"])
 def test_cells_that_are_changed_in_training(three, augment):
     plain_, changed = (
         plainly(three.copy(), train_kwargs={"augment": how}) for how in (None, augment)

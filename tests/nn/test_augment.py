@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from scmoe.nn import ImageAugment, NeighborAugment, augment_images
+from scmoe.nn import (
+    Augments,
+    DropoutAugment,
+    ImageAugment,
+    NeighborAugment,
+    ThinAugment,
+    augment_images,
+)
 
 
 def images(n, *shape, seed=0):
@@ -328,3 +335,123 @@ def test_cells_of_another_precision_keep_it():
 def test_neighbors_that_do_not_fit(neighbors, share, message):
     with pytest.raises(ValueError, match=message):
         NeighborAugment(torch.zeros(3, 4), neighbors, share=share)
+
+
+# ----------------------------------------------------------------------------------------
+# counts and hidden features
+
+
+def counts(n=400, d=50):
+    rate = torch.tensor([0.2, 1.0, 30.0, 400.0, 5.0]).repeat(d // 5)
+    return torch.poisson(rate.expand(n, d), generator=torch.manual_seed(0))
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_thinned_counts_are_whole_and_no_more_than_before(logged):
+    x = counts()
+    torch.manual_seed(1)
+    thinned = ThinAugment(share=0.5, logged=logged)(x.log1p() if logged else x, None)
+    thinned = thinned.expm1() if logged else thinned
+    whole = thinned.round()
+    torch.testing.assert_close(thinned, whole, rtol=1e-5, atol=1e-4)
+    assert (whole >= 0).all()
+    assert (whole <= x).all()
+    assert (whole[x == 0] == 0).all()
+    kept = whole.sum(1) / x.sum(1)
+    # each cell loses a share of its own, evenly from none to half
+    assert kept.min() > 0.48
+    assert kept.max() > 0.97
+    assert kept.mean() == pytest.approx(0.75, abs=0.03)
+    assert kept.std() == pytest.approx(0.5 / math.sqrt(12), abs=0.03)
+
+
+def test_each_count_of_a_cell_is_binomial(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.ones(size))
+    thinned = ThinAugment(share=0.3)(torch.full((2000, 20), 10.0), None)
+    assert thinned.mean() == pytest.approx(7, abs=0.05)
+    assert thinned.var() == pytest.approx(10 * 0.7 * 0.3, abs=0.1)
+
+
+def test_expected_counts_stay_right_on_average():
+    x = torch.full((4000, 10), 2.3)
+    thinned = ThinAugment(share=0)(x, None)
+    assert set(thinned.unique().tolist()) == {2, 3}
+    assert thinned.mean() == pytest.approx(2.3, abs=0.02)
+
+
+def test_no_share_leaves_counts_as_they_are():
+    x = counts()
+    assert torch.equal(ThinAugment(share=0)(x, None), x)
+    torch.testing.assert_close(ThinAugment(share=0, logged=True)(x.log1p(), None), x.log1p())
+    assert ThinAugment()(x[:0], None).shape == (0, 50)
+
+
+def test_hidden_genes_are_0_at_their_rate():
+    x = torch.rand(500, 40) + 1
+    torch.manual_seed(0)
+    dropped = DropoutAugment(rate=0.2)(x, torch.arange(500))
+    hidden = dropped == 0
+    assert torch.equal(dropped[~hidden], x[~hidden])
+    assert hidden.float().mean() == pytest.approx(0.2, abs=0.01)
+    # of each cell others, and of each gene
+    assert 0.05 < hidden.float().mean(1).std() < 0.08
+    assert hidden.float().mean(0).std() < 0.04
+    assert torch.equal(DropoutAugment(rate=0)(x, None), x)
+
+
+def test_hidden_markers_are_those_of_neighbors():
+    x, neighbors = two_types()
+    index = torch.randint(60, (3000,), generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    before = x[index].clone()
+    dropped = DropoutAugment(x, neighbors, rate=0.3)(x[index], index)
+    assert torch.equal(x[index], before)
+    changed = dropped != x[index]
+    assert changed.float().mean() == pytest.approx(0.3, abs=0.01)
+    # every hidden value is that marker of one of the cell's own neighbours
+    of_neighbors = (x[neighbors[index]] == dropped.unsqueeze(1)) & changed.unsqueeze(1)
+    assert (of_neighbors.any(1) == changed).all()
+    # each marker asks a neighbour of its own
+    asked = of_neighbors.int().argmax(1)
+    both = changed[:, 0] & changed[:, 1]
+    assert (asked[both, 0] == asked[both, 1]).float().mean() < 0.4
+    assert set(asked[changed].tolist()) == set(range(5))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ThinAugment(logged=True),
+        DropoutAugment,
+        lambda: DropoutAugment(*two_types(), rate=0.5),
+    ],
+)
+def test_the_seed_decides_and_the_precision_is_kept(make):
+    x, index = two_types()[0].abs(), torch.arange(60)
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(make()(x, index))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert make()(x.double(), index).dtype == torch.float64
+
+
+def test_changes_follow_each_other():
+    x, index = torch.rand(5, 3), torch.arange(5)
+    both = Augments([lambda x, i: x + i[:, None], lambda x, i: 2 * x])
+    torch.testing.assert_close(both(x, index), 2 * (x + index[:, None]))
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: ThinAugment(share=1.1), "`share` is 1.1; it must be from 0 to 1"),
+        (lambda: DropoutAugment(rate=-0.1), "`rate` is -0.1; it must be from 0 to 1"),
+        (lambda: DropoutAugment(rate=True), "`rate` is True"),
+        (lambda: DropoutAugment(torch.zeros(3, 2), torch.zeros(2, 1)), "each of the 3 cells"),
+    ],
+)
+def test_amounts_that_are_none(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()

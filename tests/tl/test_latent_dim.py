@@ -108,6 +108,17 @@ def test_large_latent_space(blobs):
     assert blobs.uns["latent_dim"]["params"]["n_latent"] == 8
 
 
+@pytest.mark.parametrize(
+    "augment", ["dropout", ["neighbors", "dropout"], {"dropout": {"rate": 0.2}, "neighbors": {}}]
+)
+def test_changes_of_cells_are_recorded(blobs, tmp_path, augment):
+    run(blobs, augment=augment)
+    assert not np.allclose(blobs.obsm["X_latent_dim"], run(blobs, copy=True).obsm["X_latent_dim"])
+    blobs.write_h5ad(tmp_path / "cells.h5ad")
+    read = ad.read_h5ad(tmp_path / "cells.h5ad").uns["latent_dim"]["params"]["augment"]
+    assert (list(read) if isinstance(augment, list) else read) == augment
+
+
 def test_written_to_a_file_and_read(blobs, tmp_path):
     blobs.obs["group"] = ["lone/one"] + ["b"] * 599
     with pytest.warns(UserWarning, match="have no size: 'lone/one'"):

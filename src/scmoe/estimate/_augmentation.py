@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from inspect import signature
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +16,29 @@ from sklearn.neighbors import NearestNeighbors
 from scmoe._compat import same_threads
 from scmoe._numbers import check_whole
 from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS
-from scmoe.nn import ImageAugment, NeighborAugment
+from scmoe.estimate._resample import train_augment, train_copier
+from scmoe.nn import (
+    Augments,
+    DropoutAugment,
+    ImageAugment,
+    LearnedAugment,
+    NeighborAugment,
+    PosteriorAugment,
+    ThinAugment,
+)
 
 if TYPE_CHECKING:
+    from scmoe.nn import Autoencoders
     from scmoe.train import Augment
+
+CHANGES = {
+    "cells": ("neighbors", "dropout", "posterior", "learned"),
+    "counts": ("neighbors", "thinning", "dropout", "posterior", "learned"),
+    "images": ("affine", "dropout", "posterior", "learned"),
+}
+"""What can be done to each kind of data; the first is the default."""
+
+WORDS = {word for words in CHANGES.values() for word in words}
 
 
 def nearest(x: np.ndarray, k: int, seed: int) -> np.ndarray:
@@ -33,53 +54,179 @@ def nearest(x: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 
 def augmentation(
-    augment: bool | Mapping[str, Any],
+    augment: bool | str | Sequence[str] | Mapping[str, Any],
     scaled: np.ndarray,
     image_shape: tuple[int, ...] | None,
     seed: int,
     *,
     values: np.ndarray | None = None,
+    counts: bool = False,
+    isotropic: bool = False,
+    accelerator: str = "auto",
+    progress: bool = True,
 ) -> Augment | None:
     """What changes cells at random in a training.
 
     Parameters
     ----------
     augment
-        True for the defaults, False for nothing, or amounts: of
-        ``scmoe.nn.ImageAugment``, or for cells ``n_neighbors`` and ``share`` of
-        ``scmoe.nn.NeighborAugment``.
+        True for the default, False for nothing, a word or several for changes that follow each
+        other, a dict of words and their amounts, or a dict of amounts of the default. The words
+        are those of ``CHANGES``, the amounts the keywords of the methods of ``Changes``.
     scaled
         ``(n, n_input)`` float32, as the autoencoder will see it; neighbours are sought here.
     image_shape
         Shape of an image; None for cells.
     seed
-        Of approximate searches.
+        Of approximate searches, and of changes that learn.
     values
         The same cells on the scale of the batches that will be changed; None for ``scaled``.
+    counts
+        Whether ``values`` are log1p of counts.
+    isotropic
+        Whether the spreads of features say how much they matter, as those of components.
+    accelerator, progress
+        Of the training of changes that learn.
 
     Raises
     ------
     ValueError
-        Amounts that there are not, or that are out of range.
+        Words or amounts that there are not, or amounts out of range.
     """
-    if not isinstance(augment, bool | Mapping):
-        raise ValueError(f"`augment` must be True, False or a dict of amounts, got {augment!r}.")
-    if augment is False:
+    kind = "counts" if counts else "cells" if image_shape is None else "images"
+    asked = _read(augment, kind)
+    if not asked:
         return None
-    amounts = {} if augment is True else dict(augment)
-    known = {"n_neighbors", "share"}
-    if image_shape is not None:
-        known = set(signature(ImageAugment).parameters) - {"image_shape"}
-    if unknown := set(amounts) - known:
-        raise ValueError(
-            f"`augment` has no {', '.join(map(repr, sorted(unknown)))}; of "
-            f"{'cells' if image_shape is None else 'images'} there is "
-            f"{', '.join(map(repr, sorted(known)))}."
+    changes = Changes(
+        scaled,
+        scaled if values is None else values,
+        image_shape,
+        counts,
+        {"seed": seed, "accelerator": accelerator, "progress": progress},
+        isotropic,
+    )
+    made = [getattr(changes, word)(**amounts) for word, amounts in asked]
+    return made[0] if len(made) == 1 else Augments(made)
+
+
+def _read(augment: Any, kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """Changes that are meant and their amounts, in order."""
+    words = CHANGES[kind]
+    if isinstance(augment, bool):
+        return [(words[0], {})] if augment else []
+    if isinstance(augment, Mapping) and not WORDS & set(augment):
+        _check_amounts(augment, words[0], f"`augment` has no {{}}; of {kind} there is {{}}.")
+        return [(words[0], dict(augment))]
+    if isinstance(augment, str):
+        asked = [(augment, {})]
+    elif isinstance(augment, Mapping):
+        asked = augment.items()
+    elif isinstance(augment, Sequence) and augment:
+        asked = [(word, {}) for word in augment]
+    else:
+        asked = [(augment, {})]
+    for word, amounts in asked:
+        if word not in words:
+            raise ValueError(
+                f"`augment` must be True, False, one or more of {_listed(words)}, which is what "
+                f"there is for {kind}, or a dict of these and their amounts; got {word!r}."
+            )
+        if not isinstance(amounts, Mapping):
+            raise ValueError(f"`augment[{word!r}]` must be a dict of amounts, got {amounts!r}.")
+        _check_amounts(amounts, word, f"`augment[{word!r}]` has no {{}}; there is {{}}.")
+    return [(word, dict(amounts)) for word, amounts in asked]
+
+
+def _check_amounts(amounts: Mapping[str, Any], word: str, message: str) -> None:
+    known = [
+        name
+        for name, parameter in signature(getattr(Changes, word)).parameters.items()
+        if parameter.kind is Parameter.KEYWORD_ONLY
+    ]
+    if unknown := [name for name in amounts if name not in known]:
+        raise ValueError(message.format(_listed(unknown), _listed(sorted(known))))
+
+
+def _listed(words: Sequence[Any]) -> str:
+    return ", ".join(map(repr, words))
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Makes what changes cells; the fields are parameters of :func:`augmentation`.
+
+    The keywords of each method are its amounts, their defaults those of the user.
+    """
+
+    scaled: np.ndarray
+    values: np.ndarray
+    image_shape: tuple[int, ...] | None
+    counts: bool
+    training: dict[str, Any]
+    isotropic: bool
+
+    def neighbors(self, *, n_neighbors: int = N_NEIGHBORS, share: float = 0.5) -> NeighborAugment:
+        """Cells move towards one of their neighbours."""
+        return NeighborAugment(self._cells, self._nearest(n_neighbors), share=share)
+
+    def thinning(self, *, share: float = 0.5) -> ThinAugment:
+        """Cells lose a share of their counts."""
+        return ThinAugment(share=share, logged=True)
+
+    def dropout(self, *, rate: float = 0.1, n_neighbors: int | None = None) -> DropoutAugment:
+        """Genes and pixels become 0, markers those of a neighbour."""
+        if not self.counts and self.image_shape is None:
+            neighbors = self._nearest(N_NEIGHBORS if n_neighbors is None else n_neighbors)
+            return DropoutAugment(self._cells, neighbors, rate=rate)
+        if n_neighbors is not None:
+            raise ValueError(
+                "`n_neighbors` of the dropout is for markers; hidden genes and pixels are 0."
+            )
+        return DropoutAugment(rate=rate)
+
+    def affine(
+        self,
+        *,
+        rotation: float = 10.0,
+        zoom: float = 0.1,
+        shift: float = 0.1,
+        flip: bool = False,
+    ) -> ImageAugment:
+        """Images are turned, scaled, moved and mirrored."""
+        return ImageAugment(self.image_shape, rotation=rotation, zoom=zoom, shift=shift, flip=flip)
+
+    def posterior(self, *, variance: float = 1.0, noise: float = 1.0) -> PosteriorAugment:
+        """Cells are drawn anew from a VAE that was trained on them."""
+        PosteriorAugment.check(variance=variance, noise=noise)
+        return PosteriorAugment(self._copier, self._cells, variance=variance, noise=noise)
+
+    def learned(self, *, margin: float = 0.03, noise: float = 1.0) -> LearnedAugment:
+        """Cells take steps that were learned, in the codes of a VAE."""
+        LearnedAugment.check(margin=margin, noise=noise)
+        return train_augment(
+            self._copier, self.values, margin=margin, noise=noise, **self.training
         )
-    if image_shape is not None:
-        return ImageAugment(image_shape, **amounts)
-    k = amounts.pop("n_neighbors", N_NEIGHBORS)
-    check_whole("n_neighbors", k, 1)
-    neighbors = torch.from_numpy(nearest(scaled, k, seed))
-    cells = torch.from_numpy(scaled if values is None else values)
-    return NeighborAugment(cells, neighbors, **amounts)
+
+    @cached_property
+    def _copier(self) -> Autoencoders:
+        return train_copier(
+            self.values,
+            images=self.image_shape is not None,
+            isotropic=self.isotropic,
+            **self.training,
+        )
+
+    @cached_property
+    def _cells(self) -> torch.Tensor:
+        return torch.from_numpy(self.values)
+
+    def _nearest(self, k: int) -> torch.Tensor:
+        check_whole("n_neighbors", k, 1)
+        if k not in self._found:
+            self._found[k] = torch.from_numpy(nearest(self.scaled, k, self.training["seed"]))
+        return self._found[k]
+
+    @cached_property
+    def _found(self) -> dict[int, torch.Tensor]:
+        """Neighbours by their number, for changes that ask for the same."""
+        return {}

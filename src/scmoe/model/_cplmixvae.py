@@ -20,7 +20,8 @@ from scmoe.model._auto import AUTO
 from scmoe.model._base import ExpertModel
 from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._cplmixvae_settings import check_coupled_settings
-from scmoe.model._prune import THRESHOLD, check_pruning, count_components, prune
+from scmoe.model._places import places
+from scmoe.model._prune import THRESHOLD, check_pruning, check_start, prune
 from scmoe.model._settle import settle
 from scmoe.model._states import States
 from scmoe.train import (
@@ -47,8 +48,8 @@ START = 25
 CELLS_OF_CATEGORY = 10
 """... but not more than one for so many cells."""
 
-START_STEPS = 500
-"""Optimiser steps in which communities are learned ..."""
+START_SHARE = 1 / 6
+"""Of the epochs of a training, so many before it in which communities are learned ..."""
 
 LEAST_SIZE = 10
 """... of at least so many cells."""
@@ -83,9 +84,16 @@ class CplMixVAE(States, ExpertModel):
               + \frac\lambda2\,d^2 - \frac\eta A\sum_a H(q_a)
 
     where :math:`d^2` is the mean squared distance of two arms' categories and H the entropy of
-    the categories of a cell. The published text ends before the method; this is what the
-    authors' released code minimises, with means over arms and pairs instead of sums, without a
-    constant, and with normal instead of uniform noise of the states.
+    the categories of a cell. The published text ends before the method; these are the terms of
+    the authors' released code, with means over arms and pairs instead of sums, without a
+    constant, and with normal instead of uniform noise of the states. By default
+    :math:`\lambda = 0.1` and :math:`\eta = 0`, where the released code has 1 and 1: with those
+    the arms agree by being unsure.
+
+    Arms that start at random can't agree before they have the same names for their categories,
+    and where they do first are a few large ones. So they learn the communities of the cells'
+    neighbour graph first (Louvain, as many as there are categories), which gives names, and from
+    then on what they see and each other.
 
     Parameters
     ----------
@@ -117,8 +125,9 @@ class CplMixVAE(States, ExpertModel):
     coupling_weight, entropy_weight, kl_weight
         :math:`\lambda`, :math:`\eta` and :math:`\beta`.
     distance
-        ``"scaled"``: logarithms of the probabilities over their deviations in the batch, as
-        released. ``"aitchison"``: centred log-ratios, as published.
+        ``"aitchison"``: of centred log-ratios, as published. ``"scaled"``: of logarithms of the
+        probabilities over their deviations in the batch, as released; its numbers are larger,
+        and 0.01 to 0.03 is a fit ``coupling_weight``.
     sharpness
         None for the plain softmax. A number for the double softmax of the released code
         (0.005 to 0.1 there), which bounds how sure an arm can be.
@@ -167,10 +176,10 @@ class CplMixVAE(States, ExpertModel):
         scaling: str | None = None,
         input_dropout: float = 0.2,
         state_dropout: float = 0.0,
-        coupling_weight: float = 1.0,
-        entropy_weight: float = 1.0,
+        coupling_weight: float = 0.1,
+        entropy_weight: float = 0.0,
         kl_weight: float = 1.0,
-        distance: str = "scaled",
+        distance: str = "aitchison",
         sharpness: float | None = None,
         temperature: float = 1.0,
         hard: bool = False,
@@ -260,9 +269,9 @@ class CplMixVAE(States, ExpertModel):
         self,
         max_epochs: int | None = None,
         *,
-        augment: bool | Mapping[str, Any] = True,
-        start: bool = True,
+        start: bool | None = None,
         start_epochs: int | None = None,
+        augment: bool | str | Sequence[str] | Mapping[str, Any] = True,
         prune: bool | None = None,
         prune_epochs: int | None = None,
         threshold: float = THRESHOLD,
@@ -287,10 +296,38 @@ class CplMixVAE(States, ExpertModel):
         ----------
         max_epochs
             None for about 3,000 steps, and at most 500 epochs.
+        start
+            Whether the arms learn the communities of the neighbour graph first. None for True
+            where the model was not trained yet.
+        start_epochs
+            How long; None for a sixth of ``max_epochs``, which they come on top of.
         augment
-            Whether each arm sees a copy of its own: an image that is turned and shifted a
-            little, a cell that is moved towards one of its neighbours. Or amounts, as in
-            :func:`scmoe.tl.latent_dim`. The cell itself is what is reconstructed.
+            Whether, and how, each arm sees a copy of its own; the cell itself is what is
+            reconstructed. True for the default: an image is turned and shifted a little, a cell
+            moves towards one of its neighbours. Or a word, several that follow each other, or a
+            dict of words and their amounts, such as
+            ``{"neighbors": {"share": 0.5}, "dropout": {"rate": 0.1}}``. A dict of amounts alone
+            is of the default.
+
+            ``"neighbors"``
+                A step towards one of ``n_neighbors`` (15), of at most a ``share`` (0.5) of the
+                way.
+            ``"thinning"``
+                Of counts: each cell loses a share of them, at most ``share`` (0.5).
+            ``"dropout"``
+                Features are hidden, at a ``rate`` (0.1): genes and pixels are 0, markers those
+                of one of ``n_neighbors`` (15).
+            ``"posterior"``
+                Cells are drawn anew from a VAE that is trained on them before: ``variance`` (1)
+                is a factor on that of the posterior, ``noise`` (1) one on the deviation of what
+                the VAE does not explain.
+            ``"learned"``
+                The same VAE, with steps in its codes that are learned: ``margin`` (0.03) is how
+                far a copy is from the reconstruction of its cell, where two random cells are 1
+                apart; ``noise`` (1) as before.
+            ``"affine"``
+                Of images: ``rotation`` (10 degrees), ``zoom`` (0.1), ``shift`` (0.1) and
+                ``flip`` (False).
         prune
             None for True where the number of categories is ``"auto"`` and the model was not
             trained yet.
@@ -314,7 +351,8 @@ class CplMixVAE(States, ExpertModel):
             Fewer cells than 2 or than categories; markers that never vary, or values outside 0
             to 1 under a Bernoulli likelihood without scaling; batches of one cell; pruning with
             one arm, or where all cells come to one category; early stopping without validation
-            cells; epochs or rates that are none.
+            cells; epochs or rates that are none; changes that there are not for such cells, and
+            amounts out of range; a VAE of the copies that learns nothing.
         TypeError
             Settings that the training does not have.
 
@@ -336,6 +374,9 @@ class CplMixVAE(States, ExpertModel):
         check_training_settings(
             max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
         )
+        if start is None:
+            start = self.module is None
+        check_start(start, start_epochs)
         if prune is None:
             prune = self.n_categories_ == AUTO and self.module is None
         check_pruning(prune, prune_epochs, threshold, self.module_settings_["n_arms"])
@@ -347,10 +388,10 @@ class CplMixVAE(States, ExpertModel):
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         self._check_batch(min(batch_size, n_train), n_categories)
         n_batches = math.ceil(n_train / batch_size)
-        if start_epochs is None:
-            start_epochs = min(math.ceil(START_STEPS / n_batches), MAX_EPOCHS)
         if max_epochs is None:
             max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
+        if start_epochs is None:
+            start_epochs = math.ceil(START_SHARE * max_epochs)
         if prune_epochs is None:
             most = MAX_EPOCHS * PRUNE_STEPS // N_STEPS
             prune_epochs = min(math.ceil(PRUNE_STEPS / n_batches), most)
@@ -362,8 +403,12 @@ class CplMixVAE(States, ExpertModel):
                 self._build()
                 self._look_at(x)
             self.module.live.fill_(True)
-            places = self._places(x, seed)
-            copies = self._copies(augment, x, places, seed)
+            scaled = self._scaled(x)
+            near = places(x if self.module.takes_counts else None, scaled, seed)
+            progress = trainer_kwargs.get("enable_progress_bar", True)
+            copies = self._copies(
+                augment, scaled, near, seed, accelerator=accelerator, progress=progress
+            )
 
             def fit(n_epochs: int, taught: torch.Tensor | None = None) -> None:
                 self.module.train()
@@ -387,7 +432,8 @@ class CplMixVAE(States, ExpertModel):
                 )
 
             if start:
-                fit(start_epochs, self._communities(places, n_categories, seed))
+                found = communities(neighbor_graph(near, seed), n_categories, LEAST_SIZE, seed)
+                fit(start_epochs, torch.from_numpy(found))
             fit(max_epochs)
             if prune:
                 self._prune(lambda: fit(prune_epochs), threshold)
@@ -419,28 +465,30 @@ class CplMixVAE(States, ExpertModel):
         self.module.observed.look_at(scaled, together=holds_images(self.adata), counts=counts)
         self._number_clusters()
 
-    def _places(self, x: np.ndarray, seed: int) -> np.ndarray:
-        """Where cells are near each other: their scaled values, or components of many."""
+    def _scaled(self, x: np.ndarray) -> np.ndarray:
+        """The cells on the scale of the networks."""
         with torch.inference_mode():
-            values = self.module.scale(torch.from_numpy(x).to(self.device)).numpy(force=True)
-        if self.module.takes_counts:
-            return count_components(x, seed)
-        return values
-
-    def _communities(self, places: np.ndarray, n: int, seed: int) -> torch.Tensor:
-        """What the categories are at first."""
-        found = communities(neighbor_graph(places, seed), n, LEAST_SIZE, seed)
-        import os; self._found=found
-        return torch.from_numpy(found)
+            return self.module.scale(torch.from_numpy(x).to(self.device)).numpy(force=True)
 
     def _copies(
-        self, augment: bool | Mapping[str, Any], x: np.ndarray, places: np.ndarray, seed: int
+        self,
+        augment: bool | str | Sequence[str] | Mapping[str, Any],
+        scaled: np.ndarray,
+        near: np.ndarray,
+        seed: int,
+        **training: Any,
     ) -> Augment | None:
         """From cells to changed, scaled copies of them."""
-        shape = check_image_shape(self.adata) if holds_images(self.adata) else None
-        with torch.inference_mode():
-            scaled = self.module.scale(torch.from_numpy(x).to(self.device)).numpy(force=True)
-        changes = augmentation(augment, places, shape, seed, values=scaled)
+        changes = augmentation(
+            augment,
+            near,
+            check_image_shape(self.adata) if holds_images(self.adata) else None,
+            seed,
+            values=scaled,
+            counts=self.module.takes_counts,
+            isotropic=self.module_settings_["isotropic"],
+            **training,
+        )
         if changes is None:
             return None
         # the module is another one when categories have gone

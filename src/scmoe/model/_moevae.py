@@ -231,7 +231,7 @@ class MoEVAE(Probing, ExpertModel):
         batch_size: int = 256,
         lr: float = 1e-3,
         manager_lr: float = 1e-3,
-        augment: bool | Mapping[str, Any] | None = None,
+        augment: bool | str | Sequence[str] | Mapping[str, Any] | None = None,
         threshold: float = CLUSTERING,
         space: str | None = None,
         method: str = "stability",
@@ -255,7 +255,7 @@ class MoEVAE(Probing, ExpertModel):
         batch_size, lr, manager_lr
             Of Adam.
         augment
-            Changes cells at random while a network learns: True, False, or amounts, as in
+            Changes cells at random while a network learns: True, False, words or amounts, as in
             :func:`scmoe.tl.latent_dim`. None for True with convolutions, as Santos has it, and
             False with dense networks: on digits their codes then followed the place instead of
             the digit.
@@ -317,7 +317,7 @@ class MoEVAE(Probing, ExpertModel):
         )
         schedule = Schedule(max_epochs, batch_size, lr, accelerator)
         of_manager = Schedule(manager_epochs, batch_size, manager_lr, accelerator)
-        changes = self._changes(augment, scaled, seed)
+        changes = self._changes(augment, scaled, seed, accelerator=accelerator, progress=progress)
         done = pretrain(
             scaled,
             architecture,
@@ -363,7 +363,7 @@ class MoEVAE(Probing, ExpertModel):
         *,
         pretrain: bool = True,
         pretrain_kwargs: dict[str, Any] | None = None,
-        augment: bool | Mapping[str, Any] | None = None,
+        augment: bool | str | Sequence[str] | Mapping[str, Any] | None = None,
         batch_size: int = 256,
         train_size: float = 1.0,
         validation_size: float | None = None,
@@ -425,8 +425,8 @@ class MoEVAE(Probing, ExpertModel):
             if n_validation == 0:
                 raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
+        progress = trainer_kwargs.get("enable_progress_bar", True)
         if self.module is None and pretrain:
-            progress = trainer_kwargs.get("enable_progress_bar", True)
             self.pretrain(
                 **{
                     "augment": augment,
@@ -455,7 +455,9 @@ class MoEVAE(Probing, ExpertModel):
                 batch_size=batch_size,
                 early_stopping=early_stopping,
                 datasplitter_kwargs={
-                    "augment": self._changes(augment, None, 0, x),
+                    "augment": self._changes(
+                        augment, None, 0, x, accelerator=accelerator, progress=progress
+                    ),
                     "drop_last": n_train > batch_size,
                     "external_indexing": split_indices(*shares, rng),
                 },
@@ -474,10 +476,11 @@ class MoEVAE(Probing, ExpertModel):
 
     def _changes(
         self,
-        augment: bool | Mapping[str, Any] | None,
+        augment: bool | str | Sequence[str] | Mapping[str, Any] | None,
         scaled: np.ndarray | None,
         seed: int,
         values: np.ndarray | None = None,
+        **training: Any,
     ) -> Augment | None:
         """The augmentation that is meant, of scaled cells or of their values.
 
@@ -489,7 +492,10 @@ class MoEVAE(Probing, ExpertModel):
             return None
         if scaled is None:
             scaled = self.module.scale(torch.from_numpy(values).to(self.device)).numpy(force=True)
-        return augmentation(augment, scaled, shape, seed, values=values)
+        isotropic = self.module_settings_["isotropic"]
+        return augmentation(
+            augment, scaled, shape, seed, values=values, isotropic=isotropic, **training
+        )
 
     def _build_without_pretraining(self, x: np.ndarray) -> None:
         n_latents = self.module_settings_["n_latents"]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.decomposition import PCA
 
 from scmoe._numbers import check_whole, is_number
 from scmoe.metrics import category_consensus
@@ -23,8 +22,13 @@ logger = logging.getLogger("scmoe")
 THRESHOLD = 0.95
 """Mean consensus that is enough, as in the released code."""
 
-N_COMPONENTS = 30
-"""Principal components in which neighbours by counts are sought."""
+
+def check_start(start: Any, epochs: int | None) -> None:
+    """Raise ValueError for settings of the start that make no sense."""
+    if not isinstance(start, bool):
+        raise ValueError(f"`start` must be True, False or None, got {start!r}.")
+    if epochs is not None:
+        check_whole("start_epochs", epochs, 1)
 
 
 def check_pruning(prune: Any, epochs: int | None, threshold: Any, n_arms: int) -> None:
@@ -102,16 +106,3 @@ def prune(
         fit()
     _, keep, weights = best
     return pd.DataFrame(rows), keep.to(module.live.device), weights
-
-
-def count_components(counts: np.ndarray, seed: int) -> np.ndarray:
-    """Principal components of the logarithms of counts per cell, ``(n, <= 30)`` float32."""
-    total = counts.sum(1, keepdims=True)
-    total = np.maximum(total, 1)
-    x = np.log1p(counts / total * np.median(total))
-    n = min(N_COMPONENTS, *x.shape)
-    return (
-        PCA(n, svd_solver="randomized" if n < min(x.shape) else "full", random_state=seed)
-        .fit_transform(x)
-        .astype(np.float32)
-    )

@@ -2,7 +2,14 @@
 
 from scmoe.nn._affine import affine_images
 from scmoe.nn._arms import Arms
-from scmoe.nn._augment import ImageAugment, NeighborAugment, augment_images
+from scmoe.nn._augment import (
+    Augments,
+    DropoutAugment,
+    ImageAugment,
+    NeighborAugment,
+    ThinAugment,
+    augment_images,
+)
 from scmoe.nn._autoencoders import Autoencoders
 from scmoe.nn._conv import ConvEncoder, ConvExperts
 from scmoe.nn._coupling import (
@@ -36,22 +43,28 @@ from scmoe.nn._mixture import (
 )
 from scmoe.nn._mlp import MLP
 from scmoe.nn._observed import Observed
+from scmoe.nn._resample import LearnedAugment, PosteriorAugment, squared_mmd
 from scmoe.nn._vaes import DenseVAEs
 
 __all__ = [
     "MLP",
     "Arms",
+    "Augments",
     "Autoencoders",
     "ConvEncoder",
     "ConvExperts",
     "ConvVAEs",
     "DenseVAEs",
+    "DropoutAugment",
     "DynamicDecoder",
     "DynamicEncoder",
     "Experts",
     "ImageAugment",
+    "LearnedAugment",
     "NeighborAugment",
     "Observed",
+    "PosteriorAugment",
+    "ThinAugment",
     "affine_images",
     "augment_images",
     "batch_entropy",
@@ -76,6 +89,7 @@ __all__ = [
     "route",
     "sample_entropy",
     "simplex_coordinates",
+    "squared_mmd",
     "straighten",
     "weighted_distance",
 ]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
 from scmoe._numbers import is_number
 from scmoe.nn._affine import affine_images
 from scmoe.nn._images import read_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ROUNDING = 1e-4
+"""What float32 may make of a whole number on the way to its logarithm and back."""
 
 
 def _check_amounts(*, rotation: float, zoom: float, shift: float) -> None:
@@ -18,6 +25,28 @@ def _check_amounts(*, rotation: float, zoom: float, shift: float) -> None:
             raise ValueError(f"`{name}` is {amount!r}; it must be 0 or more.")
     if zoom >= 1:
         raise ValueError(f"`zoom` is {zoom}; it is a share and must be less than 1.")
+
+
+def _check_share(name: str, share: float) -> None:
+    """Raise ValueError for what is not from 0 to 1."""
+    if not (is_number(share) and 0 <= share <= 1):
+        raise ValueError(f"`{name}` is {share!r}; it must be from 0 to 1.")
+
+
+def _check_neighbors(x: torch.Tensor, neighbors: torch.Tensor) -> None:
+    """Raise ValueError for neighbours that do not fit the cells."""
+    if neighbors.ndim != 2 or len(neighbors) != len(x) or not neighbors.shape[1]:
+        raise ValueError(
+            f"`neighbors` must have a row for each of the {len(x)} cells and at least one "
+            f"column; its shape is {tuple(neighbors.shape)}."
+        )
+    if neighbors.is_floating_point() or neighbors.dtype == torch.bool:
+        raise ValueError(f"`neighbors` must be whole numbers; they are {neighbors.dtype}.")
+    if len(x) and not 0 <= neighbors.min() <= neighbors.max() < len(x):
+        raise ValueError(
+            f"`neighbors` must be positions from 0 to {len(x) - 1}; they go from "
+            f"{int(neighbors.min())} to {int(neighbors.max())}."
+        )
 
 
 def augment_images(
@@ -155,20 +184,8 @@ class NeighborAugment:
     """
 
     def __init__(self, x: torch.Tensor, neighbors: torch.Tensor, *, share: float = 0.5):
-        if not (is_number(share) and 0 <= share <= 1):
-            raise ValueError(f"`share` is {share!r}; it must be from 0 to 1.")
-        if neighbors.ndim != 2 or len(neighbors) != len(x) or not neighbors.shape[1]:
-            raise ValueError(
-                f"`neighbors` must have a row for each of the {len(x)} cells and at least one "
-                f"column; its shape is {tuple(neighbors.shape)}."
-            )
-        if neighbors.is_floating_point() or neighbors.dtype == torch.bool:
-            raise ValueError(f"`neighbors` must be whole numbers; they are {neighbors.dtype}.")
-        if len(x) and not 0 <= neighbors.min() <= neighbors.max() < len(x):
-            raise ValueError(
-                f"`neighbors` must be positions from 0 to {len(x) - 1}; they go from "
-                f"{int(neighbors.min())} to {int(neighbors.max())}."
-            )
+        _check_share("share", share)
+        _check_neighbors(x, neighbors)
         self.x = x
         self.neighbors = neighbors
         self.share = share
@@ -192,3 +209,129 @@ class NeighborAugment:
         neighbor = self.neighbors[index.to(home), column]
         towards = self.x.index_select(0, neighbor.to(self.x.device)).to(x)
         return torch.lerp(x, towards, self.share * torch.rand(len(x), 1).to(x))
+
+
+class ThinAugment:
+    """Draws fewer counts of every cell, as if it had been sequenced less deeply.
+
+    Each molecule is kept with the same chance, so a count becomes a binomial one. The share of
+    the counts that a cell loses is drawn uniformly from 0 to ``share``, anew for each cell and
+    call: what type a cell has does not hang on how many of its molecules were read.
+
+    Parameters
+    ----------
+    share
+        Largest share of the counts that a cell loses, from 0 to 1; half of it on average.
+    logged
+        Whether cells come as log1p of their counts, and go as such.
+
+    Raises
+    ------
+    ValueError
+        For a share outside of 0 to 1.
+    """
+
+    def __init__(self, *, share: float = 0.5, logged: bool = False):
+        _check_share("share", share)
+        self.share = share
+        self.logged = logged
+
+    def __call__(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Thin the cells of a batch.
+
+        Parameters
+        ----------
+        x
+            Counts ``(n, d)``, or log1p of them. Expected counts, as of cells that were mixed,
+            are rounded at random, so that they stay right on average.
+        index
+            Not used.
+
+        Returns
+        -------
+        ``(n, d)``, drawn from torch's global generator.
+        """
+        kept = 1 - self.share * torch.rand(len(x), 1, device=x.device).to(x)
+        some = x > 0
+        counts = x[some].expm1() if self.logged else x[some]
+        near = counts.round()
+        counts = torch.where(
+            torch.isclose(counts, near, rtol=ROUNDING, atol=ROUNDING),
+            near,
+            (counts + torch.rand_like(counts)).floor(),
+        )
+        counts = torch.binomial(counts, kept.expand_as(x)[some])
+        thinned = torch.zeros_like(x)
+        thinned[some] = counts.log1p() if self.logged else counts
+        return thinned
+
+
+class DropoutAugment:
+    """Hides features of every cell at random, each for itself.
+
+    What stands in their place must not speak of another type. A gene that was not caught counts
+    0, and so does a pixel without ink. For markers 0 would be an answer: a helper T cell without
+    CD4 is another cell. So a hidden marker has the value of a neighbour, each marker that of one
+    of its own: the marker says what is usual for the type, and nothing of this cell.
+
+    Parameters
+    ----------
+    x
+        All cells, ``(n_obs, d)``; kept, not copied. None for 0 in place of hidden features.
+    neighbors
+        As in :class:`NeighborAugment`; None together with ``x``.
+    rate
+        Chance of a feature to be hidden, from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        For a rate outside of 0 to 1, and for neighbours that do not fit the cells.
+    """
+
+    def __init__(
+        self,
+        x: torch.Tensor | None = None,
+        neighbors: torch.Tensor | None = None,
+        *,
+        rate: float = 0.1,
+    ):
+        _check_share("rate", rate)
+        if x is not None:
+            _check_neighbors(x, neighbors)
+        self.x = x
+        self.neighbors = neighbors
+        self.rate = rate
+
+    def __call__(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Hide features of a batch; parameters and result as of :class:`NeighborAugment`."""
+        hidden = torch.rand_like(x) < self.rate
+        if self.x is None:
+            return x.masked_fill(hidden, 0)
+        home = self.neighbors.device
+        row, feature = hidden.nonzero(as_tuple=True)
+        column = torch.randint(self.neighbors.shape[1], (len(row),), device=home)
+        neighbor = self.neighbors[index[row].to(home), column]
+        away = self.x.device
+        changed = x.clone()
+        changed[row, feature] = self.x[neighbor.to(away), feature.to(away)].to(x)
+        return changed
+
+
+class Augments:
+    """Several changes, one after the other.
+
+    Parameters
+    ----------
+    augments
+        In their order.
+    """
+
+    def __init__(self, augments: Sequence[Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]):
+        self.augments = tuple(augments)
+
+    def __call__(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Change cells ``(n, d)`` whose positions among all are ``index`` (n,)."""
+        for augment in self.augments:
+            x = augment(x, index)
+        return x

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import torch
 
-import os
-FLOOR = float(os.environ.get('FLOOR','1e-8'))
-"""Probabilities count as this much more: nothing is nearer to impossible."""
+FLOOR = 1e-3
+"""Probabilities count as this much more: what is less likely is no matter of dispute.
 
-MAX_INVERSE_DEVIATION = float(os.environ.get('MAXINV','100'))
-"""Largest weight of a category: of one that is never used, or always, the deviation is 0."""
+With next to nothing, as released, arms that are sure of a category are far apart for what they
+say of all the others, and stay unsure of everything.
+"""
+
+MAX_INVERSE_DEVIATION = 5.0
+"""Largest weight of a category, that of one with a share of 0.04 of which the arms are sure.
+
+Of one that is never used, or always, the deviation is 0.
+"""
 
 
 def log_categories(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from scmoe.tl._slots import check_key, plain, write
 from scmoe.tl._working import working_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
 
@@ -52,7 +53,7 @@ def latent_dim(
     layer: str | None = None,
     use_rep: str | None = None,
     network: str = "dense",
-    augment: bool | Mapping[str, Any] = False,
+    augment: bool | str | Sequence[str] | Mapping[str, Any] = False,
     key_added: str = Key.LATENT_DIM,
     random_state: int | np.random.Generator = 0,
     copy: bool = False,
@@ -92,7 +93,8 @@ def latent_dim(
         Change cells at random while the autoencoder is trained. True for the defaults: images
         are turned, scaled and moved a little, cells move towards one of their 15 nearest
         neighbours. A dict sets amounts: ``rotation`` (degrees), ``zoom``, ``shift`` (shares),
-        ``flip`` (bool) of images, ``n_neighbors`` and ``share`` of cells.
+        ``flip`` (bool) of images, ``n_neighbors`` and ``share`` of cells. Words name other
+        changes, see :meth:`scmoe.model.CplMixVAE.train`.
     key_added
         Names the slots that are written.
     random_state
@@ -173,7 +175,15 @@ def latent_dim(
         scaled = scaled.clip(0, 1)
     n_latent = estimate.large_latent(work.n_vars) if n_latent is None else n_latent
     shape = check_image_shape(work) if holds_images(work) else None
-    changes = estimate.augmentation(augment, scaled, shape, seed)
+    changes = estimate.augmentation(
+        augment,
+        scaled,
+        shape,
+        seed,
+        isotropic=architecture.isotropic,
+        accelerator=schedule.accelerator,
+        progress=progress,
+    )
     trained, history = estimate.train_autoencoder(
         scaled,
         n_latent,
@@ -199,7 +209,7 @@ def latent_dim(
             "layer": layer,
             "use_rep": use_rep,
             "network": network,
-            "augment": augment if isinstance(augment, bool) else dict(augment),
+            "augment": dict(augment) if isinstance(augment, Mapping) else augment,
             "random_state": seed,
             "network_kwargs": dict(network_kwargs or {}),
             "train_kwargs": dict(train_kwargs or {}),
