@@ -20,7 +20,7 @@ from scmoe.train import BATCH_KEYS
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_embed": 4}
-TERMS = {"loss", "reconstruction", "kl", "entropy", "coupling", "occupied_experts"}
+TERMS = {"loss", "reconstruction", "kl", "entropy", "coupling", "taught", "occupied_experts"}
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,9 @@ def test_three_types_are_found(trained):
     labels = model.predict()
     assert normalized_mutual_info_score(adata.obs["kind"], labels) > 0.9
     assert set(model.history) == {f"{name}_train" for name in TERMS}
-    assert model.history["loss_train"].shape == (120, 1)
+    # a sixth on top, in which communities are learned
+    assert model.history["loss_train"].shape == (140, 1)
+    assert model.history["taught_train"].shape == (20, 1)
     assert model.cluster_names_ == ["0", "1", "2", "3"]
 
 
@@ -197,7 +199,8 @@ def test_copies_that_are_thinned_are_logarithms_of_fewer_counts():
     model._build()
     model._look_at(x)
     cells = torch.from_numpy(x)
-    copies = model._copies("thinning", x, 0)(cells, torch.arange(len(x)))
+    scaled = model._scaled(x)
+    copies = model._copies("thinning", scaled, scaled, 0)(cells, torch.arange(len(x)))
     thinned = copies.expm1()
     torch.testing.assert_close(thinned, thinned.round(), rtol=0, atol=1e-3)
     assert (thinned.round() <= cells).all()
@@ -210,7 +213,8 @@ def test_each_arm_gets_a_copy_of_its_own_and_the_cell_is_the_target():
     x = model._values(3)
     model._build()
     model._look_at(x)
-    copies = model._copies(True, x, 0)
+    scaled = model._scaled(x)
+    copies = model._copies(True, scaled, scaled, 0)
     index = torch.arange(10)
     x = torch.from_numpy(model.adata.X[:10])
     one, other = copies(x, index), copies(x, index)
@@ -248,6 +252,33 @@ def test_images_are_turned_and_have_a_bernoulli_likelihood():
     model = fit(adata, 2, train={"batch_size": 30})
     assert model.module.likelihood == "bernoulli"
     assert model.generate(3).X.shape == (3, 16)
+
+
+# ----------------------------------------------------------------------------------------
+# the start
+
+
+def test_arms_that_start_alike_agree():
+    consensus = []
+    for start in (True, False):
+        model = fit(
+            make_three(),
+            3,
+            train={"max_epochs": 6, "start": start, "start_epochs": 60 if start else None},
+        )
+        consensus.append(model.get_consensus().mean())
+    assert consensus[0] > 0.95
+    assert consensus[1] < 0.8
+
+
+def test_a_trained_model_starts_no_second_time():
+    model = fit(make_three(), 3)
+    assert len(model.history["taught_train"]) == 1
+    model.train(2, batch_size=100, **QUIET)
+    assert len(model.history["taught_train"]) == 1
+    assert len(model.history["loss_train"]) == 1 + 3 + 2
+    model.train(2, batch_size=100, start=True, start_epochs=4, **QUIET)
+    assert len(model.history["taught_train"]) == 5
 
 
 # ----------------------------------------------------------------------------------------
@@ -353,7 +384,7 @@ def test_pruning_leaves_categories_that_the_arms_agree_on(pruned):
     found = model.estimates_["n_categories"]
     assert found["chosen"] == n
     np.testing.assert_array_equal(found["consensus"], curve["consensus"])
-    assert len(model.history["loss_train"]) == 60 + 10 * (len(curve) - 1)
+    assert len(model.history["loss_train"]) == 70 + 10 * (len(curve) - 1)
 
 
 def test_pruned_models_are_saved_whole(pruned, tmp_path):
@@ -488,6 +519,8 @@ def test_settings_out_of_range_are_named(how, match):
 @pytest.mark.parametrize(
     ("how", "match"),
     [
+        ({"start": "no"}, "`start`"),
+        ({"start_epochs": 0}, "`start_epochs`"),
         ({"prune": "yes"}, "`prune`"),
         ({"prune": True, "prune_epochs": 0}, "`prune_epochs`"),
         ({"threshold": 1.5}, "`threshold`"),
@@ -521,7 +554,7 @@ def test_one_arm_couples_nothing():
 
 
 def test_small_batches_are_a_warning():
-    model = build(make_three(), 4)
+    model = build(make_three(), 4, distance="scaled")
     with pytest.warns(UserWarning, match="Batches of 15 cells are small for 4 categories"):
         model.train(1, batch_size=15, **QUIET)
     # a distance that needs no deviations

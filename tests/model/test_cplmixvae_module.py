@@ -54,6 +54,21 @@ def test_loss_is_the_weighted_sum_of_its_terms(likelihood):
     torch.testing.assert_close(output.loss, expected - 0.5 * term["entropy"])
 
 
+def test_while_categories_are_taught_arms_are_not_coupled():
+    module, x = make(), cells()
+    taught = torch.arange(12) % 4 - 1
+    torch.manual_seed(3)
+    output = step(module, x, **{BATCH_KEYS.TAUGHT: taught})
+    term = output.extra_metrics
+    torch.testing.assert_close(
+        output.loss, term["reconstruction"] + 2 * term["kl"] + 10 * term["taught"]
+    )
+    log_arms = module.inference(x)["log_arms"]
+    known = taught >= 0
+    said = -log_arms[:, known].gather(-1, taught[known].expand(2, -1).unsqueeze(-1))
+    torch.testing.assert_close(term["taught"], said.mean())
+
+
 def test_one_arm_is_a_plain_mixture():
     output = step(make(n_arms=1), cells())
     term = output.extra_metrics

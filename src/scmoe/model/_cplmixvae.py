@@ -441,18 +441,17 @@ class CplMixVAE(States, ExpertModel):
                 self._settle(x)
 
     def _check_batch(self, n: int, n_categories: int) -> None:
-        if self.module_settings_["n_arms"] == 1 or self.module_settings_["distance"] != "scaled":
-            return
         if n < 2:
             raise ValueError(
-                "A batch of one cell has no deviation, by which the distance of the arms is "
-                'scaled: use a larger `batch_size`, or `distance="aitchison"`.'
+                "A batch of one cell has no deviation, by which the layers of the arms are "
+                "normalised: use a larger `batch_size`."
             )
-        if n < FEW_CELLS * n_categories:
+        scaled = self.module_settings_["distance"] == "scaled"
+        if self.module_settings_["n_arms"] > 1 and scaled and n < FEW_CELLS * n_categories:
             warnings.warn(
                 f"Batches of {n} cells are small for {n_categories} categories: the deviations "
                 "by which the distance of the arms is scaled will be poor. Use a larger "
-                "`batch_size` or fewer categories.",
+                '`batch_size`, fewer categories, or `distance="aitchison"`.',
                 UserWarning,
                 stacklevel=3,
             )

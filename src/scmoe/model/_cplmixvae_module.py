@@ -221,14 +221,16 @@ class CplMixVAEModule(DescribedModule):
             "entropy": category_entropy(log_arms, self.live).mean(),
         }
         loss = terms["reconstruction"] + self.weights["kl"] * terms["kl"]
-        if (taught := tensors.get(BATCH_KEYS.TAUGHT)) is not None:
+        taught = tensors.get(BATCH_KEYS.TAUGHT)
+        if self.n_arms > 1:
+            where = simplex_coordinates(log_arms, self.live, self.distance)
+            terms["coupling"] = coupling(where)
+        if taught is not None:
             terms["taught"] = F.nll_loss(
                 log_arms.flatten(0, 1), taught.repeat(self.n_arms), ignore_index=-1
             )
             loss = loss + TAUGHT_WEIGHT * terms["taught"]
         elif self.n_arms > 1:
-            where = simplex_coordinates(log_arms, self.live, self.distance)
-            terms["coupling"] = coupling(where)
             loss = loss + self.weights["coupling"] / 2 * terms["coupling"]
             loss = loss - self.weights["entropy"] * terms["entropy"]
         with torch.no_grad():
