@@ -23,6 +23,7 @@ from scmoe.model._cplmixvae_settings import check_coupled_settings
 from scmoe.model._places import places
 from scmoe.model._prune import THRESHOLD, check_pruning, check_start, prune
 from scmoe.model._settle import settle
+from scmoe.model._stages import stage_epochs
 from scmoe.model._states import States
 from scmoe.train import (
     ArmsSplitter,
@@ -48,20 +49,8 @@ START = 25
 CELLS_OF_CATEGORY = 10
 """... but not more than one for so many cells."""
 
-START_SHARE = 1 / 6
-"""Of the epochs of a training, so many before it in which communities are learned ..."""
-
 LEAST_SIZE = 10
-"""... of at least so many cells."""
-
-N_STEPS = 3000
-"""Optimiser steps of a default training ..."""
-
-PRUNE_STEPS = 300
-"""... and after every category that is pruned."""
-
-MAX_EPOCHS = 500
-"""A default training sees every cell at most so often."""
+"""Cells of the smallest community that is learned at the start."""
 
 LR = 1e-3
 """Of Adam, as in the released code."""
@@ -388,13 +377,7 @@ class CplMixVAE(States, ExpertModel):
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         self._check_batch(min(batch_size, n_train), n_categories)
         n_batches = math.ceil(n_train / batch_size)
-        if max_epochs is None:
-            max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
-        if start_epochs is None:
-            start_epochs = math.ceil(START_SHARE * max_epochs)
-        if prune_epochs is None:
-            most = MAX_EPOCHS * PRUNE_STEPS // N_STEPS
-            prune_epochs = min(math.ceil(PRUNE_STEPS / n_batches), most)
+        stages = stage_epochs(n_batches, max_epochs, start_epochs, prune_epochs)
         trainer_kwargs.setdefault("gradient_clip_val", CLIP)
         seed = torch.randint(2**31, (1,)).item()
         split = split_indices(*shares, np.random.default_rng(seed))
@@ -433,10 +416,10 @@ class CplMixVAE(States, ExpertModel):
 
             if start:
                 found = communities(neighbor_graph(near, seed), n_categories, LEAST_SIZE, seed)
-                fit(start_epochs, torch.from_numpy(found))
-            fit(max_epochs)
+                fit(stages.start, torch.from_numpy(found))
+            fit(stages.main)
             if prune:
-                self._prune(lambda: fit(prune_epochs), threshold)
+                self._prune(lambda: fit(stages.prune), threshold)
             with torch.inference_mode():
                 self._settle(x)
 
@@ -551,45 +534,3 @@ class CplMixVAE(States, ExpertModel):
                 "n_cells": np.bincount(expert, minlength=k),
             }
         )
-
-    def get_state(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int | None = None,
-    ) -> np.ndarray:
-        """States of the cells in the first arm, ``(n, n_state)`` float32.
-
-        A state is of its category: those of different categories can't be compared. Parameters
-        and errors as for the codes.
-        """
-        return self._collect(itemgetter("z"), adata, indices, batch_size)
-
-    def get_consensus(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int | None = None,
-    ) -> np.ndarray:
-        """Share of the pairs of arms that give a cell the same category, ``(n,)`` float32.
-
-        Parameters and errors as for the codes; ValueError with one arm.
-        """
-        if self.module_settings_["n_arms"] == 1:
-            raise ValueError("The model has one arm, which nothing can agree with.")
-        votes = self._collect(itemgetter("votes"), adata, indices, batch_size)
-        n_arms = votes.shape[1]
-        same = (votes[:, :, None] == votes[:, None]).sum((1, 2)) - n_arms
-        return (same / (n_arms * (n_arms - 1))).astype(np.float32)
-
-    def get_entropy(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int | None = None,
-    ) -> np.ndarray:
-        """Entropy of the categories of each cell in nats, ``(n,)`` float32.
-
-        That of :meth:`predict_proba`; parameters and errors as for the codes.
-        """
-        return self._collect(itemgetter("entropy"), adata, indices, batch_size)

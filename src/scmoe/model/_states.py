@@ -126,10 +126,52 @@ def _check_quantiles(quantiles: tuple[float, float]) -> tuple[float, float]:
 
 
 class States(Predictions):
-    """Looks into the arms of coupled mixture VAEs.
+    """What the arms of coupled mixture VAEs say of cells.
 
-    The model has ``get_state`` and ``trained``.
+    The model has ``module_settings_`` and ``trained``.
     """
+
+    def get_state(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """States of the cells in the first arm, ``(n, n_state)`` float32.
+
+        A state is of its category: those of different categories can't be compared. Parameters
+        and errors as for the codes.
+        """
+        return self._collect(itemgetter("z"), adata, indices, batch_size)
+
+    def get_consensus(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Share of the pairs of arms that give a cell the same category, ``(n,)`` float32.
+
+        Parameters and errors as for the codes; ValueError with one arm.
+        """
+        if self.module_settings_["n_arms"] == 1:
+            raise ValueError("The model has one arm, which nothing can agree with.")
+        votes = self._collect(itemgetter("votes"), adata, indices, batch_size)
+        n_arms = votes.shape[1]
+        same = (votes[:, :, None] == votes[:, None]).sum((1, 2)) - n_arms
+        return (same / (n_arms * (n_arms - 1))).astype(np.float32)
+
+    def get_entropy(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Entropy of the categories of each cell in nats, ``(n,)`` float32.
+
+        That of :meth:`predict_proba`; parameters and errors as for the codes.
+        """
+        return self._collect(itemgetter("entropy"), adata, indices, batch_size)
 
     def get_votes(
         self,

@@ -1,0 +1,16 @@
+"""Epochs of a coupled training."""
+
+from scmoe.model._stages import stage_epochs
+
+
+def test_default_steps():
+    assert stage_epochs(100, None, None, None) == (5, 30, 3)
+
+
+def test_few_cells_are_not_seen_without_end():
+    assert stage_epochs(1, None, None, None) == (84, 500, 50)
+
+
+def test_what_is_given_is_kept():
+    assert stage_epochs(100, 12, None, None) == (2, 12, 3)
+    assert stage_epochs(100, 12, 7, 9) == (7, 12, 9)
