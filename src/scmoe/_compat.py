@@ -232,6 +232,9 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`")
             # scvi-tools: of the few cells that a trained model may be asked about
             warnings.filterwarnings("ignore", "Category .* has fewer than 3 cells")
+            # lightning: cells are in memory, where workers only cost; epochs are what is logged
+            warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
+            warnings.filterwarnings("ignore", "The number of training batches")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -269,6 +271,13 @@ def test_arms_that_start_alike_agree():
         consensus.append(model.get_consensus().mean())
     assert consensus[0] > 0.95
     assert consensus[1] < 0.8
+
+
+def test_a_training_is_silent():
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        fit(make_three(), 3)
+    assert not [str(w.message) for w in seen if "lightning" in w.filename]
 
 
 def test_a_trained_model_starts_no_second_time():

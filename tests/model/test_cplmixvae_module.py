@@ -69,6 +69,12 @@ def test_while_categories_are_taught_arms_are_not_coupled():
     torch.testing.assert_close(term["taught"], said.mean())
 
 
+def test_cells_that_are_taught_nothing():
+    output = step(make(), cells(), **{BATCH_KEYS.TAUGHT: torch.full((12,), -1)})
+    assert output.extra_metrics["taught"] == 0
+    assert torch.isfinite(output.loss)
+
+
 def test_one_arm_is_a_plain_mixture():
     output = step(make(n_arms=1), cells())
     term = output.extra_metrics

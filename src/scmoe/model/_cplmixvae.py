@@ -414,7 +414,8 @@ class CplMixVAE(States, ExpertModel):
                     **trainer_kwargs,
                 )
 
-            if start:
+            # fewer cells are no two communities
+            if start and len(x) >= 2 * LEAST_SIZE:
                 found = communities(neighbor_graph(near, seed), n_categories, LEAST_SIZE, seed)
                 fit(stages.start, torch.from_numpy(found))
             fit(stages.main)

@@ -226,9 +226,15 @@ class CplMixVAEModule(DescribedModule):
             where = simplex_coordinates(log_arms, self.live, self.distance)
             terms["coupling"] = coupling(where)
         if taught is not None:
-            terms["taught"] = F.nll_loss(
-                log_arms.flatten(0, 1), taught.repeat(self.n_arms), ignore_index=-1
+            missed_of = F.nll_loss(
+                log_arms.flatten(0, 1),
+                taught.repeat(self.n_arms),
+                ignore_index=-1,
+                reduction="sum",
             )
+            # a batch may have no cell that is taught anything
+            n_taught = self.n_arms * (taught >= 0).sum()
+            terms["taught"] = missed_of / n_taught.clamp_min(1)
             loss = loss + TAUGHT_WEIGHT * terms["taught"]
         elif self.n_arms > 1:
             loss = loss + self.weights["coupling"] / 2 * terms["coupling"]
