@@ -80,9 +80,9 @@ def test_three_types_are_found(trained):
     labels = model.predict()
     assert normalized_mutual_info_score(adata.obs["kind"], labels) > 0.9
     assert set(model.history) == {f"{name}_train" for name in TERMS}
-    # a sixth on top, in which communities are learned
-    assert model.history["loss_train"].shape == (140, 1)
-    assert model.history["taught_train"].shape == (20, 1)
+    # as many on top, in which communities are learned
+    assert model.history["loss_train"].shape == (240, 1)
+    assert model.history["taught_train"].shape == (120, 1)
     assert model.cluster_names_ == ["0", "1", "2", "3"]
 
 
@@ -282,12 +282,12 @@ def test_a_training_is_silent():
 
 def test_a_trained_model_starts_no_second_time():
     model = fit(make_three(), 3)
-    assert len(model.history["taught_train"]) == 1
+    assert len(model.history["taught_train"]) == 3
     model.train(2, batch_size=100, **QUIET)
-    assert len(model.history["taught_train"]) == 1
-    assert len(model.history["loss_train"]) == 1 + 3 + 2
+    assert len(model.history["taught_train"]) == 3
+    assert len(model.history["loss_train"]) == 3 + 3 + 2
     model.train(2, batch_size=100, start=True, start_epochs=4, **QUIET)
-    assert len(model.history["taught_train"]) == 5
+    assert len(model.history["taught_train"]) == 7
 
 
 # ----------------------------------------------------------------------------------------
@@ -381,19 +381,20 @@ def pruned():
 def test_pruning_leaves_categories_that_the_arms_agree_on(pruned):
     model, adata = pruned
     curve, n = model.pruning_, model.module.n_experts
-    assert list(curve) == ["n_categories", "consensus", "loss"]
+    assert list(curve) == ["n_categories", "consensus", "lowest", "loss"]
+    assert (curve["lowest"] <= curve["consensus"]).all()
     assert curve["n_categories"].is_monotonic_decreasing
     assert curve["n_categories"].is_unique
     assert curve["n_categories"].iloc[0] <= 20
-    reached = curve.loc[curve["consensus"] >= 0.95, "n_categories"]
-    best = curve.loc[curve["consensus"].idxmax(), "n_categories"]
+    reached = curve.loc[curve["lowest"] >= 0.75, "n_categories"]
+    best = curve.loc[curve["lowest"].idxmax(), "n_categories"]
     assert n == (reached.max() if len(reached) else best)
     assert normalized_mutual_info_score(adata.obs["kind"], model.predict()) > 0.7
     assert model.predict_proba().shape == (200, n)
     found = model.estimates_["n_categories"]
     assert found["chosen"] == n
     np.testing.assert_array_equal(found["consensus"], curve["consensus"])
-    assert len(model.history["loss_train"]) == 70 + 10 * (len(curve) - 1)
+    assert len(model.history["loss_train"]) == 120 + 10 * (len(curve) - 1)
 
 
 def test_pruned_models_are_saved_whole(pruned, tmp_path):
@@ -413,48 +414,6 @@ def test_pruned_weights_are_those_of_the_best_round():
     assert model.module.n_experts == curve["n_categories"][best]
     # of the categories that have cells in an arm
     assert model.consensus_["consensus"].mean() == pytest.approx(curve["consensus"][best])
-
-
-def test_pruning_takes_the_worst_category_first():
-    from scmoe.model._prune import prune
-
-    class Stub(torch.nn.Module):
-        n_experts = 4
-
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("live", torch.ones(4, dtype=torch.bool))
-
-    module, lives = Stub(), []
-    says = iter(
-        [
-            # category 3 has no cells; 1 is agreed on least
-            np.array([[0, 0, 1, 1, 2, 2], [0, 0, 2, 1, 2, 2]]),
-            np.array([[0, 0, 0, 2, 2, 2], [0, 0, 0, 2, 2, 0]]),
-        ]
-    )
-    curve, keep, weights = prune(
-        module,
-        lambda: next(says),
-        lambda: 7.0,
-        lambda: lives.append(module.live.tolist()),
-        0.99,
-    )
-    assert lives == [[True, False, True, False]]
-    # 1, 1/2, 2/3; then 3/4, 2/3
-    np.testing.assert_allclose(curve["consensus"], [(1 + 1 / 2 + 2 / 3) / 3, (3 / 4 + 2 / 3) / 2])
-    assert curve["n_categories"].tolist() == [3, 2]
-    assert (keep.tolist(), weights["live"].tolist()) == ([0, 1, 2], [True] * 3 + [False])
-
-
-def test_one_category_for_all_cells_is_an_error():
-    from scmoe.model._prune import prune
-
-    class Stub(torch.nn.Module):
-        n_experts = 3
-
-    with pytest.raises(ValueError, match="All cells came to one category"):
-        prune(Stub(), lambda: np.ones((2, 5), int), lambda: 0.0, lambda: None, 0.95)
 
 
 def test_a_pruned_model_can_be_trained_on(pruned):

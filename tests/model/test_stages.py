@@ -8,9 +8,10 @@ def test_default_steps():
 
 
 def test_few_cells_are_not_seen_without_end():
-    assert stage_epochs(1, None, None, None) == (84, 500, 50)
+    assert stage_epochs(1, None, None, None) == (500, 500, 50)
 
 
 def test_what_is_given_is_kept():
-    assert stage_epochs(100, 12, None, None) == (2, 12, 3)
+    assert stage_epochs(100, 12, None, None) == (5, 12, 3)
+    assert stage_epochs(100, 4, None, None) == (4, 4, 3)
     assert stage_epochs(100, 12, 7, 9) == (7, 12, 9)

@@ -143,9 +143,10 @@ class TestArms:
 
 CURVE = {
     "chosen": 3,
-    "threshold": 0.95,
+    "threshold": 0.75,
     "n_categories": np.array([5, 4, 3]),
     "consensus": np.array([0.6, 0.8, 0.96]),
+    "lowest": np.array([0.1, 0.7, 0.9]),
     "loss": np.array([9.0, 9.1, 9.2]),
 }
 """What pruning saw."""
@@ -157,9 +158,10 @@ class TestPruning:
         cells.uns["scmoe"] = {"estimates": {"n_categories": CURVE}}
         consensus, loss = pl.pruning(cells, show=False)
         assert consensus.lines[0].get_xydata().tolist() == [[5, 0.6], [4, 0.8], [3, 0.96]]
+        assert consensus.lines[1].get_ydata().tolist() == [0.1, 0.7, 0.9]
         assert loss.lines[0].get_ydata().tolist() == [9.0, 9.1, 9.2]
-        assert list(consensus.lines[1].get_xdata()) == [3, 3]
-        assert list(consensus.lines[2].get_ydata()) == [0.95, 0.95]
+        assert list(consensus.lines[2].get_xdata()) == [3, 3]
+        assert list(consensus.lines[3].get_ydata()) == [0.75, 0.75]
         assert consensus.figure._suptitle.get_text() == "3 of 5 categories"
         pl.pruning(cells, save=tmp_path / "pruning.png", title="these", show=False)
         assert (tmp_path / "pruning.png").stat().st_size > 0

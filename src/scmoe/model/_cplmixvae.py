@@ -276,10 +276,11 @@ class CplMixVAE(States, ExpertModel):
         """Train the arms, and prune the categories that they disagree on.
 
         A round of pruning removes the category with the lowest consensus, together with those
-        that have no cell in any arm, and trains on. The number of categories is the largest at
-        which the mean consensus reaches the threshold, which ends the pruning; if none does, the
-        one with the best mean consensus of all down to 2. The model has the weights of that
-        round.
+        that have no cell in any arm, and trains on. It ends when the consensus of every category
+        reaches the threshold; if that never happens, the number of categories is the one, of
+        all down to 2, at which the lowest consensus was best. The model has the weights of that
+        round. The released code prunes to the end and takes a number by the jumps of the mean
+        consensus, which a few bad categories hardly move.
 
         Parameters
         ----------
@@ -289,7 +290,8 @@ class CplMixVAE(States, ExpertModel):
             Whether the arms learn the communities of the neighbour graph first. None for True
             where the model was not trained yet.
         start_epochs
-            How long; None for a sixth of ``max_epochs``, which they come on top of.
+            How long. None for about 500 steps, and at most ``max_epochs``, which they are not a
+            part of.
         augment
             Whether, and how, each arm sees a copy of its own; the cell itself is what is
             reconstructed. True for the default: an image is turned and shifted a little, a cell
@@ -323,7 +325,7 @@ class CplMixVAE(States, ExpertModel):
         prune_epochs
             After each round. None for about 300 steps, and at most 50 epochs.
         threshold
-            Mean consensus that is enough.
+            Consensus that every category must have.
         batch_size
             Cells of a batch. The deviation of each category's probability is that of the batch.
         train_size, validation_size, accelerator, devices, early_stopping

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-THRESHOLD = 0.95
-"""Mean consensus that is enough, as in the released code."""
+THRESHOLD = 0.75
+"""Consensus that every category must have."""
 
 
 def check_start(start: Any, epochs: int | None) -> None:
@@ -53,7 +53,7 @@ def prune(
     fit: Callable[[], None],
     threshold: float,
 ) -> tuple[pd.DataFrame, torch.Tensor, dict[str, torch.Tensor]]:
-    """Remove the category with the lowest consensus until the arms agree.
+    """Remove the category with the lowest consensus until the arms agree on all.
 
     Categories without a cell in any arm go together, before the others are looked at.
 
@@ -68,12 +68,13 @@ def prune(
     fit
         Trains on.
     threshold
-        Mean consensus that is enough.
+        Consensus that every category must have.
 
     Returns
     -------
-    The curve, a row for each number of categories (``n_categories``, ``consensus``, ``loss``);
-    the categories of the best row, ``(n,)`` int64; and the weights then.
+    The curve, a row for each number of categories (``n_categories``, ``consensus``, the mean,
+    ``lowest``, ``loss``); the categories of the first row that is good enough, or of the best,
+    ``(n,)`` int64; and the weights then.
 
     Raises
     ------
@@ -94,13 +95,13 @@ def prune(
                 "with a smaller `coupling_weight`, or on markers that tell types apart."
             )
         module.live.copy_(torch.from_numpy(used))
-        mean = float(scores[used].mean())
-        rows.append({"n_categories": n_left, "consensus": mean, "loss": loss()})
-        logger.info("%d categories, consensus %.3f.", n_left, mean)
-        if best is None or mean > best[0]:
+        mean, lowest = float(scores[used].mean()), float(scores[used].min())
+        rows.append({"n_categories": n_left, "consensus": mean, "lowest": lowest, "loss": loss()})
+        logger.info("%d categories, consensus %.3f, lowest %.3f.", n_left, mean, lowest)
+        if best is None or lowest > best[0]:
             weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-            best = mean, torch.from_numpy(np.flatnonzero(used)), weights
-        if mean >= threshold or n_left == 2:
+            best = lowest, torch.from_numpy(np.flatnonzero(used)), weights
+        if lowest >= threshold or n_left == 2:
             break
         module.live[int(np.where(used, scores, np.inf).argmin())] = False
         fit()

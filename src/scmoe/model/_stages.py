@@ -14,8 +14,8 @@ PRUNE_STEPS = 300
 MAX_EPOCHS = 500
 """A default training sees every cell at most so often."""
 
-START_SHARE = 1 / 6
-"""Epochs in which communities are learned, for each one after them."""
+START_STEPS = 500
+"""Before, in which communities are learned; no more epochs than afterwards."""
 
 
 class Stages(NamedTuple):
@@ -33,7 +33,7 @@ def stage_epochs(n_batches: int, main: int | None, start: int | None, prune: int
     if main is None:
         main = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
     if start is None:
-        start = math.ceil(START_SHARE * main)
+        start = min(math.ceil(START_STEPS / n_batches), main)
     if prune is None:
         most = MAX_EPOCHS * PRUNE_STEPS // N_STEPS
         prune = min(math.ceil(PRUNE_STEPS / n_batches), most)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_CURVE, _CHOSEN = "tab:blue", "0.45"
+_MEAN, _LOWEST, _CHOSEN = "tab:blue", "tab:orange", "0.45"
 
 
 def pruning(
@@ -34,8 +34,9 @@ def pruning(
 ) -> Figure | list[Axes] | None:
     """How the arms of ``"cpl-mixvae"`` agreed while categories were pruned.
 
-    The mean consensus of the categories after each round, with the threshold, and the loss, over
-    the number of categories that were left; training goes from right to left. The dashed line is
+    The mean and the lowest consensus of the categories after each round, with the threshold of
+    the lowest, and the loss, over the number of categories that were left; training goes from
+    right to left. The dashed line is
     the number that was taken.
 
     Parameters
@@ -73,10 +74,14 @@ def pruning(
         )
     n, chosen = np.asarray(curve["n_categories"]), int(curve["chosen"])
     fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-    for ax, name, label in zip(
-        axes, ("consensus", "loss"), ("mean consensus of the arms", "loss"), strict=True
-    ):
-        ax.plot(n, np.asarray(curve[name]), color=_CURVE, marker="o", markersize=4)
+    curves = (
+        (axes[0], "consensus", _MEAN, "mean"),
+        (axes[0], "lowest", _LOWEST, "lowest"),
+        (axes[1], "loss", _MEAN, None),
+    )
+    for ax, name, color, label in curves:
+        ax.plot(n, np.asarray(curve[name]), color=color, marker="o", markersize=4, label=label)
+    for ax, label in zip(axes, ("consensus of the arms", "loss"), strict=True):
         ax.axvline(chosen, color=_CHOSEN, linestyle="--", linewidth=1, zorder=0)
         ax.set_xlabel("categories")
         ax.set_ylabel(label)
@@ -85,5 +90,6 @@ def pruning(
         ax.grid(visible=False)
     axes[0].axhline(float(curve["threshold"]), color=_CHOSEN, linewidth=1, zorder=0)
     axes[0].set_ylim(0, 1.03)
+    axes[0].legend(frameon=False, loc="lower left")
     fig.suptitle(f"{chosen} of {n.max()} categories" if title is None else title)
     return finish("pruning", fig, list(axes), show=show, save=save, return_fig=return_fig)
