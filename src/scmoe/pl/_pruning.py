@@ -74,7 +74,7 @@ def pruning(
     n, chosen = np.asarray(curve["n_categories"]), int(curve["chosen"])
     fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     for ax, name, label in zip(
-        axes, ("consensus", "loss"), ("mean consensus of the arms", "loss"), strict=True
+        axes, ("consensus", "loss"), ("mean consensus", "loss"), strict=True
     ):
         ax.plot(n, np.asarray(curve[name]), color=_CURVE, marker="o", markersize=4)
         ax.axvline(chosen, color=_CHOSEN, linestyle="--", linewidth=1, zorder=0)
