@@ -50,7 +50,8 @@ def test_version():
         (["a.fcs", "-o", "out", "--n-latent", "0"], "0 is not in the range"),
         (["a.fcs", "-o", "out", "--model", "vae"], "'vae' is not one of"),
         *[
-            (["a.fcs", "-o", "out", "--model", "moe-vae", *words], f"{words[0]} can't go with")
+            (["a.fcs", "-o", "out", "--model", model, *words], f"{words[0]} can't go with")
+            for model in ("moe-vae", "cpl-mixvae")
             for words in (
                 ["--preset", "cytof"],
                 ["--similarity", "graph"],
@@ -58,6 +59,10 @@ def test_version():
                 ["--checkpoint"],
             )
         ],
+        (
+            ["a.fcs", "-o", "out", "--model", "cpl-mixvae", "--n-latent", "auto"],
+            "nothing estimates the size of its states",
+        ),
         (["a.fcs", "-o", "out", "--seed", "-1"], "-1 is not in the range"),
         (["a.fcs", "-o", "out", "--similarity", "cosine"], "'cosine' is not one of"),
         (["a.fcs", "-o", "out", "--key", "a/b"], "a name without '/'"),

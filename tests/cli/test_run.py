@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from scmoe import io, pp, tl
 from scmoe.cli import main
 from scmoe.io import read_fcs
-from scmoe.model import MoESimVAE
+from scmoe.model import CplMixVAE, MoESimVAE
 from scmoe.train import SimilarityPlan
 
 SURFACE = ["CD3", "CD45", "CD4", "CD20", "CD33", "CD123", "CD14", "IgM", "HLA-DR", "CD7"]
@@ -129,7 +129,30 @@ def test_mixture_of_vaes(scmoe, plate):
     params = adata.uns["scmoe"]["params"]
     assert (params["model"], params["n_clusters"], params["n_latent"]) == ("moe-vae", 3, 2)
     assert adata.obsm["scmoe_proba"].shape == (300, 3)
-    assert "moe-vae" in (scmoe.home / "out" / "report.html").read_text()
+    page = (scmoe.home / "out" / "report.html").read_text()
+    assert "scmoe.model.MoEVAE.load" in page
+    assert "Consensus" not in page
+
+
+def test_coupled_arms(scmoe, plate):
+    result = scmoe(plate, "--model", "cpl-mixvae", "--n-clusters", "auto", "--n-latent", "3")
+    assert result.exit_code == 0, result.stderr
+    assert "searching neighbours" not in result.stderr
+    out = scmoe.home / "out"
+    adata = ad.read_h5ad(out / "cells.h5ad")
+    record = adata.uns["scmoe"]
+    assert record["params"]["train_kwargs"] == {"max_epochs": 1, "prune_epochs": 1}
+    assert adata.obsm["scmoe_state"].shape == (300, 3)
+    table = pd.read_csv(out / "clusters.csv", index_col="cluster", dtype={"cluster": str})
+    names = list(adata.obsm["scmoe_proba"].columns)
+    expected = [record["categories"]["consensus"][names.index(name)] for name in table.index]
+    np.testing.assert_allclose(table["consensus"], expected)
+    page = (out / "report.html").read_text()
+    assert '<th class="n">consensus</th>' in page
+    assert "scmoe.model.CplMixVAE.load" in page
+    used = adata[:, list(record["markers"])].copy()
+    model = CplMixVAE.load(out / "model", used, accelerator="cpu")
+    assert list(model.predict()) == list(adata.obs["scmoe"])
 
 
 def test_numbers_that_are_found(scmoe, plate):

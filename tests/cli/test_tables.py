@@ -44,6 +44,18 @@ def test_cluster_table(cells):
     assert list(cluster_table(cells, "k", ["Time"])["Time"]) == [1, 4, 4]
 
 
+def test_consensus_of_arms(cells):
+    assert "consensus" not in cluster_table(cells, "k", ["CD3"])
+    # in the order of the columns of the probabilities, which need not be that of the names
+    cells.obsm["k_proba"] = cells.obsm["k_proba"][["1", "0"]]
+    cells.uns["k"] = {"categories": {"consensus": np.array([0.25, 0.5])}}
+    table = cluster_table(cells, "k", ["CD3"])
+    np.testing.assert_array_equal(table["consensus"], [0.5, 0.25, np.nan])
+    # one arm has nobody to agree with
+    cells.uns["k"] = {"categories": {"consensus": np.array([np.nan, np.nan])}}
+    assert "consensus" not in cluster_table(cells, "k", ["CD3"])
+
+
 def test_composition(cells):
     shares = composition(cells, "k")
     np.testing.assert_allclose(shares.loc["a"], [1, 0, 0])

@@ -123,6 +123,22 @@ def test_looks_at_cells():
     )
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "nb", "zinb"])
+def test_what_is_said_first_is_the_mean_of_the_cells(likelihood):
+    observed = make(likelihood, n_arms=1)
+    counts = torch.tensor([[0.0, 1, 5], [2.0, 3, 9]])
+    scaled = counts.log1p() if observed.likelihood in ("nb", "zinb") else counts / 10
+    observed.look_at(scaled, together=False, counts=counts)
+    first = observed.typical(scaled, counts)
+    assert first.shape == (observed.n_output,)
+    if likelihood in ("nb", "zinb"):
+        said = observed.distribution(first[None], torch.tensor([[20.0]]), arm=0).mean[0]
+        expected = torch.tensor([2.0, 4, 14])
+    else:
+        said, expected = observed.expected(first), scaled.mean(0)
+    torch.testing.assert_close(said, expected)
+
+
 def test_dispersions_start_at_the_moments():
     observed = make("nb")
     # mean 2 and variance 4: 2**2 / (4 - 2); no more variance than mean; never counted

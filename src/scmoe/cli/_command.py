@@ -11,7 +11,16 @@ import click
 from scmoe._keys import Key
 
 from ._console import Console
-from ._settings import COFACTORS, MIXTURE, MODELS, PRESETS, SIMILARITIES, Settings
+from ._settings import (
+    COFACTORS,
+    COUPLED,
+    MIXTURE,
+    MODELS,
+    PRESETS,
+    SIMILAR,
+    SIMILARITIES,
+    Settings,
+)
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 96}
 
@@ -66,25 +75,25 @@ class _Number(click.IntRange):
 @click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier run wrote.")
 @click.option(
     "--model",
-    type=click.Choice(MODELS),
-    default=MODELS[0],
+    type=click.Choice(list(MODELS)),
+    default=SIMILAR,
     show_default=True,
-    help="Clusters that follow a similarity of cells, or a mixture of VAEs that looks at the "
-    "markers alone.",
+    help="Clusters that follow a similarity of cells, or those of the markers alone: a mixture "
+    "of VAEs, or coupled ones that must agree.",
 )
 @click.option(
     "--n-clusters",
     type=_Number(min=2),
     metavar="N|auto",
     help="Most clusters there can be; surplus ones end without cells. auto for as many as are "
-    f"found.  [default: 25, or what the preset says; auto with {MIXTURE}]",
+    f"found.  [default: 25, or what the preset says; auto with {MIXTURE} and {COUPLED}]",
 )
 @click.option(
     "--n-latent",
     type=_Number(min=1),
     metavar="N|auto",
     help="Dimensions of the codes; auto for as many as are needed.  [default: 9, or what the "
-    f"preset says; auto with {MIXTURE}]",
+    f"preset says; auto with {MIXTURE}, 2 of the states with {COUPLED}]",
 )
 @click.option(
     "--preset",
@@ -162,7 +171,7 @@ class _Number(click.IntRange):
     type=click.IntRange(min=1),
     metavar="N",
     help="Passes over the cells, of each training.  [default: as many as make 2,500 steps, or "
-    f"4,000 with {MIXTURE}]",
+    f"4,000 with {MIXTURE}, 3,000 with {COUPLED}]",
 )
 @click.option("--no-umap", "umap", is_flag=True, flag_value=False, default=True, help="No map.")
 @click.option(
@@ -220,11 +229,16 @@ def _checked(settings: Settings) -> Settings:
         raise click.UsageError("--layer is for h5ad; FCS files have no layers.")
     if settings.from_h5ad and settings.strict:
         raise click.UsageError("--strict is for FCS.")
-    if settings.model == MIXTURE:
+    if settings.model != SIMILAR:
         for option in ("preset", "similarity", "batch_key", "checkpoint"):
             if getattr(settings, option):
                 name = option.replace("_", "-")
-                raise click.UsageError(f"--{name} can't go with --model {MIXTURE}.")
+                raise click.UsageError(f"--{name} can't go with --model {settings.model}.")
+    if settings.model == COUPLED and settings.n_latent == "auto":
+        raise click.UsageError(
+            f"--n-latent auto can't go with --model {COUPLED}: nothing estimates the size of "
+            "its states; give a number."
+        )
     if not settings.key or "/" in settings.key:
         raise click.UsageError(f"--key is a name without '/', not {settings.key!r}.")
     return settings

@@ -23,7 +23,8 @@ from scmoe.io._extra import extra_channels
 from scmoe.io._record import keywords_of
 
 from . import _pictures as pictures
-from ._tables import composition, highest_probability, most_telling
+from ._settings import MODELS
+from ._tables import CONSENSUS, composition, highest_probability, most_telling
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -92,6 +93,8 @@ def write_report(
         key=key,
         numbers=_numbers(adata, markers, key),
         warnings=warnings,
+        model_class=MODELS[settings.model],
+        has_consensus=CONSENSUS in table,
         clusters=_clusters(table, effect[markers], colours),
         samples=_samples(adata, key, colours),
         images=images,
@@ -169,11 +172,16 @@ def _clusters(
             "share": _percent(row["share"]),
             "width": f"{100 * row['share'] / largest:.1f}",
             "probability": f"{row['median_probability']:.2f}",
+            "consensus": _two_digits(row.get(CONSENSUS)),
             "high": found[name].high,
             "low": found[name].low,
         }
         for name, row in table.iterrows()
     ]
+
+
+def _two_digits(value: float | None) -> str:
+    return "" if value is None or np.isnan(value) else f"{value:.2f}"
 
 
 def _percent(share: float) -> str:

@@ -23,7 +23,7 @@ from ._prepare import (
 )
 from ._read import is_transformed, read
 from ._report import write_report
-from ._settings import MIXTURE
+from ._settings import COUPLED, MIXTURE, SIMILAR
 from ._tables import cluster_table
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 MAP_CELLS = 50_000
 """Cells on the map at most: a picture needs no more, and the map is the slowest step."""
+
+PRUNED = 10
+"""Coupled arms train so many times shorter after each category that is pruned."""
 
 _SIMILARITIES = {
     "coassociation": similarity.CoAssociation,
@@ -74,7 +77,7 @@ def run(settings: Settings, console: Console) -> None:
         has_fcs = settings.fcs and not settings.from_h5ad
         has_fcs = has_fcs and _write_fcs(adata, folder / names.FCS, settings, console)
         graph = "that of the file" if own_graph else "built here"
-        graph = "of the map alone" if settings.model == MIXTURE else graph
+        graph = graph if settings.model == SIMILAR else "of the map alone"
         facts = {"transform": scale, "model": settings.model, "graph": graph}
         write_report(
             folder / names.REPORT,
@@ -138,7 +141,7 @@ def _similar(
             console.step("embedding by UMAP, which the similarity looks at")
             similarity.umap(adata, use_rep=use_rep, random_state=settings.seed)
         return own_graph, True
-    if not own_graph and (settings.umap or settings.model != MIXTURE):
+    if not own_graph and (settings.umap or settings.model == SIMILAR):
         console.step("searching neighbours")
         add_graph(adata, use_rep=use_rep, batch_key=settings.batch_key, seed=settings.seed)
     return own_graph, own_map
@@ -159,6 +162,9 @@ def _cluster(
         if settings.model == MIXTURE:
             pretraining = {"max_epochs": most, "manager_epochs": most}
             options["train_kwargs"]["pretrain_kwargs"] = pretraining
+        if settings.model == COUPLED:
+            # in proportion to those of a default training
+            options["train_kwargs"]["prune_epochs"] = -(-most // PRUNED)
     tl.cluster(
         adata,
         n_clusters=settings.n_clusters,

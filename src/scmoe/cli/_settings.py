@@ -10,10 +10,10 @@ from scmoe._keys import Key
 SIMILARITIES = ("coassociation", "graph", "knn", "threshold")
 """Those of ``scmoe.similarity`` that need nothing but the cells."""
 
-MIXTURE = "moe-vae"
-"""The model that looks at the markers alone."""
+SIMILAR, MIXTURE, COUPLED = "moe-sim-vae", "moe-vae", "cpl-mixvae"
 
-MODELS = ("moe-sim-vae", MIXTURE)
+MODELS = {SIMILAR: "MoESimVAE", MIXTURE: "MoEVAE", COUPLED: "CplMixVAE"}
+"""The classes of ``scmoe.model`` by the words for them."""
 
 PRESETS = ("cytof", "synthetic")
 """Those of ``scmoe.model.preset`` that need nothing but the cells."""
@@ -29,7 +29,7 @@ class Settings:
     files: tuple[str, ...]
     output: Path
     overwrite: bool = False
-    model: str = MODELS[0]
+    model: str = SIMILAR
     n_clusters: int | str | None = None
     n_latent: int | str | None = None
     preset: str | None = None

@@ -443,11 +443,13 @@ class CplMixVAE(States, ExpertModel):
             )
 
     def _look_at(self, x: np.ndarray) -> None:
-        """Take ranges, means and spreads of the training cells."""
+        """Take ranges, means and spreads of the training cells; decoders start with them."""
         self._fit_scaling(x)
         scaled = self.module.scale(torch.from_numpy(x))
         counts = torch.from_numpy(x) if self.module.takes_counts else None
-        self.module.observed.look_at(scaled, together=holds_images(self.adata), counts=counts)
+        observed = self.module.observed
+        observed.look_at(scaled, together=holds_images(self.adata), counts=counts)
+        self.module.arms.say_first(observed.typical(scaled, counts))
         self._number_clusters()
 
     def _scaled(self, x: np.ndarray) -> np.ndarray:

@@ -170,6 +170,11 @@ class Arms(nn.Module):
         return self.out(self.decoder(torch.cat([category, state], -1)))
 
     @torch.no_grad()
+    def say_first(self, output: torch.Tensor) -> None:
+        """Start all decoders with one output, ``(n_output,)``, which Adam is slow to reach."""
+        self.out.bias.copy_(output.expand_as(self.out.bias))
+
+    @torch.no_grad()
     def take(self, other: Arms, categories: torch.Tensor) -> None:
         """Take the weights of other arms, whose category ``categories[i]`` becomes category ``i``.
 

@@ -20,6 +20,12 @@ DISPERSIONS = (1e-1, 1e2)
 MOST_DROPPED = 5.0
 """Largest log-odds that a count is dropped."""
 
+FEW_DROPPED = -2.0
+"""Log-odds of that to start with."""
+
+RARE = 1e-2
+"""Least mean of a pixel, and share of a gene among all alike, to start with."""
+
 LIKELIHOODS = ("gaussian", "bernoulli", *COUNTS)
 
 
@@ -84,6 +90,20 @@ class Observed(nn.Module):
             self.log_dispersion.copy_(
                 theta.clamp(*DISPERSIONS).log().expand_as(self.log_dispersion)
             )
+
+    @torch.no_grad()
+    def typical(self, scaled: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
+        """What a decoder says of all cells alike at best, ``(n_output,)``, to start with.
+
+        Parameters as of :meth:`look_at`.
+        """
+        if self.likelihood == "gaussian":
+            return scaled.new_zeros(self.n_output)
+        if self.likelihood == "bernoulli":
+            return scaled.mean(0).clamp(RARE, 1 - RARE).logit()
+        share = counts.mean(0) / counts.mean(0).sum().clamp_min(1e-8)
+        logits = share.clamp_min(RARE / len(share)).log()
+        return torch.cat([logits, torch.full_like(logits, FEW_DROPPED)])[: self.n_output]
 
     def standard(self, scaled: torch.Tensor) -> torch.Tensor:
         """Scaled cells ``(..., n_input)`` with mean 0 and spread 1."""

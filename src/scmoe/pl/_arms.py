@@ -132,6 +132,7 @@ def _matrix(ax: Axes, agreement: np.ndarray, names: list[str], cmap: str, side: 
     bar = ax.inset_axes((0, 1 + _BAR / side, min(1.8 / side, 1), _BAR / side))
     ax.figure.colorbar(image, cax=bar, orientation="horizontal", ticklocation="top")
     bar.tick_params(labelsize="x-small", length=2)
+    bar.grid(visible=False)
     bar.set_xlabel("share of the cells", fontsize="small", loc="left")
     bar.xaxis.set_label_position("top")
 

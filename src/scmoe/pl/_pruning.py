@@ -81,7 +81,7 @@ def pruning(
     )
     for ax, name, color, label in curves:
         ax.plot(n, np.asarray(curve[name]), color=color, marker="o", markersize=4, label=label)
-    for ax, label in zip(axes, ("consensus of the arms", "loss"), strict=True):
+    for ax, label in zip(axes, ("consensus", "loss"), strict=True):
         ax.axvline(chosen, color=_CHOSEN, linestyle="--", linewidth=1, zorder=0)
         ax.set_xlabel("categories")
         ax.set_ylabel(label)

@@ -111,8 +111,8 @@ def state_genes(
         _panel(ax, part, n_rows)
         title_of = f"{_short(name, _TITLE)}\n{part['n_cells'].iloc[0]:,} cells"
         ax.set_title(title_of, fontsize="small")
-    for ax in axes[-ncols:]:
-        ax.set_xlabel("rank correlation with the state", fontsize="small")
+    # once: under each panel it would run into that of the next
+    fig.supxlabel("rank correlation with the state", fontsize="small")
     dims = table["dimension"].unique()
     if len(dims) > 1:
         handles = [
