@@ -373,14 +373,15 @@ distance and weights*: the same with coupling and entropy weights of 1. Median o
 the range in brackets.
 
 *consensus*: mean over the categories. A cell is *right* if it is of the population that has most
-cells in its cluster; *where arms agree* and *disagree*: the share of right cells there. *AUC*: the
-probability that a wrong cell has a larger entropy than a right one.
+cells in its cluster, so with fewer clusters than populations some are wrong whatever the arms say;
+*right: agree* and *disagree*: the share of right cells where all arms agree and where they do not.
+*AUC*: the probability that a wrong cell has a larger entropy than a right one.
 
 The text of the paper that was at hand ends before its experiments, and no source gave figures of
 JointVAE or CascadeVAE that could be cited: none are compared here. The paper's data are MNIST,
 dSprites and neurons of the mouse; ours are MNIST and blood, bone marrow and kidney cells. Its arms
-see copies that a network learns to make, where ours see turned images and steps towards neighbours
-(the section on copies compares them).
+see copies that a network learns to make; ours by default see turned images and steps towards
+neighbours, which need no training before (the section on copies compares them).
 """
 
 STATES = """
@@ -399,8 +400,8 @@ COSTS = f"""
 An optimiser step, forward and back, with {COST_BATCH} cells of {COST_MARKERS} made-up markers on
 one core, by that of one arm and 10 categories ({{us}} microseconds for a cell, {{mib}} MiB).
 Memory: weights with gradients and both moments of Adam, and what a step keeps for the way back.
-*A loop*: as many models of one arm, one after the other. The way to the cells, and making the
-copies, comes on top.
+*A loop*: as many models of one arm, one after the other, each of which has forgotten the way back
+of the one before; they are not coupled. The way to the cells, and making the copies, comes on top.
 """
 
 

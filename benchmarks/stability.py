@@ -192,6 +192,9 @@ Jaccard index over the clusters (Spearman). A cell is *wrong* if it is not of th
 has most cells in its cluster; *AUC*: the probability that a wrong cell is more ambiguous than a
 right one, half for equal ones. *Weighted F* of the clustering, of the runs (mean), and of what
 most runs say of each cell. Median over the seeds, and the range in brackets.
+
+A cluster that holds two populations in every run is stable, and its cells are not ambiguous
+though some are wrong: runs tell what a seed has done, and not what the model can't tell apart.
 """
 
 CUT = f"""
