@@ -204,8 +204,8 @@ Each population of at least {LEAST} cells is cut in two of equal size and the sa
 halves: mean Jaccard index of all halves, the largest of any, and the share of the halves that
 would pass for stable; beside them the mean and that share of the uncut populations. A half of a
 cluster that all runs find whole has an index of 0.5; it passes only where runs cut the population
-at the same place. Each cluster is judged by itself, so what is not cut keeps its index: {{untouched}}
-is the largest change. A population that a model never finds has a small index too, cut or not:
+at the same place. Each cluster is judged by itself, so what is not cut keeps its index (largest
+change: {{untouched}}). A population that a model never finds has a small index too, cut or not:
 stability tells what does not come again, and not what is no population.
 """
 
