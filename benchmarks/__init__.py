@@ -28,6 +28,8 @@ EXPERIMENTS = (
     "latents",
     "santos",
     "augmentation",
+    "coupled",
+    "stability",
     "cost",
 )
 """Names of the experiments, in the order of the page."""
