@@ -44,3 +44,11 @@ def test_small_communities_stand_for_nothing():
 def test_cells_without_neighbors():
     found = communities(sparse.csr_matrix((12, 12), dtype=np.float32), 3, 10, 0)
     np.testing.assert_array_equal(found, -1)
+
+
+def test_cells_that_are_alike():
+    x = np.repeat(np.random.default_rng(0).normal(size=(15, 4)), 20, 0).astype(np.float32)
+    graph = neighbor_graph(x, 0)
+    assert graph.shape == (300, 300)
+    found = communities(graph, 15, 10, 0)
+    assert all(len(set(found[i : i + 20])) == 1 for i in range(0, 300, 20))

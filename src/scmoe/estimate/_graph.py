@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import SparseEfficiencyWarning
 
 from scmoe._compat import same_threads
 
@@ -36,7 +38,9 @@ def neighbor_graph(codes: np.ndarray, seed: int) -> csr_matrix:
     from anndata import AnnData
 
     cells = AnnData(codes)
-    with same_threads():
+    with same_threads(), warnings.catch_warnings():
+        # scanpy: where more cells are alike than it looks for neighbours
+        warnings.simplefilter("ignore", SparseEfficiencyWarning)
         sc.pp.neighbors(
             cells,
             n_neighbors=min(N_NEIGHBORS, len(codes) - 1),
