@@ -253,6 +253,8 @@ def test_clusters_of_others_with_settings(linked, calls):
         ({"checkpoint": "folder"}, ValueError, "checkpoint"),
         ({"key_added": "a/b"}, ValueError, "key_added"),
         ({"random_state": -1}, ValueError, "random_state"),
+        ({"n_jobs": 0}, ValueError, "n_jobs"),
+        ({"n_jobs": 1.5}, ValueError, "n_jobs"),
     ],
 )
 def test_mistakes(clustered, calls, same, kwargs, error, message):
@@ -378,6 +380,19 @@ def test_mixture_of_vaes_of_subsets(linked):
     record = linked.uns["scmoe_stability"]
     assert len(record["clusters"]) == linked.obs["scmoe"].nunique()
     assert record["runs"]["n_cells"].tolist() == [160, 160]
+
+
+def test_processes_find_what_one_process_finds(linked, monkeypatch, same):
+    # as with many cells: processes share the arrays in place of having copies
+    monkeypatch.setattr(_runs, "SHARED", 0)
+    settings = {"model": "cpl-mixvae", "n_clusters": 5, "train_kwargs": {"max_epochs": 4, **CPU}}
+    cluster(linked, **settings, progress=False)
+    before = same.look(linked)
+    alone, beside = (run(linked, n_jobs=n, how="subsets", copy=True) for n in (1, 2))
+    same(linked, before)
+    labels = alone.obsm["scmoe_runs"]
+    assert not labels["run0"].equals(labels["run1"])
+    pd.testing.assert_frame_equal(labels, beside.obsm["scmoe_runs"])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 
 from scmoe.tl._cluster import cluster
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scmoe")
 
 _NAME = "a run of stability"
+
+SHARED = 1_000_000
+"""Bytes of an array from which processes share it."""
 
 
 class Runner:
@@ -54,7 +58,6 @@ class Runner:
         self.share = share
         self.n_obs = adata.n_obs
         self.cells = _light(adata, own_graph)
-        self.warned = False
         if share is not None:
             self._check_size()
 
@@ -84,7 +87,16 @@ class Runner:
                 found.append(drawn)
         return found
 
-    def run(self, seed: int) -> pd.Categorical:
+    def runs(self, seeds: list[int], n_jobs: int) -> Iterator[pd.Categorical]:
+        """The clusters of each run in turn, of which so many processes work at a time.
+
+        Processes get the cells once, as files in memory that they may write to for themselves.
+        """
+        jobs = Parallel(n_jobs, return_as="generator", max_nbytes=SHARED, mmap_mode="c")
+        # what the first run says, the others need not say again
+        return jobs(delayed(self.run)(seed, quiet=n > 0) for n, seed in enumerate(seeds))
+
+    def run(self, seed: int, *, quiet: bool) -> pd.Categorical:
         """The clusters of one run, NaN for cells that are not in it."""
         chosen, cells, settings = np.arange(self.n_obs), self.cells, dict(self.settings)
         if self.share is None:
@@ -95,9 +107,8 @@ class Runner:
             cells = cells[chosen].copy()
             if settings.get("similarity") is not None:
                 settings["similarity"] = _of_subset(settings["similarity"], chosen)
-        with _quiet(self.warned):
+        with _quiet(quiet):
             cluster(cells, key_added=_NAME, random_state=seed, progress=False, **settings)
-        self.warned = True
         found = cells.obs[_NAME].cat
         codes = np.full(self.n_obs, -1)
         codes[chosen] = found.codes

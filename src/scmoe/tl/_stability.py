@@ -42,6 +42,7 @@ def stability(
     share: float = 0.8,
     key_added: str | None = None,
     random_state: int | np.random.Generator = 0,
+    n_jobs: int = 1,
     copy: bool = False,
     progress: bool = True,
     **kwargs: Any,
@@ -51,7 +52,7 @@ def stability(
     The clustering is repeated with other seeds, with the settings that are recorded of it, and
     each of its clusters is looked for in each run. A cluster that is found again is not thereby
     a population, but one that is not found again is none that you should build on. It takes as
-    long as ``n_runs`` clusterings.
+    long as ``n_runs`` clusterings, or, with several processes, a part of that.
 
     Parameters
     ----------
@@ -77,6 +78,10 @@ def stability(
     random_state
         Seed of the seeds and of the subsets. The seed of the clustering itself is never among
         those of the runs.
+    n_jobs
+        Runs at a time, each in a process of its own; -1 for as many as there are cores. The
+        cores are shared out among them. A process takes some seconds to start, and the memory
+        of one clustering.
     copy
         Return an annotated copy and leave ``adata`` alone.
     progress
@@ -115,10 +120,10 @@ def stability(
     Raises
     ------
     ValueError
-        Fewer than 2 runs; an unknown ``how``; ``share`` out of range, or so small that there are
-        fewer cells than clusters; a clustering that :func:`scmoe.tl.cluster` did not make, with
-        no settings given; settings that can't be read back from the record (it says what to
-        give); ``save_model`` or ``checkpoint``; slots that are taken; and what
+        Fewer than 2 runs; no processes; an unknown ``how``; ``share`` out of range, or so small
+        that there are fewer cells than clusters; a clustering that :func:`scmoe.tl.cluster` did
+        not make, with no settings given; settings that can't be read back from the record (it
+        says what to give); ``save_model`` or ``checkpoint``; slots that are taken; and what
         :func:`scmoe.tl.cluster` raises.
     KeyError
         No such clustering; its graph is gone.
@@ -142,7 +147,7 @@ def stability(
     from scmoe.estimate import agreement
 
     seed = as_seed(random_state)
-    _check_asked(n_runs, how, share, kwargs)
+    _check_asked(n_runs, how, share, n_jobs, kwargs)
     check_adata(adata)
     reference = _reference(adata, key)
     key_added = (key or Key.DEFAULT) if key_added is None else key_added
@@ -168,11 +173,10 @@ def stability(
         and not {"neighbors_key", "obsp", "similarity"} & set(kwargs),
     )
     labels = pd.DataFrame(index=adata.obs_names)
-    runs = tqdm(runner.seeds(seed, n_runs, taken), desc="Runs", disable=not progress)
-    seeds = []
-    for number, own in enumerate(runs):
-        labels[f"run{number}"] = runner.run(own)
-        seeds.append(own)
+    seeds = runner.seeds(seed, n_runs, taken)
+    runs = tqdm(runner.runs(seeds, n_jobs), desc="Runs", total=n_runs, disable=not progress)
+    for number, clusters in enumerate(runs):
+        labels[f"run{number}"] = clusters
 
     codes = np.stack([labels[name].cat.codes.to_numpy() for name in labels], axis=1)
     found = agreement(codes, None if reference is None else reference.cat.codes.to_numpy())
@@ -214,8 +218,12 @@ def stability(
     return adata if copy else None
 
 
-def _check_asked(n_runs: Any, how: Any, share: Any, kwargs: Mapping[str, Any]) -> None:
+def _check_asked(
+    n_runs: Any, how: Any, share: Any, n_jobs: Any, kwargs: Mapping[str, Any]
+) -> None:
     check_whole("n_runs", n_runs, 2)
+    if n_jobs != -1:
+        check_whole("n_jobs", n_jobs, 1)
     if how not in HOW:
         raise ValueError(f"`how` must be one of {HOW}, got {how!r}.")
     if not is_number(share) or not 0 < share < 1:
