@@ -13,8 +13,8 @@ import scvi
 import torch
 from anndata import AnnData
 from lightning.pytorch.callbacks import Callback
+from made_up import make_three
 from scipy import sparse
-from tests.made_up import make_three
 
 import scmoe
 from scmoe._store import checksum

@@ -105,13 +105,13 @@ def test_loss_is_the_mean_and_gradients_are_those_of_each(likelihood, distance):
 def test_each_is_taught_its_own_categories():
     parts, settings = make_parts()
     joint, x = join(parts, settings).eval(), cells()
-    # the third group is taught of fewer cells
-    taught = torch.arange(12)[:, None] % torch.tensor([4, 3, 2])
-    taught[:8, 2] = -1
+    # of two arms each; the third is taught of fewer cells
+    taught = torch.arange(12)[:, None] % torch.tensor([4, 3, 4, 4, 3, 2])
+    taught[:8, 4:] = -1
     found = loss_of(joint, x, **{BATCH_KEYS.TAUGHT: taught})
     alone = [
-        loss_of(part.eval(), x, **{BATCH_KEYS.TAUGHT: taught[:, [group]]})
-        for group, part in enumerate(parts)
+        loss_of(part.eval(), x, **{BATCH_KEYS.TAUGHT: own})
+        for part, own in zip(parts, taught.split(2, dim=1), strict=True)
     ]
     expected = torch.stack([one.extra_metrics["taught"] for one in alone]).mean()
     torch.testing.assert_close(found.extra_metrics["taught"], expected)

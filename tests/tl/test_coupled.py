@@ -6,8 +6,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import make_three
 from scipy import sparse
-from tests.made_up import make_three
 
 from scmoe.model import CplMixVAE
 from scmoe.tl import assign, cluster, generate

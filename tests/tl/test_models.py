@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from tests.made_up import make_three
+from made_up import make_three
 
 from scmoe.estimate import Schedule
 from scmoe.model import MoEVAE

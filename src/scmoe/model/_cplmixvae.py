@@ -16,7 +16,7 @@ import torch
 
 from scmoe._checks import check_image_shape, holds_images
 from scmoe._scaling import COMMON
-from scmoe.estimate import augmentation, communities, neighbor_graph
+from scmoe.estimate import augmentation, neighbor_graph
 from scmoe.metrics import category_consensus
 from scmoe.model._auto import AUTO
 from scmoe.model._base import ExpertModel
@@ -26,6 +26,7 @@ from scmoe.model._places import places
 from scmoe.model._prune import THRESHOLD, check_pruning, check_start, prune
 from scmoe.model._settle import settle
 from scmoe.model._stages import stage_epochs
+from scmoe.model._start import LEAST_SIZE, start_categories
 from scmoe.model._states import States
 from scmoe.model._together import check_together, one_module
 from scmoe.train import (
@@ -51,9 +52,6 @@ START = 25
 
 CELLS_OF_CATEGORY = 10
 """... but not more than one for so many cells."""
-
-LEAST_SIZE = 10
-"""Cells of the smallest community that is learned at the start."""
 
 LR = 1e-3
 """Of Adam, as in the released code."""
@@ -83,9 +81,10 @@ class CplMixVAE(States, ExpertModel):
     the arms agree by being unsure.
 
     Arms that start at random can't agree before they have the same names for their categories,
-    and where they do first are a few large ones. So they learn the communities of the cells'
-    neighbour graph first (Louvain, as many as there are categories), which gives names, and from
-    then on what they see and each other.
+    and where they do first are a few large ones. So they learn communities of the cells'
+    neighbour graph first (Louvain, as many as there are categories), each those of a random half
+    of the cells, which gives names; and from then on what they see and each other. What they
+    agree on is then what either half of the cells shows.
 
     Parameters
     ----------
@@ -291,8 +290,8 @@ class CplMixVAE(States, ExpertModel):
         max_epochs
             None for about 3,000 steps, and at most 500 epochs.
         start
-            Whether the arms learn the communities of the neighbour graph first. None for True
-            where the model was not trained yet.
+            Whether the arms learn communities of the neighbour graph first, each those of a
+            random half of the cells. None for True where the model was not trained yet.
         start_epochs
             How long. None for about 500 steps, and at most ``max_epochs``, which they are not a
             part of.
@@ -437,8 +436,9 @@ class CplMixVAE(States, ExpertModel):
                 # fewer cells are no two communities
                 if start and len(x) >= 2 * LEAST_SIZE:
                     graph = neighbor_graph(near, seed)
-                    found = [communities(graph, n_categories, LEAST_SIZE, s) for s in seeds]
-                    fit(self, stages.start, torch.from_numpy(np.stack(found, axis=1)))
+                    n_arms = self.module_settings_["n_arms"]
+                    found = [start_categories(graph, n_categories, n_arms, s) for s in seeds]
+                    fit(self, stages.start, torch.from_numpy(np.concatenate(found, axis=1)))
                 fit(self, stages.main)
             for model in models:
                 if prune:

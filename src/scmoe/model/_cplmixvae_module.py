@@ -214,7 +214,7 @@ class CplMixVAEModule(DescribedModule):
     def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
         """Error and price of the state of a cell, means over arms, and what couples the arms.
 
-        Of several groups it is the mean; what is taught is ``(n, n_groups)``.
+        Of several groups it is the mean; what is taught is ``(n, A)``.
         """
         log_arms, scaled = inference_outputs["log_arms"], inference_outputs["scaled"]
         by_group = log_arms.unflatten(0, (self.n_groups, -1))
@@ -233,14 +233,13 @@ class CplMixVAEModule(DescribedModule):
             where = simplex_coordinates(by_group, self.live, self.distance)
             terms["coupling"] = coupling(where)
         if taught is not None:
-            # the arms of a group are taught the same
-            target = taught.T.repeat_interleave(n_arms, 0)
+            target = taught.T
             missed_of = F.nll_loss(
                 log_arms.flatten(0, 1), target.flatten(), ignore_index=-1, reduction="none"
             )
-            # a batch may have no cell that is taught anything
-            n_taught = (target >= 0).view(self.n_groups, -1).sum(1).clamp_min(1)
-            terms["taught"] = (missed_of.view(self.n_groups, -1).sum(1) / n_taught).mean()
+            # a batch may have no cell that an arm is taught anything about
+            n_taught = (target >= 0).sum(1).clamp_min(1)
+            terms["taught"] = (missed_of.view_as(target).sum(1) / n_taught).mean()
             loss = loss + TAUGHT_WEIGHT * terms["taught"]
         elif n_arms > 1:
             loss = loss + self.weights["coupling"] / 2 * terms["coupling"]

@@ -1,0 +1,57 @@
+"""What the arms of coupled mixtures learn first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_up import make_three
+from sklearn.metrics import adjusted_rand_score
+
+from scmoe.estimate import communities, neighbor_graph
+from scmoe.model._start import _named_like, start_categories
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return neighbor_graph(make_three().X, 0)
+
+
+def test_one_arm_learns_the_communities_of_all_cells(graph):
+    taught = start_categories(graph, 3, 1, 0)
+    np.testing.assert_array_equal(taught[:, 0], communities(graph, 3, 10, 0))
+
+
+def test_each_arm_learns_of_a_half_of_its_own(graph):
+    taught = start_categories(graph, 3, 4, 0)
+    assert taught.shape == (200, 4)
+    assert taught.dtype == np.int64
+    of_arm = taught >= 0
+    assert (of_arm.sum(0) == 100).all()
+    assert len({tuple(column) for column in of_arm.T}) == 4
+    # types that are plain to see have the same names in all arms
+    kind = make_three().obs["kind"].to_numpy()
+    several, arms = np.nonzero(of_arm)
+    assert adjusted_rand_score(kind[several], taught[several, arms]) == 1
+
+
+def test_what_chance_cuts_is_learned_differently():
+    # one cloud, which has no parts
+    graph = neighbor_graph(np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32), 0)
+    one, other = start_categories(graph, 8, 2, 0).T
+    both = (one >= 0) & (other >= 0)
+    assert both.sum() > 50
+    assert (one[both] == other[both]).mean() < 0.8
+
+
+def test_seed(graph):
+    first, again, other = (start_categories(graph, 6, 2, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_names_are_those_of_most_common_cells():
+    known = np.array([0, 0, 0, 1, 1, 2, 2, -1])
+    found = np.array([2, 2, 1, 1, 1, 0, -1, 1])
+    assert _named_like(known, found, 3).tolist() == [0, 0, 1, 1, 1, 2, -1, 1]
+    # parts without a counterpart get what is left
+    assert _named_like(np.zeros(4, int), np.array([0, 0, 0, 1]), 2).tolist() == [0, 0, 0, 1]
