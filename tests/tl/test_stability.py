@@ -253,7 +253,7 @@ def test_clusters_of_others_with_settings(linked, calls):
         ({"checkpoint": "folder"}, ValueError, "checkpoint"),
         ({"key_added": "a/b"}, ValueError, "key_added"),
         ({"random_state": -1}, ValueError, "random_state"),
-        ({"n_jobs": 0}, ValueError, "n_jobs"),
+        ({"n_jobs": 0}, ValueError, "n_jobs.*-1 for all cores"),
         ({"n_jobs": 1.5}, ValueError, "n_jobs"),
     ],
 )
