@@ -261,8 +261,8 @@ def cluster(
     outdated = _outdated(adata, key_added, labels, latent)
     if outdated:
         warnings.warn(
-            f"The clusters of {key_added!r} are others now, and {', '.join(outdated)} still "
-            "tells of those before: compute it again, or delete it.",
+            f"The clusters of {key_added!r} are others now. Of those before there still is "
+            f"{', '.join(outdated)}: compute that again, or delete it.",
             UserWarning,
             stacklevel=2,
         )
