@@ -99,6 +99,29 @@ def linked_once() -> AnnData:
     return link(make_blobs())
 
 
+@pytest.fixture
+def six_cells() -> AnnData:
+    """Six cells: three in "0", two in "1", one without a cluster."""
+    from anndata import AnnData
+
+    adata = AnnData(
+        np.array([[0, 1], [2, 1], [10, 1], [5, 3], [7, 5], [4, 4]], dtype=np.float32),
+        obs=pd.DataFrame(
+            {
+                "k": pd.Categorical(["0", "0", "0", "1", "1", None], categories=["0", "1", "2"]),
+                "sample": ["a", "a", "b", "b", "b", "b"],
+            },
+            index=list("uvwxyz"),
+        ),
+        var=pd.DataFrame({"kind": ["mass", "time"]}, index=["CD3", "Time"]),
+    )
+    adata.obsm["k_proba"] = pd.DataFrame(
+        {"0": [0.9, 0.8, 0.6, 0.3, 0.0, 0.5], "1": [0.1, 0.2, 0.4, 0.7, 1.0, 0.5]},
+        index=adata.obs_names,
+    )
+    return adata
+
+
 @pytest.fixture(autouse=True)
 def _figures_are_closed() -> Iterator[None]:
     """No figure survives the test that drew it."""

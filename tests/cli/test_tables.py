@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pytest
-from anndata import AnnData
 
 from scmoe.cli._tables import cluster_table, composition, most_telling
 from scmoe.get._signatures import UNASSIGNED
 
 
-@pytest.fixture
-def cells():
-    """Six cells: three in "0", two in "1", one without a cluster."""
-    adata = AnnData(
-        np.array([[0, 1], [2, 1], [10, 1], [5, 3], [7, 5], [4, 4]], dtype=np.float32),
-        obs=pd.DataFrame(
-            {
-                "k": pd.Categorical(["0", "0", "0", "1", "1", None], categories=["0", "1", "2"]),
-                "sample": ["a", "a", "b", "b", "b", "b"],
-            },
-            index=list("uvwxyz"),
-        ),
-        var=pd.DataFrame({"kind": ["mass", "time"]}, index=["CD3", "Time"]),
-    )
-    adata.obsm["k_proba"] = pd.DataFrame(
-        {"0": [0.9, 0.8, 0.6, 0.3, 0.0, 0.5], "1": [0.1, 0.2, 0.4, 0.7, 1.0, 0.5]},
-        index=adata.obs_names,
-    )
-    return adata
-
-
-def test_cluster_table(cells):
-    table = cluster_table(cells, "k", ["CD3"])
+def test_cluster_table(six_cells):
+    table = cluster_table(six_cells, "k", ["CD3"])
     assert list(table.index) == ["0", "1", UNASSIGNED]
     assert list(table["cells"]) == [3, 2, 1]
     np.testing.assert_allclose(table["share"], [1 / 2, 1 / 3, 1 / 6])
@@ -41,28 +18,28 @@ def test_cluster_table(cells):
     assert list(table["CD3"]) == [2, 6, 4]
     # a technical channel is shown only if it was asked for
     assert "Time" not in table
-    assert list(cluster_table(cells, "k", ["Time"])["Time"]) == [1, 4, 4]
+    assert list(cluster_table(six_cells, "k", ["Time"])["Time"]) == [1, 4, 4]
 
 
-def test_consensus_of_arms(cells):
-    assert "consensus" not in cluster_table(cells, "k", ["CD3"])
+def test_consensus_of_arms(six_cells):
+    assert "consensus" not in cluster_table(six_cells, "k", ["CD3"])
     # in the order of the columns of the probabilities, which need not be that of the names
-    cells.obsm["k_proba"] = cells.obsm["k_proba"][["1", "0"]]
-    cells.uns["k"] = {"categories": {"consensus": np.array([0.25, 0.5])}}
-    table = cluster_table(cells, "k", ["CD3"])
+    six_cells.obsm["k_proba"] = six_cells.obsm["k_proba"][["1", "0"]]
+    six_cells.uns["k"] = {"categories": {"consensus": np.array([0.25, 0.5])}}
+    table = cluster_table(six_cells, "k", ["CD3"])
     np.testing.assert_array_equal(table["consensus"], [0.5, 0.25, np.nan])
     # one arm has nobody to agree with
-    cells.uns["k"] = {"categories": {"consensus": np.array([np.nan, np.nan])}}
-    assert "consensus" not in cluster_table(cells, "k", ["CD3"])
+    six_cells.uns["k"] = {"categories": {"consensus": np.array([np.nan, np.nan])}}
+    assert "consensus" not in cluster_table(six_cells, "k", ["CD3"])
 
 
-def test_composition(cells):
-    shares = composition(cells, "k")
+def test_composition(six_cells):
+    shares = composition(six_cells, "k")
     np.testing.assert_allclose(shares.loc["a"], [1, 0, 0])
     np.testing.assert_allclose(shares.loc["b"], [0.25, 0.5, 0.25])
-    assert composition(cells[:2].copy(), "k") is None
-    del cells.obs["sample"]
-    assert composition(cells, "k") is None
+    assert composition(six_cells[:2].copy(), "k") is None
+    del six_cells.obs["sample"]
+    assert composition(six_cells, "k") is None
 
 
 def test_most_telling():

@@ -5,50 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
 
 from scmoe.get import signatures
 from scmoe.get._signatures import UNASSIGNED, effects, labels_of, standing_out
 
 
-@pytest.fixture
-def cells():
-    """Six cells: three in "0", two in "1", one without a cluster."""
-    adata = AnnData(
-        np.array([[0, 1], [2, 1], [10, 1], [5, 3], [7, 5], [4, 4]], dtype=np.float32),
-        obs=pd.DataFrame(
-            {
-                "k": pd.Categorical(["0", "0", "0", "1", "1", None], categories=["0", "1", "2"]),
-                "sample": ["a", "a", "b", "b", "b", "b"],
-            },
-            index=list("uvwxyz"),
-        ),
-        var=pd.DataFrame({"kind": ["mass", "time"]}, index=["CD3", "Time"]),
-    )
-    adata.obsm["k_proba"] = pd.DataFrame(
-        {"0": [0.9, 0.8, 0.6, 0.3, 0.0, 0.5], "1": [0.1, 0.2, 0.4, 0.7, 1.0, 0.5]},
-        index=adata.obs_names,
-    )
-    return adata
+def test_labels_of(six_cells):
+    assert list(labels_of(six_cells, "k")) == ["0", "0", "0", "1", "1", UNASSIGNED]
+    assert list(labels_of(six_cells[:5].copy(), "k").cat.categories) == ["0", "1"]
 
 
-def test_labels_of(cells):
-    assert list(labels_of(cells, "k")) == ["0", "0", "0", "1", "1", UNASSIGNED]
-    assert list(labels_of(cells[:5].copy(), "k").cat.categories) == ["0", "1"]
-
-
-def test_effects(cells):
-    effect = effects(cells, "k", ["CD3", "Time"])
+def test_effects(six_cells):
+    effect = effects(six_cells, "k", ["CD3", "Time"])
     # Time of "0": mean 1, of the others 4; CD3 of "1": 6 against 4
     assert effect.loc["0", "Time"] == pytest.approx(-3 / np.std([1, 1, 1, 3, 5, 4]))
     assert effect.loc["1", "CD3"] == pytest.approx(2 / np.std([0, 2, 10, 5, 7, 4]))
     # one cluster has nothing to differ from, and a constant marker tells nothing
-    assert effects(cells[:3].copy(), "k", ["CD3", "Time"]).to_numpy().tolist() == [[0, 0]]
+    assert effects(six_cells[:3].copy(), "k", ["CD3", "Time"]).to_numpy().tolist() == [[0, 0]]
 
 
-def test_effects_of_what_was_not_measured(cells):
-    cells.X[:3, 0] = np.nan
-    effect = effects(cells, "k", ["CD3"])
+def test_effects_of_what_was_not_measured(six_cells):
+    six_cells.X[:3, 0] = np.nan
+    effect = effects(six_cells, "k", ["CD3"])
     assert effect.loc["0", "CD3"] == 0
     assert effect.loc["1", "CD3"] == pytest.approx(2 / np.std([5, 7, 4]))
 
@@ -64,39 +42,39 @@ def test_standing_out():
     assert (found["1"].high, found["1"].low) == ([], ["a", "c", "b"])
 
 
-def test_signatures(cells):
-    table = signatures(cells, "k", markers=["Time", "CD3"])
+def test_signatures(six_cells):
+    table = signatures(six_cells, "k", markers=["Time", "CD3"])
     # cells without a cluster count among the others, and have no row
     assert list(table.index) == ["0", "1"]
     assert list(table) == ["n_cells", "high", "low", "Time", "CD3"]
     assert table["n_cells"].tolist() == [3, 2]
     pd.testing.assert_frame_equal(
         table[["Time", "CD3"]],
-        effects(cells, "k", ["Time", "CD3"]).iloc[:2],
+        effects(six_cells, "k", ["Time", "CD3"]).iloc[:2],
         check_names=False,
     )
     assert table["high"].tolist() == ["", "Time, CD3"]
     assert table["low"].tolist() == ["Time", ""]
 
 
-def test_markers_that_are_looked_at(cells):
-    assert list(signatures(cells, "k"))[3:] == ["CD3"]
-    cells.layers["twice"] = np.column_stack([cells.X[:, 1], cells.X[:, 1]])
-    cells.uns["k"] = {"markers": np.array(["Time", "CD3"]), "params": {"layer": "twice"}}
-    table = signatures(cells, "k")
+def test_markers_that_are_looked_at(six_cells):
+    assert list(signatures(six_cells, "k"))[3:] == ["CD3"]
+    six_cells.layers["twice"] = np.column_stack([six_cells.X[:, 1], six_cells.X[:, 1]])
+    six_cells.uns["k"] = {"markers": np.array(["Time", "CD3"]), "params": {"layer": "twice"}}
+    table = signatures(six_cells, "k")
     assert list(table)[3:] == ["Time", "CD3"]
     assert (table["CD3"] == table["Time"]).all()
     # components are no markers
-    cells.uns["k"] = {"markers": np.array(["X_pca_0"]), "params": {"use_rep": "X_pca"}}
-    assert list(signatures(cells, "k"))[3:] == ["CD3"]
+    six_cells.uns["k"] = {"markers": np.array(["X_pca_0"]), "params": {"use_rep": "X_pca"}}
+    assert list(signatures(six_cells, "k"))[3:] == ["CD3"]
 
 
-def test_clusters_of_others(cells):
-    cells.obs["leiden"] = [1, 1, 2, 2, 2, 2]
-    assert list(signatures(cells, "leiden").index) == ["1", "2"]
+def test_clusters_of_others(six_cells):
+    six_cells.obs["leiden"] = [1, 1, 2, 2, 2, 2]
+    assert list(signatures(six_cells, "leiden").index) == ["1", "2"]
 
 
-def test_mistakes(cells):
+def test_mistakes(six_cells):
     for kwargs, error, message in (
         ({"key": "other"}, KeyError, "other"),
         ({"key": "k", "markers": ["CD4"]}, KeyError, "CD4"),
@@ -105,10 +83,10 @@ def test_mistakes(cells):
         ({"key": "k", "layer": "raw"}, KeyError, "raw"),
     ):
         with pytest.raises(error, match=message):
-            signatures(cells, **kwargs)
-    cells.var["kind"] = "time"
+            signatures(six_cells, **kwargs)
+    six_cells.var["kind"] = "time"
     with pytest.raises(ValueError, match="no markers"):
-        signatures(cells, "k")
-    cells.obs["k"] = pd.Categorical([None] * 6, categories=["0"])
+        signatures(six_cells, "k")
+    six_cells.obs["k"] = pd.Categorical([None] * 6, categories=["0"])
     with pytest.raises(ValueError, match="no cluster"):
-        signatures(cells, "k", markers="CD3")
+        signatures(six_cells, "k", markers="CD3")

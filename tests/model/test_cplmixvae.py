@@ -12,6 +12,7 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 from sklearn.metrics import normalized_mutual_info_score
+from tests.made_up import make_three
 
 from scmoe.estimate import _resample
 from scmoe.model import CplMixVAE, ModelFileError
@@ -30,19 +31,6 @@ def _seed_is_given_back():
     before = scvi.settings.seed
     yield
     scvi.settings.seed = before
-
-
-def make_three(sizes=(90, 60, 50), seed=0):
-    """200 cells of three types, with two of six markers each."""
-    rng = np.random.default_rng(seed)
-    kind = np.repeat(np.arange(len(sizes)), sizes)
-    rng.shuffle(kind)
-    x = 3 * np.eye(3).repeat(2, 1)[kind] + rng.normal(scale=0.3, size=(len(kind), 6))
-    return AnnData(
-        x.astype(np.float32),
-        obs=pd.DataFrame({"kind": kind.astype(str)}, index=[f"cell{i}" for i in range(len(kind))]),
-        var=pd.DataFrame(index=["CD3", "CD4", "CD19", "CD20", "CD14", "CD33"]),
-    )
 
 
 def make_counts(**kwargs):

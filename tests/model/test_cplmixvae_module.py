@@ -58,7 +58,7 @@ def test_while_categories_are_taught_arms_are_not_coupled():
     module, x = make(), cells()
     taught = torch.arange(12) % 4 - 1
     torch.manual_seed(3)
-    output = step(module, x, **{BATCH_KEYS.TAUGHT: taught})
+    output = step(module, x, **{BATCH_KEYS.TAUGHT: taught[:, None]})
     term = output.extra_metrics
     torch.testing.assert_close(
         output.loss, term["reconstruction"] + 2 * term["kl"] + 10 * term["taught"]
@@ -70,7 +70,7 @@ def test_while_categories_are_taught_arms_are_not_coupled():
 
 
 def test_cells_that_are_taught_nothing():
-    output = step(make(), cells(), **{BATCH_KEYS.TAUGHT: torch.full((12,), -1)})
+    output = step(make(), cells(), **{BATCH_KEYS.TAUGHT: torch.full((12, 1), -1)})
     assert output.extra_metrics["taught"] == 0
     assert torch.isfinite(output.loss)
 

@@ -150,6 +150,11 @@ def test_coupling_by_hand():
     torch.testing.assert_close(coupling(where), torch.tensor(12.5))
 
 
+def test_coupling_of_groups_is_their_mean():
+    where = draws(6, 7, 4).unflatten(0, (3, 2))
+    torch.testing.assert_close(coupling(where), torch.stack([coupling(g) for g in where]).mean())
+
+
 @pytest.mark.parametrize("distance", ["scaled", "aitchison"])
 def test_arms_that_say_the_same_are_not_apart(distance):
     log_proba = draws(1, 9, 4).log_softmax(-1).expand(3, -1, -1)

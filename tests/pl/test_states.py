@@ -200,21 +200,6 @@ def cells(cells_once):
 
 
 class TestTraversal:
-    def test_numbers_do_not_run_into_each_other(self, cells):
-        own = np.flatnonzero(cells.obs["scmoe"] == "0")
-        cells.obsm["scmoe_state"][own] = np.linspace(-0.6, 0.62, len(own))[:, None]
-        fig = pl.traversal(cells, cluster="0", n_markers=3, return_fig=True)
-        fig.canvas.draw()
-        for ax in fig.axes:
-            low, high = ax.get_xlim()
-            shown = [
-                label.get_window_extent()
-                for label in ax.get_xticklabels()
-                if low <= label.get_position()[0] <= high
-            ]
-            for left, right in zip(shown, shown[1:], strict=False):
-                assert left.x1 + 2 < right.x0
-
     def test_lines_and_cells(self, cells):
         axes = pl.traversal(cells, cluster="0", markers=["CD3", LONG], show=False)
         assert len(axes) == 4

@@ -6,8 +6,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
 from scipy import sparse
+from tests.made_up import make_three
 
 from scmoe.model import CplMixVAE
 from scmoe.tl import assign, cluster, generate, name_clusters, state_genes
@@ -20,22 +20,9 @@ RECORD = {
 }
 
 
-def make_three():
-    """160 cells of three types, with two of six markers each."""
-    rng = np.random.default_rng(0)
-    kind = np.repeat([0, 1, 2], [70, 50, 40])
-    rng.shuffle(kind)
-    x = 3 * np.eye(3).repeat(2, 1)[kind] + rng.normal(scale=0.3, size=(160, 6))
-    return AnnData(
-        x.astype(np.float32),
-        obs=pd.DataFrame({"kind": kind.astype(str)}, index=[f"cell{i}" for i in range(160)]),
-        var=pd.DataFrame(index=["CD3", "CD4", "CD19", "CD20", "CD14", "CD33"]),
-    )
-
-
 @pytest.fixture
 def three():
-    return make_three()
+    return make_three((70, 50, 40))
 
 
 def coupled(adata, **kwargs):
@@ -94,10 +81,10 @@ def test_through_a_file_to_new_cells(three, tmp_path):
     np.testing.assert_array_equal(again.obsm["scmoe_state"], three.obsm["scmoe_state"])
     first, second = (generate(adata, 40, random_state=3) for adata in (three, again))
     np.testing.assert_array_equal(first.X, second.X)
-    model = CplMixVAE.load(tmp_path / "m", make_three(), accelerator="cpu")
+    model = CplMixVAE.load(tmp_path / "m", make_three((70, 50, 40)), accelerator="cpu")
     np.testing.assert_array_equal(model.predict(), three.obs["scmoe"].astype(str))
     for reference in (again, model, tmp_path / "m"):
-        query = make_three()
+        query = make_three((70, 50, 40))
         assign(query, reference, reject=None)
         np.testing.assert_array_equal(query.obs["scmoe"].astype(str), three.obs["scmoe"])
 

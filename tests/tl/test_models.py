@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from anndata import AnnData
 from lightning.pytorch.callbacks import Callback
+from tests.made_up import make_three
 
 from scmoe.estimate import Schedule
 from scmoe.model import MoEVAE
@@ -29,22 +29,9 @@ QUICK = {
 SMALL = {"n_hidden": 16, "n_layers": 1}
 
 
-def make_three():
-    """160 cells of three types, with two of six markers each."""
-    rng = np.random.default_rng(0)
-    kind = np.repeat([0, 1, 2], [70, 50, 40])
-    rng.shuffle(kind)
-    x = 3 * np.eye(3).repeat(2, 1)[kind] + rng.normal(scale=0.3, size=(160, 6))
-    return AnnData(
-        x.astype(np.float32),
-        obs=pd.DataFrame({"kind": kind.astype(str)}, index=[f"cell{i}" for i in range(160)]),
-        var=pd.DataFrame(index=["CD3", "CD4", "CD19", "CD20", "CD14", "CD33"]),
-    )
-
-
 @pytest.fixture
 def three():
-    return make_three()
+    return make_three((70, 50, 40))
 
 
 def estimating(adata, **kwargs):
@@ -68,7 +55,7 @@ def plainly(adata, **kwargs):
 
 @pytest.fixture(scope="module")
 def once():
-    adata = make_three()
+    adata = make_three((70, 50, 40))
     estimating(adata)
     return adata
 
@@ -150,7 +137,7 @@ def test_through_a_file(once, tmp_path):
     np.testing.assert_array_equal(first.X, second.X)
     np.testing.assert_array_equal(first.obsm["X_scmoe"], second.obsm["X_scmoe"])
     assert set(first.obs["cluster"]) == {"0", "1", "2"}
-    queries = [make_three() for _ in range(2)]
+    queries = [make_three((70, 50, 40)) for _ in range(2)]
     for query, reference in zip(queries, (once, again), strict=True):
         assign(query, reference, reject=None)
         assert_same(query, once)
@@ -159,9 +146,9 @@ def test_through_a_file(once, tmp_path):
 @pytest.mark.parametrize("n_latent", [2, [2, 1, 3]])
 def test_from_model_and_folder(three, tmp_path, n_latent):
     plainly(three, save_model=tmp_path / "m", n_latent=n_latent, random_state=4)
-    model = MoEVAE.load(tmp_path / "m", make_three(), accelerator="cpu")
+    model = MoEVAE.load(tmp_path / "m", make_three((70, 50, 40)), accelerator="cpu")
     for reference in (three, model, tmp_path / "m", str(tmp_path / "m")):
-        query = make_three()
+        query = make_three((70, 50, 40))
         assign(query, reference, reject=None)
         for a, b in zip(results(query), results(three), strict=True):
             if a.dtype == object:
@@ -181,7 +168,7 @@ def test_markers_layer_and_representation(three):
     np.testing.assert_array_equal(made.X, made.layers["twice"])
     plainly(three, use_rep="X_rep")
     assert list(three.uns["scmoe"]["markers"]) == [f"X_rep_{i}" for i in range(4)]
-    query = make_three()
+    query = make_three((70, 50, 40))
     query.obsm["X_rep"] = query.X[:, :4].copy()
     assign(query, three, reject=None)
     assert_same(query, three)
@@ -326,7 +313,7 @@ def test_both_numbers(three, tmp_path, monkeypatch):
     three.write_h5ad(tmp_path / "cells.h5ad")
     again = ad.read_h5ad(tmp_path / "cells.h5ad")
     np.testing.assert_array_equal(generate(again, 9).X, generate(three, 9).X)
-    query = make_three()
+    query = make_three((70, 50, 40))
     assign(query, again, reject=None)
     assert_same(query, three)
 

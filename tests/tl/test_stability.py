@@ -417,6 +417,40 @@ def test_processes_find_what_one_process_finds(linked, monkeypatch, same):
     pd.testing.assert_frame_equal(labels, beside.obsm["scmoe_runs"])
 
 
+def test_coupled_mixtures_in_one_fit(linked, same):
+    how = {"max_epochs": 40, "start_epochs": 20, "batch_size": 100, **CPU}
+    cluster(linked, model="cpl-mixvae", n_clusters=9, train_kwargs=how, progress=False)
+    before = same.look(linked)
+    other = run(linked, together=True, copy=True)
+    same(linked, before)
+    record = other.uns["scmoe_stability"]
+    assert record["params"]["together"]
+    assert record["runs"]["seed"].nunique() == 1
+    assert record["runs"]["n_cells"].tolist() == [600] * 3
+    labels = other.obsm["scmoe_runs"]
+    assert not labels["run0"].equals(labels["run1"])
+    assert record["clusters"]["stable"].any()
+    again = run(linked, together=True, copy=True)
+    pd.testing.assert_frame_equal(again.obsm["scmoe_runs"], labels)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({}, "'cpl-mixvae'.*`n_jobs`"),
+        ({"how": "subsets"}, "same cells"),
+        ({"n_jobs": 2}, "one fit"),
+        ({"together": 1}, "True or False"),
+    ],
+)
+def test_what_can_not_be_one_fit(clustered, calls, same, kwargs, message):
+    before = same.look(clustered)
+    with pytest.raises(ValueError, match=message):
+        run(clustered, **{"together": True, **kwargs})
+    same(clustered, before)
+    assert not calls
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -32,7 +32,8 @@ TAUGHT_WEIGHT = 10.0
 class CplMixVAEModule(DescribedModule):
     """A coupled mixture VAEs; their categories are the clusters, the first arm draws new cells.
 
-    The parameters are those of :class:`CplMixVAE`.
+    The parameters are those of :class:`CplMixVAE`, and ``n_groups``: into how many groups the
+    arms fall, each a model of its own, which are trained in one fit (:mod:`._together`).
     """
 
     n_batch = 0
@@ -61,9 +62,10 @@ class CplMixVAEModule(DescribedModule):
         temperature: float,
         hard: bool,
         isotropic: bool = False,
+        n_groups: int = 1,
     ):
         super().__init__(n_input, n_categories, n_state, n_batch=1, likelihood=likelihood)
-        self.n_arms = n_arms
+        self.n_arms, self.n_groups = n_arms, n_groups
         self.observed = Observed(n_arms, n_input, likelihood=likelihood, isotropic=isotropic)
         self.arms = Arms(
             n_arms,
@@ -210,8 +212,13 @@ class CplMixVAEModule(DescribedModule):
         return {"output": self.arms.decode(category, state), "kl": kl}
 
     def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
-        """Error and price of the state of a cell, means over arms, and what couples the arms."""
+        """Error and price of the state of a cell, means over arms, and what couples the arms.
+
+        Of several groups it is the mean; what is taught is ``(n, n_groups)``.
+        """
         log_arms, scaled = inference_outputs["log_arms"], inference_outputs["scaled"]
+        by_group = log_arms.unflatten(0, (self.n_groups, -1))
+        n_arms = by_group.shape[1]
         counts = tensors[REGISTRY_KEYS.X_KEY] if self.takes_counts else None
         missed = self.observed.missed(generative_outputs["output"], scaled, counts).mean(0)
         kl = generative_outputs["kl"].mean(0)
@@ -222,26 +229,25 @@ class CplMixVAEModule(DescribedModule):
         }
         loss = terms["reconstruction"] + self.weights["kl"] * terms["kl"]
         taught = tensors.get(BATCH_KEYS.TAUGHT)
-        if self.n_arms > 1:
-            where = simplex_coordinates(log_arms, self.live, self.distance)
+        if n_arms > 1:
+            where = simplex_coordinates(by_group, self.live, self.distance)
             terms["coupling"] = coupling(where)
         if taught is not None:
+            # the arms of a group are taught the same
+            target = taught.T.repeat_interleave(n_arms, 0)
             missed_of = F.nll_loss(
-                log_arms.flatten(0, 1),
-                taught.repeat(self.n_arms),
-                ignore_index=-1,
-                reduction="sum",
+                log_arms.flatten(0, 1), target.flatten(), ignore_index=-1, reduction="none"
             )
             # a batch may have no cell that is taught anything
-            n_taught = self.n_arms * (taught >= 0).sum()
-            terms["taught"] = missed_of / n_taught.clamp_min(1)
+            n_taught = (target >= 0).view(self.n_groups, -1).sum(1).clamp_min(1)
+            terms["taught"] = (missed_of.view(self.n_groups, -1).sum(1) / n_taught).mean()
             loss = loss + TAUGHT_WEIGHT * terms["taught"]
-        elif self.n_arms > 1:
+        elif n_arms > 1:
             loss = loss + self.weights["coupling"] / 2 * terms["coupling"]
             loss = loss - self.weights["entropy"] * terms["entropy"]
         with torch.no_grad():
-            counted = torch.bincount(inference_outputs["expert"], minlength=self.n_experts)
-            terms["occupied_experts"] = (counted > 0).sum().to(loss.dtype)
+            owned = F.one_hot(by_group.mean(1).argmax(-1), self.n_experts).any(1)
+            terms["occupied_experts"] = owned.sum(1).to(loss.dtype).mean()
         return LossOutput(loss=loss, reconstruction_loss=missed, extra_metrics=terms)
 
     def _output(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:

@@ -93,7 +93,7 @@ def simplex_coordinates(
     Parameters
     ----------
     log_proba
-        ``(A, n, K)``.
+        ``(..., n, K)``.
     live
         Categories that are in use, ``(K,)`` bool.
     distance
@@ -101,7 +101,7 @@ def simplex_coordinates(
 
     Returns
     -------
-    ``(A, n, n_live)``.
+    ``(..., n, n_live)``.
     """
     proba = log_proba[..., live].exp()
     logs = (proba + FLOOR).log()
@@ -119,13 +119,13 @@ def coupling(coordinates: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     coordinates
-        ``(A, n, K)``, A above 1.
+        ``(..., A, n, K)``, A above 1; the mean is taken over what stands before.
 
     Returns
     -------
     Scalar.
     """
-    n_arms, n = coordinates.shape[:2]
+    n_arms, n = coordinates.shape[-3:-1]
     # the sum over pairs is A times the sum of squares about the mean
-    spread = (coordinates - coordinates.mean(0)).square().sum()
-    return 2 * spread / ((n_arms - 1) * n)
+    spread = (coordinates - coordinates.mean(-3, keepdim=True)).square().sum((-3, -2, -1))
+    return 2 * spread.mean() / ((n_arms - 1) * n)

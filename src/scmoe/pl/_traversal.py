@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 
 from scmoe._checks import holds_images, listing
 from scmoe._keys import Key
@@ -252,8 +251,6 @@ def _lines(
         ends = np.percentile(state, [_OUTSIDE, 100 - _OUTSIDE])
         if ends[0] < ends[1]:
             grid[i, 0].set_xlim(*ends + np.array([-0.03, 0.03]) * np.ptp(ends))
-        # as many numbers as a narrow panel has room for
-        grid[i, 0].xaxis.set_major_locator(MaxNLocator(3))
         grid[i, 0].set_ylabel(f"along dimension {dimension}", fontsize="small")
     for ax, name in zip(grid[0], names, strict=True):
         shown = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

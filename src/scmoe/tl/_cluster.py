@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scmoe.similarity import Similarity
+    from scmoe.tl._recipes import Recipe
 
 logger = logging.getLogger("scmoe")
 
@@ -184,24 +185,6 @@ def cluster(
     """
     from scmoe.model._record import to_record
 
-    recipe = make_recipe(
-        adata,
-        model,
-        n_clusters=n_clusters,
-        n_latent=n_latent,
-        layer=layer,
-        components=use_rep not in (None, "X"),
-        model_kwargs=model_kwargs,
-        train_kwargs=train_kwargs,
-        similar={
-            "similarity": similarity,
-            "preset": preset,
-            "neighbors_key": neighbors_key,
-            "obsp": obsp,
-            "batch_key": batch_key,
-            "checkpoint": checkpoint,
-        },
-    )
     seed = as_seed(random_state)
     check_adata(adata)
     check_key(adata, key_added)
@@ -211,15 +194,23 @@ def cluster(
         _check_folder(save_model)
         if use_rep not in (None, "X"):
             raise ValueError("`save_model` can't go with `use_rep`: new cells have no such slot.")
-    work = working_copy(
-        adata, markers, layer, use_rep, counts=recipe.counts, if_counts=recipe.if_counts
+    recipe, work = prepare(
+        adata,
+        model,
+        n_clusters=n_clusters,
+        n_latent=n_latent,
+        markers=markers,
+        layer=layer,
+        use_rep=use_rep,
+        model_kwargs=model_kwargs,
+        train_kwargs=train_kwargs,
+        similarity=similarity,
+        preset=preset,
+        neighbors_key=neighbors_key,
+        obsp=obsp,
+        batch_key=batch_key,
+        checkpoint=checkpoint,
     )
-    if recipe.model_kwargs.get("network") == "conv":
-        check_image_shape(work)
-    # the margins of images are constant, and genes may have no counts
-    constant = holds_images(work) or recipe.counts
-    check_training(work.X, work.var_names, recipe.least_clusters, constant=constant)
-    recipe.look_at(adata, work)
     try:
         with seeded(seed):
             trained = recipe.fit(work, seed, progress)
@@ -276,6 +267,46 @@ def cluster(
         (adata.uns, Key.uns.result(key_added), plain(result)),
     )
     return adata if copy else None
+
+
+def prepare(
+    adata: AnnData,
+    model: str,
+    *,
+    n_clusters: int | str | None = None,
+    n_latent: int | Sequence[int] | str | None = None,
+    markers: Sequence[str] | None = None,
+    layer: str | None = None,
+    use_rep: str | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    train_kwargs: dict[str, Any] | None = None,
+    **similar: Any,
+) -> tuple[Recipe, AnnData]:
+    """The recipe of what was asked, and the cells that it works on, both of them checked.
+
+    Parameters as of :func:`cluster`; ``similar`` is what only MoE-Sim-VAE knows.
+    """
+    recipe = make_recipe(
+        adata,
+        model,
+        n_clusters=n_clusters,
+        n_latent=n_latent,
+        layer=layer,
+        components=use_rep not in (None, "X"),
+        model_kwargs=model_kwargs,
+        train_kwargs=train_kwargs,
+        similar=similar,
+    )
+    work = working_copy(
+        adata, markers, layer, use_rep, counts=recipe.counts, if_counts=recipe.if_counts
+    )
+    if recipe.model_kwargs.get("network") == "conv":
+        check_image_shape(work)
+    # the margins of images are constant, and genes may have no counts
+    constant = holds_images(work) or recipe.counts
+    check_training(work.X, work.var_names, recipe.least_clusters, constant=constant)
+    recipe.look_at(adata, work)
+    return recipe, work
 
 
 def _beside(adata: AnnData, key: str, found: dict[str, dict]) -> list[tuple]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
+    from scmoe.model import CplMixVAE
     from scmoe.model._base import ExpertModel
     from scmoe.similarity import Similarity
 
@@ -249,10 +250,19 @@ class CoupledRecipe(Recipe):
         """The values are all that it looks at."""
 
     def fit(self, work: AnnData, seed: int, progress: bool) -> ExpertModel:
+        return self.fit_several(work, 1, progress)[0]
+
+    def fit_several(self, work: AnnData, n: int, progress: bool) -> list[CplMixVAE]:
+        """Models that differ by chance alone, trained in one fit."""
         self.model_class.setup_anndata(work, layer=self.layer, counts=self.counts)
-        model = self.model_class(work, n_categories=self.n_clusters, **self.model_kwargs)
-        model.train(**{"enable_progress_bar": progress, **self.train_kwargs})
-        return model
+        models = [
+            self.model_class(work, n_categories=self.n_clusters, **self.model_kwargs)
+            for _ in range(n)
+        ]
+        models[0].train(
+            **{"enable_progress_bar": progress, "beside": models[1:], **self.train_kwargs}
+        )
+        return models
 
     def params(self) -> dict[str, Any]:
         return {}
@@ -325,7 +335,7 @@ def make_recipe(
             raise ValueError(f"Give `{theirs}` as `{ours}`, not in `model_kwargs`.")
     if common["n_clusters"] is not None:
         check_number("n_clusters", common["n_clusters"], 2)
-    if similar["batch_key"] is not None:
+    if similar.get("batch_key") is not None:
         check_batches(adata, similar["batch_key"])
     common = {**common, "model_kwargs": model_kwargs, "train_kwargs": dict(train_kwargs or {})}
     if model == "moe-sim-vae":

@@ -13,8 +13,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from natsort import natsorted
 
-from scmoe.tl._cluster import cluster
+from scmoe._compat import release
+from scmoe._random import seeded
+from scmoe.tl._cluster import cluster, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,6 +98,16 @@ class Runner:
         jobs = Parallel(n_jobs, return_as="generator", max_nbytes=SHARED, mmap_mode="c")
         # what the first run says, the others need not say again
         return jobs(delayed(self.run)(seed, quiet=n > 0) for n, seed in enumerate(seeds))
+
+    def together(self, seed: int, n_runs: int, progress: bool) -> list[pd.Categorical]:
+        """The clusters of runs of coupled mixtures that are trained in one fit."""
+        recipe, work = prepare(_light(self.cells), **self.settings)
+        try:
+            with seeded(seed):
+                found = [m.predict() for m in recipe.fit_several(work, n_runs, progress)]
+        finally:
+            release(recipe.model_class, work)
+        return [pd.Categorical(labels, natsorted(set(labels))) for labels in found]
 
     def run(self, seed: int, *, quiet: bool) -> pd.Categorical:
         """The clusters of one run, NaN for cells that are not in it."""

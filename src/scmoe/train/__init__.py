@@ -4,7 +4,7 @@ from scmoe.train._checkpoint import Checkpoints, refuse_pickles
 from scmoe.train._fingerprint import fingerprint
 from scmoe.train._fit import Augment, fit
 from scmoe.train._keys import BATCH_KEYS
-from scmoe.train._plan import MixturePlan, SimilarityPlan, TermsPlan
+from scmoe.train._plan import ArmsPlan, MixturePlan, SimilarityPlan, TermsPlan
 from scmoe.train._settings import check_training_settings
 from scmoe.train._splitter import (
     ArmsSplitter,
@@ -17,6 +17,7 @@ from scmoe.train._splitter import (
 
 __all__ = [
     "BATCH_KEYS",
+    "ArmsPlan",
     "ArmsSplitter",
     "Augment",
     "AugmentingSplitter",

@@ -178,8 +178,8 @@ class ArmsSplitter(DataSplitter):
     augment
         From the cells of a batch to a changed copy of them, scaled; None for no copies.
     taught
-        The category that each cell is taught, ``(n_obs,)`` int64, -1 for none; None where
-        categories are not taught.
+        The category that each cell is taught in each group of arms, ``(n_obs, n_groups)`` int64,
+        -1 for none; None where categories are not taught.
     **kwargs
         As in :class:`scvi.dataloaders.DataSplitter`.
     """
