@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scmoe._numbers import check_whole, is_number, is_whole
+from scmoe._numbers import as_whole, check_whole, is_number, is_whole
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,13 @@ def test_a_whole_number_that_is_none_is_named(value):
     with pytest.raises(ValueError, match=r"`n_cells` must be a whole number from 2 on, got "):
         check_whole("n_cells", value, 2)
     check_whole("n_cells", np.int64(2), 2)
+    with pytest.raises(ValueError, match=r"from 1 on, or -1 for all cores, got 0\."):
+        check_whole("n_jobs", 0, 1, or_else="-1 for all cores")
+
+
+def test_whole_numbers_of_numpy_become_those_of_python():
+    assert type(as_whole(np.int64(3))) is int
+    assert [as_whole(value) for value in (3, 2.5, "auto", None, True)] == [
+        *(3, 2.5, "auto", None, True)
+    ]
+    assert as_whole(True) is True

@@ -96,7 +96,7 @@ def arcsinh_record(adata: AnnData, place: str) -> dict[str, float] | None:
     return dict(zip(channels, np.ravel(record["cofactor"]).astype(float).tolist(), strict=True))
 
 
-def check_matrix(x, names: Sequence[str], where: str) -> None:
+def check_matrix(x, names: Sequence[str], where: str, *, if_counts: str = "") -> None:
     """Raise ValueError for values that a model of continuous markers cannot take.
 
     Parameters
@@ -107,17 +107,20 @@ def check_matrix(x, names: Sequence[str], where: str) -> None:
         Names of the markers.
     where
         What to call the matrix in the message.
+    if_counts
+        A sentence for the message: what to do with raw counts, if the model takes them.
     """
+    more = f" {if_counts}" if if_counts else ""
     if sparse.issparse(x):
         raise ValueError(
             f"{where} is sparse, but this model takes dense values: use `.toarray()` on a few "
-            'thousand selected genes, or a dense representation with `use_rep="X_pca"`.'
+            f'thousand selected genes, or a dense representation with `use_rep="X_pca"`.{more}'
         )
     if not np.issubdtype(x.dtype, np.floating):
         raise ValueError(
             f"{where} holds {x.dtype} values, which look like counts or raw intensities: "
             "transform them first (`scmoe.pp.arcsinh`, or `sc.pp.normalize_total` and "
-            "`sc.pp.log1p`)."
+            f"`sc.pp.log1p`).{more}"
         )
     bad = ~np.isfinite(x).all(axis=0)
     if bad.any():
@@ -153,14 +156,19 @@ def check_counts(x, names: Sequence[str], where: str) -> None:
     names = np.asarray(names)[np.unique(column)].tolist()
     raise ValueError(
         f"{where} holds values that are no counts, such as {wrong:.6g}, in {listing(names)}: "
-        "counts are whole numbers from 0 on. Give the raw counts, or leave `counts` out for "
-        "transformed values."
+        "counts are whole numbers from 0 on. Give the raw counts, which may be in a layer; for "
+        "transformed values leave out what calls them counts (the likelihood, or `counts`)."
     )
 
 
-def check_values(x, names: Sequence[str], where: str, *, counts: bool) -> None:
+def check_values(
+    x, names: Sequence[str], where: str, *, counts: bool, if_counts: str = ""
+) -> None:
     """:func:`check_counts` or :func:`check_matrix`."""
-    (check_counts if counts else check_matrix)(x, names, where)
+    if counts:
+        check_counts(x, names, where)
+    else:
+        check_matrix(x, names, where, if_counts=if_counts)
 
 
 def dense(x) -> np.ndarray:

@@ -443,9 +443,9 @@ def test_few_cells(few):
 
 @pytest.mark.parametrize("value", ["many", "AUTO", 1, 2.0, True, None, np.array([2, 3]), [2]])
 def test_numbers_that_are_none(few, value):
-    with pytest.raises(ValueError, match='`n_experts` must be "auto" or at least 2'):
+    with pytest.raises(ValueError, match='`n_experts` must be "auto" or a whole number'):
         build(few, value)
-    with pytest.raises(ValueError, match='`n` must be "auto" or at least 2'):
+    with pytest.raises(ValueError, match='`n` must be "auto" or a whole number'):
         check_number("n", value, 2)
 
 

@@ -334,7 +334,7 @@ def test_values_that_are_no_counts_are_named(kind, value):
 
 
 def test_counts_without_saying_so_are_refused():
-    with pytest.raises(ValueError, match="look like counts"):
+    with pytest.raises(ValueError, match=r"look like counts.* registered with `counts=True`"):
         CplMixVAE.setup_anndata(make_counts())
 
 

@@ -1133,7 +1133,7 @@ def test_fewer_clusters_than_latent_sizes(three, monkeypatch):
 @pytest.mark.parametrize(
     ("kwargs", "match"),
     [
-        ({"n_experts": 1}, '`n_experts` must be "auto" or at least 2, got 1'),
+        ({"n_experts": 1}, '`n_experts` must be "auto" or a whole number of at least 2, got 1'),
         ({"n_experts": 3.0}, "`n_experts` must be"),
         ({"n_experts": True}, "`n_experts` must be"),
         ({"n_experts": "many"}, "`n_experts` must be"),

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.sparse import csr_matrix
@@ -274,6 +275,8 @@ class TestHistory:
             pl.history(Model())
         with pytest.raises(ValueError, match="nothing was recorded"):
             pl.history({})
+        with pytest.raises(ValueError, match=r"`adata.uns\[\"scmoe\"\]\[\"history\"\]`"):
+            pl.history(AnnData(np.ones((2, 2))))
         with pytest.raises(KeyError, match="'nothing' was not recorded"):
             pl.history(HISTORY, keys=["nothing"])
 

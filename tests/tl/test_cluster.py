@@ -555,7 +555,7 @@ MISTAKES = [
 def test_sizes_are_looked_at_before_a_graph_is_built(linked, monkeypatch):
     del linked.obsp["connectivities"]
     monkeypatch.setattr("scmoe.tl._neighbors.build_graph", lambda *args: 1 / 0)
-    with pytest.raises(ValueError, match='`n_latent` must be "auto" or at least 1'):
+    with pytest.raises(ValueError, match='`n_latent` must be "auto" or a whole number'):
         run(linked, n_latent="3")
 
 

@@ -10,7 +10,7 @@ from made_up import make_three
 from scipy import sparse
 
 from scmoe.model import CplMixVAE
-from scmoe.tl import assign, cluster, generate
+from scmoe.tl import assign, cluster, generate, name_clusters, state_genes
 
 HOW = {"max_epochs": 3, "batch_size": 80, "accelerator": "cpu"}
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_embed": 4}
@@ -115,10 +115,13 @@ def test_counts(three, kind):
 
 def test_counts_need_a_likelihood_of_counts(three):
     three.X = np.random.default_rng(1).poisson(5, three.shape)
-    with pytest.raises(ValueError, match="look like counts"):
+    with pytest.raises(ValueError, match=r'look like counts.*"likelihood": "nb"'):
         coupled(three)
-    three.X = three.X - 5.0
-    with pytest.raises(ValueError, match="are no counts"):
+    three.X = sparse.csr_matrix(three.X.astype(np.float32))
+    with pytest.raises(ValueError, match=r'is sparse.*"likelihood": "nb"'):
+        coupled(three)
+    three.X = three.X.toarray() - 5.0
+    with pytest.raises(ValueError, match=r"are no counts.* leave out .*the likelihood"):
         coupled(three, model_kwargs={"likelihood": "nb"})
     assert not three.uns
 
@@ -129,6 +132,25 @@ def test_one_arm_has_no_consensus(three):
     assert "scmoe_arm_consensus" not in three.obs
     assert "scmoe_votes" not in three.obsm
     assert "scmoe_entropy" in three.obs
+
+
+def test_what_was_made_of_the_clusters_before_is_named(three, recwarn):
+    coupled(three)
+    name_clusters(three)
+    state_genes(three, progress=False)
+    # the same again
+    coupled(three)
+    assert not [w for w in recwarn if "others now" in str(w.message)]
+    # the same clusters with other states
+    three.obsm["X_scmoe"][0] += 1
+    with pytest.warns(UserWarning, match=r"still is \.uns\['scmoe_state_genes'\]:"):
+        coupled(three)
+    three.obs["scmoe"] = "T" + three.obs["scmoe"].astype(str)
+    with pytest.warns(UserWarning, match=r"\.obs\['scmoe_names'\], \.uns\['scmoe_state_genes'"):
+        coupled(three)
+    # another name
+    coupled(three, key_added="other")
+    assert len([w for w in recwarn if "others now" in str(w.message)]) == 0
 
 
 def test_what_another_model_does_not_say_goes(three):

@@ -241,7 +241,11 @@ def test_options_of_the_other_model(three, same, option):
             ValueError,
             r"`model` must be one of \('moe-sim-vae', 'moe-vae', 'cpl-mixvae'\)",
         ),
-        ({"n_clusters": "many"}, ValueError, '`n_clusters` must be "auto" or at least 2'),
+        (
+            {"n_clusters": "many"},
+            ValueError,
+            '`n_clusters` must be "auto" or a whole number',
+        ),
         ({"n_clusters": 1}, ValueError, "`n_clusters` must be"),
         ({"n_clusters": 2.5}, ValueError, "`n_clusters` must be"),
         ({"n_latent": "few"}, ValueError, "`n_latent` must be"),
@@ -353,3 +357,25 @@ def test_numbers_that_are_none(three, same, kwargs, match):
 def test_latent_sizes_in_the_settings_of_the_model(three):
     similar(three, n_clusters=4, model_kwargs={"n_latent": 2}, train_kwargs={"max_epochs": 1})
     assert three.obsm["X_scmoe"].shape == (160, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "how"),
+    [
+        ("moe-sim-vae", {}),
+        ("moe-vae", {"pretrain_kwargs": {**QUICK, "max_epochs": np.int64(2)}}),
+        ("cpl-mixvae", {"start_epochs": np.int64(1)}),
+    ],
+)
+def test_numbers_of_numpy(three, model, how):
+    """As ``.uns`` has them after reading a file, and numpy where it counts."""
+    cluster(
+        three,
+        model=model,
+        n_clusters=np.int64(3),
+        n_latent=np.int64(2),
+        progress=False,
+        train_kwargs={**HOW, "max_epochs": np.int64(2), **how},
+    )
+    assert three.obsm["scmoe_proba"].shape == (160, 3)
+    assert three.uns["scmoe"]["params"]["n_clusters"] == 3

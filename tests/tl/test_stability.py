@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from scmoe.similarity import Blend, CoAssociation, Custom, Graph, Labels
@@ -253,7 +254,7 @@ def test_clusters_of_others_with_settings(linked, calls):
         ({"checkpoint": "folder"}, ValueError, "checkpoint"),
         ({"key_added": "a/b"}, ValueError, "key_added"),
         ({"random_state": -1}, ValueError, "random_state"),
-        ({"n_jobs": 0}, ValueError, "n_jobs"),
+        ({"n_jobs": 0}, ValueError, "n_jobs.*-1 for all cores"),
         ({"n_jobs": 1.5}, ValueError, "n_jobs"),
     ],
 )
@@ -380,6 +381,27 @@ def test_mixture_of_vaes_of_subsets(linked):
     record = linked.uns["scmoe_stability"]
     assert len(record["clusters"]) == linked.obs["scmoe"].nunique()
     assert record["runs"]["n_cells"].tolist() == [160, 160]
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, np.asarray])
+def test_counts(linked, kind, recwarn):
+    linked = linked[:200].copy()
+    counts = np.random.default_rng(0).poisson(np.exp(np.clip(linked.X, -2, 2)))
+    linked.layers["counts"] = kind(counts)
+    settings = {
+        "model": "cpl-mixvae",
+        "layer": "counts",
+        "n_clusters": 3,
+        "model_kwargs": {"likelihood": "nb", "n_hidden": 16, "n_layers": 1},
+        "train_kwargs": {"max_epochs": 2, **CPU},
+    }
+    cluster(linked, **settings, progress=False)
+    run(linked, n_runs=2, how="subsets")
+    assert linked.uns["scmoe_stability"]["runs"]["n_cells"].tolist() == [160, 160]
+    assert not [w for w in recwarn if "are not those that" in str(w.message)]
+    linked.layers["counts"] = kind(counts + 1)
+    with pytest.warns(UserWarning, match="are not those that 'scmoe' was made of"):
+        run(linked, n_runs=2)
 
 
 def test_processes_find_what_one_process_finds(linked, monkeypatch, same):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scmoe._numbers import check_whole, is_number
+from scmoe._numbers import as_whole, check_whole, is_number
 from scmoe._random import seeded
 from scmoe.nn import Autoencoders
 from scmoe.train import fit
@@ -87,7 +87,7 @@ class Schedule:
     def epochs(self, n: int) -> int:
         """Epochs for this many cells."""
         if self.max_epochs is not None:
-            return self.max_epochs
+            return as_whole(self.max_epochs)  # Lightning takes no numbers of numpy
         return min(math.ceil(N_STEPS / math.ceil(n / self.batch_size)), 1000)
 
 

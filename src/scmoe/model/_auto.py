@@ -39,7 +39,9 @@ def check_number(name: str, value: Any, least: int) -> None:
     """Raise ValueError for what is neither ``"auto"`` nor a whole number that is large enough."""
     is_auto = isinstance(value, str) and value == AUTO
     if not is_auto and not (is_whole(value) and value >= least):
-        raise ValueError(f'`{name}` must be "auto" or at least {least}, got {value!r}.')
+        raise ValueError(
+            f'`{name}` must be "auto" or a whole number of at least {least}, got {value!r}.'
+        )
 
 
 def read_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -61,6 +61,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         setup_method_args: dict[str, Any],
         *,
         counts: bool = False,
+        if_counts: str = "",
         **kwargs,
     ) -> AnnDataManager:
         """Check cells and register them; the manager is not yet that of the class."""
@@ -68,7 +69,8 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         if batch_key is not None:
             check_batches(adata, batch_key)
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-        check_values(layer_values(adata, layer), adata.var_names, where, counts=counts)
+        x = layer_values(adata, layer)
+        check_values(x, adata.var_names, where, counts=counts, if_counts=if_counts)
         manager = AnnDataManager(
             fields=[
                 LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from scmoe._checks import check_image_shape, holds_images
+from scmoe._numbers import as_whole
 from scmoe._scaling import COMMON
 from scmoe.estimate import augmentation, neighbor_graph
 from scmoe.metrics import category_consensus
@@ -177,6 +178,7 @@ class CplMixVAE(States, ExpertModel):
         min_cells: int | None = None,
     ):
         super().__init__(adata)
+        n_categories = as_whole(n_categories)
         images, counts = holds_images(adata), self.registry["setup_args"]["counts"]
         likelihood = likelihood or ("nb" if counts else "bernoulli" if images else "gaussian")
         scaling = scaling or ("none" if images or counts else "quantile")
@@ -252,9 +254,16 @@ class CplMixVAE(States, ExpertModel):
         setup_method_args = cls._get_setup_method_args(
             cls=cls, adata=adata, layer=layer, counts=counts
         )
-        cls.register_manager(
-            cls._registered(adata, layer, None, setup_method_args, counts=counts, **kwargs)
+        manager = cls._registered(
+            adata,
+            layer,
+            None,
+            setup_method_args,
+            counts=counts,
+            if_counts="Raw counts, sparse or not, are registered with `counts=True`.",
+            **kwargs,
         )
+        cls.register_manager(manager)
 
     def train(
         self,

@@ -15,6 +15,7 @@ from scmoe._checks import (
     holds_images,
 )
 from scmoe._compat import on_device
+from scmoe._numbers import as_whole
 from scmoe._scaling import COMMON, rescaled
 from scmoe.estimate import Architecture
 from scmoe.model._auto import (
@@ -360,6 +361,8 @@ class MoESimVAE(ExpertModel):
         the similar partners of a cell within its batch, means over each epoch.
         """
         x = self._values(self.module_settings_["n_experts"])
+        # Lightning takes no numbers of numpy
+        max_epochs, max_steps = as_whole(max_epochs), as_whole(max_steps)
         if max_epochs is not None and max_steps is not None:
             raise ValueError("You can't specify both `max_epochs` and `max_steps`.")
         if max_steps is not None and max_steps < 1:

@@ -13,6 +13,7 @@ from scmoe._checks import (
     check_image_shape,
     holds_images,
 )
+from scmoe._numbers import as_whole
 from scmoe._scaling import COMMON, rescaled
 from scmoe.estimate import (
     CLUSTERING,
@@ -440,6 +441,7 @@ class MoEVAE(Probing, ExpertModel):
         if max_epochs is None:
             n_batches = math.ceil(n_train / batch_size)
             max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
+        max_epochs = as_whole(max_epochs)  # Lightning takes no numbers of numpy
         logger.info("Step 9 of 9: experts and manager together.")
         with self._training(batch_size):
             if self.module is None:

@@ -37,8 +37,8 @@ def check_pruning(prune: Any, epochs: int | None, threshold: Any, n_arms: int) -
         raise ValueError(f"`prune` must be True, False or None, got {prune!r}.")
     if prune and n_arms == 1:
         raise ValueError(
-            "Pruning looks at how far arms agree, and there is one: use more arms, or give "
-            "`n_categories` and `prune=False`."
+            "Pruning looks at how far arms agree, and there is one: use more arms, or give the "
+            "number of clusters (`n_clusters`, of the model `n_categories`) without `prune`."
         )
     if epochs is not None:
         check_whole("prune_epochs", epochs, 1)

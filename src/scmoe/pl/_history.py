@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from ._figure import finish
 
@@ -62,10 +63,15 @@ def history(
     Raises
     ------
     ValueError
-        If the model has not been trained, or nothing was recorded.
+        If the model has not been trained, nothing was recorded, or cells are given.
     KeyError
         If one of ``keys`` was not recorded.
     """
+    if isinstance(model, AnnData):
+        raise ValueError(
+            "The history is that of a model: give the model, or what the clustering kept of it, "
+            '`adata.uns["scmoe"]["history"]`.'
+        )
     is_record = isinstance(model, Mapping | pd.DataFrame)
     record = model if is_record else getattr(model, "history", None)
     if record is None:

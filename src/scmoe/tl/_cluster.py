@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from natsort import natsorted
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
     from anndata import AnnData
 
     from scmoe.similarity import Similarity
@@ -175,6 +176,12 @@ def cluster(
         numbers to estimate where there is less than two clusters, or nothing but noise.
     KeyError
         An unknown layer, representation, marker, graph, embedding or ``batch_key``.
+
+    Warns
+    -----
+    UserWarning
+        The clusters under ``key_added`` are others than before, and there are names, a stability
+        or state genes of those before.
     """
     from scmoe.model._record import to_record
 
@@ -242,6 +249,14 @@ def cluster(
         "manifest": manifest(work.X, work.var_names, graph=graph_hash(recipe.graph), seed=seed),
     }
     logger.info("%d of %d experts own cells.", len(categories), trained.module.n_experts)
+    outdated = _outdated(adata, key_added, labels, latent)
+    if outdated:
+        warnings.warn(
+            f"The clusters of {key_added!r} are others now. Of those before there still is "
+            f"{', '.join(outdated)}: compute that again, or delete it.",
+            UserWarning,
+            stacklevel=2,
+        )
     adata = adata.copy() if copy else adata
     write(
         (adata.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=categories)),
@@ -282,7 +297,9 @@ def prepare(
         train_kwargs=train_kwargs,
         similar=similar,
     )
-    work = working_copy(adata, markers, layer, use_rep, counts=recipe.counts)
+    work = working_copy(
+        adata, markers, layer, use_rep, counts=recipe.counts, if_counts=recipe.if_counts
+    )
     if recipe.model_kwargs.get("network") == "conv":
         check_image_shape(work)
     # the margins of images are constant, and genes may have no counts
@@ -305,6 +322,22 @@ def _beside(adata: AnnData, key: str, found: dict[str, dict]) -> list[tuple]:
         for place, values in found.items()
         for slot, value in values.items()
     ]
+
+
+def _outdated(adata: AnnData, key: str, labels: np.ndarray, latent: np.ndarray) -> list[str]:
+    """Slots that were made of the clustering that is about to be replaced by another one."""
+    if Key.uns.result(key) not in adata.uns or Key.obs.labels(key) not in adata.obs:
+        return []
+    before = adata.obs[Key.obs.labels(key)].astype(str).to_numpy()
+    others = not np.array_equal(before, labels)
+    # states may be others where the clusters are the same
+    turned = others or not np.array_equal(adata.obsm.get(Key.obsm.latent(key)), latent)
+    made = [
+        ("obs", adata.obs, Key.obs.names(key), others),
+        ("uns", adata.uns, Key.uns.stability(key), others),
+        ("uns", adata.uns, Key.uns.state_genes(key), turned),
+    ]
+    return [f".{place}[{slot!r}]" for place, there, slot, old in made if old and slot in there]
 
 
 def _check_folder(path: str | Path) -> None:

@@ -69,6 +69,11 @@ class Recipe(ABC):
         return False
 
     @property
+    def if_counts(self) -> str:
+        """What to do with raw counts that were not called so; empty if the model has no way."""
+        return ""
+
+    @property
     def least_clusters(self) -> int:
         """How many clusters there will be at least places for."""
         return 2 if self.n_clusters == AUTO else self.n_clusters
@@ -233,6 +238,13 @@ class CoupledRecipe(Recipe):
         from scmoe.model._described import COUNTS
 
         return self.model_kwargs.get("likelihood") in COUNTS
+
+    @property
+    def if_counts(self) -> str:
+        return (
+            'Raw counts, sparse or not, are taken with `model_kwargs={"likelihood": "nb"}` '
+            '(or "zinb").'
+        )
 
     def look_at(self, adata: AnnData, work: AnnData) -> None:
         """The values are all that it looks at."""

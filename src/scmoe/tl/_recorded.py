@@ -180,11 +180,14 @@ def _compare_values(
     adata: AnnData, settings: Mapping[str, Any], record: Mapping[str, Any], key: str
 ) -> None:
     """Warn where the cells or their values are others than those that were clustered."""
+    from scmoe.model._described import COUNTS
+
     clustered = record.get("manifest", {}).get("data")
     if clustered is None:
         return
     markers, layer, use_rep = (settings.get(n) for n in ("markers", "layer", "use_rep"))
-    work = working_copy(adata, markers, layer, use_rep)
+    counts = (settings.get("model_kwargs") or {}).get("likelihood") in COUNTS
+    work = working_copy(adata, markers, layer, use_rep, counts=counts)
     if data_hash(work.X, work.var_names) != clustered:
         warnings.warn(
             f"The cells, or their values, are not those that {key!r} was made of: what does not "

@@ -244,7 +244,7 @@ def _check_asked(
 ) -> None:
     check_whole("n_runs", n_runs, 2)
     if n_jobs != -1:
-        check_whole("n_jobs", n_jobs, 1)
+        check_whole("n_jobs", n_jobs, 1, or_else="-1 for all cores")
     if how not in HOW:
         raise ValueError(f"`how` must be one of {HOW}, got {how!r}.")
     if not is_number(share) or not 0 < share < 1:

@@ -32,6 +32,7 @@ def working_copy(
     use_rep: str | None,
     *,
     counts: bool = False,
+    if_counts: str = "",
 ) -> AnnData:
     """The values to cluster as an AnnData of their own; the user's stays untouched."""
     use_rep = None if use_rep == "X" else use_rep
@@ -51,7 +52,7 @@ def working_copy(
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
         chosen = _choose_markers(adata, markers)
         x, names = x[:, chosen], adata.var_names[chosen]
-    check_values(x, names, where, counts=counts)
+    check_values(x, names, where, counts=counts, if_counts=if_counts)
     x = np.ascontiguousarray(dense(x))
     work = ad.AnnData(
         x,
