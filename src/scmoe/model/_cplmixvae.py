@@ -422,6 +422,7 @@ class CplMixVAE(States, ExpertModel):
 
             def fit(model: CplMixVAE, n_epochs: int, taught: torch.Tensor | None = None) -> None:
                 model.module.train()
+                # of this function's model, which need not be self
                 super().train(
                     n_epochs,
                     accelerator=accelerator,
