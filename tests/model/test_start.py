@@ -34,6 +34,18 @@ def test_each_arm_learns_of_a_half_of_its_own(graph):
     assert adjusted_rand_score(kind[several], taught[several, arms]) == 1
 
 
+@pytest.mark.parametrize("n", [30, 50])
+def test_few_cells_whose_halves_show_too_little(n):
+    # communities of 10 cells: three of all, of half of them one or none
+    kind = np.arange(n) % 3
+    rng = np.random.default_rng(0)
+    x = 3 * np.eye(3).repeat(2, 1)[kind] + rng.normal(scale=0.3, size=(n, 6))
+    graph = neighbor_graph(x.astype(np.float32), 0)
+    taught = start_categories(graph, 3, 2, 0)
+    np.testing.assert_array_equal(taught, communities(graph, 3, 10, 0)[:, None].repeat(2, 1))
+    assert taught.max() >= 1
+
+
 def test_what_chance_cuts_is_learned_differently():
     # one cloud, which has no parts
     graph = neighbor_graph(np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32), 0)

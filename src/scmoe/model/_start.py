@@ -26,7 +26,8 @@ def start_categories(graph: csr_matrix, n_categories: int, n_arms: int, seed: in
     a random half of the cells, and their communities: what a partition owes to chance the arms
     learn differently. They have the names of those communities of all cells that they have most
     cells in common with (the assignment by which the sum over all is largest). A single arm
-    learns those of all cells.
+    learns those of all cells, and so does one whose half shows less than two, which would be a
+    name for everything or for nothing.
 
     Parameters
     ----------
@@ -48,11 +49,14 @@ def start_categories(graph: csr_matrix, n_categories: int, n_arms: int, seed: in
     if n_arms == 1:
         return whole[:, None]
     rng = np.random.default_rng(seed)
-    taught = np.full((n, n_arms), -1)
+    taught = np.full((n, n_arms), -1, dtype=np.int64)
     for arm in range(n_arms):
         cells = np.sort(rng.permutation(n)[: round(SHARE * n)])
         own = communities(graph[cells][:, cells], n_categories, LEAST_SIZE, seed + arm)
-        taught[cells, arm] = _named_like(whole[cells], own, n_categories)
+        if own.max() < 1:
+            taught[:, arm] = whole
+        else:
+            taught[cells, arm] = _named_like(whole[cells], own, n_categories)
     return taught
 
 
