@@ -219,6 +219,14 @@ def test_mistakes(three):
         first.train(2, beside=[first], **QUIET)
     with pytest.raises(ValueError, match="same settings"):
         first.train(2, beside=make(three, 4), **QUIET)
+    for kwargs in ({"scaling": "none"}, {"min_cells": 3}):
+        with pytest.raises(ValueError, match="same settings"):
+            first.train(2, beside=make(three, **kwargs), **QUIET)
+    three.layers["twice"] = 2 * three.X
+    CplMixVAE.setup_anndata(three, layer="twice")
+    with pytest.raises(ValueError, match="same settings"):
+        first.train(2, beside=make(three), **QUIET)
+    CplMixVAE.setup_anndata(three)
     other = three.copy()
     CplMixVAE.setup_anndata(other)
     with pytest.raises(ValueError, match="same cells"):

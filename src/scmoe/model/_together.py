@@ -26,13 +26,21 @@ def check_together(models: Sequence[CplMixVAE]) -> None:
     for model in others:
         if not isinstance(model, type(first)) or model.adata is not first.adata:
             raise ValueError("Models that are trained beside each other are of the same cells.")
-        if (
-            model.module_settings_ != first.module_settings_
-            or model.n_categories_ != first.n_categories_
-        ):
+        if _asked_for(model) != _asked_for(first):
             raise ValueError("Models that are trained beside each other have the same settings.")
     if len({id(model) for model in models}) < len(models):
         raise ValueError("A model can't be trained beside itself: make another one.")
+
+
+def _asked_for(model: CplMixVAE) -> tuple:
+    """All that two models of the same cells can differ in, but for chance."""
+    return (
+        model.module_settings_,
+        model.n_categories_,
+        model.scaling_,
+        model.min_cells_,
+        model.registry["setup_args"],
+    )
 
 
 OF_FIT = (
