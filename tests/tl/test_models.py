@@ -375,7 +375,12 @@ def test_numbers_of_numpy(three, model, how):
         n_clusters=np.int64(3),
         n_latent=np.int64(2),
         progress=False,
-        train_kwargs={**HOW, "max_epochs": np.int64(2), **how},
+        train_kwargs={
+            **HOW,
+            "max_epochs": np.int64(2),
+            "batch_size": np.int64(50),
+            **how,
+        },
     )
     assert three.obsm["scmoe_proba"].shape == (160, 3)
     assert three.uns["scmoe"]["params"]["n_clusters"] == 3

@@ -383,6 +383,7 @@ class CplMixVAE(States, ExpertModel):
         check_training_settings(
             max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
         )
+        batch_size = as_whole(batch_size)  # torch takes no numbers of numpy
         models = [self, *beside]
         check_together(models)
         if start is None:
@@ -406,7 +407,7 @@ class CplMixVAE(States, ExpertModel):
         split = split_indices(*shares, np.random.default_rng(seed))
         with ExitStack() as stack:
             stack.enter_context(self._training(batch_size))
-            for model in beside:
+            for model in models[1:]:
                 stack.enter_context(model._as_it_was_on_failure())
             for model in models:
                 if model.module is None:

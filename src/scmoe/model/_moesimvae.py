@@ -361,8 +361,9 @@ class MoESimVAE(ExpertModel):
         the similar partners of a cell within its batch, means over each epoch.
         """
         x = self._values(self.module_settings_["n_experts"])
-        # Lightning takes no numbers of numpy
+        # Lightning and torch take no numbers of numpy
         max_epochs, max_steps = as_whole(max_epochs), as_whole(max_steps)
+        batch_size = as_whole(batch_size)
         if max_epochs is not None and max_steps is not None:
             raise ValueError("You can't specify both `max_epochs` and `max_steps`.")
         if max_steps is not None and max_steps < 1:

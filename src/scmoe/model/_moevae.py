@@ -441,7 +441,8 @@ class MoEVAE(Probing, ExpertModel):
         if max_epochs is None:
             n_batches = math.ceil(n_train / batch_size)
             max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
-        max_epochs = as_whole(max_epochs)  # Lightning takes no numbers of numpy
+        # Lightning and torch take no numbers of numpy
+        max_epochs, batch_size = as_whole(max_epochs), as_whole(batch_size)
         logger.info("Step 9 of 9: experts and manager together.")
         with self._training(batch_size):
             if self.module is None:
