@@ -482,3 +482,8 @@ def test_a_run_with_the_seed_of_the_clustering_is_the_clustering(linked, setting
     run(linked, n_runs=2)
     np.testing.assert_array_equal(again[0], codes)
     assert not np.array_equal(again[1], codes)
+
+
+def test_one_fit_of_options_that_there_are_not(linked):
+    with pytest.raises(TypeError, match="n_cluster'"):
+        run(linked, key=None, key_added="new", model="cpl-mixvae", n_cluster=3, together=True)

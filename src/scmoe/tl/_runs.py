@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -101,6 +102,8 @@ class Runner:
 
     def together(self, seed: int, n_runs: int, progress: bool) -> list[pd.Categorical]:
         """The clusters of runs of coupled mixtures that are trained in one fit."""
+        # names that `cluster` has not would pass for those of another model
+        signature(cluster).bind(self.cells, **self.settings)
         recipe, work = prepare(_light(self.cells), **self.settings)
         try:
             with seeded(seed):
