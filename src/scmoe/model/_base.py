@@ -24,6 +24,7 @@ from scmoe._checks import (
 )
 from scmoe._compat import interruptible, one_thread, quiet
 from scmoe._keys import Key
+from scmoe._numbers import as_whole
 from scmoe._scaling import value_range
 from scmoe._store import ModelFileError
 from scmoe.model._auto import AUTO
@@ -99,6 +100,11 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         small = self.adata.n_vars * batch_size < LARGE_BATCH
         with self._as_it_was_on_failure(), interruptible(), quiet(), one_thread(small):
             yield
+
+    def train(self, max_epochs: int, **settings: Any) -> None:
+        """scvi-tools' training; Lightning and torch take no whole numbers of numpy."""
+        settings = {name: as_whole(value) for name, value in settings.items()}
+        super().train(as_whole(max_epochs), **settings)
 
     def _build(self) -> None:
         """Make the networks, once all of their sizes are known."""

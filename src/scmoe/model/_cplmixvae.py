@@ -383,7 +383,6 @@ class CplMixVAE(States, ExpertModel):
         check_training_settings(
             max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
         )
-        batch_size = as_whole(batch_size)  # torch takes no numbers of numpy
         models = [self, *beside]
         check_together(models)
         if start is None:
@@ -436,7 +435,7 @@ class CplMixVAE(States, ExpertModel):
                         "n_arms": model.module.n_arms,
                         "augment": copies,
                         "taught": taught,
-                        "drop_last": n_train > batch_size,
+                        "drop_last": bool(n_train > batch_size),
                         "external_indexing": split,
                     },
                     plan_kwargs=plan_kwargs,

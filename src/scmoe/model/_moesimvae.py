@@ -15,7 +15,6 @@ from scmoe._checks import (
     holds_images,
 )
 from scmoe._compat import on_device
-from scmoe._numbers import as_whole
 from scmoe._scaling import COMMON, rescaled
 from scmoe.estimate import Architecture
 from scmoe.model._auto import (
@@ -361,9 +360,6 @@ class MoESimVAE(ExpertModel):
         the similar partners of a cell within its batch, means over each epoch.
         """
         x = self._values(self.module_settings_["n_experts"])
-        # Lightning and torch take no numbers of numpy
-        max_epochs, max_steps = as_whole(max_epochs), as_whole(max_steps)
-        batch_size = as_whole(batch_size)
         if max_epochs is not None and max_steps is not None:
             raise ValueError("You can't specify both `max_epochs` and `max_steps`.")
         if max_steps is not None and max_steps < 1:
@@ -440,7 +436,7 @@ class MoESimVAE(ExpertModel):
                 datasplitter_kwargs={
                     "target": target,
                     "rng": rng,
-                    "drop_last": n_train > batch_size,
+                    "drop_last": bool(n_train > batch_size),
                     "external_indexing": split,
                 },
                 plan_kwargs=plan_kwargs,

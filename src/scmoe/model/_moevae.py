@@ -13,7 +13,6 @@ from scmoe._checks import (
     check_image_shape,
     holds_images,
 )
-from scmoe._numbers import as_whole
 from scmoe._scaling import COMMON, rescaled
 from scmoe.estimate import (
     CLUSTERING,
@@ -441,8 +440,6 @@ class MoEVAE(Probing, ExpertModel):
         if max_epochs is None:
             n_batches = math.ceil(n_train / batch_size)
             max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
-        # Lightning and torch take no numbers of numpy
-        max_epochs, batch_size = as_whole(max_epochs), as_whole(batch_size)
         logger.info("Step 9 of 9: experts and manager together.")
         with self._training(batch_size):
             if self.module is None:
@@ -461,7 +458,7 @@ class MoEVAE(Probing, ExpertModel):
                     "augment": self._changes(
                         augment, None, 0, x, accelerator=accelerator, progress=progress
                     ),
-                    "drop_last": n_train > batch_size,
+                    "drop_last": bool(n_train > batch_size),
                     "external_indexing": split_indices(*shares, rng),
                 },
                 plan_kwargs=plan_kwargs,

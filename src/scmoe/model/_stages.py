@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from scmoe._numbers import as_whole
-
 N_STEPS = 3000
 """Optimiser steps of a default training ..."""
 
@@ -39,5 +37,4 @@ def stage_epochs(n_batches: int, main: int | None, start: int | None, prune: int
     if prune is None:
         most = MAX_EPOCHS * PRUNE_STEPS // N_STEPS
         prune = min(math.ceil(PRUNE_STEPS / n_batches), most)
-    # Lightning takes no numbers of numpy
-    return Stages(as_whole(start), as_whole(main), as_whole(prune))
+    return Stages(start, main, prune)

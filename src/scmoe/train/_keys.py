@@ -19,7 +19,7 @@ class _BatchKeys(NamedTuple):
     ARMS: str = "arms"
     """A changed copy of the scaled cells for each arm, ``(A, B, n_input)``."""
     TAUGHT: str = "taught"
-    """The category that a cell is taught, ``(B,)`` int64; -1 for none."""
+    """The category that each arm is taught of a cell, ``(B, A)`` int64; -1 for none."""
 
 
 BATCH_KEYS = _BatchKeys()
