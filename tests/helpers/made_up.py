@@ -23,3 +23,25 @@ def make_three(sizes: Sequence[int] = (90, 60, 50), seed: int = 0) -> AnnData:
         obs=pd.DataFrame({"kind": kind.astype(str)}, index=[f"cell{i}" for i in range(len(kind))]),
         var=pd.DataFrame(index=["CD3", "CD4", "CD19", "CD20", "CD14", "CD33"]),
     )
+
+
+COUPLED = {
+    "n_categories": 4,
+    "n_arms": 2,
+    "n_state": 2,
+    "n_embed": 3,
+    "n_hidden": 8,
+    "n_layers": 1,
+    "activation": "relu",
+    "likelihood": "gaussian",
+    "input_dropout": 0.0,
+    "state_dropout": 0.0,
+    "coupling_weight": 3.0,
+    "entropy_weight": 0.5,
+    "kl_weight": 2.0,
+    "distance": "scaled",
+    "sharpness": None,
+    "temperature": 1.0,
+    "hard": False,
+}
+"""Settings of a small module of coupled arms, in which nothing is hidden."""

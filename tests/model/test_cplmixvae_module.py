@@ -5,35 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from made_up import COUPLED
 from scvi import REGISTRY_KEYS
 
 from scmoe.model._cplmixvae_module import CplMixVAEModule, draw_counts
 from scmoe.train import BATCH_KEYS
 
-SETTINGS = {
-    "n_categories": 4,
-    "n_arms": 2,
-    "n_state": 2,
-    "n_embed": 3,
-    "n_hidden": 8,
-    "n_layers": 1,
-    "activation": "relu",
-    "likelihood": "gaussian",
-    "input_dropout": 0.0,
-    "state_dropout": 0.0,
-    "coupling_weight": 3.0,
-    "entropy_weight": 0.5,
-    "kl_weight": 2.0,
-    "distance": "scaled",
-    "sharpness": None,
-    "temperature": 1.0,
-    "hard": False,
-}
-
 
 def make(**kwargs):
     torch.manual_seed(0)
-    return CplMixVAEModule(5, **{**SETTINGS, **kwargs})
+    return CplMixVAEModule(5, **{**COUPLED, **kwargs})
 
 
 def cells(n=12, *, counts=False):

@@ -7,6 +7,7 @@ import pytest
 import scvi
 import torch
 from anndata import AnnData
+from made_up import COUPLED
 from scvi import REGISTRY_KEYS
 
 from scmoe.model import CplMixVAE
@@ -14,31 +15,13 @@ from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._together import join, share_out
 from scmoe.train import BATCH_KEYS, ArmsPlan
 
-SETTINGS = {
-    "n_input": 5,
-    "n_categories": 4,
-    "n_arms": 2,
-    "n_state": 2,
-    "n_embed": 3,
-    "n_hidden": 8,
-    "n_layers": 1,
-    "activation": "relu",
-    "input_dropout": 0.0,
-    "state_dropout": 0.0,
-    "coupling_weight": 3.0,
-    "entropy_weight": 0.5,
-    "kl_weight": 2.0,
-    "sharpness": None,
-    "temperature": 1.0,
-    "hard": False,
-}
 LIKELIHOODS = ["gaussian", "bernoulli", "nb", "zinb"]
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 
 
 def make_parts(likelihood="gaussian", distance="scaled", n=3):
     torch.manual_seed(0)
-    settings = {**SETTINGS, "likelihood": likelihood, "distance": distance}
+    settings = {**COUPLED, "n_input": 5, "likelihood": likelihood, "distance": distance}
     parts = [CplMixVAEModule(**settings) for _ in range(n)]
     for number, part in enumerate(parts):
         # otherwise these are the same in all of them
