@@ -404,9 +404,19 @@ class CplMixVAE(States, ExpertModel):
         seeds = torch.randint(2**31, (len(models),)).tolist()
         seed = seeds[0]
         split = split_indices(*shares, np.random.default_rng(seed))
+        how = {
+            "accelerator": accelerator,
+            "devices": devices,
+            "train_size": train_size,
+            "validation_size": validation_size,
+            "batch_size": batch_size,
+            "early_stopping": early_stopping,
+            "plan_kwargs": plan_kwargs,
+            **trainer_kwargs,
+        }
         with ExitStack() as stack:
             stack.enter_context(self._training(batch_size))
-            for model in models[1:]:
+            for model in beside:
                 stack.enter_context(model._as_it_was_on_failure())
             for model in models:
                 if model.module is None:
@@ -416,45 +426,33 @@ class CplMixVAE(States, ExpertModel):
             scaled = self._scaled(x)
             near = places(x if self.module.takes_counts else None, scaled, seed)
             progress = trainer_kwargs.get("enable_progress_bar", True)
-            copies = self._copies(
-                augment, scaled, near, seed, accelerator=accelerator, progress=progress
-            )
-
-            def fit(model: CplMixVAE, n_epochs: int, taught: torch.Tensor | None = None) -> None:
-                model.module.train()
-                # of this function's model, which need not be self
-                super().train(
-                    n_epochs,
-                    accelerator=accelerator,
-                    devices=devices,
-                    train_size=train_size,
-                    validation_size=validation_size,
-                    batch_size=batch_size,
-                    early_stopping=early_stopping,
-                    datasplitter_kwargs={
-                        "n_arms": model.module.n_arms,
-                        "augment": copies,
-                        "taught": taught,
-                        "drop_last": bool(n_train > batch_size),
-                        "external_indexing": split,
-                    },
-                    plan_kwargs=plan_kwargs,
-                    **trainer_kwargs,
-                )
-
+            batches = {
+                "augment": self._copies(
+                    augment, scaled, near, seed, accelerator=accelerator, progress=progress
+                ),
+                "drop_last": bool(n_train > batch_size),
+                "external_indexing": split,
+            }
             with one_module(models):
                 # fewer cells are no two communities
                 if start and len(x) >= 2 * LEAST_SIZE:
                     graph = neighbor_graph(near, seed)
                     n_arms = self.module_settings_["n_arms"]
                     found = [start_categories(graph, n_categories, n_arms, s) for s in seeds]
-                    fit(self, stages.start, torch.from_numpy(np.concatenate(found, axis=1)))
-                fit(self, stages.main)
+                    taught = torch.from_numpy(np.concatenate(found, axis=1))
+                    self._fit(stages.start, {**batches, "taught": taught}, how)
+                self._fit(stages.main, batches, how)
             for model in models:
                 if prune:
-                    model._prune(partial(fit, model, stages.prune), threshold)
+                    model._prune(partial(model._fit, stages.prune, batches, how), threshold)
                 with torch.inference_mode():
                     model._settle(x)
+
+    def _fit(self, n_epochs: int, batches: dict[str, Any], how: dict[str, Any]) -> None:
+        """Train the module that there is: one stage of the training."""
+        self.module.train()
+        batches = {**batches, "n_arms": self.module.n_arms}
+        super().train(n_epochs, datasplitter_kwargs=batches, **how)
 
     def _check_batch(self, n: int, n_categories: int) -> None:
         if n < 2:
