@@ -24,10 +24,10 @@ from scmoe.model._base import ExpertModel
 from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._cplmixvae_settings import check_coupled_settings
 from scmoe.model._places import places
-from scmoe.model._prune import THRESHOLD, check_pruning, check_start, prune
+from scmoe.model._prune import THRESHOLD, check_pruning, prune
 from scmoe.model._settle import settle
 from scmoe.model._stages import stage_epochs
-from scmoe.model._start import LEAST_SIZE, start_categories
+from scmoe.model._start import LEAST_SIZE, check_start, start_categories
 from scmoe.model._states import States
 from scmoe.model._together import check_together, one_module
 from scmoe.train import (

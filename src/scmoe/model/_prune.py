@@ -23,14 +23,6 @@ THRESHOLD = 0.75
 """Consensus that every category must have."""
 
 
-def check_start(start: Any, epochs: int | None) -> None:
-    """Raise ValueError for settings of the start that make no sense."""
-    if not isinstance(start, bool):
-        raise ValueError(f"`start` must be True, False or None, got {start!r}.")
-    if epochs is not None:
-        check_whole("start_epochs", epochs, 1)
-
-
 def check_pruning(prune: Any, epochs: int | None, threshold: Any, n_arms: int) -> None:
     """Raise ValueError for settings of a pruning that make no sense."""
     if not isinstance(prune, bool):

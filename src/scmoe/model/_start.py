@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from scmoe._numbers import check_whole
 from scmoe.estimate import communities
 
 if TYPE_CHECKING:
@@ -17,6 +18,14 @@ LEAST_SIZE = 10
 
 SHARE = 0.5
 """Of the cells, in which the communities of an arm are sought."""
+
+
+def check_start(start: Any, epochs: int | None) -> None:
+    """Raise ValueError for settings of the start that make no sense."""
+    if not isinstance(start, bool):
+        raise ValueError(f"`start` must be True, False or None, got {start!r}.")
+    if epochs is not None:
+        check_whole("start_epochs", epochs, 1)
 
 
 def start_categories(graph: csr_matrix, n_categories: int, n_arms: int, seed: int) -> np.ndarray:
