@@ -45,7 +45,7 @@ demo: $(STAMPS)/base ## cluster simulated FCS files, or those of DATA=DIR; write
 	$(BIN)/python scripts/demo.py $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 test: $(STAMPS)/test ## run the test suite (ARGS="-k metrics" for a part of it)
-	$(BIN)/python -m pytest tests $(ARGS)
+	$(BIN)/python -m pytest tests -n auto --dist loadfile $(ARGS)
 
 lint: $(STAMPS)/lint ## check style and formatting
 	$(BIN)/ruff check .

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from scmoe._compat import same_threads
 from scmoe._numbers import check_whole, is_number
+from scmoe._progress import bar, stage
 from scmoe.estimate._found import Found, by_size, check_codes, check_size
 
 if TYPE_CHECKING:
@@ -98,17 +98,14 @@ def density_clusters(
     sizes = sorted({*evidence, size})
     n_neighbors = min(n_neighbors, n - 1)
 
-    with tqdm(total=len(sizes) + 1, desc="UMAP", disable=not progress) as bar:
+    with stage("UMAP", progress=progress):
         embedding = embed(codes, n_neighbors, n_components, min_dist, seed)
-        bar.set_description("HDBSCAN")
-        bar.update()
-        rows = []
-        for other in sizes:
-            labels, strength = _hdbscan(embedding, other)
-            rows.append((other, labels.max() + 1, np.mean(labels < 0), other == size))
-            if other == size:
-                chosen = labels, strength
-            bar.update()
+    rows = []
+    for other in bar(sizes, "HDBSCAN", progress=progress):
+        labels, strength = _hdbscan(embedding, other)
+        rows.append((other, labels.max() + 1, np.mean(labels < 0), other == size))
+        if other == size:
+            chosen = labels, strength
     table = pd.DataFrame(rows, columns=["min_cluster_size", "n_clusters", "noise", "chosen"])
     table.index = table.index.astype(str)
     labels, _ = by_size(chosen[0])

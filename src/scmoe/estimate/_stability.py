@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
-from tqdm import tqdm
 
 from scmoe._numbers import check_whole
+from scmoe._progress import bar
 from scmoe.estimate._found import Found, by_size, check_cells, check_size
 from scmoe.estimate._graph import partition
 from scmoe.similarity._graph import check_graph
@@ -109,7 +109,7 @@ def stable_clusters(
     subsets = _subsets(graph, n_samples, share, seed)
     # a single cluster is found again always
     rows, losses, best, chosen, taken = [], 0, (1, 1.0), None, None
-    for resolution in tqdm(resolutions, desc="Partitions", disable=not progress):
+    for resolution in bar(resolutions, "partitioning the graph", progress=progress):
         found = partition(graph, resolution, seed)
         again = [(cells, partition(part, resolution, seed)) for cells, part in subsets]
         row = _row(found, again, least)

@@ -11,10 +11,10 @@ from typing import Literal
 import anndata as ad
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from scmoe._keys import Key
 from scmoe._numbers import is_whole
+from scmoe._progress import bar
 
 from ._errors import FCSRepairWarning
 from ._file import FCSText, read_about, read_values
@@ -62,7 +62,8 @@ def read_fcs(
     strict
         Refuse files that disagree with the standard, also where one reading only is possible.
     progress
-        Show a progress bar; by default on a terminal with more than five files.
+        Show a progress bar, or one line where nobody watches; by default for more than five
+        files.
 
     Returns
     -------
@@ -116,12 +117,9 @@ def read_fcs(
     """
     _check_arguments(join, dataset, dtype)
     paths = find_files(path)
-    if progress is None:
-        hidden = None if len(paths) >= _PROGRESS_FROM else True
-    else:
-        hidden = not progress
+    progress = len(paths) >= _PROGRESS_FROM if progress is None else progress
     # all panels and counts are known before any values are read, so the result is made once
-    headers = tqdm(paths, desc="FCS headers", unit="file", disable=hidden, leave=False)
+    headers = bar(paths, "reading FCS headers", unit="file", progress=progress)
     files = [read_about(file, dataset=dataset, strict=strict) for file in headers]
     names = join_panels(files, join, stacklevel=3)
     samples = sample_names(paths)
@@ -130,7 +128,7 @@ def read_fcs(
     records = {}
     at = 0
     for sample, file in zip(
-        samples, tqdm(files, desc="FCS files", unit="file", disable=hidden), strict=True
+        samples, bar(files, "reading FCS files", unit="file", progress=progress), strict=True
     ):
         end = at + file.n_events
         channels, columns = _matching(file, names)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from tqdm import tqdm
 
 from scmoe._checks import layer_values, listing
 from scmoe._keys import Key
+from scmoe._progress import bar
 
 from ._atomic import made_folder, refuse_existing, write_all
 from ._extra import Extra, extra_channels
@@ -134,11 +134,10 @@ def write_fcs(
         refuse_existing(targets.values())
 
     job = _Job(adata, extras, source, layer, list(targets.values()))
-    hidden = None if len(samples) >= _PROGRESS_FROM else True
-    hidden = hidden if progress is None else not progress
-    bar = tqdm(samples.items(), desc="FCS files", unit="file", disable=hidden)
+    progress = len(samples) >= _PROGRESS_FROM if progress is None else progress
+    shown = bar(samples.items(), "writing FCS files", total=len(samples), progress=progress)
     with made_folder(next(iter(targets.values())).parent):
-        write_all((targets[s], job.writer(s, rows, records[s])) for s, rows in bar)
+        write_all((targets[s], job.writer(s, rows, records[s])) for s, rows in shown)
     return list(targets.values())
 
 

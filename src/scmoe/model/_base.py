@@ -25,6 +25,7 @@ from scmoe._checks import (
 from scmoe._compat import interruptible, one_thread, quiet
 from scmoe._keys import Key
 from scmoe._numbers import as_whole
+from scmoe._progress import is_watched, timed
 from scmoe._scaling import value_range
 from scmoe._store import ModelFileError
 from scmoe.model._auto import AUTO
@@ -104,7 +105,10 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
     def train(self, max_epochs: int, **settings: Any) -> None:
         """scvi-tools' training; Lightning and torch take no whole numbers of numpy."""
         settings = {name: as_whole(value) for name, value in settings.items()}
-        super().train(as_whole(max_epochs), **settings)
+        progress = settings.pop("enable_progress_bar", True)
+        settings["enable_progress_bar"] = progress and is_watched()
+        with timed("training", progress=progress):
+            super().train(as_whole(max_epochs), **settings)
 
     def _build(self) -> None:
         """Make the networks, once all of their sizes are known."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
-from tqdm import tqdm
 
+from scmoe._progress import bar
 from scmoe.similarity._base import Similarity, Target
 from scmoe.similarity._graph import neighbour_graph
 
@@ -90,7 +90,7 @@ class CoAssociation(Similarity):
         resolutions = self.resolutions + self.fine_resolutions
         found = [
             communities(graph, resolution)
-            for resolution in tqdm(resolutions, desc="Partitions", disable=not progress)
+            for resolution in bar(resolutions, "partitioning the graph", progress=progress)
         ]
         coarse = found[: len(self.resolutions)]
         fine = [metaclusters(profile, c, self.spread) for c in found[len(self.resolutions) :]]

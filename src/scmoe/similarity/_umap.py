@@ -8,6 +8,7 @@ import numpy as np
 
 from scmoe._checks import layer_values
 from scmoe._compat import same_threads
+from scmoe._progress import stage
 from scmoe._random import as_seed
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def umap(
     min_dist: float = 0.1,
     key_added: str = "X_umap",
     random_state: int | np.random.Generator = 0,
+    progress: bool = True,
 ) -> None:
     """UMAP with a metric of your choice, as the paper's similarities use it.
 
@@ -41,6 +43,8 @@ def umap(
         Slot in ``.obsm`` that is written.
     random_state
         Seed; the same seed gives the same embedding.
+    progress
+        Show that UMAP is at work.
 
     Returns
     -------
@@ -71,6 +75,6 @@ def umap(
         random_state=as_seed(random_state),
         n_jobs=1,
     )
-    with same_threads():
+    with same_threads(), stage("UMAP", progress=progress):
         embedding = model.fit_transform(x)
     adata.obsm[key_added] = np.asarray(embedding, dtype=np.float32)

@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from umap.umap_ import fuzzy_simplicial_set
 
 from scmoe._compat import same_threads
+from scmoe._progress import stage
 from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ LEAST_OF_BATCH = 3
 """Neighbours in each batch, however many batches there are; as in BBKNN."""
 
 
-def build_graph(x: np.ndarray, obs: pd.DataFrame, batch_key: str | None, seed: int) -> csr_matrix:
+def build_graph(
+    x: np.ndarray, obs: pd.DataFrame, batch_key: str | None, seed: int, *, progress: bool = False
+) -> csr_matrix:
     """Connectivities of cells x features, as :func:`add_graph` makes them; says that it does."""
     logger.warning(
         "No neighbour graph found: building one of %d neighbours%s. Run `sc.pp.neighbors` first "
@@ -37,7 +40,8 @@ def build_graph(x: np.ndarray, obs: pd.DataFrame, batch_key: str | None, seed: i
         "" if batch_key is None else ", from all batches alike",
     )
     cells = ad.AnnData(x, obs=obs[[] if batch_key is None else [batch_key]].copy())
-    add_graph(cells, batch_key=batch_key, seed=seed)
+    with stage("searching neighbours", progress=progress):
+        add_graph(cells, batch_key=batch_key, seed=seed)
     return cells.obsp["connectivities"]
 
 

@@ -153,7 +153,7 @@ class SimilarityRecipe(Recipe):
 
         if self.similarity.needs_graph:
             if self.graph is None:
-                self.graph = build_graph(work.X, work.obs, self.batch_key, seed)
+                self.graph = build_graph(work.X, work.obs, self.batch_key, seed, progress=progress)
             slot = "connectivities"
             if self.similarity.neighbors_key is not None:
                 # the name by which the similarity will ask for the graph

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from natsort import natsorted
-from tqdm import tqdm
 
 from scmoe._checks import check_adata
 from scmoe._keys import Key
 from scmoe._numbers import check_whole, is_number
+from scmoe._progress import bar
 from scmoe._random import as_seed
 from scmoe.tl._recorded import NOT_REPEATED, built_graph, settings_of
 from scmoe.tl._runs import Runner
@@ -194,7 +194,7 @@ def stability(
         runs = runner.together(seeds[0], n_runs, progress)
     else:
         runs = runner.runs(seeds, n_jobs)
-        runs = tqdm(runs, desc="Runs", total=n_runs, disable=not progress)
+        runs = bar(runs, "runs", total=n_runs, progress=progress)
     for number, clusters in enumerate(runs):
         labels[f"run{number}"] = clusters
 

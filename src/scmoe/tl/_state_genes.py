@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 from scipy import sparse, stats
-from tqdm import tqdm
 
 from scmoe._checks import check_adata, layer_values, listing
 from scmoe._keys import Key
+from scmoe._progress import bar
 from scmoe.get._signatures import measured_markers
 from scmoe.tl._reference import check_transform, reference_of, reference_values
 from scmoe.tl._slots import check_free, find_model, plain, write
@@ -285,8 +285,8 @@ def _table(values: _Values, states: ArmStates, known: Reference, progress: bool)
             UserWarning,
             stacklevel=3,
         )
-    bar = tqdm(enough.items(), desc="States", disable=not progress)
-    table = pd.concat([_of_cluster(*item, values, states, known) for item in bar])
+    shown = bar(enough.items(), "states", total=len(enough), progress=progress)
+    table = pd.concat([_of_cluster(*item, values, states, known) for item in shown])
     table = table.reset_index(drop=True)
     known_p = table["pvalue"].notna()
     table["pvalue_adjusted"] = np.nan

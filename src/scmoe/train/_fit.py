@@ -14,6 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from scmoe._compat import interruptible, one_thread, quiet
+from scmoe._progress import is_watched, timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,9 +78,10 @@ def fit(
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
-            callbacks=[_Bar(description)] if progress else [],
+            callbacks=[_Bar(description)] if progress and is_watched() else [],
         )
-        trainer.fit(plan, train_dataloaders=batches)
+        with timed(description, progress=progress):
+            trainer.fit(plan, train_dataloaders=batches)
     module.cpu().eval()
     return pd.DataFrame(plan.history)
 
