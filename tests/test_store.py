@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
@@ -14,91 +12,7 @@ from scmoe._store import (
     pack_tensors,
     read_json,
     unpack_tensors,
-    write_folder,
 )
-
-
-def content(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
-
-
-def test_writes_bytes_and_by_functions(tmp_path):
-    files = {"a": b"1", "b": lambda path: path.write_bytes(b"2")}
-    write_folder(tmp_path / "deep" / "m", files)
-    assert content(tmp_path / "deep" / "m") == {"a": b"1", "b": b"2"}
-    assert os.listdir(tmp_path / "deep") == ["m"]
-
-
-@pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()])
-@pytest.mark.parametrize("there", [False, True])
-def test_a_failure_changes_nothing(tmp_path, error, there):
-    def fails(path):
-        path.write_bytes(b"half")
-        raise error
-
-    if there:
-        write_folder(tmp_path / "m", {"a": b"old"})
-    with pytest.raises(type(error)):
-        write_folder(tmp_path / "m", {"a": b"new", "b": fails}, replace=True)
-    assert os.listdir(tmp_path) == (["m"] if there else [])
-    if there:
-        assert content(tmp_path / "m") == {"a": b"old"}
-
-
-def test_a_failure_between_the_two_names(tmp_path, monkeypatch):
-    """The old folder has been moved away, the new one can't take its name."""
-    write_folder(tmp_path / "m", {"a": b"old"})
-    rename = os.rename
-
-    def breaks(source, target):
-        if str(source).endswith(".part"):
-            raise OSError("no")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", breaks)
-    with pytest.raises(OSError, match="no"):
-        write_folder(tmp_path / "m", {"a": b"new"}, replace=True)
-    assert os.listdir(tmp_path) == ["m"]
-    assert content(tmp_path / "m") == {"a": b"old"}
-
-
-def test_an_interrupt_after_the_new_name(tmp_path, monkeypatch):
-    write_folder(tmp_path / "m", {"a": b"old"})
-    flush = _store._flush
-
-    def interrupted(path):
-        if path == tmp_path:
-            raise KeyboardInterrupt
-        flush(path)
-
-    monkeypatch.setattr(_store, "_flush", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_folder(tmp_path / "m", {"a": b"new"}, replace=True)
-    assert os.listdir(tmp_path) == ["m"]
-    assert content(tmp_path / "m") == {"a": b"new"}
-
-
-def test_does_not_replace_unless_told(tmp_path):
-    write_folder(tmp_path / "m", {"a": b"old"})
-    with pytest.raises(OSError, match="m"):
-        write_folder(tmp_path / "m", {"a": b"new"})
-    assert content(tmp_path / "m") == {"a": b"old"}
-    assert os.listdir(tmp_path) == ["m"]
-
-
-def test_through_a_link(tmp_path):
-    write_folder(tmp_path / "m", {"a": b"old"})
-    (tmp_path / "link").symlink_to(tmp_path / "m")
-    write_folder(tmp_path / "link", {"a": b"new"}, replace=True)
-    assert (tmp_path / "link").is_symlink()
-    assert content(tmp_path / "m") == {"a": b"new"}
-    assert sorted(os.listdir(tmp_path)) == ["link", "m"]
-
-
-def test_permissions_are_the_usual_ones(tmp_path):
-    (tmp_path / "usual").mkdir()
-    write_folder(tmp_path / "m", {"a": b"1"})
-    assert (tmp_path / "m").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_hash_survives_writing_and_reading(tmp_path):

@@ -1,14 +1,10 @@
-"""Folders of JSON and tensors that are written whole or not at all, and read with suspicion."""
+"""JSON and tensors in files: plain to write, read with suspicion."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +12,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as tensor_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
 MAX_JSON = 256 * 2**20
 """Bytes of the largest JSON file that is read."""
@@ -27,59 +24,6 @@ PICKLES = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2,
 
 class ModelFileError(ValueError):
     """A saved model, or a checkpoint of a training, that can't be used as it is."""
-
-
-def write_folder(
-    folder: Path, files: Mapping[str, bytes | Callable[[Path], None]], *, replace: bool = False
-) -> None:
-    """Write a folder of files, or nothing.
-
-    The files are written and flushed to disk in a temporary folder beside, which then takes the
-    name. What was there before goes only after that.
-
-    Parameters
-    ----------
-    folder
-        The folder; parents are made.
-    files
-        Contents by name, or functions that write to the path that they are given.
-    replace
-        Whether a folder of that name may be there, which is replaced.
-    """
-    folder = Path(os.path.realpath(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.parent / f".{folder.name}.{uuid4().hex[:8]}"
-    work, old = beside.with_suffix(".part"), beside.with_suffix(".old")
-    try:
-        work.mkdir()
-        for name, content in files.items():
-            if callable(content):
-                content(work / name)
-            else:
-                (work / name).write_bytes(content)
-            _flush(work / name)
-        _flush(work)
-        if replace and folder.exists():
-            os.rename(folder, old)
-        os.rename(work, folder)
-        _flush(folder.parent)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            os.rename(old, folder)
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    finally:
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or a folder has reached the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def json_bytes(schema: str, version: int, value: dict[str, Any]) -> bytes:

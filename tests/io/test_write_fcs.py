@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scmoe.io import _atomic, _compose, _original, _plain, read_fcs, write_fcs
+from scmoe import _atomic
+from scmoe.io import _compose, _original, _plain, read_fcs, write_fcs
 from scmoe.io._file import read_about
 from scmoe.io._record import keywords_of
 from scmoe.pp import arcsinh, compensate
@@ -257,7 +258,7 @@ def test_an_interrupted_write_leaves_nothing(adata, tmp_path, monkeypatch, fails
     if fails == "fsync":
         monkeypatch.setattr(_atomic.os, "fsync", stop(_atomic.os.fsync, 2))
     elif fails == "rename":
-        monkeypatch.setattr(_atomic.Path, "replace", stop(_atomic.Path.replace, 2))
+        monkeypatch.setattr(_atomic.os, "replace", stop(_atomic.os.replace, 2))
     else:
         when = 1 if fails == "first" else 2
         monkeypatch.setattr(_plain, "as_bytes", stop(_plain.as_bytes, when))

@@ -369,4 +369,4 @@ def test_progress(blobs, capfd):
     run(blobs)
     assert capfd.readouterr() == ("", "")
     latent_dim(blobs, n_latent=5, train_kwargs=QUICK, network_kwargs=SMALL)
-    assert "3/3" in capfd.readouterr().err
+    assert "scmoe: Autoencoder (" in capfd.readouterr().err

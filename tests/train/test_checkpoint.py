@@ -273,7 +273,7 @@ def test_done_means_removed(linked, tmp_path):
 def test_killed_while_removing(linked, tmp_path, monkeypatch):
     """What is left has no name of a checkpoint: it is not taken for a damaged one."""
     with monkeypatch.context() as m:
-        m.setattr("scmoe.train._checkpoint.shutil.rmtree", lambda *args, **kwargs: None)
+        m.setattr("scmoe._atomic.shutil.rmtree", lambda *args, **kwargs: None)
         train(build(linked.copy()), checkpoint=tmp_path / "run")
     assert {name[0] for name in os.listdir(tmp_path / "run")} == {"."}
     model = train(build(linked.copy()), checkpoint=tmp_path / "run")
@@ -347,7 +347,7 @@ def test_what_changes_nothing_may_change(linked, broken, tmp_path):
 def test_killed_while_writing(linked, broken, tmp_path):
     """A half-written checkpoint has another name; it is not looked at, and goes in the end."""
     folder = shutil.copytree(broken, tmp_path / "run")
-    half = folder / ".epoch-000004.1234abcd.part"
+    half = folder / ".scmoe-1234abcd.part"
     half.mkdir()
     (half / "checkpoint.json").write_text('{"schema": "scmoe che')
     expected = train(build(linked.copy()))

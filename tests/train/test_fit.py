@@ -131,6 +131,7 @@ def bars(monkeypatch):
         return made[-1]
 
     monkeypatch.setattr("scmoe.train._fit.tqdm", make)
+    monkeypatch.setattr("scmoe.train._fit.is_watched", lambda: True)
     return made
 
 

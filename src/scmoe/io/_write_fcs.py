@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from scmoe._atomic import made_folder, refuse_existing, write_files
 from scmoe._checks import layer_values, listing
 from scmoe._keys import Key
 from scmoe._progress import bar
 
-from ._atomic import made_folder, refuse_existing, write_all
 from ._extra import Extra, extra_channels
 from ._original import Original, UnfitOriginalError, find_original, original_writer
 from ._plain import plain_writer
@@ -136,8 +136,9 @@ def write_fcs(
     job = _Job(adata, extras, source, layer, list(targets.values()))
     progress = len(samples) >= _PROGRESS_FROM if progress is None else progress
     shown = bar(samples.items(), "writing FCS files", total=len(samples), progress=progress)
-    with made_folder(next(iter(targets.values())).parent):
-        write_all((targets[s], job.writer(s, rows, records[s])) for s, rows in shown)
+    folder = next(iter(targets.values())).parent
+    with made_folder(folder):
+        write_files(((targets[s], job.writer(s, rows, records[s])) for s, rows in shown), folder)
     return list(targets.values())
 
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from anndata import AnnData
 
+from scmoe._atomic import write_folder
 from scmoe._checks import listing
 from scmoe._compat import on_device, show_setup, unregistered_on_failure
 from scmoe._plain import to_plain
-from scmoe._store import ModelFileError, json_bytes, pack_tensors, unpack_tensors, write_folder
+from scmoe._store import ModelFileError, json_bytes, pack_tensors, unpack_tensors
 from scmoe.model._loaded import (
     CELLS,
     JSON,

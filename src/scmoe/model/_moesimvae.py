@@ -38,6 +38,7 @@ from scmoe.train import (
     check_training_settings,
     fingerprint,
     refuse_pickles,
+    remove_checkpoints,
     split_cells,
 )
 
@@ -301,6 +302,7 @@ class MoESimVAE(ExpertModel):
         estimate_kwargs: dict[str, Any] | None = None,
         checkpoint: str | os.PathLike | None = None,
         checkpoint_every: int = 1,
+        keep_checkpoint: bool = False,
         **trainer_kwargs,
     ) -> None:
         """Train all parts together (eq. 11).
@@ -336,6 +338,9 @@ class MoESimVAE(ExpertModel):
             that remember something must have a ``state_dict``.
         checkpoint_every
             Epochs from one state to the next.
+        keep_checkpoint
+            Leave ``checkpoint`` where it is when the training is done, until its results are
+            written.
         accelerator, devices, **trainer_kwargs
             As in scvi-tools (``enable_progress_bar=False`` silences the bar).
 
@@ -443,8 +448,8 @@ class MoESimVAE(ExpertModel):
                 **trainer_kwargs,
             )
             self._settle(target)
-        if checkpoints is not None:
-            checkpoints.finish()
+        if checkpoints is not None and not keep_checkpoint:
+            remove_checkpoints(checkpoints.folder)
 
     def _estimate(
         self, x: np.ndarray, accelerator: str, progress: bool, how: dict[str, Any]

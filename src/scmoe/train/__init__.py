@@ -1,6 +1,6 @@
 """How tensors meet the model: training plan, splitter, samplers."""
 
-from scmoe.train._checkpoint import Checkpoints, refuse_pickles
+from scmoe.train._checkpoint import Checkpoints, refuse_pickles, remove_checkpoints
 from scmoe.train._fingerprint import fingerprint
 from scmoe.train._fit import Augment, fit
 from scmoe.train._keys import BATCH_KEYS
@@ -31,6 +31,7 @@ __all__ = [
     "fingerprint",
     "fit",
     "refuse_pickles",
+    "remove_checkpoints",
     "split_cells",
     "split_indices",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from scvi.train import SaveCheckpoint
 
+from scmoe._atomic import clean, remove_folder, write_folder
 from scmoe._checks import listing
 from scmoe._compat import advance_bar, fit_state, history_of, restore_fit
 from scmoe._numbers import is_whole
@@ -25,7 +25,6 @@ from scmoe._store import (
     pack_tensors,
     read_json,
     unpack_tensors,
-    write_folder,
 )
 
 if TYPE_CHECKING:
@@ -93,15 +92,10 @@ class Checkpoints(Callback):
             logger.info("Training goes on after epoch %d of its checkpoint.", content["epoch"])
         self.rng = np.random.default_rng(self.seed)
 
-    def _written(self) -> list[Path]:
-        """The checkpoints that are there, the newest first."""
-        return sorted(self.folder.glob("epoch-[0-9]*"), reverse=True)
-
     def _newest(self) -> dict[str, Any] | None:
         """What the newest checkpoint says that can be read; None where there is none."""
-        written = self._written()
         damage = []
-        for place in written:
+        for place in written(self.folder):
             try:
                 content = read_json(place / JSON, SCHEMA, SCHEMA_VERSION, KEYS)
                 tensors = unpack_tensors(place / TENSORS, content["tensors"])
@@ -192,20 +186,23 @@ class Checkpoints(Callback):
         files = {JSON: json_bytes(SCHEMA, SCHEMA_VERSION, content), TENSORS: data}
         place = self.folder / f"epoch-{trainer.current_epoch:06d}"
         write_folder(place, files, replace=True)
-        self._remove(self._written()[KEPT:])
+        for place in written(self.folder)[KEPT:]:
+            remove_folder(place)
 
-    def finish(self) -> None:
-        """Remove the checkpoints, and the folder unless it holds something else."""
-        self._remove(self._written())
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
 
-    def _remove(self, places: list[Path]) -> None:
-        """Remove checkpoints, each at once, and what killed processes left half-written."""
-        for place in places:
-            os.rename(place, place.with_name(f".{place.name}.old"))
-        for place in self.folder.glob(".epoch-*.*"):
-            shutil.rmtree(place, ignore_errors=True)
+def written(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, the newest first."""
+    return sorted(folder.glob("epoch-[0-9]*"), reverse=True)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints in a folder, and the folder unless it holds something else."""
+    for place in written(folder):
+        remove_folder(place)
+    if folder.is_dir():
+        clean(folder)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def refuse_pickles(trainer_kwargs: Mapping[str, Any]) -> None:
