@@ -11,6 +11,7 @@ import pandas as pd
 from scmoe._checks import listing
 from scmoe._keys import Key
 
+from ._channels import WHY, Kind, mark_copies
 from ._errors import FCSReadError
 
 if TYPE_CHECKING:
@@ -58,7 +59,16 @@ def variables_of(files: Sequence[FCSText], names: Sequence[str]) -> pd.DataFrame
         if not wanted:
             break
     var = pd.concat(rows).loc[list(names)]
-    var[Key.var.KIND] = pd.Categorical(var[Key.var.KIND])
+    # the area of a detector may be what other files lack
+    described = zip(var[Key.var.KIND], var[WHY], strict=True)
+    kinds = mark_copies(
+        list(var[Key.var.CHANNEL]),
+        list(var[Key.var.MARKER]),
+        [Kind(*pair) for pair in described],
+        list(var["PnE"]),
+    )
+    var[Key.var.KIND] = pd.Categorical([kind for kind, _ in kinds])
+    var[WHY] = [why for _, why in kinds]
     return var
 
 
