@@ -92,6 +92,8 @@ FLOW = {
         LD Aqua; L&D; Live_Dead; LIVEDEAD; LiveDead; Live/Dead NIR; Zombie Aqua; Zombie NIR-A
         ZombieUV; 7-AAD; 7AAD; 7-AAD-A; Comp-7-AAD-A; PI; PI-A; PI (615/30); Propidium Iodide-A
         FVS510; FVS780-A; FVD eFluor 780; eFluor506 viability; Ghost Dye Red 780; SYTOX Blue-A
+        Violet Live/Dead; LD-NIR; APC-Cy7 L/D; FVS440UV; Viabilty; vAmine; AViD; SYTOXRed
+        Live_Dead_Blue-A
         Aqua; Aqua-A; Amine; Dead; Dead cells; Live; Via-Probe; ViaKrome 808-A; ViaDye Red-A
         viability;7-AAD;695/40@488/A""",
     "DNA stain": "DNA; DNA content; DRAQ5; DRAQ7-A; Hoechst 33342; Hoechst-A; DAPI; DAPI-A",
@@ -102,12 +104,14 @@ FLOW = {
         FlowSOM; FlowSOM.metacluster; MetaClusters; Cluster; cluster_id; PhenoGraph; X-shift; tSNE1
         tSNE_2; tSNE-X; opt-SNE 1; viSNE1; UMAP_1; UMAP-X; uMAP_2; TriMap_1; PaCMAP 1; PCA_1; PC1
         bc_separation_dist; mahalanobis_dist; Debarcoded; FileNum; File No.; SampleID; sample_id
-        GateSource; gated; label; Population ID; Timepoint; Condition; mixture_proba; louvain""",
+        GateSource; gated; label; Population ID; Timepoint; Condition; mixture_proba; louvain
+        FlowSOM.meta.k.10; SOM node; Diffusion_1; Treatment; Replicate 2; Experiment ID
+        is_gated""",
     "coordinate": "X; Y; x_center; X_centroid; Location_Center_X; Tray X",
     "size or shape": "Area; Eccentricity; Major Axis Length; Aspect Ratio",
     "event or pulse parameter": """
-        Event_length; Cell_length; Event #; EventCount; EV; Center; Offset; Width; Residual
-        Amplitude; Trigger Pulse Width; ROI Bits 1-16; DOUBLET; CellID; HDR-CE""",
+        Event_length; Cell_length; Event #; EventCount; EV; cell_number; Center; Offset; Width
+        Residual; Amplitude; Trigger Pulse Width; ROI Bits 1-16; DOUBLET; CellID; HDR-CE""",
     "time": """
         Time; TIME; HDR-T; Time (102.40 sec.); Time_1; 3Time; Timestamp; TIME-A; TLSW; Time [s]
         Acquisition Time""",
@@ -118,7 +122,8 @@ FLOW = {
         IRF4; RhoA; ARG1; CSF1R; I-A/I-E; DNAM-1; DNA-PKcs; TIMELESS; AADC; IL-17A; CD137; SSEA-4
         HLA-A; PE-Cy7-A; Pacific Blue-A; AmCyan-A; Alexa Fluor 700-A; AF488-A; PC5; PC7-A; Y2-A
         Y-A; FL1-H; Spark NIR 685-A; APC-R700-A; V450-A; L1 530-30; GRN-HLog; mCherry-A; FL4 red
-        Sampler; Labelled-CD3; CFSE; Annexin V; 488/552nm PECy5.5 (710/40) LogH""",
+        Sampler; ID2; STIM1; EMA; EV71; SOM; Labelled-CD3
+        CFSE; Annexin V; 488/552nm PECy5.5 (710/40) LogH""",
 }
 MASS = {
     "viability stain": """
@@ -139,7 +144,8 @@ MASS = {
     "time": "Time; time_ms",
     "metal": """
         89Y_CD45; CD45_194Pt; 150Nd_IR; IR_Nd150; 127I_IdU; LDLR_Nd145; BCL6_Dy163; BCMA_Tm169
-        PD-1_Lu175; 175Lu_PDL1; CD103_Nd148; CD110; HIV_Env_Nd144; AR_Nd150; CISH_Nd144; PI_Nd144
+        PD-1_Lu175; 175Lu_PDL1; CD103_Nd148; CD110; HIV_Env_Nd144; AR_Nd150; CISH_Nd144; CIS_Nd144
+        Env_Gd158; PI_Nd144
         GATA3_167Er; Clusterin_145Nd; Contactin-1_Nd144; DNAM-1_Nd144; DNA-PK_Nd150; PE_165Ho
         CD3(110:114)Dd; CD235_61_In113; FITC_myeloid_Yb171; Histone H3_In113""",
     "metal without the name of a marker": "Xe131Di; 195Pt; Tl203_Tl203Di; Ba138Di; Xe131_Xe131Di",

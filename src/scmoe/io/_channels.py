@@ -146,34 +146,36 @@ _TIMES = _Rule(
     "hdr t|t ?lsw|t ?msw",
     alone="time(?: ?stamp)?s?",
     beside="hdr|lsw|msw|sec|secs|seconds?|s|ms|msec|min|us|ns|ticks?|acq|acquisition|event|elapsed"
-    "|rel|relative|abs|absolute|start|clock|t|i",
+    "|rel|relative|abs|absolute|start|since|clock|t|i",
 )
 _TECHNICAL = (
     _Rule(
         "event or pulse parameter",
         "(?:roi|classifier|sort result|sort enable) bits?|drop phase|pulse ?width|hdr (?:ce|se|v)"
-        "|event ?(?:length|count|number|num|no|nr|id|info)|cell ?length|time of flight",
-        alone="events?|ev|length|cent(?:er|re)|offset|width|residual|amplitude|doublets?|singlets?"
-        "|tof|i ?ds?|(?:object|image) ?(?:number|num|no)",
+        "|event ?(?:length|count(?:er)?|number|num|no|nr|id|info)|cell ?length|time of flight",
+        alone=r"events?|ev(?! \d)|length|cent(?:er|re)|offset|width|residual|amplitude"
+        r"|doublets?|singlets?|tof|ids?(?! \d)|(?:object|image|cell) ?(?:number|num|no|count)",
         beside="trigger|pulse|event|index|number|num|no|of|object|image",
     ),
     _Rule(
         "computed",
         # groups of cells
-        r"(?:meta|sub)? ?clust(?:er(?:s|ing|ed)?)?|(?:flow|embed) ?som|r?pheno ?graph|x ?shift"
-        "|leiden|louvain|k ?means|dbscan|spade|citrus|cell ?types?"
+        r"(?:meta|sub)? ?clust(?:er(?:s|ing|ed)?)?|(?:flow|embed) ?som|som (?:node|cluster)"
+        "|r?pheno ?graph|x ?shift|flow ?means|flow ?peaks|accense|immuno ?clust|leiden|louvain"
+        "|k ?means|dbscan|spade|citrus|cell ?types?"
         # maps and orders of cells
         r"|\w*sne|[du] ?map|umap|dens ?map|tri ?map|pa ?c ?map|phate|wanderlust|wishbone"
-        "|pseudo ?time|palantir|diffusion ?map"
+        "|pseudo ?time|palantir|diffusion"
         # barcodes read, cells judged
         r"|de ?barcod\w*|bc separation|separation dist(?:ance)?|mahalanobis|beads? ?t? ?dist"
         "|peaco ?qc|flow ?ai|flow ?clean|good ?vs ?bad|remove from fs"
         r"|scmoe\w*|proba|probability|outliers?",
         alone="labels?|populations?|pop|(?:un)?gate[ds]?|gating|annotations?|subsets?|phenotypes?"
-        "|conditions?|samples?|files?|original|index|donors?|patients?|subjects?|tubes?|wells?|plates?|days?"
-        "|batch(?:es)?|groups?|visits?|regions?|tiles?|images?|time ?points?|pca|ica"
+        "|conditions?|samples?|files?|original|index|donors?|patients?|subjects?|tubes?|wells?"
+        "|plates?|days?|batch(?:es)?|runs?|experiments?|cohorts?|treatments?|stimulation|replicates?"
+        "|groups?|visits?|regions?|tiles?|images?|time ?points?|pca|ica"
         "|pc(?= [1-4]$)|dim(?:ension)?|component",
-        beside="i ?ds?|no|nr|number|num|name|source|scattered|manual|of|index|event|count"
+        beside="i ?ds?|no|nr|number|num|name|source|scattered|manual|of|is|in|index|event|count"
         "|code|bool",
     ),
     _Rule(
@@ -196,19 +198,18 @@ _TECHNICAL = (
 _STAINS = (
     _Rule(
         "viability stain",
-        r"live ?dead|dead ?live|dead(?! box)|alive|via(?:b|ble|bility\w*|dye|krome|probe)"
+        r"live ?dead|dead ?live|dead(?! box)|alive|viab\w*|via(?:dye|krome|probe)"
         "|via (?:dye|krome|probe)|zombie|sytox|7 ?aad|aad|propidium(?: iodide)?|fvs|fvd|fixable"
-        r"|ghost|cis ?plat\w*|helix np|to ?pro|yo ?pro",
-        alone="live|l ?d|l n d|l and d|aqua|amine|vivid|vi ?vi ?d|ema",
+        r"|ghost|amine(?! oxidase)|cis ?plat\w*|helix np|to ?pro|yo ?pro",
+        alone="live|l ?d|l n d|l and d|aqua|vivid|vi ?vi ?d|a ?vi ?d",
         beside=f"{_COLOURS}|reactive|fluorescent|pt|rh|cisplatin|stain",
     ),
     _Rule(
         "viability stain", alone="pi", beside=f"{_COLOURS}|live|dead", only=FLUOR, numbers=False
     ),
-    _Rule("viability stain", alone="cis|plat|platin", beside="pt|platinum", only=MASS),
     _Rule(
         "DNA stain",
-        "draq|intercal\\w*|iridium",
+        r"draq|intercal\w*|iridium|nuc(?:leic)? ?acid",
         alone="dna|dapi|hoechst|nuclei|sybr|syto",
         beside=f"{_COLOURS}|ir|rh|content|nuclear|cycle",
     ),
@@ -232,12 +233,13 @@ _STAINS = (
         "background of a metal",
         r"bc?kgd?|bckgrd|conta(?:m\w*)?|environ\w*|ar ar|arar|80 ar|ar 80|ar(?= 2$)|argon"
         "|xenon",
-        alone="back|bg|bkg|env|lead|barium|cesium|caesium|iodine|tin",
+        alone="back|bg|bkg|lead|barium|cesium|caesium|iodine|tin",
         beside=_BACKGROUND,
         only=MASS,
     ),
 )
 _IRIDIUM = _Rule("DNA stain", alone="ir")
+_CISPLATIN = _Rule("viability stain", alone="cis", beside="pt|plat")
 _STAIN_NAMES = {rule.why for rule in _STAINS}
 _FLUORESCENCE = Kind(FLUOR, "fluorescence")
 _SCATTER = re.compile(
@@ -289,10 +291,14 @@ def describe_channel(channel: str, marker: str, *, mass: bool) -> Kind:
     if not mass and any(_SCATTER.search(name.lower()) for name in names):
         return Kind(SCATTER, "scatter")
     named = False
-    # IR on another metal is the insulin receptor
-    iridium = mass and not any(_ISOTOPE.search(name) for name in names)
+    # on other metals IR is the insulin receptor, and CIS a protein too
+    rules = list(_STAINS)
+    if mass and not any(_ISOTOPE.search(name) for name in names):
+        rules.append(_IRIDIUM)
+    if mass and any("pt" in name.lower() for name in names):
+        rules.append(_CISPLATIN)
     for text in words:
-        for rule in (*_STAINS, _IRIDIUM) if iridium else _STAINS:
+        for rule in rules:
             if rule.fits(text, mass=mass):
                 return Kind(OTHER, rule.why)
         if named := not _NAMELESS[mass].fullmatch(text):
@@ -314,15 +320,15 @@ def is_detector(channel: str) -> bool:
 
 
 # "FITC-A", "FL1 INT LOG", "FL1-Peak-Lin", "FL1 LogH", "GRN-HLin"; glued to a filter: "450-50W"
-_MEASURE = "area|int(?:egral)?|a|height|peak|h|width|tof|w"
+_MEASURE = "area|int(?:egral)?|a|height|peak|h|width|tof|w|t"
 _PULSE = re.compile(
     rf"(?P<base>.+?)(?:"
     rf"[-_ .](?P<m1>{_MEASURE})(?:[-_ .](?P<s1>lin|log))?"
-    rf"|[-_ .](?P<s2>lin|log)[-_ .]?(?P<m2>[ahw])?|[-_ .](?P<m3>[ahw])(?P<s3>lin|log)"
+    rf"|[-_ .](?P<s2>lin|log)[-_ .]?(?P<m2>{_MEASURE})?|[-_ .](?P<m3>[ahw])(?P<s3>lin|log)"
     rf"|(?:(?<=\d[-/]\d\d)|(?<=^fl\d)|(?<=^fl\d\d))(?P<m4>[ahw]))?",
     re.IGNORECASE,
 )
-_COMPENSATED = re.compile(r"(?:fj)?comp[-_](?P<name>.+)|<(?P<angled>.+)>", re.IGNORECASE)
+_COMPENSATED = re.compile(r"(?:fj[-_ ]?)?comp[-_ ](?P<name>.+)|<(?P<angled>.+)>", re.IGNORECASE)
 _RANKS = {"a": 0, "i": 0, "": 1, "h": 2, "p": 2, "w": 3, "t": 3}
 _MEASURES = ("area", "", "height", "width")
 
