@@ -5,7 +5,14 @@ import re
 import pytest
 
 from scmoe.io import read_fcs
-from scmoe.io._channels import channel_kind, describe_channel, is_mass_cytometer, variable_names
+from scmoe.io._channels import (
+    Kind,
+    channel_kind,
+    describe_channel,
+    is_mass_cytometer,
+    mark_copies,
+    variable_names,
+)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +190,10 @@ def test_the_marker_counts_more_than_its_detector(channel, marker, kind):
 
 
 def test_names_of_any_length():
-    for word in ("area ", "event ", "i r ", "live a ", "x", "-A"):
-        assert channel_kind("CD3 " + word * 3000 + "!", "", mass=False) == "fluor"
+    for word in ("area ", "event ", "i r ", "live a ", "x", "-A", "\n"):
+        name = "CD3 " + word * 3000 + "!"
+        assert channel_kind(name, "", mass=False) == "fluor"
+        assert mark_copies([name], [""], [Kind("fluor", "")], ["0,0"])[0].kind == "fluor"
 
 
 def markers_of(path):

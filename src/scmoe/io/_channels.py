@@ -275,9 +275,9 @@ def describe_channel(channel: str, marker: str, *, mass: bool) -> Kind:
     -----
     Names are read word by word: ``140Ce_EQ4_beads`` are beads, ``LDLR`` is not ``L/D``. Time,
     scatter, what the instrument says about an event and what was computed are told by either
-    name. Of a stain (viability, DNA, beads, barcodes, or none) speaks the marker, and the channel
-    only where there is no marker: CD8 on the detector ``DAPI-A`` is CD8. ``IR``, ``BC1``
-    and ``EQ`` are such stains in mass cytometry alone, ``PI`` in fluorescence alone.
+    name. A stain of viability or DNA, beads, barcodes and background are told by the marker, and
+    by the channel only where no marker is named: CD8 on the detector ``DAPI-A`` is CD8. ``IR``,
+    ``BC1`` and ``EQ`` mean such a thing in mass cytometry alone, ``PI`` in fluorescence alone.
 
     A metal without a name stays ``mass``: nothing says whether there was a stain on it.
     """
@@ -326,7 +326,7 @@ _PULSE = re.compile(
     rf"[-_ .](?P<m1>{_MEASURE})(?:[-_ .](?P<s1>lin|log))?"
     rf"|[-_ .](?P<s2>lin|log)[-_ .]?(?P<m2>{_MEASURE})?|[-_ .](?P<m3>[ahw])(?P<s3>lin|log)"
     rf"|(?:(?<=\d[-/]\d\d)|(?<=^fl\d)|(?<=^fl\d\d))(?P<m4>[ahw]))?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,
 )
 _COMPENSATED = re.compile(r"(?:fj[-_ ]?)?comp[-_ ](?P<name>.+)|<(?P<angled>.+)>", re.IGNORECASE)
 _RANKS = {"a": 0, "i": 0, "": 1, "h": 2, "p": 2, "w": 3, "t": 3}
