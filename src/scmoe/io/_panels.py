@@ -58,8 +58,12 @@ def variables_of(files: Sequence[FCSText], names: Sequence[str]) -> pd.DataFrame
             wanted = [name for name in wanted if name not in set(here)]
         if not wanted:
             break
-    var = pd.concat(rows).loc[list(names)]
-    # the area of a detector may be what other files lack
+    return _judged(pd.concat(rows).loc[list(names)])
+
+
+def _judged(var: pd.DataFrame) -> pd.DataFrame:
+    """Say anew what is a copy: the area of a detector may be what other files lack."""
+    var = var.copy()
     described = zip(var[Key.var.KIND], var[WHY], strict=True)
     kinds = mark_copies(
         list(var[Key.var.CHANNEL]),
