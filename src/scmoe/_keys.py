@@ -19,7 +19,11 @@ class Key:
         MARKER = "marker"
         """Name of the marker (``$PnS``); empty where the file names none."""
         KIND = "kind"
-        """What the channel measures: one of ``fluor, mass, scatter, time, other``."""
+        """What the channel measures: one of ``fluor, mass, scatter, time, copy, other``."""
+        MARKER_KINDS = ("mass", "fluor")
+        """Kinds of channels that a clustering looks at."""
+        TECHNICAL_KINDS = ("time", "scatter", "copy", "other")
+        """All others."""
 
     class obs:
         """Columns of ``.obs``."""

@@ -86,6 +86,27 @@ def test_blanks_before_a_keyword():
     assert (np.diff(adata[:, "Time"].X.ravel()) >= 0).all()
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "markers"),
+    [
+        # heights that were stored as logarithms, and an unused area
+        ("flowio/data1.fcs", ["FL1-H", "FL2-H", "FL3-H", "FL4-H"]),
+        ("flowio/coulter.lmd", ["FL1 Log", "FL2 Log", "FL3 Log"]),
+        ("flowio/G11.fcs", ["BL1-A", "YL2-A", "VL1-A"]),
+        ("cytoflow_instruments/iCyt - Eclipse.lmd", ["FL1", "FL2", "FL3", "FL4", "FL5"]),
+        # one of its channels is 7-AAD
+        (
+            "flowkit/index_sorted_example.fcs",
+            ["BL 530/30-A", "YG 586/15-A", "YG 780/60-A", "RL 780/60-A", "VL 525/50-A"],
+        ),
+    ],
+)
+def test_markers(name, markers):
+    var = read_fcs(DATA / "fcs" / name).var
+    assert list(var["channel"][var["kind"] == "fluor"]) == markers
+
+
 def test_record_of_each_file():
     folder = DATA / "bodenmiller" / "H05"
     with pytest.warns(FCSRepairWarning):

@@ -514,6 +514,50 @@ def test_written_again(make_fcs, tmp_path):
     assert set(codes(new)) == set(codes(new, "second")) == {"0", "1", "2"}
 
 
+def kinds(path):
+    var = read_fcs(path).var
+    return dict(zip(var["channel"], var["kind"], strict=True))
+
+
+@pytest.mark.parametrize("original", [True, False])
+def test_what_was_added_is_no_marker(make_fcs, tmp_path, original):
+    path = make_fcs(channels=["FITC-A", "PE-A"], markers=["CD3", "CD4"])
+    adata = clustered(read_fcs(path))
+    # keys that no word of theirs gives away
+    adata.obs["CD3"] = adata.obs["mixture"] = adata.obs["scmoe"]
+    adata.obsm["mixture_proba"] = adata.obsm["scmoe_proba"]
+    adata.obs["age"] = [1.0, 2.0, 3.0]
+    if not original:
+        path.unlink()
+    (first,) = write_fcs(adata, tmp_path / "out", obs=["CD3", "mixture"])
+    assert keywords(first)["scmoe_computed"] == "CD3,mixture,mixture_proba"
+    again = read_fcs(first)
+    again.obs["age"] = [1.0, 2.0, 3.0]
+    if not original:
+        first.unlink()
+        again = again[:, again.var["channel"] != "mixture"].copy()
+    (second,) = write_fcs(again, tmp_path / "second", obs="age")
+    expected = dict.fromkeys(["FITC-A", "PE-A"], "fluor") | dict.fromkeys(
+        ["CD3", "mixture", "mixture_proba", "age"]
+        if original
+        else ["CD3", "mixture_proba", "age"],
+        "other",
+    )
+    assert kinds(second) == expected
+    assert keywords(second)["scmoe_computed"].split(",") == list(expected)[2:]
+
+
+def test_what_was_added_is_told_by_name(make_fcs):
+    # programs keep keywords, and leave channels out or reorder them
+    path = make_fcs(
+        events=[[1, 2, 3]],
+        channels=["mixture", "PE-A", "FITC-A"],
+        markers=["", "", "CD3"],
+        keywords={"scmoe_computed": "CD3, mixture ,gone"},
+    )
+    assert kinds(path) == {"mixture": "other", "PE-A": "fluor", "FITC-A": "fluor"}
+
+
 def test_events_that_the_file_does_not_have(make_fcs, tmp_path):
     adata = clustered(read_fcs(make_fcs()))
     adata.obs["event"] = [0, 3, 1]

@@ -196,7 +196,7 @@ class TestMarkers:
         assert abs(rows.index("0") - rows.index("9")) == 1
 
     def test_technical_channels_are_left_out(self, clustered):
-        clustered.var["kind"] = ["mass"] * 4 + ["fluor", "time", "scatter", "other"]
+        clustered.var["kind"] = ["mass"] * 4 + ["fluor", "time", "copy", "other"]
         ax = pl.markers(clustered, show=False)
         assert [t.get_text() for t in ax.get_xticklabels()] == list(clustered.var_names[:5])
         ax = pl.markers(clustered, markers=["CD45", "CD3"], show=False)

@@ -346,7 +346,7 @@ def test_one_marker_as_a_string(linked):
 
 
 def test_channels_that_are_no_markers_are_left_out(linked):
-    linked.var["kind"] = ["mass", "mass", "time", "fluor", "scatter", "mass", "other", "mass"]
+    linked.var["kind"] = ["mass", "mass", "time", "fluor", "copy", "mass", "other", "mass"]
     linked.X[:, 2] = np.nan  # nobody looks there
     run(linked)
     assert markers_of(linked) == ["CD3", "CD4", "CD19", "CD14", "CD45"]

@@ -62,6 +62,22 @@ class _Number(click.IntRange):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
+_MARKERS = click.option(
+    "--markers",
+    type=_Names(),
+    help="Markers to cluster by: a,b,c or a file with one in each line.  [default: all; of FCS "
+    'those that "scmoe channels" shows]',
+)
+_EXCLUDE = click.option("--exclude", type=_Names(), default=(), help="Markers not to cluster by.")
+_JOIN = click.option(
+    "--join",
+    type=click.Choice(["inner", "exact", "outer"]),
+    default="inner",
+    show_default=True,
+    help="Files with different markers: keep the shared ones, refuse, or keep all.",
+)
+
+
 @main.command(short_help="Cluster the cells of FCS or h5ad files.")
 @click.argument("files", nargs=-1, required=True, metavar="FILES...")
 @click.option(
@@ -107,13 +123,8 @@ class _Number(click.IntRange):
     "edges (graph), neighbours (knn) or distance (threshold) on a UMAP.  [default: "
     "coassociation, or what the preset says]",
 )
-@click.option(
-    "--markers",
-    type=_Names(),
-    help="Markers to cluster by: a,b,c or a file with one in each line.  [default: all; of FCS "
-    "all that are no scatter, time or technical channel]",
-)
-@click.option("--exclude", type=_Names(), default=(), help="Markers not to cluster by.")
+@_MARKERS
+@_EXCLUDE
 @click.option(
     "--transform/--no-transform",
     default=None,
@@ -138,13 +149,7 @@ class _Number(click.IntRange):
     metavar="CSV",
     help="Compensate by this matrix instead; its first line names the channels.",
 )
-@click.option(
-    "--join",
-    type=click.Choice(["inner", "exact", "outer"]),
-    default="inner",
-    show_default=True,
-    help="Files with different markers: keep the shared ones, refuse, or keep all.",
-)
+@_JOIN
 @click.option("--strict", is_flag=True, help="Refuse FCS files that need a repair.")
 @click.option("--layer", metavar="NAME", help="Layer of h5ad to use instead of X.")
 @click.option(
@@ -218,11 +223,15 @@ def cluster(*, debug: bool, quiet: bool, **options: Any) -> None:
         click.echo(settings.output / "report.html")
 
 
-def _checked(settings: Settings) -> Settings:
-    """Refuse options that cannot go together."""
-    h5ad = [file.lower().endswith(".h5ad") for file in settings.files]
+def _check_files(files: tuple[str, ...]) -> None:
+    h5ad = [file.lower().endswith(".h5ad") for file in files]
     if any(h5ad) and not all(h5ad):
         raise click.UsageError("FILES are FCS or h5ad, not both.")
+
+
+def _checked(settings: Settings) -> Settings:
+    """Refuse options that cannot go together."""
+    _check_files(settings.files)
     if settings.cofactor is not None and settings.transform is False:
         raise click.UsageError("--cofactor is of the transform that --no-transform leaves out.")
     if not settings.from_h5ad and settings.layer is not None:
@@ -242,3 +251,22 @@ def _checked(settings: Settings) -> Settings:
     if not settings.key or "/" in settings.key:
         raise click.UsageError(f"--key is a name without '/', not {settings.key!r}.")
     return settings
+
+
+@main.command(short_help="Show which channels would be used, and why.")
+@click.argument("files", nargs=-1, required=True, metavar="FILES...")
+@_MARKERS
+@_EXCLUDE
+@_JOIN
+@click.option("--debug", is_flag=True, help="Show where an error comes from.")
+def channels(*, debug: bool, files: tuple[str, ...], **options: Any) -> None:
+    """Print the channels of FILES, and which of them `scmoe cluster` would cluster by.
+
+    FILES and options are those of `scmoe cluster`. No values are read.
+    """
+    _check_files(files)
+    with Console(quiet=False, debug=debug).guard():
+        from ._channels import table_of
+
+        lines = table_of(files, **options)
+    click.echo("\n".join(lines))

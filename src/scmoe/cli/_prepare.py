@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from scmoe import pp
 from scmoe._checks import check_matrix, check_training, layer_values, listing
 from scmoe._keys import Key
 
+from ._channels import NOT_EVERYWHERE, kinds_of, why_left_out
 from ._settings import COFACTORS
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from ._console import Console
@@ -63,7 +64,7 @@ def transform(adata: AnnData, settings: Settings, console: Console, *, done: boo
     if settings.cofactor is not None:
         pp.arcsinh(adata, settings.cofactor, layer=settings.layer)
         return f"arcsinh(x / {settings.cofactor:g})"
-    kinds = _kinds(adata)
+    kinds = kinds_of(adata.var)
     of_kind = {kind: value for kind, value in COFACTORS.items() if (kinds == kind).any()}
     if not of_kind:
         raise ValueError(
@@ -72,12 +73,6 @@ def transform(adata: AnnData, settings: Settings, console: Console, *, done: boo
     cofactors = {name: of_kind[kind] for name, kind in kinds.items() if kind in of_kind}
     pp.arcsinh(adata, cofactors, layer=settings.layer, channels=list(cofactors))
     return ", ".join(f"arcsinh(x / {value:g}) of {kind}" for kind, value in of_kind.items())
-
-
-def _kinds(adata: AnnData) -> pd.Series:
-    if Key.var.KIND not in adata.var:
-        return pd.Series("", index=adata.var_names)
-    return adata.var[Key.var.KIND].astype(str)
 
 
 def choose_markers(adata: AnnData, settings: Settings, console: Console) -> list[str]:
@@ -90,19 +85,15 @@ def choose_markers(adata: AnnData, settings: Settings, console: Console) -> list
     ValueError
         For values that cannot be clustered, and if no marker is left.
     """
-    _check_known(adata, "--markers", settings.markers or ())
-    _check_known(adata, "--exclude", settings.exclude)
-    if settings.markers is not None:
-        names = list(dict.fromkeys(settings.markers))
-    else:
-        is_marker = _kinds(adata).isin(list(COFACTORS))
-        names = list(adata.var_names[is_marker] if is_marker.any() else adata.var_names)
-    names = [name for name in names if name not in set(settings.exclude)]
+    values = layer_values(adata, settings.layer)
+    partly = _partly_measured(adata, values) if settings.join == "outer" else ()
+    left_out = why_left_out(adata.var, settings.markers, settings.exclude, partly)
+    names = [name for name in settings.markers or adata.var_names if not left_out[name]]
+    names = list(dict.fromkeys(names))
     if not names:
         raise ValueError("No marker is left to cluster by.")
-    values = layer_values(adata, settings.layer)
-    if settings.markers is None and settings.join == "outer":
-        names = _measured(adata, values, names, console)
+    if dropped := [name for name, why in left_out.items() if why == NOT_EVERYWHERE]:
+        console.warn(f"Not clustered by {listing(dropped)}, which not every file has.")
     where = "X" if settings.layer is None else f"layer {settings.layer!r}"
     x = values[:, adata.var_names.get_indexer(names)]
     _check_number(adata, settings)
@@ -131,30 +122,12 @@ def _check_number(adata: AnnData, settings: Settings) -> None:
         )
 
 
-def _check_known(adata: AnnData, option: str, names: tuple[str, ...]) -> None:
-    unknown = [name for name in names if name not in adata.var_names]
-    if unknown:
-        raise KeyError(
-            f"{option}: there is no marker {', '.join(map(repr, unknown))}; there are "
-            f"{', '.join(adata.var_names[:60])}{', ...' if adata.n_vars > 60 else ''}."
-        )
-
-
-def _measured(adata: AnnData, values, names: list[str], console: Console) -> list[str]:
-    """Those of the markers that every file has; the others stay in the result."""
-    columns = adata.var_names.get_indexer(names)
+def _partly_measured(adata: AnnData, values: np.ndarray) -> list[str]:
+    """Names of what not every file has; it stays in the result."""
     measured = adata.layers.get(Key.layers.MEASURED)
     # AnnData that was joined says it by NaN only
-    known = ~np.isnan(values[:, columns]) if measured is None else measured[:, columns]
-    partly = ~known.all(axis=0)
-    if partly.any() and not partly.all():
-        console.warn(
-            "Not clustered by "
-            f"{listing([n for n, p in zip(names, partly, strict=True) if p])}, which not every "
-            "file has."
-        )
-        names = [n for n, p in zip(names, partly, strict=True) if not p]
-    return names
+    known = ~np.isnan(values) if measured is None else measured
+    return list(adata.var_names[~known.all(axis=0)])
 
 
 def has_own_graph(adata: AnnData, settings: Settings) -> bool:

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anndata as ad
+import h5py
+import pandas as pd
+from anndata.io import read_elem
 from natsort import natsorted
 
 from scmoe._checks import arcsinh_record, check_adata, listing
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from ._settings import Settings
+
+_UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError)
 
 
 def read(settings: Settings, *, progress: bool) -> AnnData:
@@ -32,14 +37,14 @@ def read(settings: Settings, *, progress: bool) -> AnnData:
         For files that are not there.
     """
     if settings.from_h5ad:
-        files = _h5ad_files(settings.files)
+        files = h5ad_files(settings.files)
     else:
         files = find_files(list(settings.files))
     inside = [file for file in files if settings.output in file.resolve().parents]
     if inside:
         raise ValueError(f"{inside[0]} lies in --output {settings.output}; name another folder.")
     if settings.from_h5ad:
-        return _read_h5ad(files, settings.join)
+        return join_h5ad(files, [_read_one(file) for file in files], settings.join)
     adata = read_fcs(
         files,
         join=settings.join,
@@ -51,7 +56,7 @@ def read(settings: Settings, *, progress: bool) -> AnnData:
     return adata
 
 
-def _h5ad_files(names: tuple[str, ...]) -> list[Path]:
+def h5ad_files(names: tuple[str, ...]) -> list[Path]:
     files = []
     for name in names:
         if Path(name).exists():
@@ -67,8 +72,8 @@ def _h5ad_files(names: tuple[str, ...]) -> list[Path]:
     return files
 
 
-def _read_h5ad(files: list[Path], join: str) -> AnnData:
-    cells = [_read_one(file) for file in files]
+def join_h5ad(files: list[Path], cells: list[AnnData], join: str) -> AnnData:
+    """Join what was read; raise ValueError for what does not fit together."""
     if len(cells) == 1:
         return cells[0]
     done = [is_transformed(adata) for adata in cells]
@@ -103,6 +108,11 @@ def _read_h5ad(files: list[Path], join: str) -> AnnData:
         merge="unique" if join == "outer" else "same",
         uns_merge="unique",
     )
+    for column in (Key.var.CHANNEL, Key.var.MARKER, Key.var.KIND):
+        # a merge keeps what is the same in all files; a kind that is lost makes Time a marker
+        if all(column in a.var for a in cells):
+            values = pd.concat([a.var[column].astype(object) for a in cells])
+            adata.var[column] = values[~values.index.duplicated()].reindex(adata.var_names)
     if adata.n_vars == 0:
         raise ValueError("The files have no marker in common.")
     return adata
@@ -113,7 +123,7 @@ def _read_one(file: Path) -> AnnData:
         adata = ad.read_h5ad(file)
     except PermissionError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{file}: cannot be read as h5ad: {error}") from error
     try:
         check_adata(adata)
@@ -121,6 +131,22 @@ def _read_one(file: Path) -> AnnData:
         raise ValueError(f"{file}: {error}") from error
     if adata.n_obs == 0:
         raise ValueError(f"{file}: there is no cell in it.")
+    return adata
+
+
+def read_variables(file: Path) -> AnnData:
+    """Read ``.var`` alone, as AnnData without cells."""
+    try:
+        with h5py.File(file) as handle:
+            adata = ad.AnnData(var=read_elem(handle["var"]))
+    except PermissionError:
+        raise
+    except _UNREADABLE as error:
+        raise ValueError(f"{file}: cannot be read as h5ad: {error}") from error
+    try:
+        check_adata(adata)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
     return adata
 
 

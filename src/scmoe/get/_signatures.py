@@ -26,8 +26,6 @@ STANDS_OUT = 0.5
 
 MOST_NAMED = 5
 
-_TECHNICAL = ("time", "scatter", "other")
-
 
 @dataclass(frozen=True)
 class Signature:
@@ -150,7 +148,7 @@ def measured_markers(adata: AnnData, used: list[str]) -> list[str]:
     """The markers that were clustered by, then the others that are no technical channels."""
     others = adata.var_names
     if Key.var.KIND in adata.var:
-        others = others[~adata.var[Key.var.KIND].astype(str).isin(_TECHNICAL)]
+        others = others[~adata.var[Key.var.KIND].astype(str).isin(Key.var.TECHNICAL_KINDS)]
     return used + [name for name in others if name not in set(used)]
 
 

@@ -5,11 +5,25 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
-FLUOR, MASS, SCATTER, TIME, OTHER = "fluor", "mass", "scatter", "time", "other"
+FLUOR, MASS, SCATTER, TIME, COPY, OTHER = "fluor", "mass", "scatter", "time", "copy", "other"
 """The kinds of channel; the first two are markers."""
 
-MARKER_KINDS = (FLUOR, MASS)
+WHY = "why"
+"""The column of the tables of channels that says how kinds are known."""
+ADDED_KEYWORD = "SCMOE_COMPUTED"
+"""Names the channels that `write_fcs` adds, with commas between."""
+
+
+class Kind(NamedTuple):
+    """What a channel measures, and how that is known."""
+
+    kind: str
+    why: str
+
+
+ADDED = Kind(OTHER, "computed, by the keyword of scmoe")
 
 _ELEMENTS = (
     "Ag|Au|Ba|Bi|Cd|Ce|Cs|Dy|Er|Eu|Gd|Hf|Hg|Ho|In|Ir|I|La|Lu|Nd|Os|Pb|Pd|Pm|Pr|Pt|Re|Rh|Ru|"
@@ -22,31 +36,6 @@ _METAL = re.compile(
 _DUAL_COUNT = re.compile(r"\(\d{2,3}(?::\d{2,3})?\)D[id]$|\d{2,3}D[id]$")
 _CYTOF = re.compile(r"cytof|helios|dvs|fluidigm|standard ?bio", re.IGNORECASE)
 
-_TIME = re.compile(r"^(hdr-?t|time\d*|time[ _-]?(lsw|msw)|tlsw|tmsw|time ?\(.*\))$")
-_SCATTER = re.compile(
-    r"(^|[^a-z])(v|b|y|yg|r|uv|n|p)?-?(fsc|ssc|bsc|fals|sals|lals)\d?w?a?h?($|[^a-z])"
-    r"|\d(fsc|ssc|bsc)($|[^a-z])"
-    r"|^(fs|ss)\d?([ _-]|$)"
-    r"|forward ?sc|side ?sc"
-)
-_TECHNICAL = re.compile(
-    # what the instrument or its software says about an event
-    r"^(event|ev|event ?(no|number|#|info|count|length)|cell ?length|cell ?(id|index)"
-    r"|center|offset|width|pulse ?width|residual|amplitude|doublet|hdr (ce|se|v)"
-    r"|unused ?\d*|index|file ?(no|number|name|id)?|sample ?(id)?"
-    # the intercalator that finds nucleated cells, and what tells dead cells
-    r"|(ir|dna ?\d?)[ -]?(191|193)?(d[idx])?|dna ?\d?|(191|193) ?ir|intercalator"
-    r"|viability ?\d?|live ?dead|dead|cisplatin|cis ?pt"
-    # barcodes and beads
-    r"|bc ?\d+|barcode ?\d*|beads? ?\d*|bead ?dist|beadst( bead ?dist)?"
-    # a metal that was measured without a stain, where the name says so
-    r"|empty"
-    # what somebody computed: labels of benchmark files, clusters, gates, embeddings
-    r"|label|labels|population|population ?id|gate|gated?|cluster( ?id)?|phenograph|flowsom"
-    r"|wanderlust|pseudotime|scmoe( proba| outlier)?"
-    r"|condition|t?sne ?\d|umap ?\d)$"
-)
-
 
 def is_mass_cytometer(channels: Sequence[str], cytometer: str) -> bool:
     """Tell a mass cytometer by its name (``$CYT``) or by a metal in the name of a channel."""
@@ -55,8 +44,219 @@ def is_mass_cytometer(channels: Sequence[str], cytometer: str) -> bool:
     return any(_is_metal(channel) for channel in channels)
 
 
-def channel_kind(channel: str, marker: str, *, mass: bool) -> str:
-    """Say what a channel measures: ``fluor``, ``mass``, ``scatter``, ``time`` or ``other``.
+def _is_metal(channel: str) -> bool:
+    if _DUAL_COUNT.search(channel):
+        return True
+    found = _METAL.search(channel.replace("_", " "))
+    if found is None:
+        return False
+    return 75 <= int(found["after"] or found["before"]) <= 238
+
+
+# what carried the stain is left out of the words of a name; CD103 is no cadmium
+_CARRIERS = _ELEMENTS.replace("|Ir|", "|")
+_CASED = rf"{_CARRIERS}|(?!CD)(?:{_CARRIERS.upper()})"
+_ISOTOPE = re.compile(
+    rf"\((?:(?:{_CASED})\d{{2,3}}|\d{{2,3}}(?:{_CASED}))\)(?:D[idx])?"
+    rf"|(?<![A-Za-z0-9])(?:(?:{_CASED})[-_ ]?\d{{2,3}}|\d{{2,3}}[-_ ]?(?:{_CASED}))"
+    r"(?:D[idx])?(?![A-Za-z0-9])"
+)
+_OPTICS = re.compile(r"\d+(?:/\d+)?nm|\(?\d{3}[/-]\d{1,3}\)?|\(?\d{3} ?[LS]P\)?|@\d+\S*")
+_WORDS = re.compile(
+    r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+    r"|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|[\W_]+"
+)
+
+
+def _words(name: str, *, mass: bool) -> str:
+    """Return the words of a name, with blanks between: by punctuation, capitals and digits.
+
+    What says which metal or which filter is left out.
+    """
+    name = (_ISOTOPE if mass else _OPTICS).sub(" ", name)
+    return " ".join(word for word in _WORDS.split(name.strip()) if word).lower()
+
+
+def _word(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\S)(?:{pattern})(?!\S)")
+
+
+def _nothing_but(pattern: str) -> re.Pattern[str]:
+    # possessive, so that it takes no longer for names that somebody made to take long
+    return re.compile(rf"(?:(?:{pattern})(?: |$))*+")
+
+
+class _Rule:
+    """Words that tell what a channel is: some wherever they stand, others if they are alone.
+
+    Parameters
+    ----------
+    why
+        What it is, for the user.
+    anywhere
+        Words that no marker's name has in it.
+    alone
+        Words that count if all the others of the name are `beside` or mean nothing.
+    beside
+        See `alone`.
+    only
+        Kind of instrument, if the words mean something else on the other one.
+    numbers
+        Whether numbers mean nothing.
+    """
+
+    NOTHING = (
+        "dyes?|stain(?:s|ing)?|channel|ch|cyc|reg|cells?|(?:fj )?comp|log|lin|area|height|width"
+        r"|peak|[ahw](?!\S)|d[dix]"
+    )
+
+    def __init__(
+        self,
+        why: str,
+        anywhere: str = "(?!)",
+        *,
+        alone: str = "(?!)",
+        beside: str = "(?!)",
+        only: str = "",
+        numbers: bool = True,
+    ) -> None:
+        self.why = why
+        self.only = only
+        self._anywhere = _word(anywhere)
+        self._alone = _word(alone)
+        self._all = _nothing_but(f"{alone}|{beside}|{self.NOTHING}" + (r"|\d+" if numbers else ""))
+
+    def fits(self, words: str, *, mass: bool) -> bool:
+        """Whether the rule speaks of these words."""
+        if self.only and self.only != (MASS if mass else FLUOR):
+            return False
+        if self._anywhere.search(words):
+            return True
+        return bool(self._alone.search(words) and self._all.fullmatch(words))
+
+
+_COLOURS = (
+    "aqua|blue|violet|green|yellow|orange|red|scarlet|crimson|lime|far|near|infra ?red|i ?r"
+    "|n ?i ?r|uv|am ?cyan|pacific|e ?fluor|e ?f|af|alexa(?: fluor)?|bu?v|apc|per ?cp|pe|texas|cy"
+)
+_BACKGROUND = "ba|xe|cs|pb|sn|i|hg|os|ar"
+
+_TIMES = _Rule(
+    "time",
+    "hdr t|t ?lsw|t ?msw",
+    alone="time(?: ?stamp)?s?",
+    beside="hdr|lsw|msw|sec|secs|seconds?|s|ms|msec|min|us|ns|ticks?|acq|acquisition|event|elapsed"
+    "|rel|relative|abs|absolute|start|since|clock|t|i",
+)
+_TECHNICAL = (
+    _Rule(
+        "event or pulse parameter",
+        "(?:roi|classifier|sort result|sort enable) bits?|drop phase|pulse ?width|hdr (?:ce|se|v)"
+        "|event ?(?:length|count(?:er)?|number|num|no|nr|id|info)|cell ?length|time of flight",
+        alone=r"events?|ev(?! \d)|length|cent(?:er|re)|offset|width|residual|amplitude"
+        r"|doublets?|singlets?|tof|ids?(?! \d)|(?:object|image|cell) ?(?:number|num|no|count)",
+        beside="trigger|pulse|event|index|number|num|no|of|object|image",
+    ),
+    _Rule(
+        "computed",
+        # groups of cells
+        r"(?:meta|sub)? ?clust(?:er(?:s|ing|ed)?)?|(?:flow|embed) ?som|som (?:node|cluster)"
+        "|r?pheno ?graph|x ?shift|flow ?means|flow ?peaks|accense|immuno ?clust|leiden|louvain"
+        "|k ?means|dbscan|spade|citrus|cell ?types?"
+        # maps and orders of cells
+        r"|\w*sne|[du] ?map|umap|dens ?map|tri ?map|pa ?c ?map|phate|wanderlust|wishbone"
+        "|pseudo ?time|palantir|diffusion"
+        # barcodes read, cells judged
+        r"|de ?barcod\w*|bc separation|separation dist(?:ance)?|mahalanobis|beads? ?t? ?dist"
+        "|peaco ?qc|flow ?ai|flow ?clean|good ?vs ?bad|remove from fs"
+        r"|scmoe\w*|proba|probability|outliers?",
+        alone="labels?|populations?|pop|(?:un)?gate[ds]?|gating|annotations?|subsets?|phenotypes?"
+        "|conditions?|samples?|files?|original|index|donors?|patients?|subjects?|tubes?|wells?"
+        "|plates?|days?|batch(?:es)?|runs?|experiments?|cohorts?|treatments?|stimulation|replicates?"
+        "|groups?|visits?|regions?|tiles?|images?|time ?points?|pca|ica"
+        "|pc(?= [1-4]$)|dim(?:ension)?|component",
+        beside="i ?ds?|no|nr|number|num|name|source|scattered|manual|of|is|in|index|event|count"
+        "|code|bool",
+    ),
+    _Rule(
+        "coordinate",
+        "centroid|tray [xy]|coordinates?",
+        alone="[xyz](?! [ahw]$)|coords?",
+        beside="coords?|pos|position|cent(?:er|re)|loc|location|nucleus|nuclear|cell|um|µm|px"
+        "|pixels?|global|local|tile|min|max|start|index",
+        numbers=False,
+    ),
+    _Rule(
+        "size or shape",
+        "eccentricity|solidity|circularity|radial moment|cent(?:er|re) of mass|diffusivity"
+        "|(?:long|short) axis moment|(?:major|minor) ?axis|aspect ratio|perimeter",
+        alone="area|height|size|volume|diameter|radius|extent|orientation|roundness|elongation",
+        beside="nucle(?:us|ar)|cytoplasm(?:ic)?|pixels?|um|µm|convex|filled|equivalent|mean|max|min"
+        "|feret|m|mc",
+    ),
+)
+_STAINS = (
+    _Rule(
+        "viability stain",
+        r"live ?dead|dead ?live|dead(?! box)|alive|viab\w*|via(?:dye|krome|probe)"
+        "|via (?:dye|krome|probe)|zombie|sytox|7 ?aad|aad|propidium(?: iodide)?|fvs|fvd|fixable"
+        r"|ghost|amine(?! oxidase)|cis ?plat\w*|helix np|to ?pro|yo ?pro",
+        alone="live|l ?d|l n d|l and d|aqua|vivid|vi ?vi ?d|a ?vi ?d",
+        beside=f"{_COLOURS}|reactive|fluorescent|pt|rh|cisplatin|stain",
+    ),
+    _Rule(
+        "viability stain", alone="pi", beside=f"{_COLOURS}|live|dead", only=FLUOR, numbers=False
+    ),
+    _Rule(
+        "DNA stain",
+        r"draq|intercal\w*|iridium|nuc(?:leic)? ?acid",
+        alone="dna|dapi|hoechst|nuclei|sybr|syto",
+        beside=f"{_COLOURS}|ir|rh|content|nuclear|cycle",
+    ),
+    _Rule("beads", r"\w*beads?|bead\w*"),
+    _Rule(
+        "beads",
+        alone="eq",
+        beside="ce|eu|ho|lu|elements?|four|six|calibration|normali[sz]ation|norm",
+        only=MASS,
+    ),
+    _Rule("barcode", r"bar ?cod(?:e[sd]?|ing)|barcode\w*|bcode"),
+    _Rule("barcode", "m?bc|mcb", only=MASS),
+    _Rule(
+        "without a stain",
+        "empty|blank|unused|not used|unstained|no (?:antibody|ab|stain|marker)|noise"
+        r"|back ?gr\w*|auto ?fluor\w*",
+        alone="none|nothing|n a",
+    ),
+    _Rule("autofluorescence", alone="af|auto ?f", only=FLUOR, numbers=False),
+    _Rule(
+        "background of a metal",
+        r"bc?kgd?|bckgrd|conta(?:m\w*)?|environ\w*|ar ar|arar|80 ar|ar 80|ar(?= 2$)|argon"
+        "|xenon",
+        alone="back|bg|bkg|lead|barium|cesium|caesium|iodine|tin",
+        beside=_BACKGROUND,
+        only=MASS,
+    ),
+)
+_IRIDIUM = _Rule("DNA stain", alone="ir")
+_CISPLATIN = _Rule("viability stain", alone="cis", beside="pt|plat")
+_STAIN_NAMES = {rule.why for rule in _STAINS}
+_FLUORESCENCE = Kind(FLUOR, "fluorescence")
+_SCATTER = re.compile(
+    r"(^|[^a-z])(v|b|y|yg|r|uv|n|p)?-?(fsc|ssc|bsc|fals|sals|mals|rals|lals)\d?w?a?h?($|[^a-z])"
+    r"|\d(fsc|ssc|bsc)($|[^a-z])"
+    r"|^(fs|ss)\d?([ _-]|$)"
+    r"|(forward|side|back) ?sc|light ?loss|^extinction"
+)
+_NAMELESS = {
+    True: _nothing_but(rf"{_Rule.NOTHING}|\d+"),
+    False: _nothing_but(rf"{_Rule.NOTHING}|fl|{_COLOURS}|\d+"),
+}
+"""Words that name no marker, by whether they are of mass cytometry."""
+
+
+def describe_channel(channel: str, marker: str, *, mass: bool) -> Kind:
+    """Say what a channel measures, by its names.
 
     Parameters
     ----------
@@ -67,43 +267,148 @@ def channel_kind(channel: str, marker: str, *, mass: bool) -> str:
     mass
         Whether the file comes from a mass cytometer, :func:`is_mass_cytometer`.
 
+    Returns
+    -------
+    Its kind (``fluor``, ``mass``, ``scatter``, ``time`` or ``other``), and why.
+
     Notes
     -----
-    ``other`` are columns that are clearly no marker, by their names alone: event counters
-    and pulse shapes (``Event_length``, ``Center``, ``Offset``, ``Width``, ``Residual``), the
-    DNA intercalator, viability stains named as such, barcodes (``BC1``), beads, metals named
-    ``empty``, and computed columns (``label``, ``population``, ``PhenoGraph``). A metal without
-    a name stays ``mass``: nothing says whether there was a stain on it.
+    Names are read word by word: ``140Ce_EQ4_beads`` are beads, ``LDLR`` is not ``L/D``. Time,
+    scatter, what the instrument says about an event and what was computed are told by either
+    name. A stain of viability or DNA, beads, barcodes and background are told by the marker, and
+    by the channel only where no marker is named: CD8 on the detector ``DAPI-A`` is CD8. ``IR``,
+    ``BC1`` and ``EQ`` mean such a thing in mass cytometry alone, ``PI`` in fluorescence alone.
+
+    A metal without a name stays ``mass``: nothing says whether there was a stain on it.
     """
-    names = [_plain(name) for name in (marker, channel) if name]
-    if any(_TIME.match(name.replace("_", " ")) for name in names):
-        return TIME
-    if any(_TECHNICAL.match(form) for name in names for form in _forms(name, mass=mass)):
-        return OTHER
-    if mass:
-        return MASS
-    return SCATTER if any(_SCATTER.search(name) for name in names) else FLUOR
+    names = [name.strip() for name in (marker, channel) if name.strip()]
+    words = [_words(name, mass=mass) for name in names]
+    if any(_TIMES.fits(text, mass=mass) for text in words):
+        return Kind(TIME, _TIMES.why)
+    for rule in _TECHNICAL:
+        if any(rule.fits(text, mass=mass) for text in words):
+            return Kind(OTHER, rule.why)
+    if not mass and any(_SCATTER.search(name.lower()) for name in names):
+        return Kind(SCATTER, "scatter")
+    named = False
+    # on other metals IR is the insulin receptor, and CIS a protein too
+    rules = list(_STAINS)
+    if mass and not any(_ISOTOPE.search(name) for name in names):
+        rules.append(_IRIDIUM)
+    if mass and any("pt" in name.lower() for name in names):
+        rules.append(_CISPLATIN)
+    for text in words:
+        for rule in rules:
+            if rule.fits(text, mass=mass):
+                return Kind(OTHER, rule.why)
+        if named := not _NAMELESS[mass].fullmatch(text):
+            break
+    if not mass:
+        return _FLUORESCENCE
+    return Kind(MASS, "metal" if named else "metal without the name of a marker")
 
 
-def _plain(name: str) -> str:
-    return name.strip().lower()
+def channel_kind(channel: str, marker: str, *, mass: bool) -> str:
+    """Return the kind of :func:`describe_channel`."""
+    return describe_channel(channel, marker, mass=mass).kind
 
 
-def _forms(name: str, *, mass: bool) -> list[str]:
-    """Return the name with punctuation as blanks; from a mass cytometer without its metal too."""
-    forms = [name]
-    if mass:
-        forms.append(re.sub(r"\(?(?:[a-z]{1,2}\d{2,3}|\d{2,3}[a-z]{1,2})\)?(?:d[idx])?", "", name))
-    return [re.sub(r"[\W_]+", " ", form).strip() for form in forms]
+def is_detector(channel: str) -> bool:
+    """Whether a channel of a flow cytometer measures fluorescence, a stain of DNA included."""
+    kind = describe_channel(channel, "", mass=False)
+    return kind.kind == FLUOR or kind.why in _STAIN_NAMES
 
 
-def _is_metal(channel: str) -> bool:
-    if _DUAL_COUNT.search(channel):
-        return True
-    found = _METAL.search(channel.replace("_", " "))
-    if found is None:
-        return False
-    return 75 <= int(found["after"] or found["before"]) <= 238
+# "FITC-A", "FL1 INT LOG", "FL1-Peak-Lin", "FL1 LogH", "GRN-HLin"; glued to a filter: "450-50W"
+_MEASURE = "area|int(?:egral)?|a|height|peak|h|width|tof|w|t"
+_PULSE = re.compile(
+    rf"(?P<base>.+?)(?:"
+    rf"[-_ .](?P<m1>{_MEASURE})(?:[-_ .](?P<s1>lin|log))?"
+    rf"|[-_ .](?P<s2>lin|log)[-_ .]?(?P<m2>{_MEASURE})?|[-_ .](?P<m3>[ahw])(?P<s3>lin|log)"
+    rf"|(?:(?<=\d[-/]\d\d)|(?<=^fl\d)|(?<=^fl\d\d))(?P<m4>[ahw]))?",
+    re.IGNORECASE | re.DOTALL,
+)
+_COMPENSATED = re.compile(r"(?:fj[-_ ]?)?comp[-_ ](?P<name>.+)|<(?P<angled>.+)>", re.IGNORECASE)
+_RANKS = {"a": 0, "i": 0, "": 1, "h": 2, "p": 2, "w": 3, "t": 3}
+_MEASURES = ("area", "", "height", "width")
+
+
+class _Measure(NamedTuple):
+    """Which detector a channel measures, and what of its pulse."""
+
+    detector: str
+    rank: int
+    scale: str
+    compensated: bool
+
+    @classmethod
+    def of(cls, name: str) -> _Measure:
+        """Read the name of a channel."""
+        compensated = _COMPENSATED.fullmatch(name)
+        if compensated:
+            name = compensated["name"] or compensated["angled"]
+        parts = _PULSE.fullmatch(name).groupdict(default="")
+        rank = _RANKS["".join(parts[f"m{i}"] for i in range(1, 5)).lower()[:1]]
+        scale = "".join(parts[f"s{i}"] for i in range(1, 4)).lower()
+        return cls(parts["base"].casefold(), rank, scale, bool(compensated))
+
+    def __str__(self) -> str:
+        scale = {"lin": "linear", "log": "logarithmic"}.get(self.scale, "")
+        said = ("compensated" if self.compensated else "", scale, _MEASURES[self.rank])
+        return " ".join(filter(None, said)) or "another measure"
+
+
+def mark_copies(
+    channels: Sequence[str], markers: Sequence[str], kinds: Sequence[Kind], pne: Sequence[str]
+) -> list[Kind]:
+    """Call channels a ``copy`` that measure a detector once more; one stays the marker.
+
+    That is the channel that has a marker's name, else one that is stored as logarithms (``$PnE``;
+    linear copies are coarse where cells are dim), else one that was compensated, else the area,
+    else the height.
+
+    Parameters
+    ----------
+    channels, markers
+        ``$PnN`` and ``$PnS``.
+    kinds
+        From :func:`describe_channel`, or from here for other channels of the file.
+    pne
+        ``$PnE``.
+    """
+    kinds = [_FLUORESCENCE if kind == COPY else Kind(kind, why) for kind, why in kinds]
+    measures = [_Measure.of(channel) for channel in channels]
+    groups: dict[str, list[int]] = {}
+    for i, measure in enumerate(measures):
+        if kinds[i].kind == FLUOR or kinds[i].why in _STAIN_NAMES:
+            groups.setdefault(measure.detector, []).append(i)
+    for group in groups.values():
+        labels = {i: _label(markers[i], measures[i].detector) for i in group}
+        # two markers, or a channel twice: nobody knows that one is a copy of the other
+        if len(set(labels.values()) - {""}) > 1 or len({measures[i] for i in group}) < len(group):
+            continue
+        ranks = {}
+        for i in group:
+            _, rank, scale, compensated = measures[i]
+            decades = re.match(r"[\s0.]*(?:,|$)", pne[i]) is None
+            ranks[i] = (
+                not labels[i],
+                not decades,
+                scale == "log" and not decades,
+                not compensated,
+                rank,
+            )
+        first = min(group, key=ranks.get)
+        for i in group:
+            if i != first and kinds[i].kind == FLUOR:
+                kinds[i] = Kind(COPY, f"{measures[i]}; {channels[first]} is the marker")
+    return kinds
+
+
+def _label(marker: str, detector: str) -> str:
+    """Return the name of a marker without what was measured of it; "" for that of a detector."""
+    label = _Measure.of(marker).detector if marker else ""
+    return "" if label == detector or re.fullmatch(r"fl *\d+", label) else label
 
 
 def variable_names(channels: Sequence[str], markers: Sequence[str]) -> list[str]:

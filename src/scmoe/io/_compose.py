@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from string import ascii_letters, digits
 
+from ._channels import ADDED_KEYWORD
 from ._extra import TABLE_MARKS, Extra
 
 Pairs = list[tuple[str, str]]
@@ -30,11 +32,19 @@ def replace(pairs: Pairs, values: dict[str, str]) -> Pairs:
 
 
 def with_codes(pairs: Pairs, extras: Sequence[Extra], preferred: str) -> tuple[Pairs, str]:
-    """Add the tables of codes; return all pairs, and a delimiter that occurs in none of them.
+    """Add which channels were computed, and the tables of codes.
+
+    Return all pairs, and a delimiter that occurs in none of them.
 
     So nothing is to be escaped, which not all readers understand.
     """
     coded = [extra for extra in extras if extra.codes is not None]
+    # those that a file which was read had already, unless they are gone
+    said = ",".join(value for key, value in pairs if key.upper() == ADDED_KEYWORD).split(",")
+    there = {value.strip() for key, value in pairs if re.fullmatch(r"\$P\d+N", key.upper())}
+    added = [name.strip() for name in (*said, *(extra.name for extra in extras))]
+    names = ",".join(dict.fromkeys(name for name in added if name in there))
+    pairs = replace(pairs, {ADDED_KEYWORD: names}) if names else pairs
     used = set(ascii_letters + digits + "$ " + (TABLE_MARKS if coded else ""))
     used = used.union(*(text for pair in pairs for text in pair))
     delimiter = next((d for d in preferred + _DELIMITERS if d not in used), None)

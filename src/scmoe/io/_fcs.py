@@ -16,6 +16,7 @@ from scmoe._keys import Key
 from scmoe._numbers import is_whole
 from scmoe._progress import bar
 
+from ._channels import WHY
 from ._errors import FCSRepairWarning
 from ._file import FCSText, read_about, read_values
 from ._panels import JOINS, join_panels, variables_of
@@ -80,10 +81,9 @@ def read_fcs(
         The marker (``$PnS``), else the channel (``$PnN``); markers that occur more than once
         become ``"marker (channel)"``.
     ``.var``
-        ``channel``, ``marker`` (``""`` for none), ``kind`` (categorical: ``fluor``, ``mass``,
-        ``scatter``, ``time``, or ``other`` for what is clearly no marker: event length, DNA,
-        viability, barcodes, beads, labels), ``PnB`` (bits, int), ``PnE`` (str), ``PnG``,
-        ``PnR`` (float). Of several files, those of the first.
+        ``channel``, ``marker`` (``""`` for none), ``kind`` (categorical, see *Notes*), ``PnB``
+        (bits, int), ``PnE`` (str), ``PnG``, ``PnR`` (float). Of several files, those of the
+        first.
     ``.layers["measured"]``
         With ``join="outer"``, if a file lacks a marker: bool, whether the value was measured.
     ``.uns["fcs"][sample]``
@@ -109,6 +109,23 @@ def read_fcs(
         Once per call, if a file disagrees with the standard in a way that leaves one reading
         only, for instance when DATA is said to end a byte late. What was done is listed in
         ``.uns["fcs"][sample]["repairs"]``.
+
+    Notes
+    -----
+    ``.var["kind"]`` is ``fluor`` or ``mass`` for what may be a marker, else
+
+    - ``time`` and ``scatter``;
+    - ``copy`` for what measures a detector once more: the height or width of a pulse beside its
+      area, or a linear channel beside a logarithmic one. The marker is the channel that has
+      a marker's name; else the one stored as logarithms (``$PnE``), else the compensated one,
+      else the area, else the height;
+    - ``other`` for what is no marker by its name: stains of viability and DNA, beads, barcodes,
+      background, event length and pulse parameters, clusters, maps, coordinates and other
+      computed columns; and for all channels that :func:`write_fcs` added.
+
+    Names are read word by word, and where both are there the marker's (``$PnS``) counts more than
+    the channel's: CD8 on the detector ``DAPI-A`` is CD8. ``scmoe channels FILES...`` prints the
+    kinds and why.
 
     Examples
     --------
@@ -140,7 +157,7 @@ def read_fcs(
     adata = ad.AnnData(
         X=X,
         obs=_cells(samples, counts),
-        var=variables_of(files, names),
+        var=variables_of(files, names).drop(columns=WHY),
         layers=None if measured is None else {Key.layers.MEASURED: measured},
         uns={Key.uns.FCS: records},
     )

@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ._channels import channel_kind, is_mass_cytometer, variable_names
+from ._channels import (
+    ADDED,
+    ADDED_KEYWORD,
+    WHY,
+    describe_channel,
+    is_mass_cytometer,
+    mark_copies,
+    variable_names,
+)
 from ._data import Place, locate
 from ._decode import Events
 from ._errors import Fault, FCSReadError, Repairs, listed
@@ -67,16 +75,24 @@ class FCSText:
 
     @cached_property
     def var(self) -> pd.DataFrame:
-        """One row a channel: ``channel, marker, kind, PnB, PnE, PnG, PnR``."""
+        """One row a channel: ``channel, marker, kind, why, PnB, PnE, PnG, PnR``."""
         keywords, numbers = self.text.keywords, range(1, len(self.names) + 1)
         mass = is_mass_cytometer(self.names, keywords.get("$CYT", ""))
-        named = zip(self.names, self._markers, strict=True)
+        # other programs may drop or reorder channels, so those that scmoe added are told by name
+        added = {name.strip() for name in keywords.get(ADDED_KEYWORD, "").split(",")}
+        kinds = [
+            ADDED if channel in added else describe_channel(channel, marker, mass=mass)
+            for channel, marker in zip(self.names, self._markers, strict=True)
+        ]
+        pne = [keywords.get(f"$P{i}E", "0,0").strip(BLANKS) for i in numbers]
+        kinds = mark_copies(self.names, self._markers, kinds, pne)
         table = {
             "channel": self.names,
             "marker": self._markers,
-            "kind": [channel_kind(channel, marker, mass=mass) for channel, marker in named],
+            "kind": [kind for kind, _ in kinds],
+            WHY: [why for _, why in kinds],
             "PnB": [_bits(keywords, i) for i in numbers],
-            "PnE": [keywords.get(f"$P{i}E", "0,0").strip(BLANKS) for i in numbers],
+            "PnE": pne,
             "PnG": [_number(keywords, f"$P{i}G", 1.0) for i in numbers],
             "PnR": [_number(keywords, f"$P{i}R", np.nan) for i in numbers],
         }
@@ -104,7 +120,7 @@ class FCSFile:
 
     @property
     def var(self) -> pd.DataFrame:
-        """One row a channel: ``channel, marker, kind, PnB, PnE, PnG, PnR``."""
+        """See :attr:`FCSText.var`."""
         return self.about.var
 
     @property

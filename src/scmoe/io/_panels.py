@@ -11,6 +11,7 @@ import pandas as pd
 from scmoe._checks import listing
 from scmoe._keys import Key
 
+from ._channels import WHY, Kind, mark_copies
 from ._errors import FCSReadError
 
 if TYPE_CHECKING:
@@ -57,8 +58,21 @@ def variables_of(files: Sequence[FCSText], names: Sequence[str]) -> pd.DataFrame
             wanted = [name for name in wanted if name not in set(here)]
         if not wanted:
             break
-    var = pd.concat(rows).loc[list(names)]
-    var[Key.var.KIND] = pd.Categorical(var[Key.var.KIND])
+    return _judged(pd.concat(rows).loc[list(names)])
+
+
+def _judged(var: pd.DataFrame) -> pd.DataFrame:
+    """Say anew what is a copy: the area of a detector may be what other files lack."""
+    var = var.copy()
+    described = zip(var[Key.var.KIND], var[WHY], strict=True)
+    kinds = mark_copies(
+        list(var[Key.var.CHANNEL]),
+        list(var[Key.var.MARKER]),
+        [Kind(*pair) for pair in described],
+        list(var["PnE"]),
+    )
+    var[Key.var.KIND] = pd.Categorical([kind for kind, _ in kinds])
+    var[WHY] = [why for _, why in kinds]
     return var
 
 

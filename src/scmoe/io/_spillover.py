@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ._channels import FLUOR, channel_kind
+from ._channels import is_detector
 from ._errors import Fault, Repairs, shown
 from ._split import BLANKS
 from ._text import Keywords, to_number
@@ -113,7 +113,7 @@ def _indexed(keyword: str, text: str, channels: Sequence[str]) -> pd.DataFrame |
     values = _square(keyword, fields[1:], n)
     names = list(channels)
     if n != len(names):
-        names = [name for name in channels if channel_kind(name, "", mass=False) == FLUOR]
+        names = [name for name in channels if is_detector(name)]
     if n != len(names) or len(set(names)) != n:
         raise Fault(f"{keyword} is for {n} channels, and nothing says which")
     if np.allclose(np.diag(values), 100):

@@ -95,7 +95,8 @@ def write_fcs(
     **Labels** (categorical, str, bool) become codes: the number that each label is, if all are
     whole numbers; else 1, 2, ... in the order of the categories (bool: 0, 1). A missing label
     has the code behind the largest. The keyword ``SCMOE_CODES_<name>`` says which is which, in
-    JSON: ``{"1":"B cells","2":"T cells","3":null}``.
+    JSON: ``{"1":"B cells","2":"T cells","3":null}``. The keyword ``SCMOE_COMPUTED`` names all
+    channels that were added, so that :func:`read_fcs` does not take them for markers.
 
     **Storage** is that of the file. In files of integers, channels that are added have 32 bits;
     fractions are stored times a gain (``$PnG``) of up to 10^6, and values that are negative

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_TECHNICAL_KINDS = ("time", "scatter", "other")
 # inches
 _ROW, _COLUMN = 0.26, 0.3
 _LEAST_ROWS = 4
@@ -63,7 +62,7 @@ def markers(
         Any other categorical column does too. Cells without a cluster are left out.
     markers
         The markers to show. By default all of ``.var_names`` but those that ``.var["kind"]``,
-        which the FCS reader writes, calls ``time``, ``scatter`` or ``other``.
+        which the FCS reader writes, calls ``time``, ``scatter``, ``copy`` or ``other``.
     layer
         The layer to read; by default ``.X``.
     standard_scale
@@ -165,14 +164,14 @@ def _markers(adata: AnnData, wanted: Sequence[str] | None) -> list[str]:
         if missing:
             raise KeyError(f"There is no marker {', '.join(map(repr, missing))} in .var_names.")
     elif Key.var.KIND in adata.var:
-        technical = adata.var[Key.var.KIND].astype(str).isin(_TECHNICAL_KINDS)
+        technical = adata.var[Key.var.KIND].astype(str).isin(Key.var.TECHNICAL_KINDS)
         names = list(adata.var_names[~technical.to_numpy()])
     else:
         names = list(adata.var_names)
     if not names:
         raise ValueError(
             f"There is no marker to show: .var[{Key.var.KIND!r}] calls every channel one of "
-            f"{', '.join(_TECHNICAL_KINDS)}. Name some with markers=."
+            f"{', '.join(Key.var.TECHNICAL_KINDS)}. Name some with markers=."
             if wanted is None and adata.n_vars
             else "There is no marker to show."
         )

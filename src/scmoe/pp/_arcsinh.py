@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-_LEFT_ALONE = ("time", "scatter", "other")
-
 
 def arcsinh(
     adata: AnnData,
@@ -48,7 +46,7 @@ def arcsinh(
         Transform ``.layers[layer]`` instead of ``.X``.
     channels
         Names of the variables to transform. By default those whose ``.var["kind"]`` is not
-        ``time``, ``scatter`` or ``other``; all where ``.var`` has no such column.
+        ``time``, ``scatter``, ``copy`` or ``other``; all where ``.var`` has no such column.
     key_added
         Write the result to ``.layers[key_added]`` and leave the source as it is.
     copy
@@ -196,7 +194,7 @@ def _channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:
     if channels is None:
         if Key.var.KIND not in adata.var:
             return list(adata.var_names)
-        chosen = adata.var_names[~adata.var[Key.var.KIND].isin(_LEFT_ALONE)]
+        chosen = adata.var_names[~adata.var[Key.var.KIND].isin(Key.var.TECHNICAL_KINDS)]
     else:
         chosen = [channels] if isinstance(channels, str) else list(channels)
         unknown = [name for name in chosen if name not in adata.var_names]
@@ -207,7 +205,7 @@ def _channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:
     if len(chosen) == 0:
         raise ValueError(
             "there is no channel to transform: `channels` is empty, or .var['kind'] is "
-            f"{', '.join(_LEFT_ALONE)} for all; name them with `channels=`."
+            f"{', '.join(Key.var.TECHNICAL_KINDS)} for all; name them with `channels=`."
         )
     return list(chosen)
 

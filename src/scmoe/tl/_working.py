@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from scmoe.similarity import Similarity
 
-MARKER_KINDS = ("mass", "fluor")
-"""Kinds of channels that a clustering looks at, where `.var["kind"]` tells them apart."""
-
 
 def working_copy(
     adata: AnnData,
@@ -81,7 +78,7 @@ def _choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray
             raise ValueError("`markers` is empty or names a marker twice.")
         return adata.var_names.get_indexer(markers)
     if Key.var.KIND in adata.var:
-        is_marker = adata.var[Key.var.KIND].isin(MARKER_KINDS).to_numpy()
+        is_marker = adata.var[Key.var.KIND].isin(Key.var.MARKER_KINDS).to_numpy()
         if is_marker.any():
             return np.flatnonzero(is_marker)
     return np.arange(adata.n_vars)
@@ -158,5 +155,5 @@ def _graph_of_dropped_channels(adata: AnnData, neighbors_key: str) -> list[str]:
     of_all_channels = params.get("use_rep") == "X" or (
         params.get("use_rep") is None and "n_neighbors" in params and "X_pca" not in adata.obsm
     )
-    no_marker = ~adata.var[Key.var.KIND].isin(MARKER_KINDS).to_numpy()
+    no_marker = ~adata.var[Key.var.KIND].isin(Key.var.MARKER_KINDS).to_numpy()
     return list(adata.var_names[no_marker]) if of_all_channels else []
