@@ -58,14 +58,14 @@ def test_a_failure_between_the_two_names(tmp_path, monkeypatch):
 
 def test_an_interrupt_after_the_new_name(tmp_path, monkeypatch):
     write_folder(tmp_path / "m", {"a": b"old"})
-    flush = _atomic._flush
+    flush = _atomic.flush
 
     def interrupted(path):
         if path == tmp_path:
             raise KeyboardInterrupt
         flush(path)
 
-    monkeypatch.setattr(_atomic, "_flush", interrupted)
+    monkeypatch.setattr(_atomic, "flush", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_folder(tmp_path / "m", {"a": b"new"}, replace=True)
     assert os.listdir(tmp_path) == ["m"]

@@ -27,6 +27,10 @@ LOCK, OLD = "lock", "old"
 """What a temporary folder holds beside what is written: its lock, and a folder being replaced."""
 
 
+class NoLocksError(OSError):
+    """Files cannot be locked here."""
+
+
 def lock(path: Path) -> int:
     """Lock a file, which is made where there is none, until its handle is closed.
 
@@ -38,20 +42,31 @@ def lock(path: Path) -> int:
     ------
     BlockingIOError
         Another process, or another handle of this one, holds the lock.
+    NoLocksError
+        The file system, or this system, has no locks.
     OSError
-        The file cannot be opened, or the file system has no locks.
+        The file cannot be opened.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
-        if fcntl is None:
-            raise OSError("This system has no locks.")
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(handle, path)
         if not os.path.samestat(os.fstat(handle), os.stat(path)):
             raise BlockingIOError(f"{path} was replaced while it was locked.")
     except BaseException:
         os.close(handle)
         raise
     return handle
+
+
+def _flock(handle: int, path: Path) -> None:
+    if fcntl is None:
+        raise NoLocksError(f"{path}: this system has no locks.")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise NoLocksError(f"{path}: {error.strerror}") from error
 
 
 @contextmanager
@@ -78,7 +93,7 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
         except (BlockingIOError, FileNotFoundError):
             # another process took the new folder, not locked yet, for one that was left behind
             continue
-        except OSError:
+        except NoLocksError:
             return work, None
     raise OSError(f"No temporary folder could be locked in {str(parent)!r}.")
 
@@ -160,8 +175,8 @@ def write_folder(
                 content(new / name)
             else:
                 (new / name).write_bytes(content)
-            _flush(new / name)
-        _flush(new)
+            flush(new / name)
+        flush(new)
         move_folder(new, folder, replace=replace, work=work)
 
 
@@ -177,7 +192,7 @@ def move_folder(source: Path, folder: Path, *, replace: bool, work: Path) -> Non
         if old.exists() and not folder.exists():
             os.rename(old, folder)
         raise
-    _flush(folder.parent)
+    flush(folder.parent)
 
 
 def remove_folder(folder: Path) -> None:
@@ -186,7 +201,7 @@ def remove_folder(folder: Path) -> None:
         os.rename(folder, work / "removed")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file or a folder has reached the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from anndata import AnnData
+
 MAX_JSON = 256 * 2**20
 """Bytes of the largest JSON file that is read."""
 
@@ -24,6 +26,20 @@ PICKLES = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2,
 
 class ModelFileError(ValueError):
     """A saved model, or a checkpoint of a training, that can't be used as it is."""
+
+
+class SaveError(OSError):
+    """A model was not saved, but the clusters are there.
+
+    Attributes
+    ----------
+    adata
+        The cells with their clusters.
+    """
+
+    def __init__(self, message: str, adata: AnnData) -> None:
+        super().__init__(message)
+        self.adata = adata
 
 
 def json_bytes(schema: str, version: int, value: dict[str, Any]) -> bytes:

@@ -116,7 +116,9 @@ def test_installed_program(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_signals(plate, tmp_path, number, status):
     long = [*arguments(plate, tmp_path / "out"), "--max-epochs", "100000"]
     # a shell lets what it runs in the background ignore SIGINT, and children inherit that
@@ -131,7 +133,7 @@ def test_signals(plate, tmp_path, number, status):
         for line in process.stderr:
             if line == "scmoe: clustering\n":
                 break
-        assert len(list(tmp_path.iterdir())) == 1  # the unfinished folder
+        assert (tmp_path / "out" / "run.json").exists()  # the folder is claimed
         os.kill(process.pid, number)
         _, told = process.communicate(timeout=120)
     finally:

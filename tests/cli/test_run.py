@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import anndata as ad
 import numpy as np
@@ -43,6 +44,7 @@ def test_folder(whole):
         "clusters.csv",
         "model",
         "report.html",
+        "run.json",
     ]
     # nothing beside it
     assert list(whole.parent.iterdir()) == [whole]
@@ -114,10 +116,10 @@ def test_options_arrive(scmoe, plate, monkeypatch):
         "layer": None,
         "key_added": "mine",
         "random_state": 7,
-        "progress": False,
+        "progress": True,
         "batch_key": "sample",
-        "checkpoint": scmoe.home / "out.checkpoint",
-        "train_kwargs": {"max_epochs": 1},
+        "checkpoint": scmoe.home / "out" / "checkpoint",
+        "train_kwargs": {"keep_checkpoint": True, "max_epochs": 1},
     }
 
 
@@ -461,9 +463,8 @@ def test_goes_on_after_an_interruption(scmoe, plate, monkeypatch, error_of):
     monkeypatch.setattr(SimilarityPlan, "on_train_epoch_end", interrupt)
     result = scmoe(*words)
     assert result.exit_code == 130
-    kept = scmoe.home / "out.checkpoint"
-    assert f"The same command goes on from {kept}" in error_of(result)
-    assert list(scmoe.home.iterdir()) == [kept]
+    assert "The same command goes on from the checkpoint" in error_of(result)
+    assert sorted(os.listdir(scmoe.home / "out")) == ["checkpoint", "run.json"]
 
     trained = []
 
@@ -494,13 +495,13 @@ def test_folder_in_use(scmoe, plate, error_of):
     out.mkdir()
     assert scmoe(plate).exit_code == 0  # an empty one is as good as none
     page = (out / "report.html").read_bytes()
-    assert "exists and is not empty" in error_of(scmoe(plate))
+    assert "is not empty and holds the results of an earlier run" in error_of(scmoe(plate))
     assert (out / "report.html").read_bytes() == page
     assert "lies in --output" in error_of(scmoe("out/cells.h5ad", "--overwrite"))
     assert scmoe(plate, "--overwrite", "--key", "other").exit_code == 0
     assert "other" in ad.read_h5ad(out / "cells.h5ad").obs
     (out / "notes.txt").write_text("mine")
-    assert "holds notes.txt" in error_of(scmoe(plate, "--overwrite"))
+    assert "holds 'notes.txt'" in error_of(scmoe(plate, "--overwrite"))
     assert (out / "notes.txt").exists()
     assert list(scmoe.home.iterdir()) == [out]
 
@@ -582,7 +583,11 @@ def test_fcs_that_cannot_be_written_costs_nothing_else(scmoe, plate, monkeypatch
 def test_disk_that_is_full_while_fcs_is_written(scmoe, plate, monkeypatch, error_of):
     full = OSError(errno.ENOSPC, "No space left on device", "A01.fcs")
     monkeypatch.setattr(io, "write_fcs", fails_with(full))
-    assert error_of(scmoe(plate, fcs=True)) == "A01.fcs: No space left on device"
+    told = error_of(scmoe(plate, fcs=True))
+    assert told.startswith(
+        "A01.fcs: No space left on device; these results are written: cells.h5ad"
+    )
+    assert ad.read_h5ad(scmoe.home / "out" / "cells.h5ad").obs["scmoe"].notna().all()
     assert list(scmoe.home.iterdir()) == []
 
 

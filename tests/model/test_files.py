@@ -301,7 +301,7 @@ def test_killed_while_saving(folder, linked_once, tmp_path):
         "import os, signal, sys, anndata; from scmoe import _atomic;"
         "from scmoe.model import MoESimVAE;"
         "model = MoESimVAE.load(sys.argv[1], anndata.read_h5ad(sys.argv[2]), accelerator='cpu');"
-        "_atomic._flush = lambda path: os.kill(os.getpid(), signal.SIGKILL);"
+        "_atomic.flush = lambda path: os.kill(os.getpid(), signal.SIGKILL);"
         "model.save(sys.argv[1], overwrite=True)"
     )
     paths = [folder, tmp_path / "cells.h5ad"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import signal
 import sys
@@ -9,7 +10,7 @@ import threading
 import traceback
 import warnings
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
 EXPECTED = (ValueError, KeyError, OSError, ImportError, MemoryError)
 """What wrong input and full disks raise; anything else is a fault of the program."""
 
-FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
+FAILED = 1
+
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Signals that end a run; the exit status is 128 and their number."""
+
+AGAIN = 0.05
+"""Seconds after which a signal is sent again that a destructor has swallowed."""
 
 
 class Console:
@@ -38,16 +47,22 @@ class Console:
         What the user was warned of.
     goes_on
         How to go on after an interruption; empty if there is no way.
+    saved
+        The results that are written already.
     """
 
     def __init__(self, *, quiet: bool, debug: bool) -> None:
         self.quiet = quiet
         self.debug = debug
         self.goes_on = ""
+        self.saved: list[str] = []
+        self._stopped_by: int | None = None
         self.warnings: list[str] = []
 
     def step(self, text: str) -> None:
-        """Say what is being done."""
+        """Say what is being done; stop here if a library has swallowed the signal to do so."""
+        if self._stopped_by is not None:
+            raise KeyboardInterrupt
         if not self.quiet:
             _line(text)
 
@@ -62,34 +77,62 @@ class Console:
         """Say why there is no result."""
         _line(f"error: {one_line(text)}")
 
-    @property
-    def bars(self) -> bool:
-        """Whether to draw progress bars: not into files, where each step would be a line."""
-        return not self.quiet and sys.stderr.isatty()
-
     @contextmanager
     def guard(self) -> Iterator[None]:
         """Turn warnings into lines, and errors and interruptions into a line and a status."""
-        terminated = []
-
-        def terminate(*_) -> None:
-            terminated.append(True)
-            # what is in the way of Ctrl-C is in the way of this too
-            raise KeyboardInterrupt
-
         try:
-            with self._library_speaks_here(), _on_sigterm(terminate):
+            with self._library_speaks_here(), self._stops_at_signals():
                 yield
         except KeyboardInterrupt:
-            self.fail(f"interrupted; nothing was written. {self.goes_on}")
-            sys.exit(TERMINATED if terminated else INTERRUPTED)
+            self.fail(f"interrupted{self._told_of_saved('; nothing was written')}")
+            sys.exit(128 + (self._stopped_by or signal.SIGINT))
         except click.ClickException:
             raise
         except Exception as error:  # noqa: BLE001
             if self.debug:
                 traceback.print_exc()
-            self.fail(reason(error))
+            self.fail(reason(error) + self._told_of_saved())
             sys.exit(FAILED)
+
+    def _told_of_saved(self, nothing: str = "") -> str:
+        """What there is of the results, and how to go on."""
+        told = f"; these results are written: {', '.join(self.saved)}" if self.saved else nothing
+        return f"{told}. {self.goes_on}" if self.goes_on else told
+
+    @contextmanager
+    def _stops_at_signals(self) -> Iterator[None]:
+        """Let the signals that end a program arrive as KeyboardInterrupt, once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, _: Any) -> None:
+            if self._stopped_by is None:
+                self._stopped_by = number
+                # what is in the way of Ctrl-C is in the way of the others too
+                raise KeyboardInterrupt
+
+        def swallowed(what: Any) -> None:
+            number = self._stopped_by
+            if issubclass(what.exc_type, KeyboardInterrupt) and number is not None:
+                self._stopped_by = None
+                threading.Timer(AGAIN, _thread.interrupt_main, (number,)).start()
+            else:
+                unraisable(what)
+
+        unraisable, sys.unraisablehook = sys.unraisablehook, swallowed
+        # one that is ignored, as nohup does with SIGHUP, stays so
+        before = {
+            number: signal.signal(number, stop)
+            for number in STOPPING
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        try:
+            yield
+        finally:
+            sys.unraisablehook = unraisable
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @contextmanager
     def _library_speaks_here(self) -> Iterator[None]:
@@ -151,15 +194,3 @@ def one_line(text: str) -> str:
 
 def _line(text: str) -> None:
     click.echo(f"scmoe: {text}", err=True)
-
-
-@contextmanager
-def _on_sigterm(handler) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -9,10 +10,12 @@ import numpy as np
 
 from scmoe import io, similarity, tl
 from scmoe._checks import check_batches
+from scmoe._store import SaveError
 from scmoe.tl._neighbors import add_graph
+from scmoe.train import remove_checkpoints
 
 from . import _folder as names
-from ._folder import output_folder
+from ._folder import Output, output_folder
 from ._pictures import UMAP, set_colours
 from ._prepare import (
     add_profile,
@@ -27,8 +30,6 @@ from ._settings import COUPLED, MIXTURE, SIMILAR
 from ._tables import cluster_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from anndata import AnnData
 
     from scmoe.similarity import Similarity
@@ -51,14 +52,15 @@ _SIMILARITIES = {
 
 
 def run(settings: Settings, console: Console) -> None:
-    """Read, cluster, and write ``settings.output`` as a whole or not at all."""
+    """Read, cluster, and fill ``settings.output`` file by file, the cells first."""
     # pictures go to files
     mpl.use("Agg")
-    # two runs could not share a checkpoint
-    alone = settings.checkpoint
-    with output_folder(settings.output, overwrite=settings.overwrite, alone=alone) as folder:
+    with output_folder(
+        settings.output, overwrite=settings.overwrite, settings=settings.of_results()
+    ) as output:
+        console.saved = output.saved
         console.step("reading")
-        adata = read(settings, progress=console.bars)
+        adata = read(settings, progress=not console.quiet)
         console.step(f"{adata.n_obs:,} cells x {adata.n_vars} channels")
         _check_slots(adata, settings)
         # a layer that concatenation took away is missed here
@@ -67,21 +69,26 @@ def run(settings: Settings, console: Console) -> None:
         scale = transform(adata, settings, console, done=done)
         markers = choose_markers(adata, settings, console)
         own_graph, own_map = _similar(adata, markers, settings, console)
-        _cluster(adata, markers, folder, settings, console)
+        saving = _cluster(adata, markers, output, settings, console)
         set_colours(adata, settings.key)
+        output.put(names.CELLS, adata.write_h5ad)
+        if saving is not None:
+            raise saving
+        output.put_folder(names.MODEL)
         table = cluster_table(adata, settings.key, markers, settings.layer)
+        output.put(names.TABLE, table.to_csv)
         shown = _map(adata, markers, settings, console, drawn=own_map) if settings.umap else None
-        console.step("writing")
-        adata.write_h5ad(folder / names.CELLS)
-        table.to_csv(folder / names.TABLE)
+        if shown is adata and not own_map:
+            # with the map
+            output.put(names.CELLS, adata.write_h5ad)
         has_fcs = settings.fcs and not settings.from_h5ad
-        has_fcs = has_fcs and _write_fcs(adata, folder / names.FCS, settings, console)
+        has_fcs = has_fcs and _write_fcs(adata, output, settings, console)
         graph = "that of the file" if own_graph else "built here"
         graph = graph if settings.model == SIMILAR else "of the map alone"
         facts = {"transform": scale, "model": settings.model, "graph": graph}
-        write_report(
-            folder / names.REPORT,
-            adata,
+        report = partial(
+            write_report,
+            adata=adata,
             table=table,
             markers=markers,
             shown=shown,
@@ -90,17 +97,21 @@ def run(settings: Settings, console: Console) -> None:
             warnings=console.warnings,
             has_fcs=has_fcs,
         )
+        output.put(names.REPORT, report)
+        remove_checkpoints(output.path / names.CHECKPOINT)
     living = adata.uns[settings.key]["n_clusters"]
     console.step(f"{living} clusters of {adata.n_obs:,} cells in {settings.output}")
 
 
-def _write_fcs(adata: AnnData, folder: Path, settings: Settings, console: Console) -> bool:
+def _write_fcs(adata: AnnData, output: Output, settings: Settings, console: Console) -> bool:
     """Write the clusters to FCS; a file that cannot hold them does not cost the other results."""
+    folder = output.work / names.FCS
     try:
-        io.write_fcs(adata, folder, obs=(settings.key,), progress=console.bars)
+        io.write_fcs(adata, folder, obs=(settings.key,), progress=not console.quiet)
     except ValueError as error:
         console.warn(f"No FCS files were written. {error}")
         return False
+    output.put_folder(names.FCS)
     return True
 
 
@@ -148,38 +159,43 @@ def _similar(
 
 
 def _cluster(
-    adata: AnnData, markers: list[str], folder: Path, settings: Settings, console: Console
-) -> None:
+    adata: AnnData, markers: list[str], output: Output, settings: Settings, console: Console
+) -> SaveError | None:
+    """Cluster; returns why the model was not saved, which costs the clusters nothing."""
     console.step("clustering")
     options: dict[str, Any] = {"model": settings.model}
     if settings.batch_key is not None:
         options["batch_key"] = settings.batch_key
     if settings.checkpoint:
-        options["checkpoint"] = settings.checkpoint_folder
-        console.goes_on = f"The same command goes on from {settings.checkpoint_folder}."
+        options["checkpoint"] = output.path / names.CHECKPOINT
+        options["train_kwargs"] = {"keep_checkpoint": True}
+        console.goes_on = "The same command goes on from the checkpoint."
     if (most := settings.max_epochs) is not None:
-        options["train_kwargs"] = {"max_epochs": most}
+        options.setdefault("train_kwargs", {})["max_epochs"] = most
         if settings.model == MIXTURE:
             pretraining = {"max_epochs": most, "manager_epochs": most}
             options["train_kwargs"]["pretrain_kwargs"] = pretraining
         if settings.model == COUPLED:
             # in proportion to those of a default training
             options["train_kwargs"]["prune_epochs"] = -(-most // PRUNED)
-    tl.cluster(
-        adata,
-        n_clusters=settings.n_clusters,
-        n_latent=settings.n_latent,
-        similarity=None if settings.similarity is None else _chosen(settings),
-        preset=settings.preset,
-        markers=markers,
-        layer=settings.layer,
-        key_added=settings.key,
-        random_state=settings.seed,
-        progress=console.bars,
-        save_model=folder / names.MODEL,
-        **options,
-    )
-    console.goes_on = ""
+    try:
+        tl.cluster(
+            adata,
+            n_clusters=settings.n_clusters,
+            n_latent=settings.n_latent,
+            similarity=None if settings.similarity is None else _chosen(settings),
+            preset=settings.preset,
+            markers=markers,
+            layer=settings.layer,
+            key_added=settings.key,
+            random_state=settings.seed,
+            progress=not console.quiet,
+            save_model=output.work / names.MODEL,
+            **options,
+        )
+    except SaveError as error:
+        return error
+    return None
 
 
 def _map(

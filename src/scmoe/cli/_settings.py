@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from scmoe._keys import Key
 
@@ -67,7 +69,8 @@ class Settings:
         """Whether spillover is undone; a matrix that is given says so too."""
         return self.compensate or self.spillover is not None
 
-    @property
-    def checkpoint_folder(self) -> Path:
-        """Where an unfinished training is kept: beside the output, which is written last."""
-        return self.output.with_name(f"{self.output.name}.checkpoint")
+    def of_results(self) -> dict[str, Any]:
+        """Return what decides the results, as JSON can hold it: two equal runs may go on."""
+        beside = ("output", "overwrite", "checkpoint", "quiet")
+        told = {name: value for name, value in asdict(self).items() if name not in beside}
+        return json.loads(json.dumps(told, default=str))

@@ -21,6 +21,7 @@ from scmoe._checks import (
 from scmoe._compat import release
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
+from scmoe._store import SaveError
 from scmoe.tl._manifest import graph_hash, manifest
 from scmoe.tl._recipes import make_recipe
 from scmoe.tl._slots import check_key, plain, write
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from scmoe.model._base import ExpertModel
     from scmoe.similarity import Similarity
     from scmoe.tl._recipes import Recipe
 
@@ -176,6 +178,9 @@ def cluster(
         numbers to estimate where there is less than two clusters, or nothing but noise.
     KeyError
         An unknown layer, representation, marker, graph, embedding or ``batch_key``.
+    SaveError
+        ``save_model`` could not be written, such as on a full disk; an OSError. The clusters
+        are written nevertheless, and the attribute ``adata`` of the error has them.
 
     Warns
     -----
@@ -219,8 +224,7 @@ def cluster(
             latent = trained.get_latent_representation()
             outlier = trained.outlier_score()
             beside = recipe.found(trained, key_added)
-        if save_model is not None:
-            trained.save(str(save_model))
+        unsaved = None if save_model is None else _save(trained, save_model)
     finally:
         release(recipe.model_class, work)
 
@@ -266,6 +270,12 @@ def cluster(
         (adata.obsm, Key.obsm.proba(key_added), proba),
         (adata.uns, Key.uns.result(key_added), plain(result)),
     )
+    if unsaved is not None:
+        raise SaveError(
+            f"The model could not be saved in {str(save_model)!r}: {unsaved}. The clusters are "
+            "in the `adata` of this error" + ("." if copy else ", which is that which was given."),
+            adata,
+        ) from unsaved
     return adata if copy else None
 
 
@@ -338,6 +348,15 @@ def _outdated(adata: AnnData, key: str, labels: np.ndarray, latent: np.ndarray) 
         ("uns", adata.uns, Key.uns.state_genes(key), turned),
     ]
     return [f".{place}[{slot!r}]" for place, there, slot, old in made if old and slot in there]
+
+
+def _save(trained: ExpertModel, path: str | Path) -> Exception | None:
+    """Save a model; returns the error, which must not cost the clusters."""
+    try:
+        trained.save(str(path))
+    except Exception as error:  # noqa: BLE001
+        return error
+    return None
 
 
 def _check_folder(path: str | Path) -> None:
