@@ -139,15 +139,14 @@ def test_what_a_killed_run_left(tmp_path, monkeypatch, locks):
 
 def test_a_living_run_without_locks_is_known_by_its_process(tmp_path, monkeypatch):
     monkeypatch.setattr(_atomic, "fcntl", None)
-    with output_folder(tmp_path / "out", overwrite=False):
-        with pytest.raises(ValueError, match="in use"):
-            write(tmp_path / "out")
+    path = tmp_path / "out"
+    with output_folder(path, overwrite=False), pytest.raises(ValueError, match="in use"):
+        write(path)
 
 
 def test_overwrite(tmp_path):
     path = tmp_path / "out"
     write(path, "old")
-    (path / "fcs").mkdir()
     with pytest.raises(ValueError, match="--overwrite"):
         write(path)
     write(path, "cells", overwrite=True, name="fcs/a.fcs")

@@ -192,7 +192,7 @@ _JOIN = click.option(
     "--resume",
     "checkpoint",
     is_flag=True,
-    help="Keep the state of the training in FOLDER.checkpoint; the same command goes on from "
+    help="Keep the state of the training in FOLDER/checkpoint; the same command goes on from "
     "there if it was killed.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Tell warnings and errors only.")
@@ -210,7 +210,8 @@ def cluster(*, debug: bool, quiet: bool, **options: Any) -> None:
       cells.h5ad    all cells, for scanpy
       fcs/          the FCS files with the cluster of each event
       model/        the trained model
-    It is written at the end, as a whole or not at all.
+      run.json      what was run, and the files that it wrote
+    No other run can write to it meanwhile. Each file appears when it is whole, the cells first.
     """  # noqa: D301
     settings = _checked(Settings(quiet=quiet, **options))
     console = Console(quiet=quiet, debug=debug)
