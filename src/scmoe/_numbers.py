@@ -88,9 +88,9 @@ def many(kind: Kind) -> Kind:
     """Lists, tuples and arrays of values of a kind."""
     return Kind(
         f"a list, each entry {kind.words}",
-        lambda v: isinstance(v, list | tuple | np.ndarray)
-        and np.ndim(v) == 1
-        and all(map(kind.fits, v)),
+        lambda v: (
+            isinstance(v, list | tuple | np.ndarray) and np.ndim(v) == 1 and all(map(kind.fits, v))
+        ),
     )
 
 
@@ -98,12 +98,15 @@ def named(kinds: Mapping[str, Kind]) -> Kind:
     """Mappings of some names to values of their kinds."""
     return Kind(
         f"a mapping of {', '.join(kinds)}",
-        lambda v: isinstance(v, Mapping)
-        and all(isinstance(k, str) and k in kinds and kinds[k].fits(v[k]) for k in v),
+        lambda v: (
+            isinstance(v, Mapping)
+            and all(isinstance(k, str) and k in kinds and kinds[k].fits(v[k]) for k in v)
+        ),
     )
 
 
 SHARE = Kind("a number from 0 to below 1", lambda v: is_number(v) and 0 <= v < 1)
 POSITIVE = Kind("a number above 0", lambda v: is_number(v) and 0 < v < math.inf)
+TEXT = Kind("a string", lambda v: isinstance(v, str))
 FLAG = Kind("True or False", lambda v: isinstance(v, bool | np.bool_))
 NOTHING = Kind("None", lambda v: v is None)

@@ -283,8 +283,14 @@ class MoESimVAE(ExpertModel):
 
     @property
     def similarity(self) -> Similarity:
-        """The similarity that was registered."""
+        """The similarity that was registered; another one guides further training."""
         return self.adata_manager.similarity
+
+    @similarity.setter
+    def similarity(self, similarity: Similarity) -> None:
+        check_similarity(similarity)
+        self.adata_manager.similarity = similarity
+        self.registry["setup_args"]["similarity"] = similarity.to_dict()
 
     def train(
         self,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scmoe._checks import listing
 from scmoe._numbers import (
     FLAG,
     NOTHING,
     POSITIVE,
     SHARE,
     Kind,
-    is_number,
     is_whole,
     many,
     number,
@@ -130,6 +129,18 @@ ADDED = frozenset({"isotropic"})
 """Settings that came later: models that were saved before have their defaults."""
 
 
+OF_NETWORKS = {"n_input", "n_batch", "n_latents", "n_shared", "image_shape", "isotropic"}
+"""Settings of networks that the models find themselves."""
+
+
+def argument_kinds(model: str) -> dict[str, Kind]:
+    """What the arguments of a model may be, also those that may be estimated."""
+    kinds = {name: k for name, k in SETTINGS[model].items() if name not in OF_NETWORKS}
+    auto = one_of(AUTO)
+    estimated = {"n_latent": whole(1) | auto | many(whole(1))} if "n_state" not in kinds else {}
+    return {**kinds, **OF_ALL, **estimated}
+
+
 def check_arguments(model: str, given: Mapping[str, Any]) -> None:
     """Raise ValueError for words that are not among the choices, and numbers out of range.
 
@@ -140,39 +151,47 @@ def check_arguments(model: str, given: Mapping[str, Any]) -> None:
     given
         Arguments of the model by their names; others are not looked at.
     """
-    for name, kind in {**OF_ALL, **SETTINGS[model]}.items():
+    for name, kind in argument_kinds(model).items():
         if name in given and name not in ESTIMATED:
             kind.check(name, given[name])
 
 
 def check_saved_settings(model: str, saved: Any, where: str) -> None:
-    """Raise ModelFileError unless settings that were read are all those of a model's networks."""
+    """Raise ModelFileError unless settings that were read are all those of a model's networks.
+
+    ``where`` names their place, as "the settings in ...".
+    """
     kinds = SETTINGS[model]
     if not isinstance(saved, dict):
-        raise ModelFileError(f"{where}: the settings of the networks are no mapping.")
+        raise ModelFileError(f"{where} are of the wrong type: they are no mapping.")
     missing, extra = kinds.keys() - saved.keys() - ADDED, saved.keys() - kinds.keys()
     if missing or extra:
         raise ModelFileError(
-            f"{where}: the settings of the networks lack {listing(sorted(missing)) or 'none'} and "
-            f"have {listing(sorted(map(str, extra))) or 'none'} beside."
+            f"{where} are of the wrong type: they lack {sorted(missing)} and have "
+            f"{sorted(map(str, extra))} beside."
         )
     for name, value in saved.items():
-        if not kinds[name].fits(value):
-            raise ModelFileError(
-                f"{where}: the setting {name!r} must be {kinds[name].words}, it is "
-                f"{shown(value)}."
-            )
+        try:
+            kinds[name].check(name, value)
+        except ValueError as error:
+            raise ModelFileError(f"{where} are damaged: {error}") from error
     check_sizes(saved, where)
+    shape = saved.get("image_shape")
+    if shape is not None and math.prod(shape) != saved["n_input"]:
+        raise ModelFileError(
+            f"{where} are damaged: images of {list(shape)} pixels have not {saved['n_input']}."
+        )
 
 
 def check_sizes(saved: Mapping[str, Any], where: str) -> None:
-    """Raise ModelFileError for numbers so large that nobody can have meant them."""
+    """Raise ModelFileError for sizes so large that nobody can have meant them."""
     for name, value in saved.items():
         most = MOST_LAYERS if name.endswith("_layers") else MOST
         for size in value if isinstance(value, list | tuple | np.ndarray) else [value]:
-            if is_number(size) and size > most:
+            if is_whole(size) and size > most:
                 raise ModelFileError(
-                    f"{where}: the setting {name!r} is {shown(size)}; at most {most:,} is read."
+                    f"{where} are damaged: `{name}` is {shown(size)}, and at most {most:,} is "
+                    "read."
                 )
 
 

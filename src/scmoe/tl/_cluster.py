@@ -20,6 +20,7 @@ from scmoe._checks import (
 )
 from scmoe._compat import release
 from scmoe._keys import Key
+from scmoe._numbers import FLAG
 from scmoe._random import as_seed, seeded
 from scmoe.tl._manifest import graph_hash, manifest
 from scmoe.tl._recipes import make_recipe
@@ -57,6 +58,7 @@ def cluster(
     copy: bool = False,
     progress: bool = True,
     save_model: str | Path | None = None,
+    landmarks: bool = True,
     checkpoint: str | Path | None = None,
     model_kwargs: dict[str, Any] | None = None,
     train_kwargs: dict[str, Any] | None = None,
@@ -124,6 +126,12 @@ def cluster(
         Folder to save the trained model in; it must not exist yet, and ``use_rep`` can't be
         used. The model knows the markers that were used:
         ``MoESimVAE.load(folder, adata[:, list(adata.uns[key_added]["markers"])].copy())``.
+    landmarks
+        Keep up to 3,000 of the cells in the model, in ``.uns`` and where it is saved, by which
+        :func:`scmoe.tl.assign` tells how far new cells are from them: whoever has the model, or
+        a subset of the cells with its ``.uns``, can restore their values. False keeps none, and
+        :func:`scmoe.tl.assign` rejects no cell then. See :meth:`scmoe.model.MoESimVAE.save` for
+        what a model tells of its cells without them.
     checkpoint
         Folder for the state of the training after every epoch. The same call in a new process
         goes on from it if this one is killed, and ends with the same labels; see
@@ -186,6 +194,7 @@ def cluster(
     from scmoe.model._record import to_record
 
     seed = as_seed(random_state)
+    FLAG.check("landmarks", landmarks)
     check_adata(adata)
     check_key(adata, key_added)
     if save_model is not None:
@@ -220,7 +229,7 @@ def cluster(
             outlier = trained.outlier_score()
             beside = recipe.found(trained, key_added)
         if save_model is not None:
-            trained.save(str(save_model))
+            trained.save(str(save_model), landmarks=landmarks)
     finally:
         release(recipe.model_class, work)
 
@@ -244,7 +253,7 @@ def cluster(
         ).astype(float),
         **({"estimates": trained.estimates_} if trained.estimates_ else {}),
         **beside.get("uns", {}),
-        "model": to_record(trained),
+        "model": to_record(trained, landmarks=landmarks),
         "version": version("scmoe"),
         "manifest": manifest(work.X, work.var_names, graph=graph_hash(recipe.graph), seed=seed),
     }
