@@ -11,6 +11,7 @@ from scipy.cluster.hierarchy import dendrogram as draw_tree
 from scipy.cluster.hierarchy import linkage
 from scipy.sparse import issparse
 
+from scmoe._checks import layer_values
 from scmoe._keys import Key
 
 from ._figure import finish
