@@ -89,7 +89,9 @@ def many(kind: Kind) -> Kind:
     return Kind(
         f"a list, each entry {kind.words}",
         lambda v: (
-            isinstance(v, list | tuple | np.ndarray) and np.ndim(v) == 1 and all(map(kind.fits, v))
+            isinstance(v, list | tuple | np.ndarray)
+            and getattr(v, "ndim", 1) == 1
+            and all(map(kind.fits, v))
         ),
     )
 

@@ -1,12 +1,14 @@
-"""Models and records out of anybody's file: used, or refused by name and before they take memory."""
+"""Models and records out of anybody's file: used, or refused before they take memory."""
 
 from __future__ import annotations
 
 import copy
 import json
 import math
+import os
+import resource
 import shutil
-import tracemalloc
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,9 @@ from scmoe.model._open import MODELS, read_trained
 from scmoe.model._record import from_record, to_record
 
 ARCHIVE = Path(__file__).parent / "archive" / "v2"
-MOST_BYTES = 32 * 2**20
+MOST_BYTES = 256 * 2**20
 HUGE = 10**12
+N_FILES = int(os.environ.get("SCMOE_STRANGE_FILES", 40))
 STRANGE = [None, True, -1, 0, 2, 1.5, HUGE, 10**4000, math.nan, "", "x", [], [HUGE], [1, [2]], {}]
 """What a field may hold instead of what it should."""
 
@@ -43,19 +46,32 @@ def record(kind, cells):
     return to_record(MODELS[kind].load(ARCHIVE / kind, cells.copy(), accelerator="cpu"))
 
 
-def survives(read, what):
-    """Whether something is read; else it is refused as it should be. Neither takes memory."""
-    tracemalloc.start()
+@contextmanager
+def little_memory():
+    """Let no more than a little memory be taken."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + MOST_BYTES, before[1]))
     try:
-        trained = read()
+        yield
     except ModelFileError as error:
-        assert str(error), what
-        return False
+        if "memory" in str(error):
+            raise MemoryError(str(error)) from error
+        raise
     finally:
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < MOST_BYTES, (what, peak)
-    assert trained.module.low.numel() == 3, what
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def survives(read, what):
+    """Whether something is read; else it is refused as it should be."""
+    try:
+        with little_memory():
+            read()
+    except ModelFileError:
+        return False
+    except Exception as error:
+        error.add_note(f"{what}"[:500])
+        raise
     return True
 
 
@@ -120,9 +136,7 @@ def test_weights_that_somebody_changed(record):
                 bad = weight.copy()
                 bad.flat[-1] = value
                 one = {**record, "weights": {**record["weights"], name: bad}}
-                with pytest.raises(
-                    ModelFileError, match=f"{name!r} in here holds NaN or infinite"
-                ):
+                with pytest.raises(ModelFileError, match=f"{name!r} in here holds NaN or inf"):
                     from_record(one, "here")
     for name, value in (
         *(("low", 1e9), ("size", -1), ("live", False), ("outliers.n_landmarks", 10**6)),
@@ -160,26 +174,22 @@ def test_files_that_somebody_changed(kind, cells, tmp_path):
     content = json.loads((folder / "model.json").read_text())
     skipped = ("history_", "versions", "estimates_", "pruning_")
     paths = [p for p in places(content) if p and not set(p) & set(skipped)]
-    rng = np.random.default_rng(0)
+    changes = [(path, value) for path in paths for value in (..., *STRANGE)]
+    # SCMOE_STRANGE_FILES=2000 is nearly all of them, which takes minutes
+    chosen = np.random.default_rng(0).permutation(len(changes))[:N_FILES]
     n_read = 0
-    for path in paths:
-        # all of them took a minute
-        for i in (0, *rng.choice(len(STRANGE), 2, replace=False)):
-            new = ... if i == 0 else STRANGE[i]
-            if path[-1] == 0 and new is ...:
-                continue
-            if not write(folder, changed(content, path, new)):
-                continue
-            n_read += survives(lambda: read_trained(folder)[0], (path, new))
-
-            def load():
-                return MODELS[kind].load(folder, cells.copy(), accelerator="cpu").trained
-
-            try:
-                survives(load, (path, new))
-            except (KeyError, ValueError, RuntimeError) as error:
-                # of what the cells lack, or a model that was not trained
-                assert "Did not find" in str(error) or "train" in str(error), (path, new, error)
+    for path, value in (changes[i] for i in chosen):
+        if path[-1] == 0 and value is ...:
+            continue
+        if not write(folder, changed(content, path, value)):
+            continue
+        n_read += survives(lambda: read_trained(folder), (path, value))
+        try:
+            survives(lambda: MODELS[kind].load(folder, cells.copy()), (path, value))
+        except KeyError as error:
+            # what the cells lack
+            if "Did not find" not in str(error):
+                raise
     assert n_read
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         p.name for p in (ARCHIVE / kind).iterdir()

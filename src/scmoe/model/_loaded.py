@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +148,7 @@ def check_names(names: Sequence[Any], n: int | None, what: str, where: str) -> N
     if not all(isinstance(name, str) for name in names):
         raise ModelFileError(f"{where} is damaged: names of {what} must be strings.")
     if len(set(names)) < len(names):
-        twice = sorted({name for name in names if list(names).count(name) > 1})
+        twice = [name for name, n in Counter(names).items() if n > 1]
         raise ModelFileError(
             f"{where} is damaged: names of {what} must be different, {listing(twice)} is there "
             "more than once."

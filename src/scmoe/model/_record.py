@@ -168,7 +168,7 @@ def checked(
 
 
 def _names(names: Any, what: str, where: str) -> list[str]:
-    if not isinstance(names, np.ndarray | list) or np.ndim(names) != 1:
+    if not isinstance(names, np.ndarray | list) or getattr(names, "ndim", 1) != 1:
         raise ModelFileError(f"{where} is damaged: {what!r} must be a list of names.")
     return [str(name) if isinstance(name, str) else name for name in names]
 
