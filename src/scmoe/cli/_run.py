@@ -9,6 +9,7 @@ import numpy as np
 
 from scmoe import io, similarity, tl
 from scmoe._checks import check_batches
+from scmoe.similarity._graph import neighbour_graph
 from scmoe.tl._neighbors import add_graph
 
 from . import _folder as names
@@ -135,6 +136,9 @@ def _similar(
     chosen = _chosen(settings)
     use_rep = add_profile(adata, markers, settings.layer)
     own_graph = has_own_graph(adata, settings)
+    if own_graph:
+        # the map is drawn by it too, whatever the model looks at
+        neighbour_graph(adata, "neighbors")
     own_map = own_graph and UMAP in adata.obsm
     if getattr(chosen, "use_rep", None) == UMAP:
         if not own_map:
@@ -177,6 +181,7 @@ def _cluster(
         random_state=settings.seed,
         progress=console.bars,
         save_model=folder / names.MODEL,
+        landmarks=settings.landmarks,
         **options,
     )
     console.goes_on = ""
