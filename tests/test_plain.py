@@ -137,6 +137,9 @@ def test_what_cannot_be_written_is_named(value):
         to_plain({"a": [0, value]}, "top")
 
 
+THREE = {"!": "array", "dtype": "int64", "shape": [3], "values": [0, 1, 2]}
+
+
 @pytest.mark.parametrize(
     "written",
     [
@@ -164,12 +167,25 @@ def test_what_cannot_be_written_is_named(value):
         {"!": "mapping", "items": [[[1], 2]]},
         {"!": "frame", "index": [0], "index_name": None, "columns": [["a", [1, 2]]]},
         {"!": "frame", "index": 3, "index_name": None, "columns": []},
+        {"!": "frame", "index": THREE, "index_name": None, "columns": [["a", 1]]},
+        {"!": "frame", "index": THREE, "index_name": None, "columns": [["a", THREE]] * 2},
+        {"!": "mapping", "items": [["a", 1], ["a", 2]]},
+        {"!": "array", "dtype": "float32", "shape": [1], "values": [1e300]},
         {"!": "tensor", "name": "absent"},
     ],
 )
 def test_what_is_written_wrongly(written):
     with pytest.raises(ValueError, match=r".+"):
         from_plain({"x": [written]})
+
+
+@pytest.mark.parametrize("size", [10, 1000])
+def test_one_long_string_does_not_lengthen_the_others(size):
+    strings = np.array(["a"] * size + ["b" * 100 * size], dtype=object)
+    written = {"!": "array", "dtype": "str", "shape": [size + 1], "values": list(strings)}
+    array = from_plain(json.loads(json.dumps(written)))
+    np.testing.assert_array_equal(array, strings)
+    assert array.nbytes < 50 * len(json.dumps(written))
 
 
 def test_too_deep():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,10 @@ def listing(names: Sequence[str]) -> str:
 
 
 def check_adata(adata: AnnData) -> None:
-    """Raise ValueError for a view, for cells on disk, and for names that are not unique."""
+    """Raise ValueError for a view, for cells on disk, and for what no AnnData may hold.
+
+    That are names that are not unique, and sparse matrices with indices beyond their shape.
+    """
     if adata.isbacked:
         raise ValueError("`adata` is backed by a file; pass `adata.to_memory()`.")
     if adata.is_view:
@@ -35,6 +39,62 @@ def check_adata(adata: AnnData) -> None:
             "the results have a place of their own."
         )
     check_names(adata)
+    check_slots(adata)
+
+
+def check_slots(adata: AnnData) -> None:
+    """Raise ValueError for a sparse matrix, in any slot, that is none: see :func:`check_sparse`.
+
+    Even a subset of the cells would read beyond the memory of such a matrix.
+    """
+    check_sparse(adata.X, "`adata.X`")
+    # graphs above all, but subsetting and copying go through all of them
+    for place in ("layers", "obsm", "varm", "obsp", "varp"):
+        for key, value in getattr(adata, place).items():
+            check_sparse(value, f"`.{place}[{key!r}]`")
+    if adata.raw is not None:
+        check_sparse(adata.raw.X, "`adata.raw.X`")
+
+
+def check_sparse(x: Any, where: str) -> None:
+    """Raise ValueError for a sparse matrix whose indices are not of its rows and columns.
+
+    scipy looks at them when a matrix is built, not when one is read from a file, and a program
+    that follows them ends without a word. Whatever is not sparse passes.
+    """
+    if not sparse.issparse(x):
+        return
+    try:
+        if x.format == "coo":
+            limits = zip((x.row, x.col), x.shape, strict=True)
+            fits = all(len(i) == len(x.data) and _within(i, n) for i, n in limits)
+        elif x.format in ("csr", "csc"):
+            starts, (major, minor) = x.indptr, x.shape if x.format == "csr" else x.shape[::-1]
+            fits = (
+                x.indices.ndim == x.data.ndim == starts.ndim == 1
+                and len(starts) == major + 1
+                and starts[0] == 0
+                and _within(starts, len(x.data) + 1)
+                and (starts[1:] >= starts[:-1]).all()
+                and len(x.indices) == len(x.data)
+                and _within(x.indices, minor)
+            )
+        else:
+            # other formats come from nobody's file
+            fits = True
+    except (AttributeError, TypeError, ValueError, IndexError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{where} is a damaged sparse matrix: it has indices beyond its shape, {x.shape}. Do "
+            "not use the file that it came from; make the matrix again."
+        )
+
+
+def _within(indices: np.ndarray, n: int) -> bool:
+    """Whether all are whole numbers from 0 to below n."""
+    whole = indices.dtype.kind in "iu"
+    return whole and (not indices.size or bool(indices.min() >= 0 and indices.max() < n))
 
 
 def check_names(adata: AnnData) -> None:
@@ -68,14 +128,21 @@ def check_batches(adata: AnnData, batch_key: str) -> None:
 
 
 def layer_values(adata: AnnData, layer: str | None):
-    """``.X`` or a layer; KeyError for an unknown layer, ValueError for an empty ``.X``."""
+    """``.X`` or a layer.
+
+    Raises KeyError for an unknown layer, ValueError for an empty ``.X`` and as
+    :func:`check_sparse`.
+    """
     if layer is None:
         if adata.X is None:
             raise ValueError("`adata.X` is empty; name a `layer`.")
-        return adata.X
-    if layer not in adata.layers:
+        x, where = adata.X, "`adata.X`"
+    elif layer not in adata.layers:
         raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {list(adata.layers)}.")
-    return adata.layers[layer]
+    else:
+        x, where = adata.layers[layer], f"`adata.layers[{layer!r}]`"
+    check_sparse(x, where)
+    return x
 
 
 def arcsinh_record(adata: AnnData, place: str) -> dict[str, float] | None:
@@ -83,17 +150,25 @@ def arcsinh_record(adata: AnnData, place: str) -> dict[str, float] | None:
 
     Raises ValueError for a record that joining cells of different transforms has left behind.
     """
-    record = adata.uns.get(Key.uns.ARCSINH, {}).get(place)
+    record = adata.uns.get(Key.uns.ARCSINH)
+    record = record.get(place) if isinstance(record, Mapping) else None
     if record is None:
         return None
-    if not {"channels", "cofactor"} <= set(record):
+    if not isinstance(record, Mapping) or not {"channels", "cofactor"} <= set(record):
         raise ValueError(
             f"The record of the arcsinh in .uns[{Key.uns.ARCSINH!r}][{place!r}] is not whole: "
             "these cells were joined from cells with different transforms. Transform them alike "
             "before joining."
         )
     channels = (str(channel) for channel in np.ravel(record["channels"]))
-    return dict(zip(channels, np.ravel(record["cofactor"]).astype(float).tolist(), strict=True))
+    try:
+        cofactors = np.ravel(record["cofactor"]).astype(float).tolist()
+        return dict(zip(channels, cofactors, strict=True))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The record of the arcsinh in .uns[{Key.uns.ARCSINH!r}][{place!r}] is damaged: "
+            f"{error}."
+        ) from error
 
 
 def check_matrix(x, names: Sequence[str], where: str, *, if_counts: str = "") -> None:
@@ -142,6 +217,7 @@ def check_counts(x, names: Sequence[str], where: str) -> None:
 
     Counts may be dense or sparse, of any numeric type.
     """
+    check_sparse(x, where)
     values = x.data if sparse.issparse(x) else np.asarray(x)
     if not np.issubdtype(values.dtype, np.number):
         raise ValueError(f"{where} holds {values.dtype} values, which are no counts.")
@@ -173,6 +249,7 @@ def check_values(
 
 def dense(x) -> np.ndarray:
     """A matrix as a dense array of float32."""
+    check_sparse(x, "The matrix")
     return np.asarray(x.toarray() if sparse.issparse(x) else x, dtype=np.float32)
 
 

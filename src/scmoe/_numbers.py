@@ -1,9 +1,17 @@
-"""What is a number, where a user may have given something else."""
+"""Numbers, words and flags, where a user or a file may have given something else."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def is_whole(value: Any) -> bool:
@@ -31,3 +39,76 @@ def check_whole(name: str, value: Any, least: int, *, or_else: str = "") -> None
         raise ValueError(
             f"`{name}` must be a whole number from {least} on{others}, got {value!r}."
         )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Values that a setting may have."""
+
+    words: str
+    """What they are, for messages."""
+    fits: Callable[[Any], bool]
+
+    def __or__(self, other: Kind) -> Kind:
+        return Kind(
+            f"{self.words}, or {other.words}",
+            lambda value: self.fits(value) or other.fits(value),
+        )
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise ValueError for a value of another kind."""
+        if not self.fits(value):
+            raise ValueError(f"`{name}` must be {self.words}, got {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+    """Write a value for a message, at most a line of it."""
+    text = repr(value) if not is_whole(value) or abs(value) < 10**30 else "a huge number"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def whole(least: int) -> Kind:
+    """Whole numbers from ``least`` on."""
+    return Kind(f"a whole number of at least {least}", lambda v: is_whole(v) and v >= least)
+
+
+def number(least: float = 0) -> Kind:
+    """Finite numbers from ``least`` on."""
+    return Kind(
+        f"a number of at least {least:g}", lambda v: is_number(v) and least <= v < math.inf
+    )
+
+
+def one_of(*choices: str) -> Kind:
+    """Some words."""
+    return Kind(f"one of {choices}", lambda v: isinstance(v, str) and v in choices)
+
+
+def many(kind: Kind) -> Kind:
+    """Lists, tuples and arrays of values of a kind."""
+    return Kind(
+        f"a list, each entry {kind.words}",
+        lambda v: (
+            isinstance(v, list | tuple | np.ndarray)
+            and getattr(v, "ndim", 1) == 1
+            and all(map(kind.fits, v))
+        ),
+    )
+
+
+def named(kinds: Mapping[str, Kind]) -> Kind:
+    """Mappings of some names to values of their kinds."""
+    return Kind(
+        f"a mapping of {', '.join(kinds)}",
+        lambda v: (
+            isinstance(v, Mapping)
+            and all(isinstance(k, str) and k in kinds and kinds[k].fits(v[k]) for k in v)
+        ),
+    )
+
+
+SHARE = Kind("a number from 0 to below 1", lambda v: is_number(v) and 0 <= v < 1)
+POSITIVE = Kind("a number above 0", lambda v: is_number(v) and 0 < v < math.inf)
+TEXT = Kind("a string", lambda v: isinstance(v, str))
+FLAG = Kind("True or False", lambda v: isinstance(v, bool | np.bool_))
+NOTHING = Kind("None", lambda v: v is None)

@@ -25,6 +25,12 @@ NUMBERS = {
 }
 """Dtypes of numbers."""
 
+RAGGED = 64
+"""Strings of an array that differ more in length than this are not brought to one length.
+
+One long string would make an array of it and of many short ones far larger than their text.
+"""
+
 FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 """Floats that JSON cannot write."""
 
@@ -78,7 +84,7 @@ def from_plain(value: Any, tensors: Mapping[str, torch.Tensor] | None = None) ->
     """The way back from :func:`to_plain`; ValueError where it is none."""
     try:
         return _restored(value, tensors or {})
-    except (KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"a value is not written as it should be: {error!r}") from error
 
 
@@ -150,16 +156,26 @@ def _array(tensors: Mapping, *, dtype: str, shape: list[int], values: list) -> n
     if math.prod(shape) != len(values):
         raise ValueError(f"an array of shape {shape} with {len(values)} values")
     values = _restored(values, tensors)
-    if dtype == "object":
-        array = np.empty(len(values), dtype=object)
-        array[:] = values
-        return array.reshape(shape)
-    if dtype not in NUMBERS | {"str"}:
+    if dtype not in NUMBERS | {"str", "object"}:
         raise ValueError(f"unknown dtype {dtype!r}")
-    allowed = {"b": bool, "i": int, "u": int, "f": float, "U": str}[np.dtype(dtype).kind]
-    if not all(type(v) is allowed for v in values):
+    allowed = {"b": bool, "i": int, "u": int, "f": float, "U": str, "O": object}
+    kind = allowed[np.dtype(dtype).kind]
+    if kind is not object and not all(type(v) is kind for v in values):
         raise ValueError(f"an array of {dtype} with other values")
-    return np.array(values, dtype=dtype).reshape(shape)
+    if kind is object or (kind is str and _ragged(values)):
+        array = np.empty(len(values), dtype=object)
+        for i, v in enumerate(values):
+            # not all at once, which would unfold values that are lists or arrays
+            array[i] = v
+    else:
+        with np.errstate(over="raise"):
+            array = np.array(values, dtype=dtype)
+    return array.reshape(shape)
+
+
+def _ragged(strings: list[str]) -> bool:
+    lengths = [len(s) + 1 for s in strings]
+    return len(lengths) * max(lengths, default=0) > RAGGED * sum(lengths)
 
 
 def _tuple(tensors: Mapping, *, items: list) -> tuple:
@@ -167,12 +183,21 @@ def _tuple(tensors: Mapping, *, items: list) -> tuple:
 
 
 def _mapping(tensors: Mapping, *, items: list) -> dict:
-    return {_restored(k, tensors): _restored(v, tensors) for k, v in items}
+    value = {_restored(k, tensors): _restored(v, tensors) for k, v in items}
+    if len(value) < len(items):
+        raise ValueError("a key occurs twice")
+    return value
 
 
 def _frame(tensors: Mapping, *, index: dict, index_name: Any, columns: list) -> pd.DataFrame:
-    index = pd.Index(_restored(index, tensors), name=_restored(index_name, tensors))
+    rows = _restored(index, tensors)
     values = {name: _restored(column, tensors) for name, column in columns}
+    # whatever else pandas would repeat for each row
+    if len(values) < len(columns) or not all(
+        isinstance(v, np.ndarray) and v.shape == (len(rows),) for v in (rows, *values.values())
+    ):
+        raise ValueError("a table whose columns are not arrays of its length")
+    index = pd.Index(rows, name=_restored(index_name, tensors))
     return pd.DataFrame(values, index=index, columns=list(values))
 
 

@@ -25,7 +25,7 @@ from scmoe._store import checksum
 from scmoe.model import ModelFileError, MoESimVAE
 from scmoe.model._loaded import SCHEMA_VERSION, saved_class
 from scmoe.model._open import MODELS, read_trained
-from scmoe.similarity import CoAssociation
+from scmoe.similarity import CoAssociation, Custom
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 ARCHIVE = Path(__file__).parent / "archive"
@@ -575,9 +575,12 @@ def test_names_in_the_file_import_nothing(folder, linked, tmp_path, monkeypatch)
     edited(folder, set_at("registry", "setup_args", "similarity", value=similarity))
     model = load(folder, linked)
     assert len(model.predict()) == 600
-    with pytest.raises(ValueError, match="import its module"):
+    with pytest.raises(ValueError, match="no name is looked up"):
         model.train(1, **QUIET)
     assert not (tmp_path / "sprung").exists()
+    model.similarity = Custom(lambda cells: cells[:, None] == cells)
+    model.train(1, **QUIET)
+    assert model.registry["setup_args"]["similarity"] == model.similarity.to_dict()
 
 
 # ----------------------------------------------------------------------------------------

@@ -223,7 +223,7 @@ def test_round_trip(similarity):
     values = similarity.to_dict()
     assert values["name"] == type(similarity).__name__
     again = Similarity.from_dict(json.loads(json.dumps(values)))
-    assert again == similarity
+    assert again.to_dict() == values
     assert type(again) is type(similarity)
     assert "name" in values  # what was passed is not taken apart
 
@@ -231,7 +231,8 @@ def test_round_trip(similarity):
 def test_round_trip_through_a_file(similarity, tmp_path):
     adata = AnnData(np.zeros((2, 1), np.float32), uns={"s": similarity.to_dict()})
     adata.write_h5ad(tmp_path / "x.h5ad")
-    assert Similarity.from_dict(read_h5ad(tmp_path / "x.h5ad").uns["s"]) == similarity
+    again = Similarity.from_dict(read_h5ad(tmp_path / "x.h5ad").uns["s"])
+    assert again.to_dict() == similarity.to_dict()
 
 
 @pytest.mark.parametrize("values", [{"name": "Astrology"}, {}])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+import scmoe
 from scmoe.similarity import Graph
 from scmoe.similarity._graph import GraphTarget, check_graph, neighbour_graph
 
@@ -206,3 +207,108 @@ def test_graph_that_is_given_stays_as_it_is():
     check_graph(given, 4, "graph")
     assert (given != before).nnz == 0
     assert given.nnz == before.nnz
+
+
+# ----------------------------------------------------------------------------------------
+# graphs out of anybody's file
+
+
+def raw(kind=sparse.csr_matrix, n=600, **parts):
+    """A matrix with one entry a row, as a reader makes it that does not look at the parts."""
+    matrix = kind((n, n), dtype=np.float32)
+    matrix.data = np.ones(n, np.float32)
+    matrix.indices = np.roll(np.arange(n, dtype=np.int32), 1)
+    matrix.indptr = np.arange(n + 1, dtype=np.int32)
+    for name, part in parts.items():
+        setattr(matrix, name, part)
+    return matrix
+
+
+def with_one(array, value, at=5):
+    array = array.copy()
+    array[at] = value
+    return array
+
+
+GOOD = raw()
+DAMAGED = {
+    "beyond": {"indices": with_one(GOOD.indices, 10**6)},
+    "one beyond": {"indices": with_one(GOOD.indices, 600)},
+    "negative": {"indices": with_one(GOOD.indices, -1)},
+    "floats": {"indices": GOOD.indices.astype(float)},
+    "falling": {"indptr": with_one(GOOD.indptr, 300)},
+    "starts late": {"indptr": with_one(GOOD.indptr, 1, at=0)},
+    "ends beyond": {"indptr": with_one(GOOD.indptr, 10**6, at=-1)},
+    "few rows": {"indptr": GOOD.indptr[:-3]},
+    "few indices": {"indices": GOOD.indices[:-3]},
+    "few values": {"data": GOOD.data[:-3]},
+    "no rows": {"indptr": GOOD.indptr[:0]},
+}
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+@pytest.mark.parametrize("parts", DAMAGED.values(), ids=DAMAGED)
+def test_indices_beyond_the_cells(kind, parts):
+    assert check_graph(raw(kind), 600, "it").nnz == 1200
+    with pytest.raises(ValueError, match=r"it is a damaged sparse matrix.*\(600, 600\)"):
+        check_graph(raw(kind, **parts), 600, "it")
+
+
+@pytest.mark.parametrize(
+    ("graph", "match"),
+    [
+        (raw(data=with_one(GOOD.data, np.nan)), "NaN or infinite"),
+        (raw(data=GOOD.data.astype(float) * 1e300), "NaN or infinite"),
+        (raw(data=-GOOD.data), "negative"),
+        (raw(n=599), "has shape"),
+        (np.full((600, 600), "a"), "<U1 values"),
+        (np.full((600, 600), None), "object values"),
+        (np.eye(600) * 1j, "complex128 values"),
+    ],
+)
+def test_weights_of_no_graph(graph, match):
+    with pytest.raises(ValueError, match=match):
+        check_graph(graph, 600, "it")
+
+
+def doors(adata):
+    """All that looks at the cells of a user."""
+    values = adata.X
+    yield lambda: scmoe.tl.cluster(adata, progress=False)
+    yield lambda: scmoe.tl.cluster(adata, obsp="connectivities", progress=False)
+    yield lambda: scmoe.tl.stability(adata, key=None, n_runs=2, model="moe-vae", how="subsets")
+    yield lambda: scmoe.tl.n_clusters(adata, progress=False)
+    yield lambda: scmoe.tl.assign(adata, adata)
+    yield lambda: scmoe.model.MoESimVAE.setup_anndata(adata)
+    yield lambda: scmoe.pp.marker_prior(adata, {"a": {"CD3": 1}, "b": {"CD4": 1}})
+    assert adata.X is values
+
+
+@pytest.mark.parametrize("place", ["obsp", "layers", "obsm"])
+def test_every_door_is_guarded(linked, place):
+    slot = "connectivities" if place == "obsp" else "x"
+    n = linked.n_vars if place == "layers" else 600
+    matrix = sparse.csr_matrix((600, n), dtype=np.float32)
+    matrix.data, matrix.indptr = GOOD.data, GOOD.indptr
+    matrix.indices = np.full(600, 10**6, np.int32)
+    getattr(linked, place)[slot] = matrix
+    columns = list(linked.obs)
+    for door in doors(linked):
+        with pytest.raises(ValueError, match=rf"`\.{place}\['{slot}'\]` is a damaged sparse"):
+            door()
+    assert list(linked.obs) == columns
+
+
+def test_counts_beyond_the_genes(linked):
+    matrix = sparse.csr_matrix(linked.X.round())
+    matrix.indices = matrix.indices + 10**6
+    linked.X = matrix
+    assert scmoe.similarity.Graph().bind(linked, None).graph.nnz
+    for read in (
+        lambda: scmoe.model.CplMixVAE.setup_anndata(linked, counts=True),
+        lambda: scmoe.similarity.umap(linked),
+        lambda: scmoe.pl.markers(linked, "population"),
+        lambda: scmoe.pp.arcsinh(linked, 5),
+    ):
+        with pytest.raises(ValueError, match="is a damaged sparse matrix"):
+            read()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from types import FunctionType, ModuleType
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -295,6 +299,69 @@ def test_what_the_record_cannot_hold(clustered, calls):
     params["train_kwargs"] = {"pretrain_kwargs": {"schedule": "Schedule(max_epochs=3)"}}
     with pytest.raises(ValueError, match=r"schedule.*Give it again, in `train_kwargs`"):
         run(clustered)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"save_model": "PATH", "checkpoint": "PATH", "copy": True, "key_added": "x"}, None),
+        ({"train_kwargs": {"default_root_dir": "PATH"}}, r"default_root_dir.*not repeated"),
+        ({"train_kwargs": {"log_save_dir": "PATH"}}, r"log_save_dir.*not repeated"),
+        ({"train_kwargs": {"logger": True}}, r"logger.*not repeated"),
+        ({"train_kwargs": {"ckpt_path": "PATH"}}, r"ckpt_path.*not repeated"),
+        ({"train_kwargs": {"checkpoint": "PATH"}}, r"checkpoint.*not repeated"),
+        ({"train_kwargs": {"callbacks": ["os:system"]}}, r"callbacks.*not repeated"),
+        (
+            {"train_kwargs": {"plan_kwargs": {"lr": 1, "optimizer": "x"}}},
+            "plan_kwargs.*mapping of",
+        ),
+        ({"train_kwargs": {"max_epochs": "PATH"}}, "max_epochs.*must be a whole number"),
+        ({"train_kwargs": {"estimate_kwargs": {"a": [print]}}}, "estimate_kwargs.*numbers, words"),
+        ({"train_kwargs": 3}, "is no mapping"),
+        ({"model_kwargs": {"adata": "x"}}, "adata.*not repeated"),
+        ({"model_kwargs": {"n_hidden": 1e9}}, "n_hidden.*must be a whole number"),
+        ({"model_kwargs": {"n_experts": 5}}, "n_experts.*not repeated"),
+        ({"n_clusters": "PATH"}, "n_clusters.*must be"),
+        ({"layer": ["a"]}, "layer.*must be a string"),
+        ({"model": "os:system"}, "model.*must be one of"),
+        (
+            {"similarity": {"name": "Custom", "function": "trap_of_mine:near"}},
+            "no name is looked up",
+        ),
+        ({"similarity": {"name": "Knn", "use_rep": 3}}, "`use_rep` must be a string"),
+        ({"similarity": "Graph"}, "Unknown similarity"),
+        ({"similarity": {"name": ["Graph"]}}, "Unknown similarity"),
+    ],
+)
+def test_records_of_strangers(clustered, calls, tmp_path, monkeypatch, change, match):
+    """What a record says is repeated if it is a setting, and never a path or a function."""
+    place, called = str(tmp_path / "place"), []
+    trap = ModuleType("trap_of_mine")
+    trap.near = FunctionType((lambda cells: called.append(1)).__code__, {"called": called})
+    monkeypatch.setitem(sys.modules, "trap_of_mine", trap)
+    text = json.dumps(change, default=repr).replace("PATH", place)
+    change = change if "print" in text else json.loads(text)
+    clustered.uns["scmoe"]["params"] |= change
+    if match is None:
+        run(clustered)
+        assert not {"save_model", "checkpoint", "copy", "key_added"} & set(calls[-1])
+    else:
+        with pytest.raises(ValueError, match=match):
+            run(clustered)
+        assert not calls
+    assert not called
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_records(clustered, calls):
+    whole = clustered.uns["scmoe"]
+    for damaged in ("x", [], {**whole, "params": "x"}, {**whole, "markers": np.arange(3)}):
+        clustered.uns["scmoe"] = damaged
+        with pytest.raises(ValueError, match=r"settings of one|not repeated"):
+            run(clustered)
+    clustered.uns["scmoe"] = {**whole, "manifest": "x"}
+    whole["params"]["random_state"] = "x"
+    run(clustered)
 
 
 def test_a_graph_that_is_gone(clustered, calls):

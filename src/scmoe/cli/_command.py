@@ -178,6 +178,14 @@ _JOIN = click.option(
     help="Passes over the cells, of each training.  [default: as many as make 2,500 steps, or "
     f"4,000 with {MIXTURE}, 3,000 with {COUPLED}]",
 )
+@click.option(
+    "--no-landmarks",
+    "landmarks",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Keep no cells in the model: it can't reject new cells then.",
+)
 @click.option("--no-umap", "umap", is_flag=True, flag_value=False, default=True, help="No map.")
 @click.option(
     "--no-fcs",

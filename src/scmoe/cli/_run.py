@@ -11,6 +11,7 @@ import numpy as np
 from scmoe import io, similarity, tl
 from scmoe._checks import check_batches
 from scmoe._store import SaveError
+from scmoe.similarity._graph import neighbour_graph
 from scmoe.tl._neighbors import add_graph
 from scmoe.train import remove_checkpoints
 
@@ -146,6 +147,9 @@ def _similar(
     chosen = _chosen(settings)
     use_rep = add_profile(adata, markers, settings.layer)
     own_graph = has_own_graph(adata, settings)
+    if own_graph:
+        # the map is drawn by it too, whatever the model looks at
+        neighbour_graph(adata, "neighbors")
     own_map = own_graph and UMAP in adata.obsm
     if getattr(chosen, "use_rep", None) == UMAP:
         if not own_map:
@@ -191,6 +195,7 @@ def _cluster(
             random_state=settings.seed,
             progress=not console.quiet,
             save_model=output.work / names.MODEL,
+            landmarks=settings.landmarks,
             **options,
         )
     except SaveError as error:

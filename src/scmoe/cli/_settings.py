@@ -51,6 +51,7 @@ class Settings:
     max_epochs: int | None = None
     umap: bool = True
     fcs: bool = True
+    landmarks: bool = True
     checkpoint: bool = False
     quiet: bool = False
 

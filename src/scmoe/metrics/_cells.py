@@ -11,7 +11,7 @@ from anndata import AnnData
 from natsort import natsorted
 from scipy import sparse
 
-from scmoe._checks import check_names, layer_values, listing
+from scmoe._checks import check_names, check_sparse, layer_values, listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,7 @@ def as_cells(x: Any, name: str, markers: Sequence[str] | None = None) -> NDArray
     ValueError
         If it is no matrix of numbers, is empty, or holds NaN or infinite values.
     """
+    check_sparse(x, name)
     x = x.toarray() if sparse.issparse(x) else np.asarray(x)
     if x.ndim != 2:
         raise ValueError(

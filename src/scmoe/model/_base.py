@@ -32,9 +32,9 @@ from scmoe.model._auto import AUTO
 from scmoe.model._fields import IndexField
 from scmoe.model._files import SafeFiles
 from scmoe.model._generate import generate_cells
-from scmoe.model._loaded import attributes_of, set_weights
+from scmoe.model._loaded import NAMES, attributes_of, batch_names
 from scmoe.model._predict import LARGE_BATCH, Predictions
-from scmoe.model._record import Trained
+from scmoe.model._record import Trained, checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -121,7 +121,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
     @property
     def batch_names(self) -> list[str]:
         """Names of the batches of the training cells; one, ``"0"``, without ``batch_key``."""
-        return _batch_names(self.registry)
+        return batch_names(self.registry)
 
     @contextmanager
     def _as_it_was_on_failure(self) -> Iterator[None]:
@@ -137,12 +137,8 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
                 setattr(self, name, value)
             raise
 
-    def _check_loaded(self) -> None:
-        if len(self.cluster_names_) != self.module.n_experts:
-            raise ModelFileError(
-                f"The model has {self.module.n_experts} experts and {len(self.cluster_names_)} "
-                "names of clusters."
-            )
+    def _check_loaded(self, where: str) -> None:
+        checked(self.module, self.cluster_names_, self.batch_names, where)
 
     def _fit_scaling(self, x: np.ndarray) -> None:
         """Set the range of each marker, from cells x markers."""
@@ -164,21 +160,17 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         Errors as :meth:`load`.
         """
         content, tensors = cls.read_saved(dir_path)
-        registry, attributes = content["registry"], content["attributes"]
-        try:
-            with torch.random.fork_rng(devices=[]):
-                module = cls._module_cls(**attributes["module_settings_"])
-            trained = Trained(module, attributes["cluster_names_"], _batch_names(registry))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ModelFileError(
-                f"The settings in {str(dir_path)!r} are damaged: {error}"
-            ) from error
-        set_weights(module, tensors)
+        registry, attributes, where = (
+            content["registry"],
+            content["attributes"],
+            repr(str(dir_path)),
+        )
+        module, names = cls._saved_module(content, tensors, where), attributes.get(NAMES)
+        if not isinstance(names, list) or attributes.get("is_trained_") not in (True, False):
+            raise ModelFileError(f"The attributes of the model in {where} are damaged.")
         if not attributes["is_trained_"]:
-            raise ModelFileError(
-                f"The model in {str(dir_path)!r} was saved before it was trained."
-            )
-        return trained, registry
+            raise ModelFileError(f"The model in {where} was saved before it was trained.")
+        return checked(module, names, batch_names(registry), where), registry
 
     def generate(
         self,
@@ -228,8 +220,3 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
             calibrate=calibrate,
             random_state=random_state,
         )
-
-
-def _batch_names(registry: dict[str, Any]) -> list[str]:
-    registered = registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
-    return [str(name) for name in registered["categorical_mapping"]]

@@ -19,12 +19,12 @@ from scmoe._numbers import as_whole
 from scmoe._scaling import COMMON
 from scmoe.estimate import augmentation, neighbor_graph
 from scmoe.metrics import category_consensus
-from scmoe.model._auto import AUTO
+from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel
 from scmoe.model._cplmixvae_module import CplMixVAEModule
-from scmoe.model._cplmixvae_settings import check_coupled_settings
 from scmoe.model._places import places
 from scmoe.model._prune import THRESHOLD, check_pruning, prune
+from scmoe.model._settings import check_arguments, check_counted
 from scmoe.model._settle import settle
 from scmoe.model._stages import stage_epochs
 from scmoe.model._start import LEAST_SIZE, check_start, start_categories
@@ -182,7 +182,9 @@ class CplMixVAE(States, ExpertModel):
         images, counts = holds_images(adata), self.registry["setup_args"]["counts"]
         likelihood = likelihood or ("nb" if counts else "bernoulli" if images else "gaussian")
         scaling = scaling or ("none" if images or counts else "quantile")
-        check_coupled_settings(locals(), counts=counts)
+        check_number("n_categories", n_categories, 2)
+        check_arguments("CplMixVAE", locals())
+        check_counted(likelihood, scaling, counts=counts)
         start = max(2, min(START, adata.n_obs // CELLS_OF_CATEGORY))
         self.module_settings_ = {
             "n_input": self.summary_stats.n_vars,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from anndata import AnnData
 from scmoe._atomic import write_folder
 from scmoe._checks import listing
 from scmoe._compat import on_device, show_setup, unregistered_on_failure
+from scmoe._numbers import FLAG
 from scmoe._plain import to_plain
 from scmoe._store import ModelFileError, json_bytes, pack_tensors, unpack_tensors
 from scmoe.model._loaded import (
@@ -23,19 +23,25 @@ from scmoe.model._loaded import (
     RESTORED,
     SCHEMA,
     SCHEMA_VERSION,
+    SETTINGS,
     TENSORS,
     attributes_of,
+    check_names,
+    check_tensors,
     check_var_names,
+    damaged,
     init_arguments,
+    make_module,
     read,
     saved_cells,
     set_attributes,
-    set_weights,
 )
+from scmoe.model._outliers import without_landmarks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Self
+
+    from scmoe.model._described import DescribedModule
 
 LIBRARIES = ("scmoe", "scvi-tools", "torch", "lightning", "anndata", "numpy", "safetensors")
 """Whose versions are written down."""
@@ -56,6 +62,7 @@ class SafeFiles:
         prefix: str | None = None,
         overwrite: bool = False,
         save_anndata: bool = False,
+        landmarks: bool = True,
         **anndata_write_kwargs,
     ) -> None:
         """Save the model: a folder of ``model.safetensors`` and ``model.json``.
@@ -73,6 +80,10 @@ class SafeFiles:
             Replace a model that is there.
         save_anndata
             Save the cells too, as ``adata.h5ad``.
+        landmarks
+            Save up to 3,000 of the training cells, by which new cells get an outlier score: who
+            has the model can restore their values. Without them there is no outlier score, and
+            :func:`scmoe.tl.assign` rejects no cell; all else is the same.
         **anndata_write_kwargs
             As in :meth:`anndata.AnnData.write_h5ad`.
 
@@ -82,13 +93,22 @@ class SafeFiles:
             A model whose networks are made when it is trained, and that was not; the folder
             exists, or holds what no model wrote; an attribute or a setting that
             can't be written as plain values (named); options that can't be honoured.
+
+        Notes
+        -----
+        Without landmarks the model still holds summaries of the training cells: means and
+        covariances of the clusters, and for each marker 65 quantiles of all cells and of those
+        of each cluster, from the smallest value to the largest. Of a cluster of a few cells these
+        are the values of its cells, marker by marker.
         """
+        FLAG.check("landmarks", landmarks)
         if self.module is None:
             raise ValueError("The model has numbers to estimate and no networks yet: train first.")
         folder, prefix = Path(dir_path), _checked_prefix(prefix)
         _check_write_options(save_anndata, anndata_write_kwargs)
         _check_place(folder, prefix, overwrite)
-        data, tensors = pack_tensors(self.module.state_dict())
+        tensors = self.module.state_dict()
+        data, tensors = pack_tensors(tensors if landmarks else without_landmarks(tensors))
         attributes = {name: v for name, v in attributes_of(self).items() if name not in RESTORED}
         description = {
             "class": type(self).__name__,
@@ -146,6 +166,8 @@ class SafeFiles:
         target = on_device(accelerator, device)
         folder, prefix = Path(dir_path), _checked_prefix(prefix)
         content, tensors = cls.read_saved(folder, prefix)
+        where = repr(str(folder))
+        module = cls._saved_module(content, tensors, where)
         if adata is None:
             adata = saved_cells(folder / f"{prefix}{CELLS}", content["has_cells"])
         if not isinstance(adata, AnnData):
@@ -153,17 +175,17 @@ class SafeFiles:
         check_var_names(adata, content["var_names"])
         registry = content["registry"]
         with unregistered_on_failure(cls, adata), torch.random.fork_rng(devices=[]):
-            with _damaged(folder, TypeError, AttributeError, RuntimeError):
+            with damaged(where):
                 cls.setup_anndata(adata, source_registry=registry, **registry["setup_args"])
-            arguments = init_arguments(cls, content["init_params"])
-            with _damaged(folder, TypeError, AttributeError, RuntimeError, ValueError):
+            arguments = init_arguments(cls, content["init_params"], where)
+            # networks that the arguments ask for take no memory
+            with damaged(where, ValueError, ArithmeticError), torch.device("meta"):
                 model = cls(adata, **arguments)
+            if model.module is not None:
+                check_tensors(model.module, tensors)
             set_attributes(model, content["attributes"])
-            if model.module is None:
-                with _damaged(folder, KeyError, TypeError, ValueError, RuntimeError):
-                    model._build()
-            set_weights(model.module, tensors)
-            model._check_loaded()
+            model.module = module
+            model._check_loaded(where)
         model.to_device(target)
         model.module.eval()
         model._validate_anndata(adata)
@@ -178,7 +200,16 @@ class SafeFiles:
         content = read(folder, prefix, cls)
         return content, unpack_tensors(folder / f"{prefix}{TENSORS}", content["tensors"])
 
-    def _check_loaded(self) -> None:
+    @classmethod
+    def _saved_module(
+        cls, content: dict[str, Any], tensors: dict[str, torch.Tensor], where: str
+    ) -> DescribedModule:
+        """Make the networks of a saved model; errors as :meth:`load`."""
+        module = make_module(cls._module_cls, content["attributes"].get(SETTINGS), tensors, where)
+        check_names(content["var_names"], module.low.numel(), "markers", where)
+        return module
+
+    def _check_loaded(self, where: str) -> None:
         """Raise ModelFileError where loaded attributes do not go together."""
 
     @classmethod
@@ -197,19 +228,6 @@ class SafeFiles:
         raise ModelFileError(
             "Legacy models are pickles. Pickles can run programs, so they are never opened."
         )
-
-
-@contextmanager
-def _damaged(folder: Path, *errors: type[Exception]) -> Iterator[None]:
-    """Say of errors that they come from what was saved."""
-    try:
-        yield
-    except ModelFileError:
-        raise
-    except errors as error:
-        raise ModelFileError(
-            f"The settings in {str(folder)!r} are damaged, or do not fit these cells: {error}"
-        ) from error
 
 
 def _checked_prefix(prefix: str | None) -> str:

@@ -1,32 +1,39 @@
-"""What the files of a saved model say, and whether that can be."""
+"""Reading of saved models, of files and of records: all that they say is checked here."""
 
 from __future__ import annotations
 
 import inspect
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+import torch
+from scvi import REGISTRY_KEYS
 
 from scmoe._checks import listing
+from scmoe._numbers import FLAG, NOTHING, TEXT, is_whole
 from scmoe._plain import from_plain
 from scmoe._store import ModelFileError, check_keys, describe, read_json
+from scmoe.model._settings import ADDED as ADDED_SETTINGS
+from scmoe.model._settings import check_saved_settings, check_sizes
+from scmoe.similarity import Similarity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import torch
     from anndata import AnnData
+
+    from scmoe.model._described import DescribedModule
 
 SCHEMA = "scmoe model"
 SCHEMA_VERSION = 2
 
 ADDED = ("estimates_",)
 """Attributes that came with version 2: models that were saved before have those of a new one."""
-
-ADDED_SETTINGS = frozenset({"isotropic"})
-"""Settings of modules that came later: models that were saved before have their defaults."""
 
 JSON, TENSORS, CELLS = "model.json", "model.safetensors", "adata.h5ad"
 """Names of the files, after the prefix."""
@@ -46,10 +53,25 @@ KEYS = {
 }
 """What ``model.json`` holds beside the schema."""
 
-REGISTRY_KEYS = {"model_name": str, "setup_method_name": str, "setup_args": dict}
-FIELD_KEYS = {"data_registry": dict, "state_registry": dict, "summary_stats": dict}
+OF_REGISTRY = {"model_name": str, "setup_method_name": str, "setup_args": dict}
+OF_FIELD = {"data_registry": dict, "state_registry": dict, "summary_stats": dict}
+CATEGORIES = "categorical_mapping"
+FIELDS = {REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.INDICES_KEY}
 
-SETTINGS = "module_settings_"
+SETUP = {"layer": TEXT | NOTHING, "batch_key": TEXT | NOTHING, "counts": FLAG}
+"""Arguments of ``setup_anndata`` beside the similarity."""
+
+NOT_NEGATIVE = ("size", "batches", "running_var", "n_landmarks", "distances", "expected")
+"""Last parts of the names of tensors that hold counts, variances, distances or shares."""
+
+COUNTED = {"clusters": "experts"}
+"""What there is one of for each name."""
+
+TABLES = ("consensus_", "pruning_")
+"""Attributes that are a table once there is something to say."""
+
+SETTINGS, NAMES = "module_settings_", "cluster_names_"
+"""Attributes that hold the settings of the networks, and the names of the clusters."""
 
 GROWING = ("estimates_",)
 """Mappings that training adds to."""
@@ -104,27 +126,105 @@ def read(folder: Path, prefix: str, cls: type) -> dict[str, Any]:
                 raise ValueError(f"{key!r} is no mapping")
     except ValueError as error:
         raise ModelFileError(f"{str(path)!r} is damaged: {error}") from error
-    if not all(isinstance(name, str) for name in content["var_names"]):
-        raise ModelFileError(f"{str(path)!r} is damaged: names of markers must be strings.")
+    check_names(content["var_names"], None, "markers", repr(str(path)))
     _check_registry(content["registry"], cls, str(path))
+    if list(marker_names(content["registry"])) != content["var_names"]:
+        raise ModelFileError(f"{str(path)!r} is damaged: its registry has other markers.")
     return content
 
 
+def check_names(names: Sequence[Any], n: int | None, what: str, where: str) -> None:
+    """Raise ModelFileError unless names are different strings, and as many as there must be.
+
+    Parameters
+    ----------
+    names
+        Of ``what``, such as "clusters".
+    n
+        Their number, None where nothing else tells it.
+    where
+        Where they were read.
+    """
+    if not all(isinstance(name, str) for name in names):
+        raise ModelFileError(f"{where} is damaged: names of {what} must be strings.")
+    if len(set(names)) < len(names):
+        twice = [name for name, n in Counter(names).items() if n > 1]
+        raise ModelFileError(
+            f"{where} is damaged: names of {what} must be different, {listing(twice)} is there "
+            "more than once."
+        )
+    if n is not None and len(names) != n:
+        raise ModelFileError(
+            f"{where} is damaged: it has {n} {COUNTED.get(what, what)} and {len(names)} names of "
+            f"{what}."
+        )
+
+
+def marker_names(registry: dict[str, Any]) -> np.ndarray:
+    """Names of the markers that were registered."""
+    return registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]["column_names"]
+
+
+def batch_names(registry: dict[str, Any]) -> list[str]:
+    """Names of the batches that were registered."""
+    registered = registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
+    return [str(name) for name in registered[CATEGORIES]]
+
+
 def _check_registry(registry: dict, cls: type, where: str) -> None:
-    needed = {**REGISTRY_KEYS, "field_registries": dict}
+    needed = {**OF_REGISTRY, "field_registries": dict}
     check_keys({k: v for k, v in registry.items() if k in needed}, needed, f"{where}: registry")
     if registry["model_name"] != cls.__name__ or registry["setup_method_name"] != "setup_anndata":
         raise ModelFileError(f"{where}: the cells were registered for another model.")
     for name, field in registry["field_registries"].items():
         if not isinstance(field, dict):
             raise ModelFileError(f"{where}: the field {name!r} of the registry is no mapping.")
-        check_keys(field, FIELD_KEYS, f"{where}: field {name!r} of the registry")
+        check_keys(field, OF_FIELD, f"{where}: field {name!r} of the registry")
     known = set(inspect.signature(cls.setup_anndata).parameters) - {"adata", "kwargs"}
     if set(registry["setup_args"]) != known:
         raise ModelFileError(
             f"{where}: `setup_anndata` takes {sorted(known)}, the file gives "
             f"{sorted(registry['setup_args'])}."
         )
+    with damaged(where, ValueError, LookupError):
+        for name, value in registry["setup_args"].items():
+            if name == "similarity":
+                Similarity.from_dict(value)
+            else:
+                SETUP[name].check(name, value)
+    if set(registry["field_registries"]) != FIELDS:
+        raise ModelFileError(
+            f"{where}: the fields of the registry must be {sorted(FIELDS)}, they are "
+            f"{sorted(registry['field_registries'])}."
+        )
+    states = {k: field["state_registry"] for k, field in registry["field_registries"].items()}
+    markers, batches = (states[key] for key in (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.BATCH_KEY))
+    for state, name in ((markers, "column_names"), (batches, CATEGORIES)):
+        there = state.get(name)
+        if not (isinstance(there, np.ndarray) and there.ndim == 1 and len(there)):
+            raise ModelFileError(f"{where}: the registry lacks {name!r}, an array.")
+    if not is_whole(markers.get("n_vars")) or markers["n_vars"] != len(markers["column_names"]):
+        raise ModelFileError(f"{where}: the registry has names of markers for other cells.")
+    if not isinstance(batches.get("original_key"), str):
+        raise ModelFileError(f"{where}: the registry of 'batch' names no column.")
+    check_names(batch_names(registry), None, "batches", where)
+
+
+WRONG = (TypeError, AttributeError, RuntimeError)
+"""Errors that no cells are the reason of."""
+
+
+@contextmanager
+def damaged(where: str, *more: type[Exception]) -> Iterator[None]:
+    """Say of errors, of these types too, that they come from the settings of what is read."""
+    try:
+        yield
+    except ModelFileError:
+        raise
+    except (*WRONG, *more) as error:
+        raise ModelFileError(
+            f"The settings in {where} are damaged, or do not fit these cells: {str(error)[:500]}"
+        ) from error
 
 
 def saved_cells(path: Path, has_cells: bool) -> AnnData:
@@ -153,7 +253,7 @@ def check_var_names(adata: AnnData, names: list[str]) -> None:
         )
 
 
-def init_arguments(cls: type, saved: dict[str, Any]) -> dict[str, Any]:
+def init_arguments(cls: type, saved: dict[str, Any], where: str) -> dict[str, Any]:
     """Arguments of the constructor, which must be all that it has."""
     check_keys(saved, {"kwargs": dict, "non_kwargs": dict}, "The settings of the model")
     parameters = inspect.signature(cls).parameters.values()
@@ -164,8 +264,10 @@ def init_arguments(cls: type, saved: dict[str, Any]) -> dict[str, Any]:
             f"The settings of the model lack {sorted(named - set(given))} and have "
             f"{sorted(set(given) - named)} beside."
         )
-    further = {k: v for values in saved["kwargs"].values() for k, v in values.items()}
-    return {**given, **further}
+    if saved["kwargs"]:
+        raise ModelFileError("The settings of the model have further `kwargs`.")
+    check_sizes(given, f"The settings in {where}")
+    return given
 
 
 def set_attributes(model: Any, saved: dict[str, Any]) -> None:
@@ -195,7 +297,9 @@ def _alike(name: str, fresh: Any, saved: Any) -> bool:
     if name == "history_":
         return isinstance(saved, dict) and all(isinstance(t, pd.DataFrame) for t in saved.values())
     if name in ("train_indices_", "validation_indices_", "test_indices_"):
-        return isinstance(saved, np.ndarray)
+        return isinstance(saved, np.ndarray) and saved.ndim == 1 and saved.dtype.kind in "iu"
+    if name in TABLES:
+        return isinstance(saved, pd.DataFrame)
     if fresh is None:
         return True
     if name in GROWING:
@@ -210,8 +314,50 @@ def _alike(name: str, fresh: Any, saved: Any) -> bool:
     return type(fresh) is type(saved)
 
 
-def set_weights(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Give a module weights that are all of its own; ModelFileError where they are not."""
+def make_module(
+    cls: type[DescribedModule], settings: Any, tensors: Mapping[str, torch.Tensor], where: str
+) -> DescribedModule:
+    """Make networks of settings and weights that were read.
+
+    Nothing is allocated before the shapes that follow from the settings are known to be those
+    of the tensors, which are in memory already.
+
+    Parameters
+    ----------
+    cls
+        Class of the networks.
+    settings
+        Their settings, not checked.
+    tensors
+        Their weights.
+    where
+        Where both were read, for messages.
+
+    Raises
+    ------
+    ModelFileError
+        Settings or tensors are missing, of wrong types or out of range, or contradict each
+        other; weights that are no numbers.
+    """
+    name = cls.__name__.removesuffix("Module")
+    check_saved_settings(name, settings, f"The settings 'module_settings_' in {where}")
+    if settings.get("image_shape") and len(settings.get("n_latents", ())) > len(tensors):
+        # each would be an object of its own
+        raise ModelFileError(f"The settings in {where} name more experts than have weights.")
+    errors = ValueError, ArithmeticError
+    with damaged(where, *errors), torch.device("meta"):
+        sketch = cls(**settings)
+    check_tensors(sketch, tensors)
+    with damaged(where, *errors), torch.random.fork_rng(devices=[]):
+        # initial weights are drawn and replaced
+        module = cls(**settings)
+    module.load_state_dict(tensors)
+    _check_weights(module, where)
+    return module.eval()
+
+
+def check_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise ModelFileError unless tensors are by name, shape and dtype those of a module."""
     expected = module.state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
         raise ModelFileError(f"The model has tensors that the file lacks: {listing(missing)}.")
@@ -224,4 +370,31 @@ def set_weights(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> No
                 f"The tensor {name!r} is {found['dtype']} of shape {found['shape']} in the file, "
                 f"{wanted['dtype']} of shape {wanted['shape']} in the model."
             )
-    module.load_state_dict(tensors)
+
+
+def _check_weights(module: DescribedModule, where: str) -> None:
+    """Raise ModelFileError for weights by which no cell gets a cluster, or a wrong one."""
+
+    def refuse(name: str, what: str) -> None:
+        raise ModelFileError(
+            f"The tensor {name!r} in {where} {what}: the model is damaged, or its training "
+            "failed. Train it again."
+        )
+
+    for name, tensor in module.state_dict().items():
+        last = name.rpartition(".")[2]
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            refuse(name, "holds NaN or infinite values")
+        if last in NOT_NEGATIVE and (tensor < 0).any():
+            refuse(name, "holds negative values")
+    if not (module.low < module.high).all():
+        refuse("high", "is not above 'low'")
+    if not module.live.any():
+        refuse("live", "has no cluster")
+    if module.outliers.n_landmarks > len(module.outliers.landmarks):
+        refuse("outliers.n_landmarks", "is larger than the number of landmarks")
+    for name, part in module.named_modules():
+        for scale in ("spread", "noise"):
+            # cells are divided by them
+            if hasattr(part, "centre") and not (getattr(part, scale, torch.ones(1)) > 0).all():
+                refuse(f"{name}.{scale}", "holds values that are not above 0")

@@ -26,7 +26,7 @@ from scmoe.model._auto import (
 )
 from scmoe.model._base import ExpertModel
 from scmoe.model._module import MoESimVAEModule
-from scmoe.model._settings import check_settings
+from scmoe.model._settings import check_arguments
 from scmoe.model._settle import name_classes, settle
 from scmoe.similarity import CoAssociation, Similarity
 from scmoe.similarity._graph import neighbour_graph
@@ -187,7 +187,7 @@ class MoESimVAE(ExpertModel):
         check_number("n_experts", n_experts, 2)
         check_number("n_latent", n_latent, 1)
         scaling = scaling or ("none" if holds_images(adata) else "quantile")
-        check_settings(locals())
+        check_arguments("MoESimVAE", locals())
         if encode_batch and network == "conv":
             raise ValueError('`encode_batch` needs `network="dense"`.')
         self.module_settings_ = {
@@ -284,8 +284,14 @@ class MoESimVAE(ExpertModel):
 
     @property
     def similarity(self) -> Similarity:
-        """The similarity that was registered."""
+        """The similarity that was registered; another one guides further training."""
         return self.adata_manager.similarity
+
+    @similarity.setter
+    def similarity(self, similarity: Similarity) -> None:
+        check_similarity(similarity)
+        self.adata_manager.similarity = similarity
+        self.registry["setup_args"]["similarity"] = similarity.to_dict()
 
     def train(
         self,

@@ -24,12 +24,12 @@ from scmoe.estimate import (
     check_method,
     check_threshold,
 )
-from scmoe.model._auto import AUTO
+from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel
 from scmoe.model._moevae_module import MoEVAEModule
-from scmoe.model._moevae_settings import check_mixture_settings, latent_sizes
 from scmoe.model._pretrain import SPACES, Pretraining, pretrain, teach_manager
 from scmoe.model._probe import Probing
+from scmoe.model._settings import check_arguments, latent_sizes
 from scmoe.model._settle import settle
 from scmoe.nn import padded_side
 from scmoe.train import (
@@ -164,7 +164,8 @@ class MoEVAE(Probing, ExpertModel):
         images = holds_images(adata)
         likelihood = likelihood or ("bernoulli" if images else "gaussian")
         scaling = scaling or ("none" if images else "quantile")
-        check_mixture_settings(locals())
+        check_number("n_experts", n_experts, 2)
+        check_arguments("MoEVAE", locals())
         n_latents = latent_sizes(n_latent, n_experts)
         image_shape = check_image_shape(adata) if network == "conv" else None
         self.module_settings_ = {

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 N_LANDMARKS = 3000
 """Training cells that are kept at most ..."""
@@ -26,6 +31,10 @@ N_MARKER_LEVELS = 65
 
 SAME = 1e-6
 """A landmark so near is the cell itself; scaled markers range over about 1."""
+
+
+OF_LANDMARKS = ("outliers.landmarks", "outliers.n_landmarks", "outliers.distances")
+"""Tensors of a module that hold training cells, or say something only beside them."""
 
 
 class Outliers(nn.Module):
@@ -50,6 +59,11 @@ class Outliers(nn.Module):
         self.register_buffer("n_landmarks", torch.zeros((), dtype=torch.long))
         self.register_buffer("distances", torch.zeros(N_LEVELS))
         self.register_buffer("markers", torch.zeros(N_MARKER_LEVELS, n_markers))
+
+    @property
+    def available(self) -> bool:
+        """Whether there are landmarks, without which there is no score."""
+        return bool(self.n_landmarks > 0)
 
     def fit(self, scaled: np.ndarray, expert: np.ndarray) -> None:
         """Choose landmarks and learn the distances of the training cells.
@@ -86,9 +100,25 @@ class Outliers(nn.Module):
         return np.where(itself, distances[:, k], distances[:, k - 1])
 
     def score(self, scaled: np.ndarray) -> np.ndarray:
-        """Share of the training cells that are nearer to the landmarks, ``(n,)`` float32."""
+        """Share of the training cells that are nearer to the landmarks, ``(n,)`` float32.
+
+        Raises ValueError where the model was saved without them.
+        """
+        if not self.available:
+            raise ValueError(
+                "The model was saved with `landmarks=False`, without training cells to compare "
+                "with: it has no outlier scores."
+            )
         known, distance = self.distances.numpy(force=True), self.distance(scaled)
         # ties count half: a distance that many cells have is not the largest of them
         below = np.searchsorted(known, distance, side="left")
         upto = np.searchsorted(known, distance, side="right")
         return ((below + upto) / (2 * N_LEVELS)).astype(np.float32)
+
+
+def without_landmarks(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a module without the training cells among them."""
+    return {
+        name: torch.zeros_like(tensor) if name in OF_LANDMARKS else tensor
+        for name, tensor in tensors.items()
+    }

@@ -14,7 +14,7 @@ from scvi import REGISTRY_KEYS
 
 from scmoe._checks import check_batches, check_names, check_values, dense, layer_values, listing
 from scmoe._compat import forget, one_thread, quiet
-from scmoe.model._record import PREDICT_BATCH
+from scmoe.model._record import PREDICT_BATCH, check_told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -94,7 +94,8 @@ class Predictions:
 
         The share of training cells that are nearer to their fifth nearest landmark, a sample
         of the training cells: 0.99 means stranger than 99 % of them. So one in a hundred cells
-        that are like the training cells lies above 0.99. Parameters as for the codes.
+        that are like the training cells lies above 0.99. Parameters as for the codes. Raises
+        ValueError too where the model was saved with ``landmarks=False``.
         """
         position = self._collect(itemgetter("position"), adata, indices, batch_size)
         return self.module.outliers.score(position)
@@ -141,6 +142,7 @@ class Predictions:
                 inputs = self.module._get_inference_input(tensors)
                 with one_thread(inputs["x"].numel() < LARGE_BATCH):
                     outputs = self.module.inference(**inputs)
+                    check_told(outputs["proba"])
                     outputs["position"] = self.module.position(inputs["x"].to(self.device))
                 yield outputs
         finally:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from scmoe._checks import listing
 from scmoe._compat import one_thread
+from scmoe._numbers import shown
+from scmoe._plain import NUMBERS
+from scmoe._store import ModelFileError
 from scmoe.model._cplmixvae_module import CplMixVAEModule
+from scmoe.model._loaded import check_names, make_module
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._moevae_module import MoEVAEModule
+from scmoe.model._outliers import without_landmarks
 
 if TYPE_CHECKING:
     from scmoe.model._base import ExpertModel
@@ -60,8 +67,14 @@ class Trained:
 
         Returns
         -------
-        ``latent`` (n, n_latent), ``proba`` (n, n_experts), ``expert`` (n,), ``outlier`` (n,), and
-        ``position`` (n, n_markers), the scaled markers, not clipped.
+        ``latent`` (n, n_latent), ``proba`` (n, n_experts), ``expert`` (n,), ``outlier`` (n,),
+        NaN where the model was saved without landmarks, and ``position`` (n, n_markers), the
+        scaled markers, not clipped.
+
+        Raises
+        ------
+        ValueError
+            Cells whose probabilities are no numbers.
         """
         module, parts = self.module.eval(), []
         for start in range(0, len(x), PREDICT_BATCH):
@@ -70,10 +83,14 @@ class Trained:
             of_batch = None if batch is None else torch.from_numpy(batch[some, None])
             with one_thread(x.shape[1] < SMALL):
                 outputs = module.inference(cells, of_batch)
+            check_told(outputs["proba"])
             outputs["position"] = module.position(cells)
             parts.append({name: outputs[name] for name in NAMES})
         found = {name: torch.cat([p[name] for p in parts]).numpy(force=True) for name in parts[0]}
-        return {**found, "outlier": module.outliers.score(found["position"])}
+        outlier = np.full(len(x), np.nan, np.float32)
+        if module.outliers.available:
+            outlier = module.outliers.score(found["position"])
+        return {**found, "outlier": outlier}
 
     def hash(self) -> str:
         """SHA-256 of the weights."""
@@ -84,8 +101,12 @@ class Trained:
         return digest.hexdigest()
 
 
-def to_record(model: ExpertModel) -> dict[str, Any]:
-    """Settings, names of the clusters and weights, as h5ad can hold them."""
+def to_record(model: ExpertModel, *, landmarks: bool = True) -> dict[str, Any]:
+    """Settings, names of the clusters and weights, as h5ad can hold them.
+
+    ``landmarks``: whether to keep the training cells that outlier scores are made of.
+    """
+    tensors = model.module.state_dict()
     return {
         "class": type(model).__name__,
         # numbers of numpy, which a computed setting may be, as plain ones
@@ -93,20 +114,86 @@ def to_record(model: ExpertModel) -> dict[str, Any]:
         "clusters": np.asarray(model.cluster_names_, dtype=str),
         "batches": np.asarray(model.batch_names, dtype=str),
         "weights": {
-            name: tensor.numpy(force=True) for name, tensor in model.module.state_dict().items()
+            name: tensor.numpy(force=True)
+            for name, tensor in (tensors if landmarks else without_landmarks(tensors)).items()
         },
     }
 
 
-def from_record(record: dict[str, Any]) -> Trained:
-    """The way back; ValueError where weights do not fit."""
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn and replaced
-        module = MODULES[str(record["class"])](**json.loads(record["settings"]))
-    weights = {name: torch.as_tensor(np.asarray(w)) for name, w in record["weights"].items()}
+RECORD = {"class", "settings", "clusters", "batches", "weights"}
+"""What :func:`to_record` writes."""
+
+
+def from_record(record: Any, where: str) -> Trained:
+    """Read a record of :func:`to_record`, which may come out of a file.
+
+    Parameters
+    ----------
+    record
+        The record.
+    where
+        Where it was found, for messages.
+
+    Raises
+    ------
+    ModelFileError
+        The record is not one of a trained model: entries are missing, of wrong types or out of
+        range, or contradict each other.
+    """
+    if not isinstance(record, Mapping) or set(record) != RECORD:
+        raise ModelFileError(f"{where} is no record of a model: {', '.join(sorted(RECORD))}.")
+    name, settings = record["class"], record["settings"]
+    if not isinstance(name, str) or name not in MODULES:
+        raise ModelFileError(
+            f"{where} is of a model {shown(name)}; known are {listing(list(MODULES))}."
+        )
+    if not isinstance(settings, str):
+        raise ModelFileError(f"{where} is damaged: its settings are no text.")
     try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"The record of the model is damaged: {error}") from error
-    module.eval()
-    clusters, batches = ([str(name) for name in record[key]] for key in ("clusters", "batches"))
+        settings = json.loads(settings)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{where} is damaged: its settings are no JSON: {error}") from error
+    clusters, batches = (_names(record[key], key, where) for key in ("clusters", "batches"))
+    module = make_module(MODULES[name], settings, _tensors(record["weights"], where), where)
+    return checked(module, clusters, batches, where)
+
+
+def checked(
+    module: DescribedModule, clusters: list[str], batches: list[str], where: str
+) -> Trained:
+    """Put a module and names that were read together; ModelFileError where they do not fit."""
+    check_names(clusters, module.n_experts, "clusters", where)
+    check_names(batches, module.batches.shape[1], "batches", where)
     return Trained(module, clusters, batches)
+
+
+def _names(names: Any, what: str, where: str) -> list[str]:
+    if not isinstance(names, np.ndarray | list) or getattr(names, "ndim", 1) != 1:
+        raise ModelFileError(f"{where} is damaged: {what!r} must be a list of names.")
+    return [str(name) if isinstance(name, str) else name for name in names]
+
+
+def _tensors(weights: Any, where: str) -> dict[str, torch.Tensor]:
+    if not isinstance(weights, Mapping):
+        raise ModelFileError(f"{where} is damaged: its weights are no mapping.")
+    for name, value in weights.items():
+        is_array = isinstance(value, np.ndarray | np.generic)
+        if not is_array or value.dtype.name not in NUMBERS:
+            raise ModelFileError(
+                f"{where} is damaged: the weights {name!r} are no array of numbers."
+            )
+    # a file may hold numbers in the order of another machine, or be read without leave to write
+    return {
+        str(name): torch.from_numpy(np.require(np.asarray(value), requirements="CW"))
+        for name, value in weights.items()
+    }
+
+
+def check_told(proba: torch.Tensor) -> None:
+    """Raise ValueError for cells whose probabilities are no numbers."""
+    unknown = int((~proba.isfinite()).any(-1).sum())
+    if unknown:
+        raise ValueError(
+            f"The model gives {unknown} of {len(proba)} cells probabilities that are no numbers: "
+            "values of these cells are too large for it, or its weights are."
+        )

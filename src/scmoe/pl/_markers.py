@@ -11,6 +11,7 @@ from scipy.cluster.hierarchy import dendrogram as draw_tree
 from scipy.cluster.hierarchy import linkage
 from scipy.sparse import issparse
 
+from scmoe._checks import layer_values
 from scmoe._keys import Key
 
 from ._figure import finish
@@ -193,8 +194,7 @@ def _medians(
     labels = adata.obs[key].astype("category").cat.remove_unused_categories()
     if labels.isna().all():
         raise ValueError(f"There is no cluster to show: .obs[{key!r}] has no value.")
-    X = adata.X if layer is None else adata.layers[layer]
-    X = X[:, adata.var_names.get_indexer_for(names)]
+    X = layer_values(adata, layer)[:, adata.var_names.get_indexer_for(names)]
     X = X.toarray() if issparse(X) else np.asarray(X)
     groups = pd.DataFrame(X, columns=names).groupby(labels.to_numpy(), observed=True)
     medians = groups.median()

@@ -9,6 +9,7 @@ import pandas as pd
 from natsort import natsorted
 from scipy.sparse import issparse
 
+from scmoe._checks import check_sparse
 from scmoe._keys import Key
 
 from ._figure import finish
@@ -122,6 +123,7 @@ def _classes(adata: AnnData, prior: str) -> pd.Series:
             "scmoe.pp.marker_prior first, or name the prior with prior=."
         )
     table = adata.obsm[prior]
+    check_sparse(table, f".obsm[{prior!r}]")
     if issparse(table):
         table = table.toarray()
     names = table.columns.astype(str) if isinstance(table, pd.DataFrame) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -143,16 +144,16 @@ def traversal(
 
 def _open(adata: AnnData, key: str, cluster: str) -> _Clustering:
     from scmoe.model._cplmixvae_module import CplMixVAEModule
-    from scmoe.model._record import from_record
+    from scmoe.tl._reference import read_clustering
 
-    record = adata.uns.get(Key.uns.result(key), {})
-    if "model" not in record or key not in adata.obs:
+    record = adata.uns.get(Key.uns.result(key))
+    if not isinstance(record, Mapping) or "model" not in record or key not in adata.obs:
         raise KeyError(
             f"Did not find a clustering with its model in `.uns[{key!r}]`: run "
             '`scmoe.tl.cluster(adata, model="cpl-mixvae")` first, or name its `key_added` as '
             "`key`."
         )
-    trained, params = from_record(record["model"]), record["params"]
+    trained, params, markers = read_clustering(adata, key)
     if not isinstance(trained.module, CplMixVAEModule):
         raise ValueError(
             f'{key!r} is no clustering by `model="cpl-mixvae"`, so its clusters have no states.'
@@ -166,7 +167,7 @@ def _open(adata: AnnData, key: str, cluster: str) -> _Clustering:
     use_rep = params.get("use_rep", "X")
     return _Clustering(
         trained,
-        [str(name) for name in record["markers"]],
+        list(markers),
         params.get("layer"),
         None if use_rep == "X" else use_rep,
         own,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scmoe._checks import check_sparse
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -31,6 +33,7 @@ def source(adata: AnnData, layer: str | None) -> Any:
         values = adata.layers[layer]
     else:
         raise KeyError(f"no layer {layer!r} in .layers; there are {sorted(adata.layers)}")
+    check_sparse(values, where(layer or "X"))
     if values.dtype.kind not in "fiub":
         raise ValueError(f"{where(layer or 'X')} holds {values.dtype}, not numbers.")
     return values

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+
+from scmoe._numbers import FLAG, NOTHING, TEXT, many, number, shown, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,6 +19,17 @@ if TYPE_CHECKING:
 
 MAX_DENSE = 1024
 """Batches up to this size compare all pairs; larger ones compare listed pairs only."""
+
+KINDS = {
+    "str": TEXT,
+    "str | None": TEXT | NOTHING,
+    "tuple[str, ...] | None": many(TEXT) | NOTHING,
+    "bool": FLAG,
+    "int": whole(0),
+    "float": number(),
+    "tuple[float, ...]": many(number()),
+}
+"""What parameters of similarities may be, by their annotations; of others the class knows."""
 
 PARTNERS = 16
 """Partners that each cell of a large batch is compared with."""
@@ -157,14 +171,25 @@ class Similarity(ABC):
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Similarity:
-        """Rebuild a similarity from :meth:`to_dict`."""
-        values = dict(values)
+        """Rebuild a similarity from :meth:`to_dict`.
+
+        Raises ValueError for values that describe none, as those of a file may.
+        """
+        values = dict(values) if isinstance(values, Mapping) else {}
         name = values.pop("name", None)
-        if name not in Similarity.registry:
+        if not isinstance(name, str) or name not in Similarity.registry:
             raise ValueError(
-                f"Unknown similarity {name!r}; known are {sorted(Similarity.registry)}."
+                f"Unknown similarity {shown(name)}; known are {sorted(Similarity.registry)}."
             )
-        return Similarity.registry[name](**{k: _from_plain(v) for k, v in values.items()})
+        cls = Similarity.registry[name]
+        values = {k: _from_plain(v) for k, v in values.items()}
+        for parameter in fields(cls):
+            if parameter.name in values and parameter.type in KINDS:
+                KINDS[parameter.type].check(parameter.name, values[parameter.name])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"No {name} has such parameters: {error}") from error
 
 
 def _to_plain(value: Any) -> Any:

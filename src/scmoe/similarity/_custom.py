@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,9 +29,9 @@ class Custom(Similarity):
         opinion; the diagonal is not looked at. It is called for every batch, so it should
         be fast.
 
-        A saved model keeps its name only (``"module:function"``, which may be given as well).
-        To train a loaded model further, import the module first: a file does not choose what
-        is imported. That needs a function at the top level of a module.
+        A saved model, and the record of a clustering, keep its name only (``"module:name"``),
+        and no name is looked up: a file does not choose what is imported or called. To train a
+        loaded model further give it the function again, ``model.similarity = Custom(function)``.
 
     Examples
     --------
@@ -51,57 +49,33 @@ class Custom(Similarity):
     function: Callable[[np.ndarray], np.ndarray] | str
 
     def __post_init__(self):
-        if isinstance(self.function, str):
-            object.__setattr__(self, "function", found(self.function) or self.function)
-        elif not callable(self.function):
+        if not isinstance(self.function, str) and not callable(self.function):
             raise ValueError(
-                "`function` must be a function of cell indices, or its name "
-                f'"module:function"; got {type(self.function).__name__}.'
+                "`function` must be a function of cell indices, got "
+                f"{type(self.function).__name__}."
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The name of the function; :meth:`from_dict` looks it up in imported modules."""
+        """Name of the class and of the function, which is all that :meth:`from_dict` restores."""
         return {"name": type(self).__name__, "function": name_of(self.function)}
 
     def bind(self, adata: AnnData, profile: np.ndarray, *, progress: bool = False) -> CustomTarget:
-        """Use the function; ValueError where only its name is left and leads nowhere."""
+        """Use the function; ValueError where only its name is left."""
         if isinstance(self.function, str):
             raise ValueError(
-                f"The function {self.function!r} of a Custom similarity can't be found. A model "
-                "keeps the name of a function only: import its module before the model is "
-                "loaded, and define it at the top level of the module, not as a lambda or "
-                "within another function."
+                f"The function {self.function!r} of a Custom similarity can't be found: only its "
+                "name was saved, and no name is looked up. Give the function again, "
+                "`model.similarity = scmoe.similarity.Custom(function)`."
             )
         return CustomTarget(self.function)
 
 
 def name_of(function: Callable | str) -> str:
-    """``"module:qualified name"``; brackets mark what can't be found under its name."""
+    """Return ``"module:qualified name"``."""
     if isinstance(function, str):
         return function
     module = getattr(function, "__module__", None) or type(function).__module__
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    full = f"{module}:{name}"
-    # __main__ is another program the next time
-    safe = module != "__main__" and found(full) is function
-    return full if "<" in name or safe else f"{module}:<{name}>"
-
-
-def found(name: str) -> Callable | None:
-    """The function of a name, None where there is none in the modules imported so far.
-
-    Nothing is imported: names come out of files too, and a module may do anything when it is.
-    """
-    module, _, path = name.partition(":")
-    thing = sys.modules.get(module)
-    if thing is None or not path or "<" in path:
-        return None
-    for part in path.split("."):
-        thing = vars(thing).get(part) if hasattr(thing, "__dict__") else None
-        thing = getattr(thing, "__func__", thing)
-    # not `os:system`, not what a module has from elsewhere
-    own = isinstance(thing, FunctionType) and thing.__globals__.get("__name__") == module
-    return thing if own else None
+    return f"{module}:{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
 class CustomTarget(Target):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
+from scmoe._checks import check_sparse
 from scmoe.similarity._base import Pairs, Similarity, Target, edges_at, from_edges
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ def neighbour_graph(adata: AnnData, neighbors_key: str | None) -> sparse.csr_mat
     KeyError
         No such record or graph.
     ValueError
-        The graph is not square over the cells, has negative or non-finite weights, or no
-        edge at all.
+        The graph is not square over the cells, has indices beyond them, weights that are negative
+        or no finite numbers, or no edge at all.
     """
     slot = graph_slot(adata, neighbors_key)
     return check_graph(adata.obsp[slot], adata.n_obs, f"`.obsp[{slot!r}]`")
@@ -50,14 +52,14 @@ def graph_slot(adata: AnnData, neighbors_key: str | None) -> str:
     """Where scanpy put the graph in ``.obsp``; KeyError where there is none."""
     if neighbors_key is None:
         slot = "connectivities"
-    elif neighbors_key in adata.uns:
+    elif isinstance(adata.uns.get(neighbors_key), Mapping):
         slot = adata.uns[neighbors_key].get("connectivities_key", "connectivities")
     else:
         raise KeyError(
             f"Did not find {neighbors_key!r} in `.uns`: run "
             f"`sc.pp.neighbors(adata, key_added={neighbors_key!r})` first."
         )
-    if slot not in adata.obsp:
+    if not isinstance(slot, str) or slot not in adata.obsp:
         raise KeyError(f"Did not find {slot!r} in `.obsp`: run `sc.pp.neighbors(adata)` first.")
     return slot
 
@@ -69,7 +71,12 @@ def check_graph(graph, n_obs: int, name: str) -> sparse.csr_matrix:
             f"{name} has shape {getattr(graph, 'shape', None)}, but a graph over these cells "
             f"must be {(n_obs, n_obs)}."
         )
-    graph = sparse.csr_matrix(graph, dtype=np.float32)
+    check_sparse(graph, name)
+    graph = graph if sparse.issparse(graph) else np.asarray(graph)
+    if graph.dtype.kind not in "bifu":
+        raise ValueError(f"{name} holds {graph.dtype} values; the weights of a graph are numbers.")
+    with np.errstate(over="ignore"):
+        graph = sparse.csr_matrix(graph, dtype=np.float32)
     if not np.isfinite(graph.data).all():
         raise ValueError(f"{name} holds NaN or infinite weights.")
     if graph.nnz and graph.data.min() < 0:

@@ -60,7 +60,7 @@ def assign(
         Layer of the query to use; by default the one that was clustered.
     reject
         Share of cells like the reference that may be rejected, between 0 and 1. None rejects
-        no cell.
+        no cell, which a reference that was kept without landmarks needs.
     sample_key
         Column of ``.obs`` with the sample of each cell, for the figures of drift. Without
         ``.obs["sample"]`` all cells are one sample.
@@ -76,6 +76,7 @@ def assign(
     ``.obs[key_added + "_outlier"]``
         float32 in [0, 1]: the share of reference cells that are nearer to theirs, see
         :meth:`scmoe.model.MoESimVAE.outlier_score`. Above ``1 - reject`` a cell is rejected.
+        NaN where the reference was kept without landmarks.
     ``.obsm["X_" + key_added]``
         Codes, ``(n_obs, n_latent)`` float32.
     ``.obsm[key_added + "_proba"]``
@@ -98,9 +99,10 @@ def assign(
         cofactor than that of the reference, or compensation of one of the two (where the
         reference is an AnnData with a record of :func:`scmoe.pp.arcsinh`; a model has none); a
         ``key_added`` whose slots are taken, by a clustering of the query for instance; a batch
-        that the encoder does not know; ``reject`` out of range.
+        that the encoder does not know; ``reject`` out of range, or not None with a reference
+        that was kept with ``landmarks=False``.
     scmoe.model.ModelFileError
-        A folder with no model of ours.
+        A folder with no model of ours; a model, or the record of a clustering, that is damaged.
 
     Warns
     -----
@@ -139,6 +141,11 @@ def assign(
     if query.n_obs == 0:
         raise ValueError("`query` has no cells.")
     known = reference_of(reference, key)
+    if reject is not None and not known.trained.module.outliers.available:
+        raise ValueError(
+            "The reference was kept with `landmarks=False`, without cells to compare new ones "
+            "with, so none can be rejected: give `reject=None`, or train it with landmarks."
+        )
     x = reference_values(query, known, layer)
     check_transform(query, known, layer)
     trained = known.trained

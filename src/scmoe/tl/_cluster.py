@@ -20,6 +20,7 @@ from scmoe._checks import (
 )
 from scmoe._compat import release
 from scmoe._keys import Key
+from scmoe._numbers import FLAG
 from scmoe._random import as_seed, seeded
 from scmoe._store import SaveError
 from scmoe.tl._manifest import graph_hash, manifest
@@ -59,6 +60,7 @@ def cluster(
     copy: bool = False,
     progress: bool = True,
     save_model: str | Path | None = None,
+    landmarks: bool = True,
     checkpoint: str | Path | None = None,
     model_kwargs: dict[str, Any] | None = None,
     train_kwargs: dict[str, Any] | None = None,
@@ -126,6 +128,12 @@ def cluster(
         Folder to save the trained model in; it must not exist yet, and ``use_rep`` can't be
         used. The model knows the markers that were used:
         ``MoESimVAE.load(folder, adata[:, list(adata.uns[key_added]["markers"])].copy())``.
+    landmarks
+        Keep up to 3,000 of the cells in the model, in ``.uns`` and where it is saved, by which
+        :func:`scmoe.tl.assign` tells how far new cells are from them: whoever has the model, or
+        a subset of the cells with its ``.uns``, can restore their values. False keeps none, and
+        :func:`scmoe.tl.assign` rejects no cell then. See :meth:`scmoe.model.MoESimVAE.save` for
+        what a model tells of its cells without them.
     checkpoint
         Folder for the state of the training after every epoch. The same call in a new process
         goes on from it if this one is killed, and ends with the same labels; see
@@ -191,6 +199,7 @@ def cluster(
     from scmoe.model._record import to_record
 
     seed = as_seed(random_state)
+    FLAG.check("landmarks", landmarks)
     check_adata(adata)
     check_key(adata, key_added)
     if save_model is not None:
@@ -224,7 +233,7 @@ def cluster(
             latent = trained.get_latent_representation()
             outlier = trained.outlier_score()
             beside = recipe.found(trained, key_added)
-        unsaved = None if save_model is None else _save(trained, save_model)
+        unsaved = None if save_model is None else _save(trained, save_model, landmarks)
     finally:
         release(recipe.model_class, work)
 
@@ -248,7 +257,7 @@ def cluster(
         ).astype(float),
         **({"estimates": trained.estimates_} if trained.estimates_ else {}),
         **beside.get("uns", {}),
-        "model": to_record(trained),
+        "model": to_record(trained, landmarks=landmarks),
         "version": version("scmoe"),
         "manifest": manifest(work.X, work.var_names, graph=graph_hash(recipe.graph), seed=seed),
     }
@@ -350,10 +359,10 @@ def _outdated(adata: AnnData, key: str, labels: np.ndarray, latent: np.ndarray) 
     return [f".{place}[{slot!r}]" for place, there, slot, old in made if old and slot in there]
 
 
-def _save(trained: ExpertModel, path: str | Path) -> Exception | None:
+def _save(trained: ExpertModel, path: str | Path, landmarks: bool) -> Exception | None:
     """Save a model; returns the error, which must not cost the clusters."""
     try:
-        trained.save(str(path))
+        trained.save(str(path), landmarks=landmarks)
     except Exception as error:  # noqa: BLE001
         return error
     return None

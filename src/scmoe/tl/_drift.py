@@ -53,7 +53,12 @@ def drift_table(
 
 
 def _excess(score: np.ndarray) -> float:
-    """One-sided distance of Kolmogorov and Smirnov from the uniform scores of the reference."""
+    """One-sided distance of Kolmogorov and Smirnov from the uniform scores of the reference.
+
+    NaN where there are no scores.
+    """
+    if np.isnan(score).any():
+        return float("nan")
     below = np.arange(len(score)) / len(score)
     return float(max((np.sort(score) - below).max(), 0.0))
 
@@ -63,7 +68,8 @@ def warn_of_drift(drift: pd.DataFrame) -> None:
     drifted = drift[drift["alarm"]]
     if drifted.empty:
         return
-    worst = str(drifted["drift"].idxmax())
+    # without landmarks there is no drift, only shifts
+    worst = str(drifted["drift"].fillna(drifted["shift"]).idxmax())
     row = drifted.loc[worst]
     warnings.warn(
         f"{len(drifted)} of {len(drift)} samples have drifted from the reference: "

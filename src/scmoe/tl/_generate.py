@@ -9,7 +9,7 @@ from anndata import AnnData
 
 from scmoe._checks import listing
 from scmoe._keys import Key
-from scmoe.tl._slots import find_model
+from scmoe.tl._reference import read_clustering
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +88,8 @@ def generate(
     KeyError
         No such clustering, cluster or batch, or a marker that was clustered is missing.
     ValueError
-        A cluster without cells; no cells asked for; ``prior="unit"`` where the model was trained
+        A record that is damaged (:class:`scmoe.model.ModelFileError`); a cluster without cells; no
+        cells asked for; ``prior="unit"`` where the model was trained
         with ``kl_weight=0``, which teaches its codes no unit spread; ``calibrate`` where it
         cannot be.
 
@@ -103,12 +104,8 @@ def generate(
     >>> scmoe.metrics.generation_report(adata, new, groupby=("scmoe", "cluster"))
     """
     from scmoe.model._generate import generate_cells
-    from scmoe.model._record import from_record
 
-    record = find_model(adata, key)
-    params = record["params"]
-    trained = from_record(record["model"])
-    markers = pd.Index(record["markers"])
+    trained, params, markers = read_clustering(adata, key)
     of_variables = "use_rep" not in params or params["use_rep"] == "X"
     missing = markers.difference(adata.var_names, sort=False)
     if of_variables and len(missing):

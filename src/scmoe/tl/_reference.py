@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,17 @@ import pandas as pd
 
 from scmoe._checks import arcsinh_record, check_values, dense, layer_values, listing
 from scmoe._keys import Key
+from scmoe._numbers import shown
 from scmoe.tl._slots import find_model
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scmoe.model._record import Trained
+
+
+SLOTS = ("layer", "use_rep", "batch_key")
+"""What the record of a clustering says of the places that its values came from."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +48,62 @@ def reference_of(reference: Any, key: str) -> Reference:
 
     from scmoe.model._base import ExpertModel
     from scmoe.model._open import read_trained
-    from scmoe.model._record import from_record
 
     if isinstance(reference, ExpertModel):
         return _of_model(reference.trained, reference.registry)
     if not isinstance(reference, AnnData):
         return _of_model(*read_trained(reference))
-    record = find_model(reference, key, "reference")
-    params = record["params"]
+    trained, params, markers = read_clustering(reference, key, "reference")
     use_rep = params.get("use_rep", "X")
     layer = params.get("layer")
     return Reference(
-        from_record(record["model"]),
-        pd.Index(record["markers"]),
+        trained,
+        markers,
         layer,
         None if use_rep == "X" else use_rep,
         params.get("batch_key"),
         arcsinh_record(reference, layer or "X"),
-        (layer or "X") in reference.uns.get(Key.uns.COMPENSATED, {}),
+        is_compensated(reference, layer or "X"),
         reference.uns.get(f"{key}_colors"),
     )
+
+
+def read_clustering(
+    adata: AnnData, key: str, name: str = "adata"
+) -> tuple[Trained, dict[str, Any], pd.Index]:
+    """Read the model of a clustering, the names of its slots and its markers from the record.
+
+    Parameters
+    ----------
+    adata
+        The cells, which may come out of anybody's file.
+    key
+        The ``key_added`` of the clustering.
+    name
+        What the cells are called in messages.
+
+    Raises
+    ------
+    KeyError
+        No such clustering.
+    ModelFileError
+        A record that is damaged; it is a ValueError.
+    """
+    from scmoe.model import ModelFileError
+    from scmoe.model._loaded import check_names
+    from scmoe.model._record import from_record
+
+    record, where = find_model(adata, key, name), f"`{name}.uns[{key!r}]`"
+    trained = from_record(record["model"], f"`{name}.uns[{key!r}]['model']`")
+    params, markers = record.get("params"), record.get("markers")
+    if not isinstance(params, Mapping) or not isinstance(markers, np.ndarray | list):
+        raise ModelFileError(f"{where} is damaged: it lacks 'params' or 'markers'.")
+    check_names(list(markers), trained.module.low.numel(), "markers", where)
+    params = {slot: params[slot] for slot in SLOTS if params.get(slot) is not None}
+    for slot, value in params.items():
+        if not isinstance(value, str):
+            raise ModelFileError(f"{where} is damaged: its {slot!r} is {shown(value)}, no name.")
+    return trained, params, pd.Index(markers)
 
 
 def _of_model(trained: Trained, registry: dict[str, Any]) -> Reference:
@@ -106,12 +148,18 @@ def reference_values(
     return np.ascontiguousarray(dense(x))
 
 
+def is_compensated(adata: AnnData, place: str) -> bool:
+    """Whether there is a record of a compensation of ``"X"`` or a layer."""
+    record = adata.uns.get(Key.uns.COMPENSATED)
+    return isinstance(record, Mapping) and place in record
+
+
 def check_transform(query: AnnData, known: Reference, layer: str | None) -> None:
     """Compare what is recorded of the query's values with that of the reference's."""
     place = layer or known.layer or "X"
     if known.arcsinh is None:
         return
-    if known.compensated != (place in query.uns.get(Key.uns.COMPENSATED, {})):
+    if known.compensated != is_compensated(query, place):
         who = "reference" if known.compensated else "query"
         raise ValueError(
             f"By .uns[{Key.uns.COMPENSATED!r}] the {who} was compensated and the other was not: "

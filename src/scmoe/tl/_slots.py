@@ -65,8 +65,8 @@ def check_free(
 
 def find_model(adata: AnnData, key: str, name: str = "adata") -> Mapping[str, Any]:
     """The record of a clustering with its model; KeyError where there is none."""
-    record = adata.uns.get(Key.uns.result(key), {})
-    if "model" not in record:
+    record = adata.uns.get(Key.uns.result(key))
+    if not isinstance(record, Mapping) or "model" not in record:
         raise KeyError(
             f"Did not find a model in `{name}.uns[{key!r}]`: run `scmoe.tl.cluster({name})` "
             "first, or name its `key_added` as `key`."

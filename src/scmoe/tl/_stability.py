@@ -13,7 +13,7 @@ from natsort import natsorted
 
 from scmoe._checks import check_adata
 from scmoe._keys import Key
-from scmoe._numbers import check_whole, is_number
+from scmoe._numbers import check_whole, is_number, is_whole
 from scmoe._progress import bar
 from scmoe._random import as_seed
 from scmoe.tl._recorded import NOT_REPEATED, built_graph, settings_of
@@ -99,8 +99,9 @@ def stability(
         Arguments of :func:`scmoe.tl.cluster` that replace those recorded, such as
         ``train_kwargs={"max_epochs": 20}``; entries of ``model_kwargs`` and ``train_kwargs`` are
         replaced one by one, by a ``preset`` all of them and the similarity. Needed for what a
-        record can't hold: functions of :class:`scmoe.similarity.Custom` that are not in a
-        module, callbacks; it does not tell None from what was not said either. With ``key=None``
+        record can't hold, or what no record shall choose: functions of
+        :class:`scmoe.similarity.Custom`, callbacks, folders; it does not tell None from what
+        was not said either. With ``key=None``
         all of the settings.
 
     Returns
@@ -132,7 +133,8 @@ def stability(
         Fewer than 2 runs; no processes; an unknown ``how``; ``share`` out of range, or so small
         that there are fewer cells than clusters; ``together`` with what it can't do; a
         clustering that :func:`scmoe.tl.cluster` did not make, with no settings given; settings
-        that can't be read back from the record (it says what to give); ``save_model`` or
+        that can't be read back from the record, or are not repeated from one (it says what to
+        give); ``save_model`` or
         ``checkpoint``; slots that are taken; and what :func:`scmoe.tl.cluster` raises.
     KeyError
         No such clustering; its graph is gone.
@@ -178,7 +180,8 @@ def stability(
             "runs at a time."
         )
     part = share if how == "subsets" else None
-    taken = int(adata.uns[key]["params"].get("random_state", -1)) if recorded else -1
+    taken = adata.uns[key]["params"].get("random_state") if recorded else None
+    taken = int(taken) if is_whole(taken) else -1
     runner = Runner(
         adata,
         settings,
