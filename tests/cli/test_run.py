@@ -114,6 +114,7 @@ def test_options_arrive(scmoe, plate, monkeypatch):
         "preset": "cytof",
         "markers": ["CD3", "CD4"],
         "layer": None,
+        "landmarks": True,
         "key_added": "mine",
         "random_state": 7,
         "progress": True,
