@@ -120,7 +120,7 @@ def test_offsets_of_which_one_pair_fits(make_fcs, wrong):
 @pytest.mark.parametrize(
     ("kwargs", "reason"),
     [
-        ({"header_data": (4, 4), "pad": 20}, "could begin at either"),
+        ({"header_data": (4, 4), "text_data": (8, 8), "pad": 20}, "could begin at either"),
         ({"keywords": {"$TOT": "4"}}, "truncated, or \\$TOT"),
         ({"keywords": {"$TOT": "2"}}, "DATA takes 16 bytes"),
         ({"keywords": {"$TOT": "-1"}}, "\\$TOT is -1"),

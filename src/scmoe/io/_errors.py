@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -53,6 +55,19 @@ class Fault(Exception):
     def of(self, path: Path) -> FCSReadError:
         """Return the error that the user sees."""
         return FCSReadError(path, self.reason, self.keyword, self.value)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a file into the error that names it."""
+    try:
+        yield
+    except Fault as fault:
+        raise fault.of(path) from None
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        raise FCSReadError(path, f"the file cannot be read: {error}") from error
 
 
 class Repairs:
