@@ -110,7 +110,10 @@ def locate(
     fits = [fit for fit in fits if fit.late == min(other.late for other in fits)]
     best = fits[0]
     if len({(fit.start, fit.n_events) for fit in fits}) > 1:
-        best, why = _behind_text(text, source, fits, stated), "which is right behind TEXT"
+        best, why = (
+            _behind_text(text, source, fits, stated),
+            "whose place is right behind the TEXT segment",
+        )
     _require_readable(best.layout)
     _note(text, best, said, stated, why, n_events, repairs)
     return Place(text.offset + best.start, best.size, best.n_events, best.layout)

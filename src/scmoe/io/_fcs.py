@@ -18,7 +18,7 @@ from scmoe._keys import Key
 from scmoe._numbers import is_whole
 
 from ._data import OFFSETS
-from ._errors import FCSRepairWarning
+from ._errors import FCSRepairWarning, printable
 from ._file import FCSText, read_about, read_every, read_values
 from ._panels import BY, JOINS, Panel, join_panels
 from ._paths import find_files, sample_names
@@ -226,9 +226,9 @@ def _warn_of_copies(files: list[FCSText]) -> None:
         other = seen.setdefault((file.path, file.n_events), file)
         if other.version != file.version and file.n_events:
             warnings.warn(
-                f"{file.path}: data sets {other.dataset} and {file.dataset} have {file.n_events} "
-                f"events each, in {other.version} and {file.version}: they may be the same. "
-                "`dataset=` chooses one.",
+                f"{printable(str(file.path))}: data sets {other.dataset} and {file.dataset} have "
+                f"{file.n_events} events each, in {other.version} and {file.version}: they may "
+                "be the same events. `dataset=` chooses one.",
                 stacklevel=3,
             )
             return
@@ -242,7 +242,7 @@ def _warn_of_repairs(files: list[FCSText]) -> None:
     warnings.warn(
         f"{len(repaired)} of {len(files)} files disagree with the FCS standard and were read "
         f'nevertheless; .uns["fcs"][sample]["repairs"] tells how. For instance '
-        f"{example.path.name}: {'; '.join(example.repairs)}.",
+        f"{printable(example.path.name)}: {'; '.join(example.repairs)}.",
         FCSRepairWarning,
         stacklevel=3,
     )

@@ -14,12 +14,12 @@ import pandas as pd
 from ._channels import channel_kind, is_mass_cytometer, variable_names
 from ._data import Place, locate
 from ._decode import Events
-from ._errors import Fault, Repairs, listed, naming, shown
+from ._errors import Fault, Repairs, listed, naming, printable, shown
 from ._layout import layouts
 from ._scale import Scale, scales
 from ._source import Source, open_source
 from ._spillover import Spill, find_spill
-from ._split import BLANKS, capitals, printable
+from ._split import BLANKS, capitals
 from ._text import Keywords, Text, check_gap, numbered, read_text, read_texts, to_number
 
 
@@ -49,7 +49,8 @@ class FCSText:
     @property
     def told(self) -> str:
         """What the data set is called in messages."""
-        return f"{self.path} (data set {self.dataset})" if self.several else str(self.path)
+        path = printable(str(self.path))
+        return f"{path} (data set {self.dataset})" if self.several else path
 
     @property
     def version(self) -> str:

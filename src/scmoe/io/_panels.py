@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 JOINS = ("inner", "exact", "outer")
 BY = ("marker", "channel")
-_HINT = 'by="channel" joins them by channel'
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,9 @@ def join_panels(files: Sequence[FCSText], join: str, by: str, stacklevel: int) -
         _warn_of_renamed(files, called, stacklevel + 1)
     else:
         called = [file.variables for file in files]
-    hint = f"; {_HINT}" if by == "marker" and _could_join(files) else ""
     if join == "exact":
         for i in range(1, len(files)):
-            _require_same_panel(files, called, i, hint)
+            _require_same_panel(files, called, i, by)
     everything = list(dict.fromkeys(name for names in called for name in names))
     panels = [set(names) for names in called]
     shared = [name for name in everything if all(name in panel for panel in panels)]
@@ -109,9 +107,10 @@ def join_panels(files: Sequence[FCSText], join: str, by: str, stacklevel: int) -
         raise FCSReadError(
             files[-1].path,
             f"no {what} is shared by {_this(files[-1])} and all the others ({files[0].told}); "
-            f'join="outer" keeps all{hint}',
+            f'join="outer" keeps all{_hint(files, by)}',
         )
     if len(shared) < len(everything):
+        hint = _hint(files, by)
         _warn_of_others(files, called, everything, set(shared), join, hint, stacklevel + 1)
     if join != "exact" and by == "marker":
         _warn_of_moved(files, shared, stacklevel + 1)
@@ -164,15 +163,17 @@ def _require_markers_in_place(files: Sequence[FCSText], marker_of: dict[str, str
                 )
 
 
-def _could_join(files: Sequence[FCSText]) -> bool:
-    """Whether files share channels under other markers, which would be joined by channel."""
-    shared = set(files[0].names).intersection(*(file.names for file in files[1:]))
-    called: dict[str, set[str]] = {channel: set() for channel in shared}
-    for file in files:
-        for channel, name in zip(file.names, file.variables, strict=True):
-            if channel in shared:
-                called[channel].add(name)
-    return any(len(names) > 1 for names in called.values())
+def _hint(files: Sequence[FCSText], by: str) -> str:
+    """Return the advice to join by channel, if that would keep more."""
+    if by == "channel":
+        return ""
+    try:
+        called = _by_channel(files)
+    except FCSReadError:
+        return ""
+    more = len(set.intersection(*map(set, called)))
+    fewer = len(set.intersection(*(set(file.variables) for file in files)))
+    return '; by="channel" joins them by channel' if more > fewer else ""
 
 
 def _warn_of_renamed(
@@ -234,7 +235,7 @@ def _warn_of_moved(files: Sequence[FCSText], shared: list[str], stacklevel: int)
 
 
 def _require_same_panel(
-    files: Sequence[FCSText], called: Sequence[Sequence[str]], i: int, hint: str
+    files: Sequence[FCSText], called: Sequence[Sequence[str]], i: int, by: str
 ) -> None:
     ours, theirs = (_panel(files[k], called[k]) for k in (0, i))
     if ours == theirs:
@@ -246,7 +247,7 @@ def _require_same_panel(
         f"its panel does not match that of {first.told}. "
         f"Only in {names[0]}: {_names(theirs - ours)}. "
         f"Only in {names[1]}: {_names(ours - theirs)}. "
-        f'join="inner" keeps the shared markers, join="outer" all{hint}',
+        f'join="inner" keeps the shared markers, join="outer" all{_hint(files, by)}',
     )
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from natsort import natsorted
 
-from ._errors import FCSReadError
-from ._split import printable
+from ._errors import FCSReadError, printable
 
 SUFFIXES = (".fcs", ".lmd", ".fcs.gz", ".lmd.gz")
 

@@ -16,8 +16,8 @@ from scmoe._keys import Key
 
 from ._compose import CRC, Pairs, head, replace, with_codes
 from ._encode import LITTLE, as_bytes
+from ._errors import printable
 from ._record import keywords_of
-from ._split import printable
 
 if TYPE_CHECKING:
     from anndata import AnnData

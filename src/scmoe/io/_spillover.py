@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ._channels import FLUOR, channel_kind
-from ._errors import Fault, Repairs, shown
-from ._split import BLANKS, printable
+from ._errors import Fault, Repairs, printable, shown
+from ._split import BLANKS
 from ._text import Keywords, to_number
 
 _NAMED = ("$SPILLOVER", "SPILLOVER", "SPILL", "$SPILL")
@@ -177,7 +177,7 @@ def _channel(name: str, channels: Sequence[str], markers: Sequence[str], keyword
         found.append(int(name) - 1)
     found = list(dict.fromkeys(found))
     if len(found) > 1:
-        raise Fault(f"{keyword} names {name!r}, which says several channels")
+        raise Fault(f"{keyword} names {name!r}, which several channels answer to")
     if not found:
         raise Fault(f"{keyword} names {shown(name)}, which is no channel of the file")
     if channels.count(channels[found[0]]) > 1:

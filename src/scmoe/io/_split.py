@@ -8,7 +8,6 @@ are tried; the one that leaves a sound set of keywords is taken.
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from ._errors import Fault, Repairs, shown
@@ -36,18 +35,6 @@ def hidden_keyword(raw: bytes, delimiter: str) -> str | None:
         if matters(match[1]):
             return match[1]
     return None
-
-
-def printable(text: str) -> str:
-    """Return a name without what a terminal obeys and h5ad or FCS files cannot hold.
-
-    Other blanks become a space; control characters, format characters such as U+202E and bytes
-    that are no text are left out.
-    """
-    if text.isprintable():
-        return text
-    spaced = "".join(" " if character.isspace() else character for character in text)
-    return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs")).strip()
 
 
 def capitals(key: str) -> str:

@@ -419,6 +419,11 @@ def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
     for key in ("$BEGINSTEXT", "$BEGINANALYSIS", "$NEXTDATA"):
         value = keywords.get(key, "").strip(BLANKS)
         starts.append(int(value) if _INTEGER.fullmatch(value) else 0)
+        if key == "$BEGINSTEXT" and starts[-1] > begin:
+            # its first delimiter may stand before the place that is said
+            at = text.offset + starts[-1]
+            mark = text.delimiter.encode()
+            starts[-1] -= source.read(at - 1, at) == mark != source.read(at, at + 1)
     following = [start for start in starts if start >= begin]
     end = min(following, default=begin + _GAP)
     gap = source.read(text.offset + begin, text.offset + min(end, begin + _GAP))
