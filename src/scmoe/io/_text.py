@@ -150,7 +150,7 @@ def read_text(source: Source, dataset: int, repairs: Repairs) -> Text:
     if n > 1:
         repairs.tell(
             f"the file holds {n} data sets; number {dataset} (counted from 0) was read, "
-            "`dataset=` chooses another, or all"
+            "`dataset=` chooses another or all"
         )
     return found
 
