@@ -53,8 +53,9 @@ def write_fcs(
         Cells x channels. Cells may have been dropped and reordered.
     path
         A folder, which is made where there is none: one file for each sample
-        (``.obs["sample"]``), called like the original. Or, for cells of one sample, the name
-        of a file that ends in ``.fcs``.
+        (``.obs["sample"]``), called like the original, with ``_`` and the number of the data
+        set if several of it were read. Or, for cells of one sample, the name of a file that
+        ends in ``.fcs``.
     obs
         Columns of ``.obs`` to append. A clustering (there is ``.obsm[name + "_proba"]``)
         becomes the channels `name`, ``name_proba`` (the highest probability of each cell) and,
