@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from scmoe import io, pp, tl
 from scmoe.cli import main
+from scmoe.cli._read import read
 from scmoe.io import read_fcs
 from scmoe.model import CplMixVAE, MoESimVAE
 from scmoe.train import SimilarityPlan
@@ -550,6 +551,23 @@ def test_fcs_of_different_markers(scmoe, plate, error_of):
         adata = ad.read_h5ad(scmoe.home / join / "cells.h5ad")
         assert adata.n_vars == n_vars
         assert list(adata.uns["scmoe"]["markers"]) == SURFACE[:-1]
+
+
+def test_options_of_the_reader(scmoe, plate, monkeypatch):
+    files = ["A01.fcs", "A02.fcs"]
+    for name in files:
+        (scmoe.home / name).write_bytes((plate / name).read_bytes())
+    second = scmoe.home / "A02.fcs"
+    second.write_bytes(second.read_bytes().replace(b"/CD7/", b"/CD8/"))
+    seen = []
+    monkeypatch.setattr("scmoe.cli._run.run", lambda settings, console: seen.append(settings))
+    words = ["--by", "channel", "--dataset", "all", "--offsets", "header"]
+    assert scmoe(*files, *words).exit_code == 0
+    assert (seen[0].by, seen[0].dataset, seen[0].offsets) == ("channel", "all", "header")
+    with pytest.warns(UserWarning, match="CD7 for CD8"):
+        adata = read(seen[0], progress=False)
+    assert adata.n_vars == 16
+    assert {record["offsets"] for record in adata.uns["fcs"].values()} == {"header"}
 
 
 # ---- FCS with the clusters --------------------------------------------------------------

@@ -105,3 +105,29 @@ def make_fcs(tmp_path):
         return path
 
     return make
+
+
+@pytest.fixture
+def make_chain(make_fcs, tmp_path):
+    """Write a file of several data sets, each of its events, and return its path."""
+
+    def make(name, *data_sets, last="0", versions=None, markers=None):
+        raw = b""
+        for k, events in enumerate(data_sets):
+            part = make_fcs(
+                "part",
+                events=events,
+                keywords={"$NEXTDATA": "{step:>9}"},
+                version=versions[k] if versions else "FCS3.0",
+                markers=markers[k] if markers else None,
+            )
+            one = part.read_bytes()
+            step = last if k == len(data_sets) - 1 else str(len(one))
+            raw += one.replace(b"{step:>9}", f"{step:>9}".encode())
+            part.unlink()
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(raw)
+        return path
+
+    return make

@@ -48,6 +48,18 @@ def two_places_that_both_fit(rng, s):
     shift = rng.randint(1, 7)
     s.shift_header = (shift, shift)
     s.tail = bytes(rng.randrange(256) for _ in range(8))
+    # TEXT is right, and DATA right behind it
+    return "judge" if s.gap else "same"
+
+
+@crafted
+def two_places_none_behind_text(rng, s):
+    if is_old(s) or s.supplement or "text data" not in s.layout:
+        return None
+    shift = rng.randint(1, 7)
+    s.gap = b"??"
+    s.shift_header = (shift, shift)
+    s.tail = bytes(rng.randrange(256) for _ in range(8))
     return "error"
 
 
@@ -133,6 +145,15 @@ def supplement_nowhere(rng, s):
         return None
     s.shift_supplement = rng.choice(((0, 10**6), (10**6, 10**6), (-5, -5), (1, 0), (0, -3)))
     return "judge"
+
+
+@crafted
+def supplement_without_first_delimiter(rng, s):
+    if not s.supplement:
+        return None
+    # the byte before the first keyword is a delimiter, which is left out of the segment
+    s.shift_supplement = (1, 0)
+    return "same"
 
 
 @crafted

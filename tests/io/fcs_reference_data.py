@@ -89,12 +89,26 @@ def _place(blob, keywords, pairs, needed, departures) -> int:
             and _free(blob, keywords, first, first + needed - 1)
         }
         if len(starts) > 1:
-            raise NotReadableError
+            # not of the standard: between two that are equally good nearness to TEXT decides
+            starts = {_behind_text(blob, int(keywords[" LAST"]) + 1, starts)}
         if starts:
             if late:
                 departures.add("the end of DATA is one byte late")
             return starts.pop()
     raise NotReadableError
+
+
+def _behind_text(blob, end, starts) -> int:
+    """Return the place that only blanks part from TEXT, if they cannot be numbers."""
+    if end in starts:
+        return end
+    blanks = (BLANK + "\0").encode()
+    behind = sorted(start for start in starts if start > end)
+    if not behind or blob[end : behind[0]].strip(blanks):
+        raise NotReadableError
+    if len(behind) > 1 and not blob[behind[0] : behind[1]].strip(blanks):
+        raise NotReadableError
+    return behind[0]
 
 
 def _free(blob, keywords, first, last) -> bool:

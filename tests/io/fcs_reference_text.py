@@ -178,6 +178,12 @@ def _supplement(blob, pairs, delimiter, way, text, departures) -> list[tuple[str
         departures.add("supplemental TEXT lies nowhere")
         return []
     segment = blob[first : last + 1].decode("latin-1")
+    if segment[0] != delimiter and _keyword_begins(blob, keywords, first, delimiter, text):
+        whole = _cuts(delimiter + segment)
+        sound = [w for w in whole if w and all(key.strip(BLANK).isprintable() for key, _ in w)]
+        if _ends(segment, delimiter) and sound and LOST not in sound[0][-1]:
+            departures.add("supplemental TEXT begins without a delimiter")
+            segment = delimiter + segment
     ways = _cuts(segment) if segment[0] == delimiter else [None]
     found = ways[min(way, len(ways) - 1)] if way else ways[0] or ways[-1]
     if found is None:
@@ -190,6 +196,12 @@ def _supplement(blob, pairs, delimiter, way, text, departures) -> list[tuple[str
         if _goes_on(blob[last + 1 : last + 200].decode("latin-1"), delimiter, data=False):
             raise NotReadableError
     return found
+
+
+def _keyword_begins(blob, keywords, first, delimiter, text) -> bool:
+    """Whether a keyword may begin here: behind a segment, a blank or a delimiter."""
+    said = [text[1], said_at(blob, 34), parse_integer(keywords.get("$ENDDATA", ""))]
+    return first - 1 in said or chr(blob[first - 1]) in (delimiter, " ", "\0", "\n")
 
 
 def _left_over(blob: bytes, keywords: dict[str, str], last: int, delimiter: str) -> bool:

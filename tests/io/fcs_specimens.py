@@ -22,6 +22,7 @@ REMARKS = (
     ("CREATOR", "a/b//c"), ("P1DISPLAY", "LOG"), ("$P9V", "300"), ("par", "7"), ("tot", "99"),
     ("$DATE", "01-JAN-2020"), ("$OP", "Ren\xe9"), ("P1G", "64"), ("x", "\\|!^.?+*[]()"),
     ("$LAST_MODIFIED", "\t7 o'clock "), ("$EXP", "a\r\nb"), ("APPLY COMPENSATION", "TRUE"),
+    ("$DFC1TO2", "20"), ("$DFC2TO1", "3.5"),
 )  # fmt: skip
 RANGES = (1, 2, 3, 100, 256, 1000, 1024, 65535, 65536, 262144, 2**32, 2**53 + 1, 2**63, 2**64)
 

@@ -116,3 +116,116 @@ def test_strict(make_fcs, tmp_path):
     with pytest.raises(FCSReadError, match=r"b\.fcs.*one byte late.*strict=True"):
         read_fcs(tmp_path, strict=True)
     assert read_fcs(tmp_path / "a.fcs", strict=True).n_obs == 3
+
+
+# ---- by channel -------------------------------------------------------------------------
+
+
+def files(make_fcs, **markers):
+    return [make_fcs(f"{name}.fcs", markers=names) for name, names in markers.items()]
+
+
+def test_by_channel(make_fcs, tmp_path):
+    paths = files(make_fcs, a=["CD3", "CD8"], b=["CD3", "CD8a"])
+    with pytest.warns(UserWarning, match='CD8a; by="channel" joins them'):
+        assert list(read_fcs(paths).var_names) == ["CD3"]
+    with pytest.raises(FCSReadError, match='by="channel" joins them'):
+        read_fcs(paths, join="exact")
+    for join in ("inner", "outer", "exact"):
+        with pytest.warns(UserWarning, match=r"CD8 for CD8a on B, .*b\.fcs") as caught:
+            adata = read_fcs(paths, by="channel", join=join)
+        assert len(caught) == 1
+        assert list(adata.var_names) == list(adata.var["marker"]) == ["CD3", "CD8"]
+        np.testing.assert_array_equal(adata.X, np.vstack([EVENTS, EVENTS]))
+        assert not adata.layers
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    records = ad.read_h5ad(tmp_path / "x.h5ad").uns["fcs"]
+    assert "renamed" not in records["a"]
+    assert records["b"]["renamed"].loc["B"].to_dict() == {"marker": "CD8a", "variable": "CD8"}
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_by_channel_without_markers(make_fcs, order):
+    paths = dict(zip("ab", files(make_fcs, a=["CD3", "CD8"], b=["", ""]), strict=True))
+    paths = [paths[name] for name in order]
+    with pytest.raises(FCSReadError, match=r'no marker is shared.*by="channel" joins them'):
+        read_fcs(paths)
+    with pytest.warns(UserWarning, match="CD3 for A on A"):
+        adata = read_fcs(paths, by="channel")
+    assert list(adata.var_names) == ["CD3", "CD8"]
+    assert list(adata.var["channel"]) == ["A", "B"]
+
+
+def test_by_channel_keeps_what_one_file_has(make_fcs):
+    a = make_fcs("a.fcs", markers=["CD3", "CD8"])
+    b = make_fcs("b.fcs", channels=["C", "A"], markers=["CD8", "CD3e"])
+    with pytest.warns(UserWarning, match="CD3 for CD3e|CD8 .C. for CD8|NaN"):
+        adata = read_fcs([a, b], by="channel", join="outer")
+    # CD8 lies on two channels, which stay two
+    assert list(adata.var_names) == ["CD3", "CD8", "CD8 (C)"]
+    assert list(adata.var["channel"]) == ["A", "B", "C"]
+    np.testing.assert_array_equal(adata.X[[0, 3]], [[1, 2, np.nan], [2, np.nan, 1]])
+
+
+def test_by_channel_mixes_no_markers(make_fcs):
+    paths = files(make_fcs, a=["CD3", "CD8"], b=["CD8", "CD3"])
+    with pytest.raises(FCSReadError, match="CD3 lies on B here and on A in another file"):
+        read_fcs(paths, by="channel")
+    # so it is not offered
+    with pytest.raises(FCSReadError) as caught:
+        read_fcs(paths, join="exact")
+    assert "by=" not in str(caught.value)
+    twice = make_fcs("c.fcs", channels=["A", "A"])
+    with pytest.raises(FCSReadError, match="several channels are called 'A'"):
+        read_fcs([paths[0], twice], by="channel")
+    # a file by itself has nothing to be joined with
+    assert list(read_fcs(twice, by="channel").var_names) == ["A", "A-2"]
+
+
+# ---- several data sets of one file ----------------------------------------------------------
+
+
+def test_all_data_sets(make_fcs, make_chain, tmp_path):
+    path = make_chain("p/a.fcs", [[1, 2]], [[3, 4], [5, 6]], [[7, 8]])
+    make_fcs("p/a_0.fcs", events=[[9, 9]])
+    make_fcs("q/a_1.fcs", events=[[10, 10]])
+    adata = read_fcs([tmp_path / "p", tmp_path / "q"], dataset="all")
+    assert adata.X[:, 0].tolist() == [1, 3, 5, 7, 9, 10]
+    names = ["p_a.fcs_0", "p_a_1", "a_2", "p_a_0.fcs", "q_a_1"]
+    assert list(adata.obs["sample"].cat.categories) == list(adata.uns["fcs"]) == names
+    assert adata.obs_names.is_unique
+    assert list(adata.obs["event"]) == [0, 0, 1, 0, 0, 0]
+    records = adata.uns["fcs"].values()
+    assert [record["dataset"] for record in records] == [0, 1, 2, 0, 0]
+    assert all(record["repairs"] == [] for record in records)
+    alone = read_fcs(path, dataset="all")
+    assert list(alone.uns["fcs"]) == ["a_0", "a_1", "a_2"]
+    alone.write_h5ad(tmp_path / "x.h5ad")
+
+
+def test_all_data_sets_name_the_one_at_fault(make_chain):
+    path = make_chain("a.fcs", [[1, 2]], [[3, 4]])
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(
+        FCSReadError, match=r"data set 1 \(counted from 0\): the file is truncated"
+    ):
+        read_fcs(path, dataset="all")
+    path = make_chain("a.fcs", [[1, 2]], [[3, 4]], last="9999999")
+    with pytest.warns(FCSRepairWarning, match="NEXTDATA is 9999999"):
+        assert read_fcs(path, dataset="all").n_obs == 2
+    with pytest.raises(FCSReadError, match=r"data set 1.*NEXTDATA.*strict"):
+        read_fcs(path, dataset="all", strict=True)
+
+
+def test_all_data_sets_that_do_not_match(make_chain):
+    path = make_chain("a.fcs", [[1, 2]], [[3, 4]], markers=(["CD3", "x"], ["CD3", "y"]))
+    with pytest.warns(UserWarning, match=r"\(data set 0\): x; .*\(data set 1\): y"):
+        read_fcs(path, dataset="all")
+    with pytest.raises(FCSReadError, match="Only in data set 1: y"):
+        read_fcs(path, dataset="all", join="exact")
+
+
+def test_events_that_a_file_holds_twice(make_chain):
+    path = make_chain("a.lmd", [[1, 2]], [[3, 4]], versions=("FCS2.0", "FCS3.0"))
+    with pytest.warns(UserWarning, match="data sets 0 and 1 have 1 events each, in FCS2.0 and"):
+        read_fcs(path, dataset="all")

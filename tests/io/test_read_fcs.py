@@ -7,7 +7,8 @@ import flowio
 import numpy as np
 import pytest
 
-from scmoe.io import FCSReadError, FCSRepairWarning, read_fcs
+from scmoe.io import FCSReadError, FCSRepairWarning, read_fcs, write_fcs
+from scmoe.io._file import read_about, read_file, read_values
 from scmoe.io._record import keywords_of
 
 EVENTS = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
@@ -120,7 +121,7 @@ def test_offsets_of_which_one_pair_fits(make_fcs, wrong):
 @pytest.mark.parametrize(
     ("kwargs", "reason"),
     [
-        ({"header_data": (4, 4), "pad": 20}, "could begin at either"),
+        ({"header_data": (4, 4), "text_data": (8, 8), "pad": 20}, "could begin at either"),
         ({"keywords": {"$TOT": "4"}}, "truncated, or \\$TOT"),
         ({"keywords": {"$TOT": "2"}}, "DATA takes 16 bytes"),
         ({"keywords": {"$TOT": "-1"}}, "\\$TOT is -1"),
@@ -231,6 +232,86 @@ def test_several_data_sets(make_fcs, tmp_path):
         read_fcs(path, dataset=2)
 
 
+SHIFTED = [[2, 3], [4, 5], [6, 0]]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "auto", "header", "text"),
+    [
+        # DATA lies right behind TEXT, or blanks do
+        ({"header_data": (4, 4)}, EVENTS, SHIFTED, EVENTS),
+        ({"text_data": (4, 4)}, EVENTS, EVENTS, SHIFTED),
+        ({"header_data": (4, 5)}, EVENTS, SHIFTED, EVENTS),
+        ({"header_data": (4, 4), "text_data": (8, 8)}, None, SHIFTED, [[3, 4], [5, 6], [0, 0]]),
+        # no choice is needed, and none is followed that cannot be right
+        ({}, EVENTS, EVENTS, EVENTS),
+        ({"header_data": (4, 0)}, EVENTS, EVENTS, EVENTS),
+        ({"version": "FCS2.0", "text_data": (4, 4)}, EVENTS, EVENTS, SHIFTED),
+        ({"drop": ["$TOT"], "text_data": (0, -8)}, None, EVENTS, EVENTS[:2]),
+    ],
+)
+def test_two_places_of_data(make_fcs, kwargs, auto, header, text):
+    path = make_fcs(pad=20, **kwargs)
+    path.write_bytes(path.read_bytes().replace(b" " * 20, bytes(20)))
+    for offsets, expected in (("auto", auto), ("header", header), ("text", text)):
+        if expected is None:
+            with pytest.raises(FCSReadError, match='offsets="header" or offsets="text" decides'):
+                read_file(path)
+            continue
+        about = read_about(path, offsets=offsets)
+        values = np.empty((about.n_events, 2))
+        read_values(about, values)
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_the_choice_of_a_place_is_recorded(make_fcs, tmp_path):
+    path = make_fcs(header_data=(4, 4), pad=20)
+    with pytest.warns(FCSRepairWarning, match="TEXT was used, whose place is right behind"):
+        assert repairs(read_fcs(path)) != []
+    with pytest.raises(FCSReadError, match=r"right behind.*strict=True"):
+        read_fcs(path, strict=True)
+    with pytest.warns(FCSRepairWarning, match="HEADER was used, as `offsets=` asks"):
+        adata = read_fcs(path, offsets="header")
+    assert adata.uns["fcs"]["cells"]["offsets"] == "header"
+    # events are written from the place that they were read from
+    adata.obs["k"] = ["1", "2", "3"]
+    (new,) = write_fcs(adata, tmp_path / "out", obs="k")
+    np.testing.assert_array_equal(read_fcs(new).X[:, :2], adata.X)
+
+
+def test_names_that_no_file_can_hold(make_fcs, tmp_path):
+    name = "h\x1b[31m\n\udcffx.fcs"
+    path = make_fcs(
+        name,
+        channels=["A\x01", "B"],
+        markers=["CD\x003\x1b[0m", "a\tb\u202e"],
+        keywords={"k\0ey": "v\0al", "SPILL": "2,A\x01,B,1,0.5,0,1"},
+    )
+    with pytest.raises(FCSReadError, match=r"P1N.*refused") as caught:
+        read_fcs(path, strict=True)
+    assert str(caught.value).isprintable()
+    assert caught.value.path == path
+    with pytest.warns(FCSRepairWarning, match=r"\$P1S that cannot be printed.*'CD\\x003") as told:
+        adata = read_fcs(path)
+    assert str(told[0].message).isprintable()
+    assert list(adata.var_names) == ["CD3[0m", "a b"]
+    assert list(adata.var["channel"]) == ["A", "B"]
+    assert list(adata.uns["fcs"]) == ["h[31m x"]
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    adata = ad.read_h5ad(tmp_path / "x.h5ad")
+    assert list(adata.uns["fcs"]["h[31m x"]["spillover"].index) == ["A", "B"]
+    # the original is found again
+    adata.obs["k"] = ["1", "2", "3"]
+    (new,) = write_fcs(adata, tmp_path / "out", obs="k")
+    with pytest.warns(FCSRepairWarning):
+        assert list(read_fcs(new).var_names) == ["CD3[0m", "a b", "k"]
+
+
+def test_a_name_of_nothing_that_can_be_printed(make_fcs):
+    with pytest.raises(FCSReadError, match="P1N holds no printable character"):
+        read_fcs(make_fcs(channels=["\x01\x02", "B"]))
+
+
 def test_spillover(make_fcs):
     channels = ["FSC-A", "PE/Cy7-A", "B"]
     value = "2,PE/Cy7-A,B,1,0.1,0.2,1"
@@ -320,8 +401,12 @@ def test_arguments(make_fcs):
         read_fcs([3])
     with pytest.raises(ValueError, match="`join`"):
         read_fcs(path, join="left")
-    with pytest.raises(ValueError, match="`dataset`"):
-        read_fcs(path, dataset=-1)
+    for dataset in (-1, "every", True):
+        with pytest.raises(ValueError, match="`dataset`"):
+            read_fcs(path, dataset=dataset)
+    for name in ("by", "offsets"):
+        with pytest.raises(ValueError, match=f"`{name}` is '.*, not 'x'"):
+            read_fcs(path, **{name: "x"})
     with pytest.raises(ValueError, match="`dtype`"):
         read_fcs(path, dtype="int8")
 

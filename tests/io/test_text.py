@@ -190,6 +190,37 @@ def test_supplemental_text_that_is_none(make_fcs, version):
     assert "where no TEXT is; left out" in file.repairs[0]
 
 
+@pytest.mark.parametrize("gone", ["left out", "not said"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_supplemental_text_without_its_first_delimiter(make_fcs, gone, strict):
+    path = make_fcs(supplement={"$P1S": "CD3", "$P2G": "2", "$COM": "a/b"})
+    raw = path.read_bytes()
+    begin = raw.rindex(b"/$P1S")
+    if gone == "left out":
+        raw = raw[:begin] + raw[begin + 1 :].ljust(len(raw) - begin)
+    else:
+        raw = raw.replace(f"{begin:>10}".encode(), f"{begin + 1:>10}".encode(), 1)
+    path.write_bytes(raw)
+    if strict:
+        assert "no delimiter before its first" in refusal(path, strict=True).reason
+        return
+    file = read_file(path)
+    np.testing.assert_array_equal(file.values, [[1, 1], [3, 2], [5, 3]])
+    assert list(file.var["marker"]) == ["CD3", ""]
+    assert file.keywords["com"] == "a/b"
+    assert "the supplemental TEXT has no delimiter before its first keyword" in file.repairs
+
+
+def test_supplemental_text_that_begins_within_a_keyword(make_fcs):
+    path = make_fcs(supplement={"$P2G": "2"}, pad=1)
+    raw = path.read_bytes()
+    begin = raw.rindex(b"/$P2G")
+    path.write_bytes(raw.replace(f"{begin:>10}".encode(), f"{begin + 2:>10}".encode(), 1))
+    file = read_file(path)
+    assert "where no TEXT is; left out" in file.repairs[0]
+    assert "p2g" not in file.keywords
+
+
 def test_strict_refuses_what_is_repaired(make_fcs):
     path = make_fcs(raw_text="$COM//")
     assert len(read_file(path).repairs) == 1

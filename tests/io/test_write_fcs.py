@@ -659,6 +659,31 @@ def test_a_data_set_of_several(make_fcs, tmp_path):
     assert back.uns["fcs"]["both"]["repairs"] == []
 
 
+def test_all_data_sets_of_a_file(make_chain, tmp_path):
+    path = make_chain("plate.fcs", EVENTS, EVENTS + 10, EVENTS + 20)
+    adata = read_fcs(path, dataset="all")
+    adata.obs["n"] = np.arange(adata.n_obs)
+    written = write_fcs(adata, tmp_path / "out", obs="n")
+    assert [file.name for file in written] == ["plate_0.fcs", "plate_1.fcs", "plate_2.fcs"]
+    for k, file in enumerate(written):
+        back = read_fcs(file)
+        np.testing.assert_array_equal(back.X[:, :2], EVENTS + 10 * k)
+        np.testing.assert_array_equal(back.X[:, 2], [3 * k, 3 * k + 1, 3 * k + 2])
+    one = adata[adata.obs["sample"] == "plate_1"].copy()
+    (new,) = write_fcs(one, tmp_path / "one", obs="n")
+    assert new.name == "plate_1.fcs"
+    np.testing.assert_array_equal(read_fcs(new).X[:, :2], EVENTS + 10)
+
+
+def test_markers_that_no_file_can_hold(make_fcs, tmp_path):
+    adata = clustered(read_fcs(make_fcs()))
+    adata.layers["values"] = adata.X
+    adata.var["marker"] = ["CD3", "C\x00D\x1b4"]
+    with pytest.raises(ValueError, match=r"cannot name markers.*'C\\x00D\\x1b4'"):
+        write_fcs(adata, tmp_path / "out", layer="values")
+    assert not (tmp_path / "out").exists()
+
+
 def test_cells_of_two_files_of_one_name(make_fcs, tmp_path):
     plates = [clustered(read_fcs(make_fcs(f"{plate}/A01.fcs"))) for plate in "ab"]
     both = ad.concat(plates, merge="same", uns_merge="first", index_unique="-")

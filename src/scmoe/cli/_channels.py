@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scmoe._keys import Key
 
@@ -79,7 +79,11 @@ def _check_known(var: pd.DataFrame, option: str, names: Collection[str]) -> None
 
 
 def table_of(
-    files: tuple[str, ...], markers: Sequence[str] | None, exclude: Collection[str], join: str
+    files: tuple[str, ...],
+    markers: Sequence[str] | None,
+    exclude: Collection[str],
+    join: str,
+    **of_fcs: Any,
 ) -> list[str]:
     """Return the lines of a table of the channels of files, without reading their values.
 
@@ -89,7 +93,7 @@ def table_of(
         As a run does.
     """
     read = _h5ad if files[0].lower().endswith(".h5ad") else _fcs
-    var, partly, dropped = read(files, join)
+    var, partly, dropped = read(files, join, **of_fcs)
     left_out = why_left_out(var, markers, exclude, partly)
     rows = [("channel", "marker", "kind", "used", "why")]
     for table in (var, dropped):
@@ -110,21 +114,25 @@ def table_of(
 _SHOWN = (Key.var.KIND, Key.var.CHANNEL, "why")
 
 
-def _fcs(files: tuple[str, ...], join: str) -> tuple[pd.DataFrame, list[str], pd.DataFrame]:
+def _fcs(
+    files: tuple[str, ...], join: str, *, by: str, **how: Any
+) -> tuple[pd.DataFrame, list[str], pd.DataFrame]:
     """Return what a run gets, what of that not every file has, and what the join drops."""
-    from scmoe.io._file import read_about
-    from scmoe.io._panels import join_panels, variables_of
+    from scmoe.io._fcs import read_headers
+    from scmoe.io._panels import Panel, join_panels
     from scmoe.io._paths import find_files
 
-    panels = [read_about(file) for file in find_files(list(files))]
-    names = join_panels(panels, join, stacklevel=2)
-    partly = [name for name in names if any(name not in panel.var.index for panel in panels)]
-    every = dict.fromkeys(name for panel in panels for name in panel.variables)
-    dropped = variables_of(panels, list(every)).drop(index=names)
-    return variables_of(panels, names), partly, dropped
+    about = read_headers(find_files(list(files)), **how)
+    panel = join_panels(about, join, by, stacklevel=2)
+    partly = [name for name in panel.names if any(name not in own for own in panel.called)]
+    every = list(dict.fromkeys(name for own in panel.called for name in own))
+    dropped = Panel(every, panel.called).variables(about).drop(index=panel.names)
+    return panel.variables(about), partly, dropped
 
 
-def _h5ad(files: tuple[str, ...], join: str) -> tuple[pd.DataFrame, list[str], pd.DataFrame]:
+def _h5ad(
+    files: tuple[str, ...], join: str, **_: Any
+) -> tuple[pd.DataFrame, list[str], pd.DataFrame]:
     """Return the same as :func:`_fcs`."""
     import pandas as pd
 

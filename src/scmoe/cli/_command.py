@@ -54,12 +54,15 @@ class _Names(click.ParamType):
 
 
 class _Number(click.IntRange):
-    """A whole number, or "auto" for one that is found."""
+    """A whole number, or a word such as "auto" for one that is found."""
 
-    name = "number or auto"
+    def __init__(self, min: int, word: str = "auto") -> None:  # noqa: A002
+        super().__init__(min=min)
+        self.word = word
+        self.name = f"number or {word}"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
-        return value if value == "auto" else super().convert(value, param, ctx)
+        return value if value == self.word else super().convert(value, param, ctx)
 
 
 _MARKERS = click.option(
@@ -75,6 +78,32 @@ _JOIN = click.option(
     default="inner",
     show_default=True,
     help="Files with different markers: keep the shared ones, refuse, or keep all.",
+)
+
+_BY = click.option(
+    "--by",
+    type=click.Choice(["marker", "channel"]),
+    default="marker",
+    show_default=True,
+    help="What makes channels of two FCS files the same: the marker ($PnS), or the channel "
+    "($PnN) where files call its marker differently.",
+)
+_DATASET = click.option(
+    "--dataset",
+    type=_Number(0, "all"),
+    default=0,
+    show_default=True,
+    metavar="N|all",
+    help="Which data set to read from FCS files that hold several, counted from 0; all for "
+    "each as a sample.",
+)
+_OFFSETS = click.option(
+    "--offsets",
+    type=click.Choice(["auto", "header", "text"]),
+    default="auto",
+    show_default=True,
+    help="What to believe if HEADER and TEXT of an FCS file name two places for its events and "
+    "both could be right.",
 )
 
 
@@ -150,6 +179,9 @@ _JOIN = click.option(
     help="Compensate by this matrix instead; its first line names the channels.",
 )
 @_JOIN
+@_BY
+@_DATASET
+@_OFFSETS
 @click.option("--strict", is_flag=True, help="Refuse FCS files that need a repair.")
 @click.option("--layer", metavar="NAME", help="Layer of h5ad to use instead of X.")
 @click.option(
@@ -245,8 +277,10 @@ def _checked(settings: Settings) -> Settings:
         raise click.UsageError("--cofactor is of the transform that --no-transform leaves out.")
     if not settings.from_h5ad and settings.layer is not None:
         raise click.UsageError("--layer is for h5ad; FCS files have no layers.")
-    if settings.from_h5ad and settings.strict:
-        raise click.UsageError("--strict is for FCS.")
+    if settings.from_h5ad:
+        for option in ("strict", "by", "dataset", "offsets"):
+            if getattr(settings, option) != getattr(Settings, option):
+                raise click.UsageError(f"--{option} is for FCS.")
     if settings.model != SIMILAR:
         for option in ("preset", "similarity", "batch_key", "checkpoint"):
             if getattr(settings, option):
@@ -267,6 +301,9 @@ def _checked(settings: Settings) -> Settings:
 @_MARKERS
 @_EXCLUDE
 @_JOIN
+@_BY
+@_DATASET
+@_OFFSETS
 @click.option("--debug", is_flag=True, help="Show where an error comes from.")
 def channels(*, debug: bool, files: tuple[str, ...], **options: Any) -> None:
     """Print the channels of FILES, and which of them `scmoe cluster` would cluster by.

@@ -48,6 +48,9 @@ def read(settings: Settings, *, progress: bool) -> AnnData:
     adata = read_fcs(
         files,
         join=settings.join,
+        by=settings.by,
+        dataset=settings.dataset,
+        offsets=settings.offsets,
         strict=settings.strict,
         progress=progress,
     )

@@ -244,7 +244,7 @@ def _files(adata: AnnData) -> dict[str, Any]:
                 "cells": f"{count:,}",
                 "version": record.get("version", ""),
                 "instrument": keywords_of(record).get("cyt", "") if ours else "",
-                "spillover": "yes" if "spillover" in record else "no",
+                "spillover": _spillover(record),
                 "repairs": len(repairs),
             }
         )
@@ -258,6 +258,18 @@ def _files(adata: AnnData) -> dict[str, Any]:
         "other_names": any(Path(row["file"]).stem not in ("", row["sample"]) for row in rows),
         "left_out": max(len(rows) - MOST_SAMPLES, 0),
     }
+
+
+def _spillover(record: Mapping[str, Any]) -> str:
+    """Say what a file knows of its spillover."""
+    told = []
+    if "spillover" in record:
+        told.append("yes")
+    if "spillover_unusable" in record:
+        told.append("not usable")
+    if "subtracted" in record:
+        told.append("subtracted by the instrument")
+    return ", ".join(told) or "no"
 
 
 def _asked(settings: Settings, markers: list[str], facts: Mapping[str, str]) -> dict[str, str]:

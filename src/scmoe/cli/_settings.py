@@ -43,6 +43,9 @@ class Settings:
     compensate: bool = False
     spillover: Path | None = None
     join: str = "inner"
+    by: str = "marker"
+    dataset: int | str = 0
+    offsets: str = "auto"
     strict: bool = False
     layer: str | None = None
     batch_key: str | None = None

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ._source import Source
 
 
+_CHOICE = 'offsets="header" or offsets="text" decides'
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the events are, and how they are stored."""
@@ -36,17 +39,40 @@ class _Fit:
     source: str
 
 
-def locate(text: Text, source: Source, layouts: list[Layout], repairs: Repairs) -> Place:
+OFFSETS = ("auto", "header", "text")
+
+
+def locate(
+    text: Text,
+    source: Source,
+    layouts: list[Layout],
+    repairs: Repairs,
+    offsets: str = "auto",
+) -> Place:
     """Find DATA, and which of the layouts it has.
+
+    Parameters
+    ----------
+    text, source
+        The data set, and its file.
+    layouts
+        How events may be stored.
+    repairs
+        Receives what had to be assumed.
+    offsets
+        What to believe where HEADER and TEXT name two places and both could be right:
+        ``"header"``, ``"text"``, or ``"auto"``, the one right behind TEXT.
 
     Notes
     -----
     A pair of offsets is believed if as many bytes lie between them as ``$TOT`` events take and
     the file has them all. Where none is, a pair whose end is one byte late is (many writers give
-    the byte after the last one). Two readings that could both be right are refused. Without
+    the byte after the last one). Of two places that could both be right the one right behind
+    TEXT is taken, if `offsets` does not say otherwise; other such readings are refused. Without
     ``$TOT`` the number of events follows from the size of DATA, if it is a whole number.
     """
-    said = _said(text)
+    chosen = offsets.upper()
+    said = _said(text, chosen)
     stated = "; ".join(f"{who} says bytes {a} to {b}" for who, (a, b) in said.items())
     n_events = _count(text)
     if text.header.data is None:
@@ -55,30 +81,45 @@ def locate(text: Text, source: Source, layouts: list[Layout], repairs: Repairs) 
         return _empty(text, said, layouts[0])
     if not said:
         raise Fault("neither HEADER nor TEXT says where DATA lies", "$BEGINDATA")
-    if n_events is None and (len(set(said.values())) > 1 or len(said) < len(_witnesses(text))):
-        raise Fault(f"$TOT is missing, and HEADER and TEXT do not agree on DATA: {stated}", "$TOT")
     delimited = layouts[0].event_bits == 0
+    believed = said
+    if chosen in said and (n_events is None or delimited):
+        # no size tells which of two is right, so the user does
+        believed = {chosen: said[chosen]}
+    elif n_events is None and (len(set(said.values())) > 1 or len(said) < len(_witnesses(text))):
+        raise Fault(
+            f"$TOT is missing, and HEADER and TEXT do not agree on DATA: {stated}; {_CHOICE}",
+            "$TOT",
+        )
     find = _fits_delimited if delimited else _fits
-    fits = find(text, source, layouts, said, n_events, 0)
-    if not delimited and (not fits or len(layouts) > 1):
-        fits += find(text, source, layouts, said, n_events, 1)
+    fits = find(text, source, layouts, believed, n_events, 0)
+    if not delimited and (not fits or len(layouts) > 1 or chosen in said):
+        fits += find(text, source, layouts, believed, n_events, 1)
     if not fits:
-        raise _no_fit(text, source, layouts, said, stated, n_events)
+        raise _no_fit(text, source, layouts, believed, stated, n_events)
+    why = "the one that $TOT events fit"
+    if any(fit.source == chosen for fit in fits):
+        if believed is not said or len({fit.start for fit in fits}) > 1:
+            why = "as `offsets=` asks"
+        fits = [fit for fit in fits if fit.source == chosen]
     if len({fit.layout for fit in fits}) > 1:
         raise Fault(
             f"$PnB is of no whole bytes, and DATA ({stated}) is as large as the values take "
             "in more than one way: in words, in whole bytes, or bit after bit"
         )
     fits = [fit for fit in fits if fit.late == min(other.late for other in fits)]
-    if len({(fit.start, fit.n_events) for fit in fits}) > 1:
-        raise Fault(f"{stated}: both fit $TOT, so DATA could begin at either", "$BEGINDATA")
     best = fits[0]
+    if len({(fit.start, fit.n_events) for fit in fits}) > 1:
+        best, why = (
+            _behind_text(text, source, fits, stated),
+            "whose place is right behind the TEXT segment",
+        )
     _require_readable(best.layout)
-    _note(text, best, said, stated, n_events, layouts, repairs)
+    _note(text, best, said, stated, why, n_events, repairs)
     return Place(text.offset + best.start, best.size, best.n_events, best.layout)
 
 
-def _said(text: Text) -> dict[str, tuple[int, int]]:
+def _said(text: Text, chosen: str) -> dict[str, tuple[int, int]]:
     """Collect what is said about the place of DATA, the best source first."""
     said = {}
     keys = ("$BEGINDATA", "$ENDDATA")
@@ -87,7 +128,8 @@ def _said(text: Text) -> dict[str, tuple[int, int]]:
     header = text.header.data
     if header is not None and header != (0, 0):
         # FCS 2.0 knows no other place, so nothing that TEXT says there counts
-        said = {"HEADER": header} if text.version == "FCS2.0" else said | {"HEADER": header}
+        only = text.version == "FCS2.0" and chosen != "TEXT"
+        said = {"HEADER": header} if only else said | {"HEADER": header}
     return {who: pair for who, pair in said.items() if pair != (0, 0)}
 
 
@@ -158,6 +200,26 @@ def _fits_delimited(
     return [_Fit(first, size, n_events, layouts[0], late, who)] if held else []
 
 
+def _behind_text(text: Text, source: Source, fits: list[_Fit], stated: str) -> _Fit:
+    """Return the place between which and TEXT is nothing, or nothing but blanks."""
+    end = text.header.text[1] + 1
+    near = min(fits, key=lambda fit: (fit.start < end, fit.start))
+    others = [fit.start for fit in fits if fit.start > near.start]
+
+    def blank(first: int, stop: int) -> bool:
+        raw = source.read(text.offset + first, text.offset + stop)
+        return not raw.strip(BLANKS.encode())
+
+    # blanks between the two may be padding, or numbers
+    if near.start == end or (
+        near.start > end
+        and blank(end, near.start)
+        and not any(blank(near.start, other) for other in others)
+    ):
+        return near
+    raise Fault(f"{stated}: both fit $TOT, so DATA could begin at either; {_CHOICE}", "$BEGINDATA")
+
+
 def _require_readable(layout: Layout) -> None:
     if not layout.packed:
         return
@@ -205,14 +267,14 @@ def _note(
     best: _Fit,
     said: dict[str, tuple[int, int]],
     stated: str,
+    why: str,
     n_events: int | None,
-    layouts: list[Layout],
     repairs: Repairs,
 ) -> None:
     if n_events is None:
         repairs.moved(f"$TOT is missing; DATA holds {best.n_events} events", "$TOT")
     if len(set(said.values())) > 1:
-        repairs.repair(f"{stated}; {best.source} was used, the one that $TOT events fit")
+        repairs.repair(f"{stated}; {best.source} was used, {why}")
     if best.late:
         repairs.repair(f"{best.source} gives the end of DATA one byte late")
     if text.version != "FCS2.0" and "TEXT" not in said:

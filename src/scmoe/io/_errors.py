@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -34,7 +37,7 @@ class FCSReadError(ValueError):
         self.value = value
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{printable(str(self.path))}: {self.reason}"
 
 
 class FCSRepairWarning(UserWarning):
@@ -53,6 +56,19 @@ class Fault(Exception):
     def of(self, path: Path) -> FCSReadError:
         """Return the error that the user sees."""
         return FCSReadError(path, self.reason, self.keyword, self.value)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a file into the error that names it."""
+    try:
+        yield
+    except Fault as fault:
+        raise fault.of(path) from None
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        raise FCSReadError(path, f"the file cannot be read: {error}") from error
 
 
 class Repairs:
@@ -79,6 +95,18 @@ class Repairs:
     def tell(self, text: str) -> None:
         """Note what the standard allows but the user has to know."""
         self.told.append(text)
+
+
+def printable(text: str) -> str:
+    """Return a name without what a terminal obeys and h5ad or FCS files cannot hold.
+
+    Other blanks become a space; control characters, format characters such as U+202E and bytes
+    that are no text are left out.
+    """
+    if text.isprintable():
+        return text
+    spaced = "".join(" " if character.isspace() else character for character in text)
+    return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs")).strip()
 
 
 def shown(value: str, most: int = 40) -> str:

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterable
 from os import PathLike
+from pathlib import Path
 from typing import Literal
 
 import anndata as ad
@@ -17,11 +18,12 @@ from scmoe._numbers import is_whole
 from scmoe._progress import bar
 
 from ._channels import WHY
-from ._errors import FCSRepairWarning
-from ._file import FCSText, read_about, read_values
-from ._panels import JOINS, join_panels, variables_of
+from ._data import OFFSETS
+from ._errors import FCSRepairWarning, printable
+from ._file import FCSText, read_about, read_every, read_values
+from ._panels import BY, JOINS, Panel, join_panels
 from ._paths import find_files, sample_names
-from ._record import record_of
+from ._record import digest, record_of
 
 logger = logging.getLogger("scmoe")
 
@@ -32,7 +34,9 @@ def read_fcs(
     path: str | PathLike[str] | Iterable[str | PathLike[str]],
     *,
     join: Literal["inner", "exact", "outer"] = "inner",
-    dataset: int = 0,
+    by: Literal["marker", "channel"] = "marker",
+    dataset: int | Literal["all"] = 0,
+    offsets: Literal["auto", "header", "text"] = "auto",
     dtype: Literal["float32", "float64"] = "float32",
     strict: bool = False,
     progress: bool | None = None,
@@ -56,8 +60,20 @@ def read_fcs(
         others. ``"exact"`` raises. ``"outer"`` keeps all, NaN where a file does not have one,
         and warns. The order of the channels may differ: they are matched by name, in the order
         of the first file. A marker that lies on different channels is warned of.
+    by
+        What makes channels of two files the same. ``"marker"``: the name in ``.var_names``.
+        ``"channel"``: ``$PnN``, for files that call the marker of a channel differently (``CD8``
+        and ``CD8a``) or have no ``$PnS``; variables are called as the first file does that
+        names a marker there, and a warning tells what was renamed. A file that has a marker on
+        another channel than that file does is refused.
     dataset
-        Which data set to read from files that hold several, counted from 0.
+        Which data set to read from files that hold several, counted from 0; a warning tells
+        how many there are. ``"all"`` reads every one as a sample of its own. (Files of some
+        instruments hold the same events twice, in two formats.)
+    offsets
+        Where DATA begins if HEADER and TEXT name two places that could both be right: as
+        ``"header"`` or ``"text"`` says; with ``"auto"`` right behind TEXT, and if neither is,
+        the file is refused.
     dtype
         Of ``.X``.
     strict
@@ -74,12 +90,14 @@ def read_fcs(
         Dense, of `dtype`.
     ``.obs["sample"]``
         Categorical, the file of each cell: its stem, with its folder before it if two stems
-        are equal. ``.obs_names`` are ``"{sample}-{i}"``, `i` counted from 0 in each file.
+        are equal, and with ``_`` and the number of the data set behind it if several of a file
+        are read. ``.obs_names`` are ``"{sample}-{i}"``, `i` counted from 0 in each file.
     ``.obs["event"]``
         That `i`, int64.
     ``.var_names``
         The marker (``$PnS``), else the channel (``$PnN``); markers that occur more than once
-        become ``"marker (channel)"``.
+        become ``"marker (channel)"``. Control characters are left out of names, which is a
+        repair.
     ``.var``
         ``channel``, ``marker`` (``""`` for none), ``kind`` (categorical, see *Notes*), ``PnB``
         (bits, int), ``PnE`` (str), ``PnG``, ``PnR`` (float). Of several files, those of the
@@ -88,16 +106,23 @@ def read_fcs(
         With ``join="outer"``, if a file lacks a marker: bool, whether the value was measured.
     ``.uns["fcs"][sample]``
         ``file`` (its name), ``path`` (absolute), ``dataset`` (number of the data set),
-        ``version`` (``"FCS3.1"``), ``sha256`` (of the file on disk, hexadecimal), ``keywords``
-        (a DataFrame with the column ``value``, str, by keyword, lower case, without the
-        leading ``$``: ``["keywords"].loc["cyt", "value"]``), ``repairs`` (a list of str), and
-        ``spillover`` (a DataFrame by channel) if the file has one.
+        ``offsets`` (as given), ``version`` (``"FCS3.1"``), ``sha256`` (of the file on disk,
+        hexadecimal), ``keywords`` (a DataFrame with the column ``value``, str, by keyword,
+        lower case, without the leading ``$``: ``["keywords"].loc["cyt", "value"]``) and
+        ``repairs`` (a list of str). If the file has one, ``spillover``, the matrix that
+        :func:`scmoe.pp.compensate` applies (a float64 DataFrame, square, by channel), or
+        ``spillover_unusable`` (str), why its matrix is not there. If the instrument had
+        compensated before the values were stored (``$DFCiTOj`` of FCS 2.0), ``subtracted``: a
+        float64 DataFrame, square, with the share of the row's detector that was subtracted
+        from the column's. With ``by="channel"``, ``renamed``: a DataFrame of str by channel,
+        the ``marker`` of the file and the ``variable`` that it went to, if they differ.
 
     Raises
     ------
     FCSReadError
         If a file cannot be read, or can be read in more than one way; if the panels do not
-        match; if a folder holds no FCS file. It names the file and the reason.
+        match; if channels cannot be told apart with ``by="channel"``; if a folder holds no FCS
+        file. It names the file and the reason.
     FileNotFoundError
         If there is no such file, or a pattern matches none.
     ValueError, TypeError
@@ -109,6 +134,9 @@ def read_fcs(
         Once per call, if a file disagrees with the standard in a way that leaves one reading
         only, for instance when DATA is said to end a byte late. What was done is listed in
         ``.uns["fcs"][sample]["repairs"]``.
+    UserWarning
+        If files have other markers than others, have them on other channels or under other
+        names, or seem to hold the same events twice.
 
     Notes
     -----
@@ -132,65 +160,75 @@ def read_fcs(
     >>> adata = scmoe.io.read_fcs("plate/")
     >>> adata.var["kind"].value_counts()
     """
-    _check_arguments(join, dataset, dtype)
+    _check_arguments(dataset, dtype, join=join, by=by, offsets=offsets)
     paths = find_files(path)
     progress = len(paths) >= _PROGRESS_FROM if progress is None else progress
     # all panels and counts are known before any values are read, so the result is made once
     headers = bar(paths, "reading FCS headers", unit="file", progress=progress)
-    files = [read_about(file, dataset=dataset, strict=strict) for file in headers]
-    names = join_panels(files, join, stacklevel=3)
-    samples = sample_names(paths)
+    files = read_headers(headers, dataset=dataset, offsets=offsets, strict=strict)
+    panel = join_panels(files, join, by, stacklevel=3)
+    samples = sample_names(
+        [file.path for file in files],
+        [file.dataset if file.several else None for file in files],
+    )
     counts = [file.n_events for file in files]
-    X, measured = _allocate(files, names, dtype)
-    records = {}
+    X, measured = _allocate(sum(counts), panel, dtype)
+    records: dict[str, dict] = {}
+    digests: dict[Path, str] = {}
     at = 0
-    for sample, file in zip(
-        samples, bar(files, "reading FCS files", unit="file", progress=progress), strict=True
-    ):
+    shown = bar(files, "reading FCS files", unit="file", progress=progress)
+    for i, (sample, file) in enumerate(zip(samples, shown, strict=True)):
         end = at + file.n_events
-        channels, columns = _matching(file, names)
+        channels, columns = panel.matching(i)
         read_values(file, X[at:end], channels, columns)
         if measured is not None:
             measured[at:end, columns] = True
-        records[sample] = record_of(file)
+        if file.path not in digests:
+            digests[file.path] = digest(file.path)
+        records[sample] = record_of(file, digests[file.path], panel.renamed(i, file))
         at = end
     adata = ad.AnnData(
         X=X,
         obs=_cells(samples, counts),
-        var=variables_of(files, names).drop(columns=WHY),
+        var=panel.variables(files).drop(columns=WHY),
         layers=None if measured is None else {Key.layers.MEASURED: measured},
         uns={Key.uns.FCS: records},
     )
+    _warn_of_copies(files)
     _warn_of_repairs(files)
     logger.info("read %d events x %d channels from %d files", *adata.shape, len(files))
     return adata
 
 
-def _check_arguments(join: str, dataset: int, dtype: str) -> None:
-    if join not in JOINS:
-        raise ValueError(f"`join` is 'inner', 'exact' or 'outer', not {join!r}.")
-    if not is_whole(dataset) or dataset < 0:
-        raise ValueError(f"`dataset` is a number from 0 on, not {dataset!r}.")
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"`dtype` is 'float32' or 'float64', not {dtype!r}.")
+def read_headers(
+    paths: Iterable[Path], *, dataset: int | str = 0, offsets: str = "auto", strict: bool = False
+) -> list[FCSText]:
+    """Read all of files but their events: one data set of each, or with ``"all"`` every one."""
+    files: list[FCSText] = []
+    for path in paths:
+        if dataset == "all":
+            files += read_every(path, offsets=offsets, strict=strict)
+        else:
+            files.append(read_about(path, dataset=dataset, offsets=offsets, strict=strict))
+    return files
 
 
-def _allocate(
-    files: list[FCSText], names: list[str], dtype: str
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _check_arguments(dataset: int | str, dtype: str, *, join: str, by: str, offsets: str) -> None:
+    words = (("join", join, JOINS), ("by", by, BY), ("offsets", offsets, OFFSETS))
+    for name, given, known in (*words, ("dtype", dtype, ("float32", "float64"))):
+        if given not in known:
+            told = " or ".join([", ".join(map(repr, known[:-1])), repr(known[-1])])
+            raise ValueError(f"`{name}` is {told}, not {given!r}.")
+    if dataset != "all" and (not is_whole(dataset) or dataset < 0):
+        raise ValueError(f"`dataset` is a number from 0 on, or 'all', not {dataset!r}.")
+
+
+def _allocate(n_events: int, panel: Panel, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Make room for all values; NaN, and a table of what is there, if files lack markers."""
-    shape = (sum(file.n_events for file in files), len(names))
-    wanted = set(names)
-    if all(wanted.issubset(file.variables) for file in files):
+    shape = (n_events, len(panel.names))
+    if panel.is_whole:
         return np.empty(shape, dtype=dtype), None
     return np.full(shape, np.nan, dtype=dtype), np.zeros(shape, dtype=bool)
-
-
-def _matching(file: FCSText, names: list[str]) -> tuple[list[int], list[int]]:
-    """Return channels of a file and the columns that they go to."""
-    column_of = {name: i for i, name in enumerate(names)}
-    pairs = [(i, column_of[n]) for i, n in enumerate(file.variables) if n in column_of]
-    return [i for i, _ in pairs], [column for _, column in pairs]
 
 
 def _cells(samples: list[str], counts: list[int]) -> pd.DataFrame:
@@ -204,6 +242,21 @@ def _cells(samples: list[str], counts: list[int]) -> pd.DataFrame:
     )
 
 
+def _warn_of_copies(files: list[FCSText]) -> None:
+    """Warn of data sets of one file that may be the same events in two versions of FCS."""
+    seen: dict[tuple, FCSText] = {}
+    for file in files:
+        other = seen.setdefault((file.path, file.n_events), file)
+        if other.version != file.version and file.n_events:
+            warnings.warn(
+                f"{printable(str(file.path))}: data sets {other.dataset} and {file.dataset} have "
+                f"{file.n_events} events each, in {other.version} and {file.version}: they may "
+                "be the same events. `dataset=` chooses one.",
+                stacklevel=3,
+            )
+            return
+
+
 def _warn_of_repairs(files: list[FCSText]) -> None:
     repaired = [file for file in files if file.repairs]
     if not repaired:
@@ -212,7 +265,7 @@ def _warn_of_repairs(files: list[FCSText]) -> None:
     warnings.warn(
         f"{len(repaired)} of {len(files)} files disagree with the FCS standard and were read "
         f'nevertheless; .uns["fcs"][sample]["repairs"] tells how. For instance '
-        f"{example.path.name}: {'; '.join(example.repairs)}.",
+        f"{printable(example.path.name)}: {'; '.join(example.repairs)}.",
         FCSRepairWarning,
         stacklevel=3,
     )

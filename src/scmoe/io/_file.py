@@ -22,13 +22,13 @@ from ._channels import (
 )
 from ._data import Place, locate
 from ._decode import Events
-from ._errors import Fault, FCSReadError, Repairs, listed
+from ._errors import Fault, Repairs, listed, naming, printable, shown
 from ._layout import layouts
 from ._scale import Scale, scales
-from ._source import open_source
-from ._spillover import find_spillover
+from ._source import Source, open_source
+from ._spillover import Spill, find_spill
 from ._split import BLANKS, capitals
-from ._text import Keywords, Text, check_gap, numbered, read_text, to_number
+from ._text import Keywords, Text, check_gap, numbered, read_text, read_texts, to_number
 
 
 @dataclass
@@ -43,10 +43,22 @@ class FCSText:
     place: Place
     """Where DATA lies, and how it is stored."""
     names: list[str]
-    """``$PnN``, without blanks around them."""
+    """``$PnN``, without blanks around them and without control characters."""
+    markers: list[str]
+    """``$PnS`` likewise, ``""`` for none."""
     scales: list[Scale]
     """What takes stored numbers to the linear scale."""
     notes: Repairs
+    offsets: str = "auto"
+    """What decided between two places of DATA."""
+    several: bool = False
+    """Whether other data sets of the file are read, too."""
+
+    @property
+    def told(self) -> str:
+        """What the data set is called in messages."""
+        path = printable(str(self.path))
+        return f"{path} (data set {self.dataset})" if self.several else path
 
     @property
     def version(self) -> str:
@@ -71,7 +83,7 @@ class FCSText:
     @cached_property
     def variables(self) -> list[str]:
         """Names of the channels as variables of an AnnData."""
-        return variable_names(self.names, self._markers)
+        return variable_names(self.names, self.markers)
 
     @cached_property
     def var(self) -> pd.DataFrame:
@@ -82,13 +94,13 @@ class FCSText:
         added = {name.strip() for name in keywords.get(ADDED_KEYWORD, "").split(",")}
         kinds = [
             ADDED if channel in added else describe_channel(channel, marker, mass=mass)
-            for channel, marker in zip(self.names, self._markers, strict=True)
+            for channel, marker in zip(self.names, self.markers, strict=True)
         ]
         pne = [keywords.get(f"$P{i}E", "0,0").strip(BLANKS) for i in numbers]
-        kinds = mark_copies(self.names, self._markers, kinds, pne)
+        kinds = mark_copies(self.names, self.markers, kinds, pne)
         table = {
             "channel": self.names,
-            "marker": self._markers,
+            "marker": self.markers,
             "kind": [kind for kind, _ in kinds],
             WHY: [why for _, why in kinds],
             "PnB": [_bits(keywords, i) for i in numbers],
@@ -98,11 +110,6 @@ class FCSText:
         }
         return pd.DataFrame(table, index=self.variables)
 
-    @property
-    def _markers(self) -> list[str]:
-        keywords = self.text.keywords
-        return [keywords.get(f"$P{i}S", "").strip(BLANKS) for i in range(1, len(self.names) + 1)]
-
 
 @dataclass
 class FCSFile:
@@ -111,7 +118,12 @@ class FCSFile:
     values: np.ndarray
     """Events x channels, on the linear scale."""
     about: FCSText
-    spillover: pd.DataFrame | None
+    spill: Spill
+
+    @property
+    def spillover(self) -> pd.DataFrame | None:
+        """The matrix that the file carries."""
+        return self.spill.matrix
 
     @property
     def path(self) -> Path:
@@ -163,30 +175,90 @@ def read_file(
     about = read_about(path, dataset=dataset, strict=strict)
     values = np.empty((about.n_events, len(about.names)), dtype=dtype)
     read_values(about, values)
-    return FCSFile(values, about, spillover_of(about))
+    return FCSFile(values, about, spill_of(about))
 
 
-def read_about(path: str | PathLike[str], *, dataset: int = 0, strict: bool = False) -> FCSText:
-    """Read all of a data set but its values; parameters and errors of :func:`read_file`."""
+def read_about(
+    path: str | PathLike[str],
+    *,
+    dataset: int = 0,
+    offsets: str = "auto",
+    strict: bool = False,
+) -> FCSText:
+    """Read all of a data set but its values; parameters and errors of :func:`read_file`.
+
+    `offsets` decides between two places of DATA, see :func:`locate`.
+    """
     path = Path(path)
     notes = Repairs(strict=strict)
-    try:
-        with open_source(path) as source:
-            text = read_text(source, dataset, notes)
-            keywords = text.keywords
-            _check_mode(text, notes)
-            names = _names(keywords, notes)
-            stored = layouts(keywords, text.version, len(names), notes)
-            linear = scales(keywords, names, stored[0].columns, notes)
-            place = locate(text, source, stored, notes)
-            check_gap(text, source, place.start - text.offset, notes)
-    except Fault as fault:
-        raise fault.of(path) from None
-    except (FileNotFoundError, PermissionError):
-        raise
-    except OSError as error:
-        raise FCSReadError(path, f"the file cannot be read: {error}") from error
-    return FCSText(path, dataset, text, place, names, linear, notes)
+    with naming(path), open_source(path) as source:
+        text = read_text(source, dataset, notes)
+        return _about(path, source, text, notes, dataset=dataset, offsets=offsets)
+
+
+def read_every(
+    path: str | PathLike[str], *, offsets: str = "auto", strict: bool = False
+) -> list[FCSText]:
+    """Read what :func:`read_about` reads, of all data sets of a file."""
+    path = Path(path)
+    found: list[FCSText] = []
+    with naming(path), open_source(path) as source:
+        try:
+            for text, notes, odd in read_texts(source, strict=strict):
+                if odd is not None:
+                    notes.repair(odd, "$NEXTDATA", text.keywords["$NEXTDATA"])
+                n = len(found)
+                found.append(_about(path, source, text, notes, dataset=n, offsets=offsets))
+        except Fault as fault:
+            where = f"data set {len(found)} (counted from 0): " if found else ""
+            hint = "; `dataset=` reads the others one by one" if found else ""
+            reason = f"{where}{fault.reason}{hint}"
+            raise Fault(reason, fault.keyword, fault.value) from None
+    for about in found:
+        about.several = len(found) > 1
+    return found
+
+
+def _about(
+    path: Path, source: Source, text: Text, notes: Repairs, *, dataset: int, offsets: str
+) -> FCSText:
+    keywords = text.keywords
+    _check_mode(text, notes)
+    names = _names(keywords, notes)
+    markers = [keywords.get(f"$P{i}S", "").strip(BLANKS) for i in range(1, len(names) + 1)]
+    stored = layouts(keywords, text.version, len(names), notes)
+    linear = scales(keywords, names, stored[0].columns, notes)
+    place = locate(text, source, stored, notes, offsets)
+    check_gap(text, source, place.start - text.offset, notes)
+    return FCSText(
+        path,
+        dataset,
+        text,
+        place,
+        _printable("N", names, notes),
+        _printable("S", markers, notes),
+        linear,
+        notes,
+        offsets,
+    )
+
+
+def _printable(letter: str, names: list[str], notes: Repairs) -> list[str]:
+    """Leave characters out of names that h5ad cannot hold or a terminal obeys."""
+    kept = []
+    for i, name in enumerate(names, start=1):
+        plain = printable(name)
+        if plain != name:
+            key = f"$P{i}{letter}"
+            if letter == "N" and not plain:
+                raise Fault(f"{key} holds no printable character: {shown(name)}", key, name)
+            notes.repair(
+                f"characters of {key} that cannot be printed were left out: {shown(name)}",
+                key,
+                name,
+            )
+        kept.append(plain)
+    return kept
 
 
 def read_values(
@@ -211,35 +283,26 @@ def read_values(
     channels = list(range(len(about.names)) if channels is None else channels)
     columns = list(range(len(channels)) if columns is None else columns)
     everything = channels == columns == list(range(out.shape[1])) == list(range(len(about.names)))
-    try:
-        with open_source(about.path) as source:
-            events = Events(source, about.place)
-            if everything and events.matrix is not None:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    out[...] = events.matrix
-            for i, column in zip(channels, columns, strict=True):
-                scale = about.scales[i]
-                if everything and events.matrix is not None and scale.is_identity:
-                    continue
-                values = events.column(i)
-                with np.errstate(over="ignore", invalid="ignore"):
-                    out[:, column] = values if scale.is_identity else scale.apply(values)
-            source.check()
-    except Fault as fault:
-        raise fault.of(about.path) from None
-    except (FileNotFoundError, PermissionError):
-        raise
-    except OSError as error:
-        raise FCSReadError(about.path, f"the file cannot be read: {error}") from error
+    with naming(about.path), open_source(about.path) as source:
+        events = Events(source, about.place)
+        if everything and events.matrix is not None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                out[...] = events.matrix
+        for i, column in zip(channels, columns, strict=True):
+            scale = about.scales[i]
+            if everything and events.matrix is not None and scale.is_identity:
+                continue
+            values = events.column(i)
+            with np.errstate(over="ignore", invalid="ignore"):
+                out[:, column] = values if scale.is_identity else scale.apply(values)
+        source.check()
     _note_non_finite(about, out, channels, columns)
 
 
-def spillover_of(about: FCSText) -> pd.DataFrame | None:
-    """Return the spillover matrix; one that cannot be understood is a repair."""
-    try:
-        return find_spillover(about.text.keywords, about.names, about.notes)
-    except Fault as fault:
-        raise fault.of(about.path) from None
+def spill_of(about: FCSText) -> Spill:
+    """Return what the file says of spillover; a matrix that cannot be used is a repair."""
+    with naming(about.path):
+        return find_spill(about.text.keywords, about.names, about.markers, about.notes)
 
 
 def _check_mode(text: Text, notes: Repairs) -> None:

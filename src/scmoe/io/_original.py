@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import re
@@ -20,6 +19,8 @@ from scmoe._keys import Key
 from ._compose import CRC, Pairs, head, only_in_text, replace, with_codes
 from ._encode import LITTLE, as_bytes
 from ._file import FCSText, read_about
+from ._paths import text_path
+from ._record import digest
 from ._source import open_source
 from ._split import BLANKS
 
@@ -41,6 +42,7 @@ class Original:
 
     path: Path
     dataset: int
+    offsets: str = "auto"
 
 
 class UnfitOriginalError(Exception):
@@ -48,9 +50,13 @@ class UnfitOriginalError(Exception):
 
 
 def find_original(
-    record: Mapping[str, Any], source: str | PathLike[str] | None
+    record: Mapping[str, Any],
+    source: str | PathLike[str] | None,
+    known: dict[Path, str],
 ) -> Original | None:
     """Return the file that a record of the reader tells of, None if it is gone.
+
+    `known` holds the SHA-256 of files, and receives those that are computed.
 
     Raises
     ------
@@ -59,15 +65,20 @@ def find_original(
     FileNotFoundError
         If it is not in `source`.
     """
-    recorded, name = Path(str(record["path"])), str(record["file"])
-    candidates = [recorded]
-    if source is not None:
-        folder = Path(source)
-        candidates = [folder, folder / name, folder / recorded.parent.name / name]
-    found = [path for path in candidates if path.is_file()]
+    candidates = []
+    for spell in (str, text_path):
+        recorded, name = Path(spell(str(record["path"]))), spell(str(record["file"]))
+        if source is None:
+            candidates.append(recorded)
+        else:
+            folder = Path(source)
+            candidates += [folder, folder / name, folder / recorded.parent.name / name]
+    found = [path for path in dict.fromkeys(candidates) if path.is_file()]
     for path in found:
-        if _sha256(path) == str(record["sha256"]):
-            return Original(path, int(record["dataset"]))
+        if path not in known:
+            known[path] = digest(path)
+        if known[path] == str(record["sha256"]):
+            return Original(path, int(record["dataset"]), str(record.get("offsets", "auto")))
     if found:
         raise ValueError(
             f"{found[0]} is not the file that the cells were read from, or has changed since: "
@@ -77,11 +88,6 @@ def find_original(
     if source is not None:
         raise FileNotFoundError(f"There is no {name} in {source}")
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def original_writer(
@@ -113,7 +119,7 @@ def original_writer(
     ValueError
         If the file has no such events, or the type of the file cannot hold a channel.
     """
-    about = read_about(original.path, dataset=original.dataset)
+    about = read_about(original.path, dataset=original.dataset, offsets=original.offsets)
     text, place, channels = about.text, about.place, about.names
     order, kind = _storage(text, place)
     events = _checked_events(events, place.n_events, original.path)

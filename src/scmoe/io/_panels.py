@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,52 +19,106 @@ if TYPE_CHECKING:
     from ._file import FCSText
 
 JOINS = ("inner", "exact", "outer")
+BY = ("marker", "channel")
 
 
-def join_panels(files: Sequence[FCSText], join: str, stacklevel: int) -> list[str]:
-    """Return the variables to keep, in the order of the files.
+@dataclass(frozen=True)
+class Panel:
+    """The variables of several files."""
+
+    names: list[str]
+    """Those to keep, in the order of the files."""
+    called: list[list[str]]
+    """What the channels of each file are called as variables."""
+
+    def matching(self, i: int) -> tuple[list[int], list[int]]:
+        """Return channels of a file and the columns that they go to."""
+        column_of = {name: column for column, name in enumerate(self.names)}
+        pairs = [(c, column_of[n]) for c, n in enumerate(self.called[i]) if n in column_of]
+        return [channel for channel, _ in pairs], [column for _, column in pairs]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every file has every variable."""
+        return all(set(self.names).issubset(names) for names in self.called)
+
+    def variables(self, files: Sequence[FCSText]) -> pd.DataFrame:
+        """Describe variables by the first file that calls them so, else that has them."""
+        rows: dict[str, pd.Series] = {}
+        for own in (True, False):
+            for file, called in zip(files, self.called, strict=True):
+                for i, name in enumerate(called):
+                    if name not in rows and (not own or file.variables[i] == name):
+                        rows[name] = file.var.iloc[i]
+        var = pd.DataFrame([rows[name] for name in self.names], index=list(self.names))
+        var = var.astype(dict(files[0].var.dtypes))
+        return _judged(var)
+
+    def renamed(self, i: int, file: FCSText) -> pd.DataFrame | None:
+        """Return the channels of a file whose marker is called otherwise; None for none."""
+        rows = [
+            (channel, marker, name)
+            for channel, marker, own, name in zip(
+                file.names, file.markers, file.variables, self.called[i], strict=True
+            )
+            if own != name and name in self.names
+        ]
+        if not rows:
+            return None
+        index = pd.Index([row[0] for row in rows], name="channel", dtype=object)
+        columns = {"marker": [row[1] for row in rows], "variable": [row[2] for row in rows]}
+        return pd.DataFrame(columns, index=index, dtype=object)
+
+
+def join_panels(files: Sequence[FCSText], join: str, by: str, stacklevel: int) -> Panel:
+    """Match the channels of files, and choose those to keep.
+
+    Parameters
+    ----------
+    files
+        All but their values.
+    join
+        ``"inner"`` keeps what all files share, ``"outer"`` everything, ``"exact"`` raises where
+        the files differ.
+    by
+        What makes two channels the same: their name as variables (``"marker"``), or ``$PnN``.
+    stacklevel
+        Of the warnings.
 
     Raises
     ------
     FCSReadError
-        If nothing is left; with ``"exact"`` if the panels differ.
+        If nothing is left; with ``"exact"`` if the panels differ; with ``by="channel"`` if a
+        file has two channels of one name, or a marker that another one has elsewhere.
     """
-    panels = [set(file.variables) for file in files]
+    if by == "channel" and len(files) > 1:
+        called = _by_channel(files)
+        _warn_of_renamed(files, called, stacklevel + 1)
+    else:
+        called = [file.variables for file in files]
     if join == "exact":
-        for file in files[1:]:
-            _require_same_panel(files[0], file)
-    everything = list(dict.fromkeys(name for file in files for name in file.variables))
+        for i in range(1, len(files)):
+            _require_same_panel(files, called, i, by)
+    everything = list(dict.fromkeys(name for names in called for name in names))
+    panels = [set(names) for names in called]
     shared = [name for name in everything if all(name in panel for panel in panels)]
     if not shared and join != "outer":
+        what = "channel" if by == "channel" else "marker"
         raise FCSReadError(
             files[-1].path,
-            f"no marker is shared by this file and all the others ({files[0].path}); "
-            'join="outer" keeps all',
+            f"no {what} is shared by {_this(files[-1])} and all the others ({files[0].told}); "
+            f'join="outer" keeps all{_hint(files, by)}',
         )
     if len(shared) < len(everything):
-        _warn_of_others(files, everything, set(shared), join, stacklevel + 1)
-    if join != "exact":
+        hint = _hint(files, by)
+        _warn_of_others(files, called, everything, set(shared), join, hint, stacklevel + 1)
+    if join != "exact" and by == "marker":
         _warn_of_moved(files, shared, stacklevel + 1)
-    return everything if join == "outer" else shared
-
-
-def variables_of(files: Sequence[FCSText], names: Sequence[str]) -> pd.DataFrame:
-    """Describe variables by the first file that has each."""
-    rows: list[pd.DataFrame] = []
-    wanted = list(names)
-    for file in files:
-        here = [name for name in wanted if name in file.var.index]
-        if here:
-            rows.append(file.var.loc[here])
-            wanted = [name for name in wanted if name not in set(here)]
-        if not wanted:
-            break
-    return _judged(pd.concat(rows).loc[list(names)])
+    return Panel(everything if join == "outer" else shared, called)
 
 
 def _judged(var: pd.DataFrame) -> pd.DataFrame:
     """Say anew what is a copy: the area of a detector may be what other files lack."""
-    var = var.copy()
     described = zip(var[Key.var.KIND], var[WHY], strict=True)
     kinds = mark_copies(
         list(var[Key.var.CHANNEL]),
@@ -76,22 +131,104 @@ def _judged(var: pd.DataFrame) -> pd.DataFrame:
     return var
 
 
+def _this(file: FCSText) -> str:
+    return f"data set {file.dataset} of this file" if file.several else "this file"
+
+
+def _by_channel(files: Sequence[FCSText]) -> list[list[str]]:
+    """Name channels alike in all files: as the first file with a marker there does."""
+    marker_of: dict[str, str] = {}
+    name_of: dict[str, str] = {}
+    for file in files:
+        twice = sorted({name for name in file.names if file.names.count(name) > 1})
+        if twice:
+            raise FCSReadError(
+                file.path,
+                f'several channels are called {listing(twice)}; by="marker" keeps them apart',
+            )
+        for channel, marker in zip(file.names, file.markers, strict=True):
+            if not marker_of.get(channel):
+                marker_of[channel] = marker
+    for file in files:
+        for channel, marker, name in zip(file.names, file.markers, file.variables, strict=True):
+            if channel not in name_of and marker == marker_of[channel]:
+                free = name
+                if free in name_of.values():
+                    free = f"{marker or channel} ({channel})"
+                while free in name_of.values():
+                    free += "_"
+                name_of[channel] = free
+    _require_markers_in_place(files, marker_of)
+    return [[name_of[channel] for channel in file.names] for file in files]
+
+
+def _require_markers_in_place(files: Sequence[FCSText], marker_of: dict[str, str]) -> None:
+    """Refuse to join a channel with one whose marker lies elsewhere in the file."""
+    for file in files:
+        own = dict(zip(file.names, file.markers, strict=True))
+        for channel in file.names:
+            wanted = marker_of[channel]
+            elsewhere = [c for c, m in own.items() if m == wanted and c != channel]
+            if wanted and own[channel] != wanted and elsewhere:
+                raise FCSReadError(
+                    file.path,
+                    f"{wanted} lies on {elsewhere[0]} here and on {channel} in another file, so "
+                    'by="channel" would mix markers; by="marker" does not',
+                )
+
+
+def _hint(files: Sequence[FCSText], by: str) -> str:
+    """Return the advice to join by channel, if that would keep more."""
+    if by == "channel":
+        return ""
+    try:
+        called = _by_channel(files)
+    except FCSReadError:
+        return ""
+    more = len(set.intersection(*map(set, called)))
+    fewer = len(set.intersection(*(set(file.variables) for file in files)))
+    return '; by="channel" joins them by channel' if more > fewer else ""
+
+
+def _warn_of_renamed(
+    files: Sequence[FCSText], called: Sequence[Sequence[str]], stacklevel: int
+) -> None:
+    told: dict[tuple[str, str], str] = {}
+    for file, names in zip(files, called, strict=True):
+        for channel, own, name in zip(file.names, file.variables, names, strict=True):
+            if own != name:
+                where = f"{name} for {own} on {channel}, {file.told}"
+                told.setdefault((channel, own), where)
+    if told:
+        warnings.warn(
+            "Joined by channel, markers have the name that the first file gives them "
+            f'(.uns["{Key.uns.FCS}"][sample]["renamed"]): {"; ".join(told.values())}',
+            stacklevel=stacklevel,
+        )
+
+
 def _warn_of_others(
-    files: Sequence[FCSText], everything: list[str], shared: set[str], join: str, stacklevel: int
+    files: Sequence[FCSText],
+    called: Sequence[Sequence[str]],
+    everything: list[str],
+    shared: set[str],
+    join: str,
+    hint: str,
+    stacklevel: int,
 ) -> None:
     told = []
-    for file in files:
+    for file, own in zip(files, called, strict=True):
         if join == "outer":
-            names = [name for name in everything if name not in set(file.variables)]
+            names = [name for name in everything if name not in set(own)]
         else:
-            names = [name for name in file.variables if name not in shared]
+            names = [name for name in own if name not in shared]
         if names:
-            told.append(f"{file.path}: {', '.join(names)}")
+            told.append(f"{file.told}: {', '.join(names)}")
     if join == "outer":
         text = f'Markers that a file does not have are NaN, see .layers["{Key.layers.MEASURED}"].'
     else:
         text = "Markers that not all files have were dropped."
-    warnings.warn(f"{text} {'; '.join(told)}", stacklevel=stacklevel)
+    warnings.warn(f"{text} {'; '.join(told)}{hint}", stacklevel=stacklevel)
 
 
 def _warn_of_moved(files: Sequence[FCSText], shared: list[str], stacklevel: int) -> None:
@@ -102,7 +239,7 @@ def _warn_of_moved(files: Sequence[FCSText], shared: list[str], stacklevel: int)
         for name, channel in zip(file.variables, file.names, strict=True):
             if name in first and first[name] != channel and name in shared:
                 moved.setdefault(
-                    name, f"{name} on {first[name]} in {files[0].path}, {channel} in {file.path}"
+                    name, f"{name} on {first[name]} in {files[0].told}, {channel} in {file.told}"
                 )
     if moved:
         warnings.warn(
@@ -111,16 +248,20 @@ def _warn_of_moved(files: Sequence[FCSText], shared: list[str], stacklevel: int)
         )
 
 
-def _require_same_panel(first: FCSText, file: FCSText) -> None:
-    ours, theirs = _panel(first), _panel(file)
+def _require_same_panel(
+    files: Sequence[FCSText], called: Sequence[Sequence[str]], i: int, by: str
+) -> None:
+    ours, theirs = (_panel(files[k], called[k]) for k in (0, i))
     if ours == theirs:
         return
+    first, file = files[0], files[i]
+    names = [f.path.name if not f.several else f"data set {f.dataset}" for f in (file, first)]
     raise FCSReadError(
         file.path,
-        f"its panel does not match that of {first.path}. "
-        f"Only in {file.path.name}: {_names(theirs - ours)}. "
-        f"Only in {first.path.name}: {_names(ours - theirs)}. "
-        'join="inner" keeps the shared markers, join="outer" all',
+        f"its panel does not match that of {first.told}. "
+        f"Only in {names[0]}: {_names(theirs - ours)}. "
+        f"Only in {names[1]}: {_names(ours - theirs)}. "
+        f'join="inner" keeps the shared markers, join="outer" all{_hint(files, by)}',
     )
 
 
@@ -128,8 +269,8 @@ def _names(panel: set[str]) -> str:
     return listing(sorted(panel)).replace("'", "") or "none"
 
 
-def _panel(file: FCSText) -> set[str]:
+def _panel(file: FCSText, called: Sequence[str]) -> set[str]:
     return {
         name if name == channel else f"{name} [channel {channel}]"
-        for name, channel in zip(file.variables, file.names, strict=True)
+        for name, channel in zip(called, file.names, strict=True)
     }

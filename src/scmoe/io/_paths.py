@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
 from natsort import natsorted
 
-from ._errors import FCSReadError
+from ._errors import FCSReadError, printable
 
 SUFFIXES = (".fcs", ".lmd", ".fcs.gz", ".lmd.gz")
 
@@ -72,36 +73,63 @@ def _listed(suffixes: Iterable[str]) -> str:
     return " or ".join(f"'{suffix}'" for suffix in suffixes) + " (any case)"
 
 
-def sample_names(files: list[Path]) -> list[str]:
+def sample_names(files: Sequence[Path], datasets: Sequence[int | None] = ()) -> list[str]:
     """Name each file by its stem; where stems collide, with its folder, then its suffix.
 
-    A name of dots only gets a ``_`` before it: h5ad cannot hold it.
+    Parameters
+    ----------
+    files
+        One for each sample.
+    datasets
+        The number of the data set, which stands behind the name, where a file has several.
+
+    Notes
+    -----
+    h5ad and terminals can hold all names: a name of dots only gets a ``_`` before it, and what
+    cannot be printed is left out.
     """
-    names = [_stem(file) for file in files]
-    longer: list[Callable[[Path], str]] = [
-        lambda file: f"{_folder(file)}_{_stem(file)}",
+    ends = ["" if number is None else f"_{number}" for number in datasets] or [""] * len(files)
+    ways: list[Callable[[Path], str]] = [
+        stem,
+        lambda file: f"{_folder(file)}_{stem(file)}",
         lambda file: f"{_folder(file)}_{file.name}",
         lambda file: "_".join(file.resolve().parts[1:]),
     ]
-    for rename in longer:
+    names = [""] * len(files)
+    for rename in ways:
         count = Counter(names)
-        if max(count.values()) == 1:
-            break
         names = [
-            rename(file) if count[name] > 1 else name
-            for file, name in zip(files, names, strict=True)
+            _name(f"{rename(file)}{end}") if count[name] > 1 or not name else name
+            for file, end, name in zip(files, ends, names, strict=True)
         ]
+    for i, name in enumerate(names):
+        k = 2
+        while names[i] in names[:i]:
+            names[i], k = f"{name}-{k}", k + 1
     return names
 
 
-def _stem(file: Path) -> str:
+def _name(text: str) -> str:
+    name = printable(text)
+    return name if name.strip(".") else f"_{name}"
+
+
+def stem(file: Path) -> str:
+    """Return the name of a file without ``.fcs`` or ``.fcs.gz``."""
     name = file.name
-    if name.lower().endswith(".gz"):
-        name = name[:-3]
-    stem = Path(name).stem
-    return stem if stem.strip(".") else f"_{stem}"
+    return Path(name[:-3] if name.lower().endswith(".gz") else name).stem
 
 
 def _folder(file: Path) -> str:
     """Name the folder of a file, also of one that is given as ``../file.fcs``."""
     return Path(os.path.abspath(file)).parent.name
+
+
+def path_text(path: str) -> str:
+    """Return a path as text that h5ad can hold: bytes that are no UTF-8 are spelt out."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def text_path(text: str) -> str:
+    """Return the path that :func:`path_text` made text of, if any byte was no UTF-8."""
+    return re.sub(r"\\x([89a-f][0-9a-f])", lambda m: chr(0xDC00 + int(m[1], 16)), text)

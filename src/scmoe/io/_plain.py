@@ -16,6 +16,7 @@ from scmoe._keys import Key
 
 from ._compose import CRC, Pairs, head, replace, with_codes
 from ._encode import LITTLE, as_bytes
+from ._errors import printable
 from ._record import keywords_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _EXACT_IN_FLOAT32 = 2**24
 # what the values, the channels or this writer say anew
 _LAYOUT = re.compile(
     r"(begin|end)(data|analysis|stext)|nextdata|par|tot|mode|datatype|byteord|unicode|timestep"
-    r"|spillover|spill|comp|dfc\d+to\d+|originality|scmoe_(version|events|original_version)"
+    r"|spillover|spill|comp|originality|scmoe_(version|events|original_version)"
 )
 _OF_CHANNEL = re.compile(r"p(\d+)([a-z]+)")
 _LAYOUT_OF_CHANNEL = ("b", "e", "g", "r", "n", "s", "d", "datatype", "display")
@@ -37,7 +38,7 @@ _STANDARD_OF_CHANNEL = re.compile("[floptv]|calibration|analyte|feature|tag|type
 _STANDARD = re.compile(
     r"abrt|btim|carrier(id|type)|cells|com|csmode|cstot|csvbits|cyt|cytsn|date|(begin|end)datetime"
     r"|etim|exp|fil|flowrate|gate|gating|inst|last_modifie[dr]|locationid|lost|op|plate(id|name)"
-    r"|proj|smno|src|sys|tr|unstained(centers|info)|vol|wellid"
+    r"|proj|smno|src|sys|tr|dfc\d+to\d+|unstained(centers|info)|vol|wellid"
 )
 
 
@@ -144,7 +145,14 @@ def _channel_names(adata: AnnData) -> list[str]:
 
 def _markers(adata: AnnData, channels: list[str]) -> list[str]:
     if Key.var.MARKER in adata.var:
-        return [str(m).strip() if pd.notna(m) else "" for m in adata.var[Key.var.MARKER]]
+        names = [str(m).strip() if pd.notna(m) else "" for m in adata.var[Key.var.MARKER]]
+        bad = [name for name in names if printable(name) != name.replace("\xa0", " ")]
+        if bad:
+            raise ValueError(
+                "These cannot name markers of an FCS file, because they have a control character "
+                f"in them: {listing(bad)}. Rename them in .var[{Key.var.MARKER!r}]."
+            )
+        return names
     return [n if n != c else "" for n, c in zip(map(str, adata.var_names), channels, strict=True)]
 
 
@@ -152,9 +160,9 @@ def _kept_keywords(record: Mapping[str, Any], channels: list[str]) -> Pairs:
     """Return the keywords of a file that still hold, those of channels by their new numbers."""
     keywords = keywords_of(record) if "keywords" in record else {}
     numbers = {
-        key[1:-1]: str(channels.index(value.strip()) + 1)
+        key[1:-1]: str(channels.index(printable(value.strip())) + 1)
         for key, value in keywords.items()
-        if re.fullmatch(r"p\d+n", key) and value.strip() in channels
+        if re.fullmatch(r"p\d+n", key) and printable(value.strip()) in channels
     }
     kept = []
     for key, value in keywords.items():

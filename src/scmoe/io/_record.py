@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ._errors import FCSReadError
-from ._file import spillover_of
+from ._errors import naming
+from ._file import spill_of
+from ._paths import path_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,21 +21,36 @@ if TYPE_CHECKING:
 _VALUE = "value"
 
 
-def record_of(about: FCSText) -> dict[str, Any]:
-    """Return what ``.uns["fcs"][sample]`` holds, plain enough for h5ad."""
-    spillover = spillover_of(about)
+def record_of(about: FCSText, sha256: str, renamed: pd.DataFrame | None = None) -> dict[str, Any]:
+    """Return what ``.uns["fcs"][sample]`` holds, plain enough for h5ad.
+
+    Parameters
+    ----------
+    about
+        The data set.
+    sha256
+        Of its file, :func:`digest`.
+    renamed
+        Channels that are called by another name than their own.
+    """
+    spill = spill_of(about)
     record: dict[str, Any] = {
-        "file": about.path.name,
-        "path": os.path.abspath(about.path),
+        "file": path_text(about.path.name),
+        "path": path_text(os.path.abspath(about.path)),
         "dataset": about.dataset,
+        "offsets": about.offsets,
         "version": about.version,
-        "sha256": _digest(about.path),
+        "sha256": sha256,
         "keywords": _table(about.keywords),
         "repairs": list(about.repairs),
     }
-    if spillover is not None:
-        record["spillover"] = spillover
-    return record
+    more = {
+        "spillover": spill.matrix,
+        "spillover_unusable": spill.unusable,
+        "subtracted": spill.subtracted,
+        "renamed": renamed,
+    }
+    return record | {key: value for key, value in more.items() if value is not None}
 
 
 def keywords_of(record: Mapping[str, Any]) -> dict[str, str]:
@@ -54,11 +70,7 @@ def _table(keywords: Mapping[str, str]) -> pd.DataFrame:
     )
 
 
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except (FileNotFoundError, PermissionError):
-        raise
-    except OSError as error:
-        raise FCSReadError(path, f"the file cannot be read: {error}") from error
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with naming(path), path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

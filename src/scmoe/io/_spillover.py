@@ -1,15 +1,16 @@
-"""The spillover matrix that a file carries."""
+"""What a file says of spillover: a matrix to apply, and what its instrument subtracted."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from ._channels import is_detector
-from ._errors import Fault, Repairs, shown
+from ._errors import Fault, Repairs, printable, shown
 from ._split import BLANKS
 from ._text import Keywords, to_number
 
@@ -18,51 +19,115 @@ _INDEXED = ("$COMP", "COMP")
 _PERCENT = re.compile(r"\$DFC([1-9][0-9]?)TO([1-9][0-9]?)")
 
 
-def find_spillover(
-    keywords: Keywords, channels: Sequence[str], repairs: Repairs
-) -> pd.DataFrame | None:
-    """Read the spillover matrix of a file.
+@dataclass(frozen=True)
+class Spill:
+    """What a file says of spillover."""
+
+    matrix: pd.DataFrame | None = None
+    """To apply. Rows are the exact names of the channels; columns are the same in the same
+    order, as far as the keys of an h5ad file can hold them. Row by column is the share of the
+    row's signal that is seen in the column."""
+    unusable: str | None = None
+    """Why there is no matrix although the file has one."""
+    subtracted: pd.DataFrame | None = None
+    """What the instrument had subtracted already, not to be applied: the share of the signal of
+    the row's detector that was taken from the column's, 0 on the diagonal."""
+
+
+def find_spill(
+    keywords: Keywords, channels: Sequence[str], markers: Sequence[str], repairs: Repairs
+) -> Spill:
+    """Read what a file says of spillover.
 
     Parameters
     ----------
     keywords
-        Of the data set. ``$SPILLOVER`` or ``SPILL`` (``n, names, n * n values`` row by row);
-        else ``$COMP`` of FCS 3.0 (``n, n * n values``); else ``$DFCiTOj`` of FCS 2.0, which
-        percentage of detector ``FLi`` is seen in ``FLj``.
-    channels
-        Names of the channels of the file.
+        Of the data set. ``$SPILLOVER``, ``SPILLOVER``, ``SPILL``, ``$SPILL``
+        (``n, names, n * n values`` row by row), ``$COMP`` and ``COMP`` of FCS 3.0
+        (``n, n * n values``): the first of them that can be used is taken. ``$DFCiTOj`` of
+        FCS 2.0 is the percentage of detector ``FLi`` that was subtracted from ``FLj`` before
+        the values were stored.
+    channels, markers
+        Of the file, ``""`` for a channel without a marker.
     repairs
-        Receives why a matrix was left out.
-
-    Returns
-    -------
-    Rows are the exact names of the channels; columns are the same in the same order, with
-    ``/`` as ``_`` because no key of an h5ad file may hold it. Row by column is the share of the
-    row's signal that is seen in the column. None if there is no matrix.
+        Receives what was left out, and matrices that contradict the one that is taken.
     """
+    found: dict[str, pd.DataFrame] = {}
+    left_out: dict[str, Fault] = {}
     for keyword in (*_NAMED, *_INDEXED):
         text = keywords.get(keyword, "").strip(BLANKS)
         if not text or text == "0":
             continue
-        read = _named if keyword in _NAMED else _indexed
+        notes = Repairs(strict=repairs.strict)
         try:
-            return read(keyword, text, channels)
+            if keyword in _NAMED:
+                matrix = _named(keyword, text, channels, markers, notes)
+            else:
+                matrix = _indexed(keyword, text, channels)
         except Fault as fault:
-            repairs.repair(f"the spillover matrix was left out: {fault.reason}", keyword, text)
-            return None
+            left_out[keyword] = fault
+            continue
+        if matrix is not None:
+            found[keyword] = matrix
+            if len(found) == 1:
+                repairs.told.extend(notes.told)
+    used = next(iter(found), None)
+    for keyword, fault in left_out.items():
+        told = f"the spillover matrix was left out: {fault.reason}"
+        repairs.repair(
+            told if used is None else f"{told}; {used} was used", keyword, keywords[keyword]
+        )
+    for keyword, matrix in found.items():
+        if not _agree(matrix, found[used]):
+            repairs.repair(
+                f"{used} and {keyword} hold different spillover matrices; {used} was used",
+                keyword,
+                keywords[keyword],
+            )
+    unusable = "; ".join(fault.reason for fault in left_out.values()) if not found else ""
+    subtracted = None
     try:
-        return _percentages(keywords, channels)
+        subtracted = _percentages(keywords, channels)
     except Fault as fault:
         repairs.repair(
-            f"the spillover matrix was left out: {fault.reason}", fault.keyword, fault.value
+            f"what the instrument subtracted was left out: {fault.reason}",
+            fault.keyword,
+            fault.value,
         )
-        return None
+    if subtracted is not None and used is not None:
+        repairs.tell(
+            f"$DFCiTOj says that the instrument subtracted spillover already, and {used} holds "
+            "a matrix"
+        )
+    return Spill(found.get(used), unusable or None, subtracted)
+
+
+def h5ad_keys(names: Sequence[str]) -> list[str]:
+    """Return names that the keys of an h5ad file can hold, none of them twice."""
+    keys: list[str] = []
+    for name in names:
+        key = name.replace("/", "_")
+        key = f"{key}_" if not key.strip(".") or key == "_index" else key
+        while key in keys or (key != name and key in names):
+            key += "_"
+        keys.append(key)
+    return keys
 
 
 def _table(values: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(
-        values, index=list(names), columns=[name.replace("/", "_") for name in names]
-    )
+    return pd.DataFrame(values, index=list(names), columns=h5ad_keys(names))
+
+
+def _agree(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two matrices say the same; a channel that one lacks spills nowhere."""
+    names = list(dict.fromkeys([*one.index, *other.index]))
+    full = []
+    for table in (one, other):
+        at = [names.index(name) for name in table.index]
+        values = np.eye(len(names))
+        values[np.ix_(at, at)] = table
+        full.append(values)
+    return np.allclose(*full, rtol=1e-6, atol=1e-9)
 
 
 def _count(keyword: str, fields: list[str]) -> int:
@@ -79,27 +144,45 @@ def _square(keyword: str, fields: list[str], n: int) -> np.ndarray:
     return np.array(values, dtype=np.float64).reshape(n, n)
 
 
-def _named(keyword: str, text: str, channels: Sequence[str]) -> pd.DataFrame | None:
+def _named(
+    keyword: str, text: str, channels: Sequence[str], markers: Sequence[str], notes: Repairs
+) -> pd.DataFrame | None:
     fields = [field.strip(BLANKS) for field in text.split(",")]
     n = _count(keyword, fields)
     if n == 0:
         return None
     if len(fields) != 1 + n + n * n:
         raise Fault(f"{keyword} is for {n} channels but holds {len(fields) - 1} fields")
-    names = [_channel(name, channels, keyword) for name in fields[1 : 1 + n]]
+    given = [printable(field) for field in fields[1 : 1 + n]]
+    names = [_channel(name, channels, markers, keyword) for name in given]
     if len(set(names)) != n:
         raise Fault(f"{keyword} names a channel twice")
-    return _table(_square(keyword, fields[1 + n :], n), names)
+    values = _square(keyword, fields[1 + n :], n)
+    by_marker = [name for name in given if name not in channels and name in markers]
+    if by_marker:
+        notes.repair(
+            f"{keyword} names markers, not channels: {', '.join(by_marker)}", keyword, text
+        )
+    return _table(values, names)
 
 
-def _channel(name: str, channels: Sequence[str], keyword: str) -> str:
+def _channel(name: str, channels: Sequence[str], markers: Sequence[str], keyword: str) -> str:
+    """Find a channel by its name, else by its number or by its marker."""
     if channels.count(name) > 1:
         raise Fault(f"{keyword} names {name!r}, which several channels are called")
     if name in channels:
         return name
+    found = [i for i, marker in enumerate(markers) if name and marker == name]
     if re.fullmatch(r"[0-9]{1,5}", name) and 1 <= int(name) <= len(channels):
-        return channels[int(name) - 1]
-    raise Fault(f"{keyword} names {shown(name)}, which is no channel of the file")
+        found.append(int(name) - 1)
+    found = list(dict.fromkeys(found))
+    if len(found) > 1:
+        raise Fault(f"{keyword} names {name!r}, which several channels answer to")
+    if not found:
+        raise Fault(f"{keyword} names {shown(name)}, which is no channel of the file")
+    if channels.count(channels[found[0]]) > 1:
+        raise Fault(f"{keyword} names {name!r}, whose channel is called as another one")
+    return channels[found[0]]
 
 
 def _indexed(keyword: str, text: str, channels: Sequence[str]) -> pd.DataFrame | None:
@@ -136,16 +219,13 @@ def _percentages(keywords: Keywords, channels: Sequence[str]) -> pd.DataFrame | 
     if not pairs:
         return None
     detectors = sorted({i for pair in pairs for i in pair})
-    names = [_detector(i, channels) for i in detectors]
-    values = np.eye(len(detectors))
+    values = np.zeros((len(detectors), len(detectors)))
     for (i, j), value in pairs.items():
         values[detectors.index(i), detectors.index(j)] = value / 100
-    return _table(values, names)
+    return _table(values, [_detector(i, channels) for i in detectors])
 
 
 def _detector(i: int, channels: Sequence[str]) -> str:
+    """Return the channel of a detector if there is only one, else the name of the detector."""
     named = [name for name in channels if re.match(rf"FL{i}(?![0-9])", name, re.IGNORECASE)]
-    if len(named) != 1:
-        several = "several channels are" if named else "no channel is"
-        raise Fault(f"$DFCiTOj speaks of detector FL{i}, which {several} called")
-    return named[0]
+    return named[0] if len(named) == 1 else f"FL{i}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 VERSIONS = ("FCS2.0", "FCS3.0", "FCS3.1", "FCS3.2")
 HEADER_SIZE = 58
 _MOST_TEXT = 32 << 20
-_MOST_DATA_SETS = 1000
+_MOST_DATA_SETS = 2000
 _GAP = 1 << 16
 _LOOK = 1 << 12
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
@@ -105,37 +105,52 @@ class Text:
         return table
 
 
-def read_text(source: Source, dataset: int, repairs: Repairs) -> Text:
-    """Read HEADER and TEXT of a data set, counted from 0, along the chain of ``$NEXTDATA``."""
-    found: Text | None = None
-    at, n, told, shift = 0, 0, [], None
-    while True:
-        notes = Repairs(strict=repairs.strict and n == dataset)
-        try:
-            text = _read_one(source, at, notes)
-            step = _next_step(text, source)
-        except Fault as fault:
-            if n <= dataset:
-                raise
-            repairs.repair(f"data set {n} (counted from 0) is damaged and not read: {fault}")
-            break
-        n += 1
-        if n - 1 == dataset:
-            found, told, shift = text, notes.told, notes.shift
-        if isinstance(step, str):
-            repairs.repair(step, "$NEXTDATA", text.keywords["$NEXTDATA"])
-            break
-        if step == 0 or n == _MOST_DATA_SETS:
-            break
+def read_texts(
+    source: Source, *, strict: bool, only: int | None = None
+) -> Iterator[tuple[Text, Repairs, str | None]]:
+    """Read HEADER and TEXT of all data sets, along the chain of ``$NEXTDATA``.
+
+    Yields with each its repairs, and why no other follows where that is odd. With `only`, the
+    repairs of the other data sets are never refused.
+    """
+    at = 0
+    for n in range(1, _MOST_DATA_SETS + 1):
+        notes = Repairs(strict=strict and only in (None, n - 1))
+        text = _read_one(source, at, notes)
+        step = _next_step(text, source)
+        odd = step if isinstance(step, str) else None
+        if step and n == _MOST_DATA_SETS:
+            odd = f"no more than {n} data sets are read"
+        yield text, notes, odd
+        if odd is not None or step == 0:
+            return
         at += step
+
+
+def read_text(source: Source, dataset: int, repairs: Repairs) -> Text:
+    """Read HEADER and TEXT of one data set, counted from 0."""
+    found: Text | None = None
+    n, end = 0, None
+    try:
+        for text, notes, odd in read_texts(source, strict=repairs.strict, only=dataset):
+            if n == dataset:
+                found, told = text, notes
+            n += 1
+            end = None if odd is None else (odd, "$NEXTDATA", text.keywords["$NEXTDATA"])
+    except Fault as fault:
+        if n <= dataset:
+            raise
+        end = (f"data set {n} (counted from 0) is damaged and not read: {fault}",)
     if found is None:
         raise Fault(f"there is no data set {dataset}: the file holds {n}, counted from 0")
-    repairs.told.extend(told)
-    repairs.shift = shift
+    if end is not None:
+        repairs.repair(*end)
+    repairs.told.extend(told.told)
+    repairs.shift = told.shift
     if n > 1:
         repairs.tell(
             f"the file holds {n} data sets; number {dataset} (counted from 0) was read, "
-            "`dataset=` chooses another"
+            "`dataset=` chooses another or all"
         )
     return found
 
@@ -335,6 +350,9 @@ def _supplement(
     if not HEADER_SIZE <= first <= last or not source.holds(offset + last + 1):
         raise Fault(f"{said}, outside the file", "$BEGINSTEXT", str(first))
     raw = source.read(offset + first, offset + last + 1)
+    if _lacks_only_its_delimiter(raw, source, offset, header, keywords, delimiter):
+        repairs.moved("the supplemental TEXT has no delimiter before its first keyword")
+        raw = delimiter.encode() + raw
     if raw[:1] != delimiter.encode():
         hidden = hidden_keyword(raw, delimiter)
         if hidden is not None:
@@ -345,6 +363,33 @@ def _supplement(
     following = source.read(offset + last + 1, offset + last + 1 + _LOOK)
     _check_end(tokens, following, delimiter, last, set(), repairs)
     return tokens
+
+
+def _lacks_only_its_delimiter(
+    raw: bytes,
+    source: Source,
+    offset: int,
+    header: Header,
+    keywords: Keywords,
+    delimiter: str,
+) -> bool:
+    """Whether a supplemental TEXT begins with its first keyword, whole, and is sound."""
+    first = keywords.integer("$BEGINSTEXT")
+    mark = delimiter.encode()
+    if raw[:1] == mark or raw.rstrip(BLANKS.encode().replace(mark, b""))[-1:] != mark:
+        return False
+    ends = {header.text[1], header.data[1] if header.data else -1}
+    if _INTEGER.fullmatch(keywords.get("$ENDDATA", "").strip(BLANKS)):
+        ends.add(keywords.integer("$ENDDATA"))
+    before = source.read(offset + first - 1, offset + first)
+    if first - 1 not in ends and before not in (mark, b" ", b"\0", b"\n"):
+        return False
+    try:
+        tokens = split(_decode(raw, Repairs()), delimiter, Repairs(), primary=False)
+    except Fault:
+        return False
+    keys = [key.strip(BLANKS) for key, _ in tokens.pairs]
+    return tokens.rest is None and bool(keys) and all(key.isprintable() and key for key in keys)
 
 
 def numbered(keywords: Keywords, letter: str) -> Iterator[int]:
@@ -374,6 +419,11 @@ def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
     for key in ("$BEGINSTEXT", "$BEGINANALYSIS", "$NEXTDATA"):
         value = keywords.get(key, "").strip(BLANKS)
         starts.append(int(value) if _INTEGER.fullmatch(value) else 0)
+        if key == "$BEGINSTEXT" and starts[-1] > begin:
+            # its first delimiter may stand before the place that is said
+            at = text.offset + starts[-1]
+            mark = text.delimiter.encode()
+            starts[-1] -= source.read(at - 1, at) == mark != source.read(at, at + 1)
     following = [start for start in starts if start >= begin]
     end = min(following, default=begin + _GAP)
     gap = source.read(text.offset + begin, text.offset + min(end, begin + _GAP))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,6 +19,7 @@ from scmoe._progress import bar
 
 from ._extra import Extra, extra_channels
 from ._original import Original, UnfitOriginalError, find_original, original_writer
+from ._paths import stem
 from ._plain import plain_writer
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def write_fcs(
         Cells x channels. Cells may have been dropped and reordered.
     path
         A folder, which is made where there is none: one file for each sample
-        (``.obs["sample"]``), called like the original. Or, for cells of one sample, the name
-        of a file that ends in ``.fcs``.
+        (``.obs["sample"]``), called like the original, with ``_`` and the number of the data
+        set if several of it were read. Or, for cells of one sample, the name of a file that
+        ends in ``.fcs``.
     obs
         Columns of ``.obs`` to append. A clustering (there is ``.obsm[name + "_proba"]``)
         becomes the channels `name`, ``name_proba`` (the highest probability of each cell) and,
@@ -171,25 +173,27 @@ def _targets(
         return {next(iter(samples)): path}
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is neither a folder nor a file name that ends in '.fcs'.")
-    stems = [_stem(sample, records[sample]) for sample in samples]
-    if _collide(stems):
-        stems = [_stem(sample, None) for sample in samples]
-    if _collide(stems):
-        raise ValueError(f"Several samples would go to the same file: {listing(stems)}.")
-    return {s: path / f"{stem}.fcs" for s, stem in zip(samples, stems, strict=True)}
+    names = [_stem(sample, records[sample]) for sample in samples]
+    if _collide(names):
+        names = [_stem(sample, None) for sample in samples]
+    if _collide(names):
+        raise ValueError(f"Several samples would go to the same file: {listing(names)}.")
+    return {sample: path / f"{name}.fcs" for sample, name in zip(samples, names, strict=True)}
 
 
 def _stem(sample: str, record: Mapping[str, Any] | None) -> str:
-    name = Path(str(record["file"])) if record is not None and "file" in record else None
-    if name is not None:
-        return name.with_suffix("").stem if name.suffix.lower() == ".gz" else name.stem
-    stem = sample.replace("/", "_").replace("\\", "_").replace("\0", "_")
-    return f"_{stem}" if not stem.strip(".") else stem
+    if record is not None and "file" in record:
+        name = stem(Path(str(record["file"])))
+        # one of several data sets keeps its number
+        numbered = f"{name}_{record.get('dataset')}"
+        return numbered if sample.endswith(numbered) else name
+    name = sample.replace("/", "_").replace("\\", "_").replace("\0", "_")
+    return f"_{name}" if not name.strip(".") else name
 
 
-def _collide(stems: list[str]) -> bool:
+def _collide(names: list[str]) -> bool:
     # some file systems do not tell upper from lower case
-    return max(Counter(stem.casefold() for stem in stems).values()) > 1
+    return max(Counter(name.casefold() for name in names).values()) > 1
 
 
 def _refuse_originals(originals: Iterable[Path], targets: Iterable[Path]) -> None:
@@ -209,6 +213,8 @@ class _Job:
     source: str | PathLike[str] | None
     layer: str | None
     targets: list[Path]
+    known: dict[Path, str] = field(default_factory=dict)
+    """SHA-256 of the originals."""
 
     def writer(
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None
@@ -242,7 +248,7 @@ class _Job:
             )
         if known and Key.obs.EVENT in self.adata.obs:
             self._check_events(sample, rows)
-            original = find_original(record, self.source)
+            original = find_original(record, self.source, self.known)
             _refuse_originals([original.path] if original else [], self.targets)
             return original
         if self.source is not None:

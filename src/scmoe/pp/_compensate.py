@@ -15,7 +15,7 @@ from scmoe._checks import listing
 from scmoe._keys import Key
 
 from ._layers import check_adata, source, where
-from ._spillover import Spillover, per_sample, rows_of
+from ._spillover import Spillover, per_sample, rows_of, subtracted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,9 +75,11 @@ def compensate(
     Raises
     ------
     ValueError
-        If a sample has no matrix; if a matrix is not square, holds values that are not finite,
-        has 0 on the diagonal, is in percent, is singular or nearly so, or names a channel that
-        is not among the variables and is coupled to others; if the values were compensated
+        If a sample has no matrix, with the reason if its file has one that was left out, or
+        if its instrument compensated already (``$DFCiTOj`` of FCS 2.0); if a matrix is not
+        square, holds values that are not finite, has 0 on the diagonal, is in percent, is
+        singular or nearly so, or names a channel that is not among the variables and is
+        coupled to others; if the values were compensated
         with another matrix, or went through arcsinh; if they are whole numbers, sparse or not
         finite; if `adata` is a view.
     KeyError
@@ -88,7 +90,8 @@ def compensate(
     Warns
     -----
     UserWarning
-        If the values were compensated with the same matrices before: nothing is done.
+        If the values were compensated with the same matrices before: nothing is done. If the
+        instrument had compensated before the values were stored, and there is a matrix.
 
     Notes
     -----
@@ -117,6 +120,14 @@ def compensate(
         )
         return adata.copy() if copy else None
     _check_values(adata, values, name, matrices)
+    twice = subtracted(adata, matrices)
+    if twice:
+        warnings.warn(
+            f"The instrument had compensated sample {listing(twice)} before the values were "
+            f"stored, see .uns['{Key.uns.FCS}'][sample]['subtracted']; they are compensated on "
+            "top of that.",
+            stacklevel=2,
+        )
 
     compensated = np.array(values)
     for sample, matrix in matrices.items():

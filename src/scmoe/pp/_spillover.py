@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -13,6 +13,7 @@ import pandas as pd
 
 from scmoe._checks import listing
 from scmoe._keys import Key
+from scmoe.io._spillover import h5ad_keys
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -67,7 +68,7 @@ def per_sample(spillover: Any, adata: AnnData) -> dict[str, Spillover]:
         missing = [sample for sample in samples if sample not in tables]
         if missing:
             told = (
-                f".uns['{Key.uns.FCS}'] has no spillover matrix; pass one with `spillover=`"
+                _why_none(adata, missing)
                 if spillover is None
                 else f"`spillover` has no matrix; it has: {listing(list(tables))}"
             )
@@ -103,6 +104,37 @@ def _samples(adata: AnnData, *, needed: bool) -> list[str]:
 def _own(adata: AnnData) -> dict[str, Any]:
     records = adata.uns.get(Key.uns.FCS, {})
     return {s: record["spillover"] for s, record in records.items() if "spillover" in record}
+
+
+def _why_none(adata: AnnData, samples: list[str]) -> str:
+    """Say why samples have no matrix of their own."""
+    records = adata.uns.get(Key.uns.FCS, {})
+    reasons: dict[str, list[str]] = {}
+    for sample in samples:
+        record = records.get(sample, {})
+        unusable = record.get("spillover_unusable")
+        if unusable is not None:
+            reason = f"the matrix of the file was left out: {unusable}"
+        elif "subtracted" in record:
+            reason = (
+                "the file carries no matrix to apply: its instrument compensated before the "
+                "values were stored ($DFCiTOj, "
+                f".uns['{Key.uns.FCS}'][sample]['subtracted'])"
+            )
+        else:
+            reason = f".uns['{Key.uns.FCS}'] has no spillover matrix"
+        reasons.setdefault(reason, []).append(sample)
+    told = [
+        reason if len(reasons) == 1 else f"({listing(of)}) {reason}"
+        for reason, of in reasons.items()
+    ]
+    return f"{'; '.join(told)}; pass one with `spillover=`"
+
+
+def subtracted(adata: AnnData, samples: Iterable[str]) -> list[str]:
+    """Name the samples of which the instrument had subtracted spillover already."""
+    records = adata.uns.get(Key.uns.FCS, {})
+    return [sample for sample in samples if "subtracted" in records.get(sample, {})]
 
 
 def rows_of(adata: AnnData, sample: str) -> np.ndarray:
@@ -151,9 +183,9 @@ def _square(table: pd.DataFrame, whose: str) -> tuple[list[str], np.ndarray]:
         if twice:
             raise ValueError(f"{whose} names a channel twice: {listing(twice)}.")
     if set(columns) != set(rows):
-        # the reader writes columns without the "/" that h5ad files cannot hold
-        given = dict(zip((name.replace("/", "_") for name in rows), rows, strict=True))
-        columns = [given.get(name.replace("/", "_"), name) for name in columns]
+        # the reader names columns as h5ad files can hold them
+        given = dict(zip(h5ad_keys(rows), rows, strict=True))
+        columns = [given.get(name, name) for name in columns]
     if set(columns) != set(rows):
         odd = sorted(set(rows) ^ set(columns))
         raise ValueError(f"{whose} has other names in rows than in columns: {listing(odd)}.")
