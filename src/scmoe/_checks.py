@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import sparse
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
 
@@ -24,6 +25,14 @@ def listing(names: Sequence[str]) -> str:
     """A readable list of names."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(repr(str(n)) for n in names[:SHOWN]) + more
+
+
+def did_you_mean(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """Return a sentence, after a blank, with known names like unknown ones; ``""`` for none."""
+    folded = {str(name).casefold(): str(name) for name in known}
+    close = [get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.7) for name in unknown]
+    names = [folded[name] for found in close for name in found]
+    return f" Did you mean {listing(names)}?" if names else ""
 
 
 def check_adata(adata: AnnData) -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from scmoe import io, pp, tl
 from scmoe.cli import main
+from scmoe.cli._console import in_options
 from scmoe.cli._read import read
 from scmoe.io import read_fcs
 from scmoe.model import CplMixVAE, MoESimVAE
@@ -391,6 +392,19 @@ def few(home, plate):
     return ["few.h5ad"]
 
 
+def pipe(path):
+    os.mkfifo(path)
+    return path
+
+
+def repaired(home, plate):
+    raw = bytearray((plate / "A01.fcs").read_bytes())
+    end = int(raw[34:42])
+    raw[34:42] = f"{end + 1:>8}".encode()
+    (home / "repaired.fcs").write_bytes(raw)
+    return []
+
+
 BAD = [
     (lambda home, plate: ["gone.fcs"], "gone.fcs"),
     (lambda home, plate: ["gone*.fcs"], "gone*.fcs"),
@@ -406,7 +420,19 @@ BAD = [
     (hole, "NaN or infinite values in '1'"),
     (constant, "Constant in all cells: '2'"),
     (few, "fewer cells (4) than clusters (5)"),
-    (lambda home, plate: [plate, "--markers", "CD3,CD99"], "no marker 'CD99'; there are CD3"),
+    (lambda home, plate: [plate, "--markers", "CD3,CD99"], "no marker 'CD99'. "),
+    (
+        lambda home, plate: [plate, "--markers", "cd3"],
+        "no marker 'cd3'. Did you mean 'CD3'? There",
+    ),
+    (lambda home, plate: [plate, "--markers", "m.txt"], "no marker 'm.txt', and no file 'm.txt'"),
+    (lambda home, plate: [plate, "--markers", ",".join(["CD3" * 9] * 99)], "there is no marker"),
+    (lambda home, plate: [pipe(home / "x.h5ad")], "x.h5ad is no regular file"),
+    (lambda home, plate: [pipe(home / "x.fcs")], "this is no regular file"),
+    (
+        lambda home, plate: [home, "--strict", *repaired(home, plate)],
+        "(refused because of --strict)",
+    ),
     (lambda home, plate: [plate, "--exclude", "CD99"], "no marker 'CD99'"),
     (lambda home, plate: [plate, "--markers", "CD3", "--exclude", "CD3"], "No marker is left"),
     (lambda home, plate: [plate, "--batch-key", "day"], "the batches 'day'"),
@@ -553,6 +579,26 @@ def test_fcs_of_different_markers(scmoe, plate, error_of):
         assert list(adata.uns["scmoe"]["markers"]) == SURFACE[:-1]
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('was read; .uns["fcs"][sample]["repairs"] tells how.', "was read; the report tells how."),
+        ('x is not shared; join="outer" keeps all', "x is not shared; --join outer keeps all"),
+        ("no matrix; pass one with `spillover=`", "no matrix; pass one with --spillover"),
+        (
+            ".X was compensated before, see .uns['compensated']; nothing was done.",
+            "X was compensated before; nothing was done.",
+        ),
+        ("`adata.layers['raw']` holds NaN", "the layer 'raw' holds NaN"),
+        ("`.obs['day']` is missing", "the column 'day' is missing"),
+        ('`dataset="all"` reads each', "--dataset all reads each"),
+        ("transform them first (`scmoe.pp.arcsinh`)", "transform them first (--transform)"),
+    ],
+)
+def test_messages_speak_of_options(said, told):
+    assert in_options(said) == told
+
+
 def test_options_of_the_reader(scmoe, plate, monkeypatch):
     files = ["A01.fcs", "A02.fcs"]
     for name in files:
@@ -560,7 +606,7 @@ def test_options_of_the_reader(scmoe, plate, monkeypatch):
     second = scmoe.home / "A02.fcs"
     second.write_bytes(second.read_bytes().replace(b"/CD7/", b"/CD8/"))
     seen = []
-    monkeypatch.setattr("scmoe.cli._run.run", lambda settings, console: seen.append(settings))
+    monkeypatch.setattr("scmoe.cli._run.run", lambda settings, *_: seen.append(settings))
     words = ["--by", "channel", "--dataset", "all", "--offsets", "header"]
     assert scmoe(*files, *words).exit_code == 0
     assert (seen[0].by, seen[0].dataset, seen[0].offsets) == ("channel", "all", "header")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
+from scmoe._checks import did_you_mean
 from scmoe._keys import Key
 
 from ._console import one_line
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     import pandas as pd
+
+_LISTS = (".txt", ".csv", ".tsv", ".list")
+"""How the name of a file with names in it may end."""
 
 NOT_EVERYWHERE = "not every file has it"
 
@@ -72,8 +77,11 @@ def _of_kind(kind: str) -> str:
 def _check_known(var: pd.DataFrame, option: str, names: Collection[str]) -> None:
     unknown = [name for name in names if name not in var.index]
     if unknown:
+        files = [name for name in unknown if name.lower().endswith(_LISTS) or os.sep in name]
+        what = f", and no file {', '.join(map(repr, files))}" if files else ""
         raise KeyError(
-            f"{option}: there is no marker {', '.join(map(repr, unknown))}; there are "
+            f"{option}: there is no marker {', '.join(map(repr, unknown))}{what}."
+            f"{did_you_mean(unknown, var.index)} There are "
             f"{', '.join(var.index[:60])}{', ...' if len(var) > 60 else ''}."
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,15 @@ class _Names(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
         if not isinstance(value, str):
             return value
-        file = Path(value)
-        if file.is_file():
+        # names may be longer than a path can be
+        if os.path.isfile(value):
             try:
-                parts = file.read_text(encoding="utf-8-sig").splitlines()
+                parts = Path(value).read_text(encoding="utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 self.fail(f"{value!r} cannot be read as text: {error}", param, ctx)
+        elif os.path.exists(value) and not os.path.isdir(value):
+            # a pipe may never end
+            self.fail(f"{value!r} is no regular file.", param, ctx)
         else:
             parts = value.split(",")
         names = tuple(part.strip() for part in parts if part.strip())
@@ -256,12 +260,19 @@ def cluster(*, debug: bool, quiet: bool, **options: Any) -> None:
     settings = _checked(Settings(quiet=quiet, **options))
     console = Console(quiet=quiet, debug=debug)
     with console.guard():
-        # what is heavy is loaded here, so that --help is quick
-        from ._run import run
+        from ._folder import output_folder
 
-        run(settings, console)
+        with output_folder(
+            settings.output, overwrite=settings.overwrite, settings=settings.of_results()
+        ) as output:
+            console.saved = output.saved
+            # what is heavy is loaded here: --help is quick, and a folder in use is refused at once
+            from ._run import run
+
+            run(settings, console, output)
     if not quiet:
-        click.echo(settings.output / "report.html")
+        # names of files are bytes, of any kind
+        click.echo(os.fsencode(settings.output / "report.html"))
 
 
 def _check_files(files: tuple[str, ...]) -> None:

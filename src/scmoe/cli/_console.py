@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import _thread
 import logging
+import re
 import signal
 import sys
 import threading
 import traceback
 import warnings
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from scmoe._progress import stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,23 +62,32 @@ class Console:
         self._stopped_by: int | None = None
         self.warnings: list[str] = []
 
-    def step(self, text: str) -> None:
-        """Say what is being done; stop here if a library has swallowed the signal to do so."""
+    def stage(self, text: str) -> AbstractContextManager[None]:
+        """Show that something which takes its time is being done, and how long it took."""
+        self._stop_if_told()
+        return stage(text, progress=not self.quiet)
+
+    def _stop_if_told(self) -> None:
+        """Stop here if a library has swallowed the signal to do so."""
         if self._stopped_by is not None:
             raise KeyboardInterrupt
+
+    def step(self, text: str) -> None:
+        """Say what is being done."""
+        self._stop_if_told()
         if not self.quiet:
             _line(text)
 
     def warn(self, text: str) -> None:
         """Say what the user should look at, once."""
-        text = one_line(text)
+        text = in_options(one_line(text))
         if text not in self.warnings:
             self.warnings.append(text)
             _line(f"warning: {text}")
 
     def fail(self, text: str) -> None:
         """Say why there is no result."""
-        _line(f"error: {one_line(text)}")
+        _line(f"error: {in_options(one_line(text))}")
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -184,6 +196,36 @@ def reason(error: Exception) -> str:
 def _unexpected(error: Exception) -> str:
     name = type(error).__name__
     return f"unexpected {name}: {error} (a fault of the program; --debug shows where)"
+
+
+_OPTIONS = [
+    (re.compile(pattern), option)
+    for pattern, option in (
+        # where the library keeps its records, and what they are in the folder
+        (r",? see \.uns\[['\"]\w+['\"]\](\[[^]]*\])*", ""),
+        (r"\.uns\[['\"]fcs['\"]\]\[sample\]\[['\"]repairs['\"]\] tells", "the report tells"),
+        (r", see \.layers\[['\"]measured['\"]\]", ""),
+        (r"`?\.?obs\[['\"](.+?)['\"]\]`?", r"the column '\1'"),
+        (r"`?(?:adata)?\.layers\[['\"](.+?)['\"]\]`?", r"the layer '\1'"),
+        (r"`?(?:adata)?\.uns\[['\"](.+?)['\"]\](\[[^]]*\])*`?", r"the record '\1'"),
+        (r"`adata\.X`|(?<![\w)])\.X\b", "X"),
+        # arguments, which are options here
+        (r"(?:pass )?`?(join|by|offsets|dataset)=[\"']?(\w+)[\"']?`?", r"--\1 \2"),
+        (r"(?:pass )?`?(strict|overwrite)=True`?", r"--\1"),
+        (r"`?(spillover|layer|offsets|dataset|cofactor|markers|channels)=`?", r"--\1"),
+        (r"`scmoe\.pp\.(?:arcsinh|compensate)`", lambda found: _OF_FUNCTION[found[0][10:-1]]),
+    )
+]
+"""What the library calls things, and how they are called on the command line."""
+
+_OF_FUNCTION = {"arcsinh": "--transform", "compensate": "--compensate"}
+
+
+def in_options(text: str) -> str:
+    """Put a message of the library into the words of the command line."""
+    for pattern, option in _OPTIONS:
+        text = pattern.sub(option, text)
+    return text
 
 
 def one_line(text: str) -> str:

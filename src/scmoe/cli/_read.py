@@ -69,6 +69,10 @@ def h5ad_files(names: tuple[str, ...]) -> list[Path]:
         if not found:
             raise FileNotFoundError(f"{name}: no such file.")
         files += map(Path, found)
+    for file in files:
+        if not file.is_file():
+            # a pipe may never end
+            raise ValueError(f"{file} is no regular file.")
     resolved = [file.resolve() for file in files]
     if len(set(resolved)) < len(resolved):
         raise ValueError("The same file is given more than once.")

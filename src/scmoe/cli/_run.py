@@ -16,7 +16,6 @@ from scmoe.tl._neighbors import add_graph
 from scmoe.train import remove_checkpoints
 
 from . import _folder as names
-from ._folder import Output, output_folder
 from ._pictures import UMAP, set_colours
 from ._prepare import (
     add_profile,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from scmoe.similarity import Similarity
 
     from ._console import Console
+    from ._folder import Output
     from ._settings import Settings
 
 MAP_CELLS = 50_000
@@ -52,54 +52,53 @@ _SIMILARITIES = {
 }
 
 
-def run(settings: Settings, console: Console) -> None:
-    """Read, cluster, and fill ``settings.output`` file by file, the cells first."""
+def run(settings: Settings, console: Console, output: Output) -> None:
+    """Read, cluster, and fill the folder file by file, the cells first."""
     # pictures go to files
     mpl.use("Agg")
-    with output_folder(
-        settings.output, overwrite=settings.overwrite, settings=settings.of_results()
-    ) as output:
-        console.saved = output.saved
-        console.step("reading")
-        adata = read(settings, progress=not console.quiet)
-        console.step(f"{adata.n_obs:,} cells x {adata.n_vars} channels")
-        _check_slots(adata, settings)
-        # a layer that concatenation took away is missed here
-        done = is_transformed(adata, settings.layer)
-        compensate(adata, settings, console)
-        scale = transform(adata, settings, console, done=done)
-        markers = choose_markers(adata, settings, console)
-        own_graph, own_map = _similar(adata, markers, settings, console)
-        saving = _cluster(adata, markers, output, settings, console)
-        set_colours(adata, settings.key)
+    console.step("reading")
+    adata = read(settings, progress=not console.quiet)
+    console.step(f"{adata.n_obs:,} cells x {adata.n_vars} channels")
+    _check_slots(adata, settings)
+    # a layer that concatenation took away is missed here
+    done = is_transformed(adata, settings.layer)
+    compensate(adata, settings, console)
+    scale = transform(adata, settings, console, done=done)
+    markers = choose_markers(adata, settings, console)
+    own_graph, own_map = _similar(adata, markers, settings, console)
+    saving = _cluster(adata, markers, output, settings, console)
+    set_colours(adata, settings.key)
+    with console.stage("writing the cells"):
         output.put(names.CELLS, adata.write_h5ad)
-        if saving is not None:
-            raise saving
-        output.put_folder(names.MODEL)
-        table = cluster_table(adata, settings.key, markers, settings.layer)
-        output.put(names.TABLE, table.to_csv)
-        shown = _map(adata, markers, settings, console, drawn=own_map) if settings.umap else None
-        if shown is adata and not own_map:
-            # with the map
+    if saving is not None:
+        raise saving
+    output.put_folder(names.MODEL)
+    table = cluster_table(adata, settings.key, markers, settings.layer)
+    output.put(names.TABLE, table.to_csv)
+    shown = _map(adata, markers, settings, console, drawn=own_map) if settings.umap else None
+    if shown is adata and not own_map:
+        # with the map
+        with console.stage("writing the cells with their map"):
             output.put(names.CELLS, adata.write_h5ad)
-        has_fcs = settings.fcs and not settings.from_h5ad
-        has_fcs = has_fcs and _write_fcs(adata, output, settings, console)
-        graph = "that of the file" if own_graph else "built here"
-        graph = graph if settings.model == SIMILAR else "of the map alone"
-        facts = {"transform": scale, "model": settings.model, "graph": graph}
-        report = partial(
-            write_report,
-            adata=adata,
-            table=table,
-            markers=markers,
-            shown=shown,
-            settings=settings,
-            facts=facts,
-            warnings=console.warnings,
-            has_fcs=has_fcs,
-        )
+    has_fcs = settings.fcs and not settings.from_h5ad
+    has_fcs = has_fcs and _write_fcs(adata, output, settings, console)
+    graph = "that of the file" if own_graph else "built here"
+    graph = graph if settings.model == SIMILAR else "of the map alone"
+    facts = {"transform": scale, "model": settings.model, "graph": graph}
+    report = partial(
+        write_report,
+        adata=adata,
+        table=table,
+        markers=markers,
+        shown=shown,
+        settings=settings,
+        facts=facts,
+        warnings=console.warnings,
+        has_fcs=has_fcs,
+    )
+    with console.stage("writing the report"):
         output.put(names.REPORT, report)
-        remove_checkpoints(output.path / names.CHECKPOINT)
+    remove_checkpoints(output.path / names.CHECKPOINT)
     living = adata.uns[settings.key]["n_clusters"]
     console.step(f"{living} clusters of {adata.n_obs:,} cells in {settings.output}")
 
@@ -153,12 +152,12 @@ def _similar(
     own_map = own_graph and UMAP in adata.obsm
     if getattr(chosen, "use_rep", None) == UMAP:
         if not own_map:
-            console.step("embedding by UMAP, which the similarity looks at")
-            similarity.umap(adata, use_rep=use_rep, random_state=settings.seed)
+            with console.stage("embedding by UMAP, which the similarity looks at"):
+                similarity.umap(adata, use_rep=use_rep, random_state=settings.seed, progress=False)
         return own_graph, True
     if not own_graph and (settings.umap or settings.model == SIMILAR):
-        console.step("searching neighbours")
-        add_graph(adata, use_rep=use_rep, batch_key=settings.batch_key, seed=settings.seed)
+        with console.stage("searching neighbours"):
+            add_graph(adata, use_rep=use_rep, batch_key=settings.batch_key, seed=settings.seed)
     return own_graph, own_map
 
 
@@ -211,14 +210,15 @@ def _map(
         if not drawn:
             import scanpy as sc
 
-            console.step("drawing a map by UMAP")
-            sc.tl.umap(adata, random_state=settings.seed)
+            with console.stage("drawing a map by UMAP"):
+                sc.tl.umap(adata, random_state=settings.seed)
         return adata
     rng = np.random.default_rng(settings.seed)
     some = np.sort(rng.choice(adata.n_obs, MAP_CELLS, replace=False))
     shown = adata[some].copy()
     if not drawn:
-        console.step(f"drawing a map of {MAP_CELLS:,} cells by UMAP")
         use_rep = add_profile(shown, markers, settings.layer)
-        similarity.umap(shown, use_rep=use_rep, metric="euclidean", random_state=settings.seed)
+        how = {"metric": "euclidean", "random_state": settings.seed, "progress": False}
+        with console.stage(f"drawing a map of {MAP_CELLS:,} cells by UMAP"):
+            similarity.umap(shown, use_rep=use_rep, **how)
     return shown

@@ -57,6 +57,9 @@ def _resolve(item: str | PathLike[str]) -> list[Path]:
             raise FCSReadError(path, f"the folder holds no file ending in {_listed(SUFFIXES)}")
         return natsorted(found, key=str)
     if path.exists():
+        if not path.is_file():
+            # a pipe may never end
+            raise FCSReadError(path, "this is no regular file")
         return [path]
     if glob.has_magic(str(item)):
         found = [Path(file) for file in glob.glob(str(item), recursive=True)]

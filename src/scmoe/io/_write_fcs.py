@@ -231,7 +231,7 @@ class _Job:
             except UnfitOriginalError as error:
                 why = f" ({error})"
             else:
-                logger.info("%s: %d events of %s", sample, len(rows), original.path)
+                logger.info("%s: %d events of %r", sample, len(rows), str(original.path))
                 return writer
         return self._plain(sample, rows, record, why)
 

@@ -9,7 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import check_values, dense, layer_values, listing
+from scmoe._checks import check_values, dense, did_you_mean, layer_values, listing
 from scmoe._keys import Key
 from scmoe.similarity._graph import check_graph, graph_slot
 
@@ -73,7 +73,10 @@ def _choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray
         markers = [markers] if isinstance(markers, str) else list(markers)
         unknown = [m for m in markers if m not in adata.var_names]
         if unknown:
-            raise KeyError(f"Did not find {listing(unknown)} in `.var_names`.")
+            raise KeyError(
+                f"Did not find {listing(unknown)} in `.var_names`."
+                f"{did_you_mean(unknown, adata.var_names)}"
+            )
         if not markers or len(set(markers)) < len(markers):
             raise ValueError("`markers` is empty or names a marker twice.")
         return adata.var_names.get_indexer(markers)
