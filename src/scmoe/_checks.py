@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from scmoe._keys import Key
@@ -26,15 +27,25 @@ def listing(names: Sequence[str]) -> str:
 
 
 def check_adata(adata: AnnData) -> None:
-    """Raise ValueError for a view, for cells on disk, and for names that are not unique."""
-    if adata.isbacked:
-        raise ValueError("`adata` is backed by a file; pass `adata.to_memory()`.")
+    """Raise ValueError for cells whose results have no place, and for names that are not unique.
+
+    These are a view and cells that are not in memory.
+    """
+    check_in_memory(adata)
     if adata.is_view:
         raise ValueError(
             "`adata` is a view of another AnnData; pass `adata.copy()` of the subset, so that "
             "the results have a place of their own."
         )
     check_names(adata)
+
+
+def check_in_memory(adata: AnnData) -> None:
+    """Raise ValueError for cells that are in a file: backed ones, and those read lazily."""
+    if adata.isbacked:
+        raise ValueError("`adata` is backed by a file; pass `adata.to_memory()`.")
+    if not isinstance(adata.obs, pd.DataFrame):
+        raise ValueError("`adata` was read lazily; pass `adata.to_memory()`.")
 
 
 def check_names(adata: AnnData) -> None:
@@ -67,15 +78,41 @@ def check_batches(adata: AnnData, batch_key: str) -> None:
         )
 
 
-def layer_values(adata: AnnData, layer: str | None):
-    """``.X`` or a layer; KeyError for an unknown layer, ValueError for an empty ``.X``."""
-    if layer is None:
-        if adata.X is None:
-            raise ValueError("`adata.X` is empty; name a `layer`.")
-        return adata.X
-    if layer not in adata.layers:
-        raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {list(adata.layers)}.")
-    return adata.layers[layer]
+def layer_names(adata: AnnData) -> list[str]:
+    """Return the names in ``.layers``; anndata 0.13 lists ``.X`` among them, as None."""
+    return [name for name in adata.layers if name is not None]
+
+
+def written(name: str) -> str:
+    """Return how a user writes the matrix of a record: ``"X"`` is ``.X``, others are layers."""
+    return ".X" if name == "X" else f".layers[{name!r}]"
+
+
+def layer_values(adata: AnnData, layer: str | None) -> Any:
+    """Return ``.X`` or a layer, numbers in memory, dense or sparse.
+
+    Raises
+    ------
+    KeyError
+        For an unknown layer.
+    ValueError
+        For an empty ``.X``, cells that are in a file, and what is not numbers.
+    """
+    check_in_memory(adata)
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {layer_names(adata)}.")
+    values = adata.X if layer is None else adata.layers[layer]
+    where = written("X" if layer is None else layer)
+    if values is None:
+        raise ValueError("`adata.X` is empty; name a `layer`.")
+    if not (isinstance(values, np.ndarray) or sparse.issparse(values)):
+        raise ValueError(
+            f"{where} is a {type(values).__module__.split('.')[0]} {type(values).__name__}; pass "
+            "`adata.to_memory()`, with values of numpy or scipy."
+        )
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{where} holds {values.dtype}, not numbers.")
+    return values
 
 
 def arcsinh_record(adata: AnnData, place: str) -> dict[str, float] | None:

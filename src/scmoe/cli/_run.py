@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 
 from scmoe import io, similarity, tl
-from scmoe._checks import check_batches
+from scmoe._checks import check_batches, layer_names
 from scmoe.tl._neighbors import add_graph
 
 from . import _folder as names
@@ -111,7 +111,7 @@ def _check_slots(adata: AnnData, settings: Settings) -> None:
     if settings.layer is not None and settings.layer not in adata.layers:
         raise KeyError(
             f"--layer: there is no layer {settings.layer!r}; there are "
-            f"{', '.join(adata.layers) or 'none'}."
+            f"{', '.join(layer_names(adata)) or 'none'}."
         )
 
 

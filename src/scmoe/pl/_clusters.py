@@ -12,6 +12,7 @@ import scanpy as sc
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from scmoe._checks import check_in_memory
 from scmoe._keys import Key
 
 from ._figure import finish
@@ -97,8 +98,10 @@ def clusters(
     KeyError
         If the map or something to colour by is not there.
     ValueError
-        If the map has less than two dimensions, or ``ax`` comes with several colours.
+        If the map has less than two dimensions, ``ax`` comes with several colours, or the cells
+        are in a file.
     """
+    check_in_memory(adata)
     if adata.is_view:
         adata = adata.copy()
     colors = _colors(adata, key, color)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import linalg, sparse
 
-from scmoe._checks import listing
+from scmoe._checks import check_adata, layer_values, listing, written
 from scmoe._keys import Key
 
-from ._layers import check_adata, source, where
 from ._spillover import Spillover, per_sample, rows_of
 
 if TYPE_CHECKING:
@@ -105,13 +104,13 @@ def compensate(
     """
     check_adata(adata)
     name = "X" if layer is None else layer
-    values = source(adata, layer)
+    values = layer_values(adata, layer)
     done = adata.uns.get(Key.uns.COMPENSATED, {})
     matrices = per_sample(spillover, adata)
     if name in done:
         _require_same(done[name], matrices, name)
         warnings.warn(
-            f"{where(name)} was compensated with the same spillover before, see "
+            f"{written(name)} was compensated with the same spillover before, see "
             f".uns['{Key.uns.COMPENSATED}']; nothing was done.",
             stacklevel=2,
         )
@@ -127,7 +126,7 @@ def compensate(
     else:
         result.layers[layer] = compensated
     result.uns[Key.uns.COMPENSATED] = {**done, name: _record(matrices)}
-    logger.info("compensated %s of %d samples", where(name), len(matrices))
+    logger.info("compensated %s of %d samples", written(name), len(matrices))
     return result if copy else None
 
 
@@ -136,15 +135,15 @@ def _check_values(
 ) -> None:
     if name in adata.uns.get(Key.uns.ARCSINH, {}):
         raise ValueError(
-            f"{where(name)} holds arcsinh values, see .uns['{Key.uns.ARCSINH}'], but spillover "
+            f"{written(name)} holds arcsinh values, see .uns['{Key.uns.ARCSINH}'], but spillover "
             "adds up on the linear scale: undo it with `scmoe.pp.inverse_arcsinh`, compensate, "
             "then transform."
         )
     if sparse.issparse(values):
-        raise ValueError(f"{where(name)} is sparse; compensation takes dense values.")
+        raise ValueError(f"{written(name)} is sparse; compensation takes dense values.")
     if values.dtype.kind != "f":
         raise ValueError(
-            f"{where(name)} holds {values.dtype}, which cannot hold compensated values; pass it "
+            f"{written(name)} holds {values.dtype}, which cannot hold compensated values; pass it "
             'as `.astype("float32")`.'
         )
     for matrix in matrices.values():
@@ -158,7 +157,7 @@ def _check_values(
     bad = [i for i in columns if not np.isfinite(values[:, i]).all()]
     if bad:
         raise ValueError(
-            f"{where(name)} holds NaN or infinite values, which compensation would spread to "
+            f"{written(name)} holds NaN or infinite values, which compensation would spread to "
             f"other channels, in: {listing(adata.var_names[bad].tolist())}."
         )
 
@@ -205,6 +204,6 @@ def _require_same(record: Mapping[str, Any], matrices: Mapping[str, Spillover], 
         told = f"Sample {sample!r}" if sample else "The cells"
         what = "with another spillover matrix" if sample in then else "without this sample"
         raise ValueError(
-            f"{where(name)} was compensated {what}, see .uns['{Key.uns.COMPENSATED}']. "
+            f"{written(name)} was compensated {what}, see .uns['{Key.uns.COMPENSATED}']. "
             f"{told} cannot be compensated on top of it; start from the raw values."
         )

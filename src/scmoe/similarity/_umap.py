@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._checks import layer_values
+from scmoe._checks import check_adata, layer_values
 from scmoe._compat import same_threads
 from scmoe._random import as_seed
 
@@ -51,10 +51,11 @@ def umap(
     KeyError
         ``use_rep`` is not in ``.obsm``.
     ValueError
-        NaN or infinite values, or fewer than 3 cells.
+        NaN or infinite values; fewer than 3 cells; a view, or cells in a file.
     """
     from umap import UMAP
 
+    check_adata(adata)
     if use_rep != "X" and use_rep not in adata.obsm:
         raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
     x = layer_values(adata, None) if use_rep == "X" else np.asarray(adata.obsm[use_rep])
