@@ -9,6 +9,7 @@ import numpy as np
 
 from scmoe import io, similarity, tl
 from scmoe._checks import check_batches, layer_names
+from scmoe._compat import rep_key, seed_argument
 from scmoe.tl._neighbors import add_graph
 
 from . import _folder as names
@@ -135,7 +136,7 @@ def _similar(
     chosen = _chosen(settings)
     use_rep = add_profile(adata, markers, settings.layer)
     own_graph = has_own_graph(adata, settings)
-    own_map = own_graph and UMAP in adata.obsm
+    own_map = own_graph and rep_key(adata, UMAP) in adata.obsm
     if getattr(chosen, "use_rep", None) == UMAP:
         if not own_map:
             console.step("embedding by UMAP, which the similarity looks at")
@@ -191,7 +192,7 @@ def _map(
             import scanpy as sc
 
             console.step("drawing a map by UMAP")
-            sc.tl.umap(adata, random_state=settings.seed)
+            sc.tl.umap(adata, **seed_argument(sc.tl.umap, settings.seed))
         return adata
     rng = np.random.default_rng(settings.seed)
     some = np.sort(rng.choice(adata.n_obs, MAP_CELLS, replace=False))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scmoe._checks import check_adata, layer_values
-from scmoe._compat import same_threads
+from scmoe._compat import rep_key, same_threads
 from scmoe._random import as_seed
 
 if TYPE_CHECKING:
@@ -56,9 +56,10 @@ def umap(
     from umap import UMAP
 
     check_adata(adata)
-    if use_rep != "X" and use_rep not in adata.obsm:
+    key = rep_key(adata, use_rep)
+    if use_rep != "X" and key not in adata.obsm:
         raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
-    x = layer_values(adata, None) if use_rep == "X" else np.asarray(adata.obsm[use_rep])
+    x = layer_values(adata, None) if use_rep == "X" else np.asarray(adata.obsm[key])
     values = x.data if hasattr(x, "tocsr") else x
     if not np.isfinite(values).all():
         raise ValueError(f"{use_rep!r} holds NaN or infinite values.")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scmoe._checks import arcsinh_record, check_values, dense, layer_values, listing
+from scmoe._compat import rep_key
 from scmoe._keys import Key
 from scmoe.tl._slots import find_model
 
@@ -80,19 +81,20 @@ def reference_values(
     if known.use_rep is not None:
         if layer is not None:
             raise ValueError(f"The clusters are of `.obsm[{known.use_rep!r}]`; leave `layer` out.")
-        if known.use_rep not in query.obsm:
+        key = rep_key(query, known.use_rep)
+        if key not in query.obsm:
             raise KeyError(
                 f"The clusters are of {known.use_rep!r}, which `{name}.obsm` lacks: it has "
                 f"{list(query.obsm)}."
             )
-        x = query.obsm[known.use_rep]
+        x = query.obsm[key]
         x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
         if x.shape[1] != len(known.markers):
             raise ValueError(
-                f"`{name}.obsm[{known.use_rep!r}]` has {x.shape[1]} columns, that of the "
+                f"`{name}.obsm[{key!r}]` has {x.shape[1]} columns, that of the "
                 f"reference {len(known.markers)}."
             )
-        where = f"`{name}.obsm[{known.use_rep!r}]`"
+        where = f"`{name}.obsm[{key!r}]`"
     else:
         missing = known.markers.difference(query.var_names, sort=False)
         if len(missing):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scmoe._checks import check_values, dense, layer_values, listing
+from scmoe._compat import rep_key
 from scmoe._keys import Key
 from scmoe.similarity._graph import check_graph, graph_slot
 
@@ -39,14 +40,15 @@ def working_copy(
     if layer is not None and use_rep is not None:
         raise ValueError("You can't specify both `layer` and `use_rep`.")
     if use_rep is not None:
-        if use_rep not in adata.obsm:
+        key = rep_key(adata, use_rep)
+        if key not in adata.obsm:
             raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
         if markers is not None:
             raise ValueError("`markers` chooses among `.var_names`; it can't go with `use_rep`.")
-        x = adata.obsm[use_rep]
+        x = adata.obsm[key]
         x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
         names = [f"{use_rep}_{i}" for i in range(x.shape[1])]
-        where = f"`adata.obsm[{use_rep!r}]`"
+        where = f"`adata.obsm[{key!r}]`"
     else:
         x = layer_values(adata, layer)
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
@@ -155,8 +157,9 @@ def _graph_of_dropped_channels(adata: AnnData, neighbors_key: str) -> list[str]:
     if Key.var.KIND not in adata.var:
         return []
     params = adata.uns.get(neighbors_key, {}).get("params", {})
+    without_pca = rep_key(adata, "X_pca") not in adata.obsm
     of_all_channels = params.get("use_rep") == "X" or (
-        params.get("use_rep") is None and "n_neighbors" in params and "X_pca" not in adata.obsm
+        params.get("use_rep") is None and "n_neighbors" in params and without_pca
     )
     no_marker = ~adata.var[Key.var.KIND].isin(MARKER_KINDS).to_numpy()
     return list(adata.var_names[no_marker]) if of_all_channels else []
