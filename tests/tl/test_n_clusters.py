@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -213,7 +214,8 @@ def test_values_that_say_nothing(blobs, same):
         ("huge", "too large for distances between cells"),
     ):
         before = same.look(blobs)
-        with pytest.raises(ValueError, match=match):
+        with pytest.raises(ValueError, match=match), warnings.catch_warnings():
+            warnings.simplefilter("ignore", scmoe.pp.ScaleWarning)
             run(blobs, layer=layer)
         same(blobs, before)
     with pytest.raises(ValueError, match="9 cells"):

@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scmoe._checks import arcsinh_record, check_adata, layer_values, written
+from scmoe._checks import (
+    arcsinh_record,
+    check_adata,
+    layer_values,
+    warn_if_transformed,
+    written,
+)
 from scmoe._keys import Key
 from scmoe._numbers import is_number
 
@@ -65,11 +71,19 @@ def arcsinh(
     Raises
     ------
     ValueError
-        If the source was transformed before, or `adata` is a view; if a cofactor is not a
-        positive number; if a mapping lacks a marker that is to be transformed; if there is
-        nothing to transform; if the source holds values that are not numbers.
+        If the source was transformed before; if `adata` is a view, or in a file, or has names
+        that are not unique; if a cofactor is not a positive number; if a mapping lacks a marker
+        that is to be transformed; if there is nothing to transform; if the source holds values
+        that are not numbers.
     KeyError
         If `layer`, `channels` or `cofactor` name what is not there.
+
+    Warns
+    -----
+    ScaleWarning
+        If there is no record of a transform, but the values look transformed already (no marker
+        goes beyond 20), or the keywords of their files say so. They are transformed all the
+        same, unless the warning is made an error.
 
     Notes
     -----
@@ -88,6 +102,15 @@ def arcsinh(
     chosen = _channels(adata, channels)
     cofactors = _cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
     columns = adata.var_names.get_indexer(chosen)
+    # a cofactor below 1 is for intensities that were scaled down
+    units = np.minimum(cofactors, 1)
+    judged = source[:, columns]
+    warn_if_transformed(
+        adata,
+        judged if (units == 1).all() else judged / units,
+        source_name,
+        "What is transformed already can be clustered as it is.",
+    )
     values = _transform(source, columns, cofactors, lambda x, c: np.arcsinh(x / c))
 
     result = adata.copy() if copy else adata

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import linalg, sparse
 
-from scmoe._checks import check_adata, layer_values, listing, written
+from scmoe._checks import check_adata, layer_values, listing, warn_if_transformed, written
 from scmoe._keys import Key
 
 from ._spillover import Spillover, per_sample, rows_of
@@ -78,7 +78,7 @@ def compensate(
         has 0 on the diagonal, is in percent, is singular or nearly so, or names a channel that
         is not among the variables and is coupled to others; if the values were compensated
         with another matrix, or went through arcsinh; if they are whole numbers, sparse or not
-        finite; if `adata` is a view.
+        finite; if `adata` is a view, or in a file.
     KeyError
         If there is no such layer; if samples matter and there is no ``.obs["sample"]``.
     FileNotFoundError
@@ -88,6 +88,9 @@ def compensate(
     -----
     UserWarning
         If the values were compensated with the same matrices before: nothing is done.
+    ScaleWarning
+        If there is no record of a transform, but the values look transformed, or the keywords
+        of their files say so.
 
     Notes
     -----
@@ -115,7 +118,13 @@ def compensate(
             stacklevel=2,
         )
         return adata.copy() if copy else None
-    _check_values(adata, values, name, matrices)
+    columns = _check_values(adata, values, name, matrices)
+    warn_if_transformed(
+        adata,
+        values[:, columns],
+        name,
+        "Spillover adds up on the linear scale: compensate first, then transform.",
+    )
 
     compensated = np.array(values)
     for sample, matrix in matrices.items():
@@ -132,7 +141,8 @@ def compensate(
 
 def _check_values(
     adata: AnnData, values: Any, name: str, matrices: Mapping[str, Spillover]
-) -> None:
+) -> np.ndarray:
+    """Return the columns that the matrices name, which can be compensated."""
     if name in adata.uns.get(Key.uns.ARCSINH, {}):
         raise ValueError(
             f"{written(name)} holds arcsinh values, see .uns['{Key.uns.ARCSINH}'], but spillover "
@@ -160,6 +170,7 @@ def _check_values(
             f"{written(name)} holds NaN or infinite values, which compensation would spread to "
             f"other channels, in: {listing(adata.var_names[bad].tolist())}."
         )
+    return columns
 
 
 def _solve(values: np.ndarray, rows: np.ndarray, matrix: Spillover) -> None:

@@ -18,7 +18,7 @@ from scmoe._random import as_seed, seeded
 from scmoe.tl._manifest import graph_hash, manifest
 from scmoe.tl._neighbors import N_PCS_FROM
 from scmoe.tl._slots import check_key, plain, write
-from scmoe.tl._working import given_graph, working_copy
+from scmoe.tl._working import check_scale, given_graph, working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -215,6 +215,7 @@ def _values(
     if not said and adata.n_vars > N_PCS_FROM and rep_key(adata, "X_pca") in adata.obsm:
         use_rep = "X_pca"
     work = working_copy(adata, markers, layer, use_rep)
+    check_scale(adata, work, markers, use_rep, stacklevel=4)
     x, names = np.asarray(work.X), work.var_names
     of_variables = use_rep in (None, "X")
     if of_variables and x.shape[1] > N_PCS_FROM and min(x.shape) > 1 and np.ptp(x, axis=0).any():

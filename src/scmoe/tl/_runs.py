@@ -180,6 +180,7 @@ def _quiet(yes: bool) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"scmoe\.tl\._runs")
             yield
     finally:
         logger.removeFilter(louder)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import check_values, dense, layer_values, listing
+from scmoe._checks import check_values, dense, holds_images, layer_values, listing, warn_if_raw
 from scmoe._compat import rep_key
 from scmoe._keys import Key
+from scmoe.io._channels import MARKER_KINDS, channel_kind, is_mass_cytometer
 from scmoe.similarity._graph import check_graph, graph_slot
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from scmoe.similarity import Similarity
 
-MARKER_KINDS = ("mass", "fluor")
-"""Kinds of channels that a clustering looks at, where `.var["kind"]` tells them apart."""
+LARGEST_PANEL = 200
+"""Variables from which on they are genes, whose names look like those of channels by chance."""
 
 
 def working_copy(
@@ -71,6 +72,60 @@ def working_copy(
     if same and Key.uns.IMAGE_SHAPE in adata.uns:
         work.uns[Key.uns.IMAGE_SHAPE] = adata.uns[Key.uns.IMAGE_SHAPE]
     return work
+
+
+def check_scale(
+    adata: AnnData,
+    work: AnnData,
+    markers: Sequence[str] | None,
+    use_rep: str | None,
+    *,
+    more: str = "",
+    stacklevel: int = 3,
+) -> None:
+    """Warn of values of a working copy that were never transformed, and of what is no marker.
+
+    Of representations and of images nothing is said; parameters are those of the copy, and
+    ``more`` is a sentence for the message.
+    """
+    if use_rep not in (None, "X"):
+        return
+    if markers is None and (names := technical_names(adata, work.var_names)):
+        warnings.warn(
+            f"By their names {listing(names)} are no markers, but there is no "
+            f'`.var["{Key.var.KIND}"]` that says so. Name the `markers`, or set it to "other" '
+            f"for these and to {' or '.join(map(repr, MARKER_KINDS))} for markers.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+    warn_if_raw_markers(adata, work.X, work.var_names, more=more, stacklevel=stacklevel + 1)
+
+
+def warn_if_raw_markers(
+    adata: AnnData, x: Any, names: pd.Index, *, more: str = "", stacklevel: int = 2
+) -> None:
+    """Warn of markers that were never transformed, unless they are pixels."""
+    if holds_images(adata):
+        return
+    known = ~_are_technical(adata, names)
+    warn_if_raw(x[:, known], names[known], more=more, stacklevel=stacklevel + 1)
+
+
+def technical_names(adata: AnnData, names: pd.Index) -> list[str]:
+    """Return the variables that are no markers by their names, where nothing else says it."""
+    return [] if Key.var.KIND in adata.var else names[_are_technical(adata, names)].tolist()
+
+
+def _are_technical(adata: AnnData, names: pd.Index) -> np.ndarray:
+    """Which variables are no markers: by their kinds, if some are, else by names in a panel."""
+    nothing = np.zeros(len(names), bool)
+    if Key.var.KIND in adata.var:
+        is_marker = adata.var.loc[names, Key.var.KIND].isin(MARKER_KINDS).to_numpy()
+        return ~is_marker if is_marker.any() else nothing
+    if len(names) > LARGEST_PANEL:
+        return nothing
+    mass = is_mass_cytometer(names, "")
+    return ~np.isin([channel_kind(name, "", mass=mass) for name in names], MARKER_KINDS)
 
 
 def _choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:
