@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -204,6 +203,7 @@ def test_errors(linked, same, kwargs, error, match):
     same(linked, before)
 
 
+@pytest.mark.filterwarnings("ignore::scmoe.pp.ScaleWarning")
 def test_values_that_say_nothing(blobs, same):
     blobs.layers["nan"] = np.where(np.arange(8) == 2, np.nan, blobs.X).astype(np.float32)
     blobs.layers["flat"] = np.ones_like(blobs.X)
@@ -214,8 +214,7 @@ def test_values_that_say_nothing(blobs, same):
         ("huge", "too large for distances between cells"),
     ):
         before = same.look(blobs)
-        with pytest.raises(ValueError, match=match), warnings.catch_warnings():
-            warnings.simplefilter("ignore", scmoe.pp.ScaleWarning)
+        with pytest.raises(ValueError, match=match):
             run(blobs, layer=layer)
         same(blobs, before)
     with pytest.raises(ValueError, match="9 cells"):

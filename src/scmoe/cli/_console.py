@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scmoe._checks import ScaleWarning
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -116,6 +114,9 @@ class Console:
 
 def _in_options(message: Warning | str) -> str:
     """Return what a warning says, with options for what the library advises."""
+    # --help loads nothing of this
+    from scmoe._checks import ScaleWarning
+
     if not isinstance(message, ScaleWarning):
         return str(message)
     return f"{message.what} --transform applies arcsinh, --no-transform leaves values as they are."
