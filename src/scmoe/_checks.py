@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from scmoe._keys import Key
@@ -19,6 +21,27 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Names listed in an error before it says how many more there are."""
+
+
+LARGEST = 20.0
+"""Transformed markers stay below it: arcsinh and log below 19, standardised values mostly."""
+
+FEW_CELLS = 0.01
+"""Share of the cells that says nothing of a marker: outliers."""
+
+FEW_MARKERS = 0.05
+"""Share of the markers that says nothing of all: residuals of counts go far in a few genes."""
+
+
+class ScaleWarning(UserWarning):
+    """Warn of values that seem to be on another scale than the one that a function takes."""
+
+    def __init__(self, what: str, how: str = ""):
+        super().__init__(what, how)
+        self.what = what
+
+    def __str__(self) -> str:
+        return " ".join(self.args).rstrip()
 
 
 def listing(names: Sequence[str]) -> str:
@@ -36,12 +59,11 @@ def did_you_mean(unknown: Iterable[str], known: Iterable[str]) -> str:
 
 
 def check_adata(adata: AnnData) -> None:
-    """Raise ValueError for a view, for cells on disk, and for what no AnnData may hold.
+    """Raise ValueError for cells whose results have no place, and for names that are not unique.
 
-    That are names that are not unique, and sparse matrices with indices beyond their shape.
+    These are a view and cells that are not in memory.
     """
-    if adata.isbacked:
-        raise ValueError("`adata` is backed by a file; pass `adata.to_memory()`.")
+    check_in_memory(adata)
     if adata.is_view:
         raise ValueError(
             "`adata` is a view of another AnnData; pass `adata.copy()` of the subset, so that "
@@ -106,6 +128,14 @@ def _within(indices: np.ndarray, n: int) -> bool:
     return whole and (not indices.size or bool(indices.min() >= 0 and indices.max() < n))
 
 
+def check_in_memory(adata: AnnData) -> None:
+    """Raise ValueError for cells that are in a file: backed ones, and those read lazily."""
+    if adata.isbacked:
+        raise ValueError("`adata` is backed by a file; pass `adata.to_memory()`.")
+    if not isinstance(adata.obs, pd.DataFrame):
+        raise ValueError("`adata` was read lazily; pass `adata.to_memory()`.")
+
+
 def check_names(adata: AnnData) -> None:
     """Raise ValueError for names of cells or markers that are not unique."""
     if not adata.obs_names.is_unique:
@@ -136,22 +166,42 @@ def check_batches(adata: AnnData, batch_key: str) -> None:
         )
 
 
-def layer_values(adata: AnnData, layer: str | None):
-    """``.X`` or a layer.
+def layer_names(adata: AnnData) -> list[str]:
+    """Return the names in ``.layers``; anndata 0.13 lists ``.X`` among them, as None."""
+    return [name for name in adata.layers if name is not None]
 
-    Raises KeyError for an unknown layer, ValueError for an empty ``.X`` and as
-    :func:`check_sparse`.
+
+def written(name: str) -> str:
+    """Return how a user writes the matrix of a record: ``"X"`` is ``.X``, others are layers."""
+    return ".X" if name == "X" else f".layers[{name!r}]"
+
+
+def layer_values(adata: AnnData, layer: str | None) -> Any:
+    """Return ``.X`` or a layer, numbers in memory, dense or sparse.
+
+    Raises
+    ------
+    KeyError
+        For an unknown layer.
+    ValueError
+        For an empty ``.X``, cells that are in a file, and what is not numbers.
     """
-    if layer is None:
-        if adata.X is None:
-            raise ValueError("`adata.X` is empty; name a `layer`.")
-        x, where = adata.X, "`adata.X`"
-    elif layer not in adata.layers:
-        raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {list(adata.layers)}.")
-    else:
-        x, where = adata.layers[layer], f"`adata.layers[{layer!r}]`"
-    check_sparse(x, where)
-    return x
+    check_in_memory(adata)
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {layer_names(adata)}.")
+    values = adata.X if layer is None else adata.layers[layer]
+    where = written("X" if layer is None else layer)
+    if values is None:
+        raise ValueError("`adata.X` is empty; name a `layer`.")
+    if not (isinstance(values, np.ndarray) or sparse.issparse(values)):
+        raise ValueError(
+            f"{where} is a {type(values).__module__.split('.')[0]} {type(values).__name__}; pass "
+            "`adata.to_memory()`, with values of numpy or scipy."
+        )
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{where} holds {values.dtype}, not numbers.")
+    check_sparse(values, where)
+    return values
 
 
 def arcsinh_record(adata: AnnData, place: str) -> dict[str, float] | None:
@@ -178,6 +228,105 @@ def arcsinh_record(adata: AnnData, place: str) -> dict[str, float] | None:
             f"The record of the arcsinh in .uns[{Key.uns.ARCSINH!r}][{place!r}] is damaged: "
             f"{error}."
         ) from error
+
+
+def cells_beyond(x: Any) -> np.ndarray:
+    """Return how many cells of each marker are beyond what transformed values reach."""
+    return sum(np.asarray(side.sum(axis=0)).ravel() for side in (x > LARGEST, x < -LARGEST))
+
+
+def raw_markers(x: Any) -> np.ndarray:
+    """Return the positions of the markers that hold raw intensities or counts.
+
+    None are unless several cells and a share of the markers are: a transform is one of all
+    markers, and single values are outliers. Of counts, whole numbers in all cells, all are.
+
+    Parameters
+    ----------
+    x
+        Cells x markers, dense or sparse.
+    """
+    if 0 in x.shape:
+        return np.array([], dtype=int)
+    beyond = cells_beyond(x) > max(1, FEW_CELLS * x.shape[0])
+    if beyond.mean() >= FEW_MARKERS:
+        return np.flatnonzero(beyond)
+    return np.arange(x.shape[1] if _are_counts(x) else 0)
+
+
+def looks_transformed(x: Any) -> bool:
+    """Whether no marker holds more than a few values that are beyond a transform, or counts."""
+    if 0 in x.shape or x.min() == x.max():
+        return False
+    return bool((cells_beyond(x) <= FEW_CELLS * x.shape[0]).all()) and not _are_whole(x)
+
+
+def _are_whole(x: Any) -> bool:
+    values = x.data if sparse.issparse(x) else x
+    # the first cells mostly tell
+    return all(bool((some == np.floor(some)).all()) for some in (values[:100], values))
+
+
+def _are_counts(x: Any) -> bool:
+    """Whether all values are whole numbers from 0 on, some of them above 1."""
+    return _are_whole(x) and x.min() >= 0 and x.max() > 1
+
+
+def warn_if_raw(x: Any, names: Sequence[str], *, more: str = "", stacklevel: int = 2) -> None:
+    """Warn of values that were never transformed, with ``more`` to be said."""
+    raw = raw_markers(x)
+    if not len(raw):
+        return
+    largest = np.ravel(dense(abs(x[:, raw]).max(axis=0)))
+    order = np.argsort(-largest, kind="stable")
+    told = [f"{largest[i]:,.4g} in {str(names[raw[i]])!r}" for i in order[:SHOWN]]
+    others = f" and {len(raw) - SHOWN} more" if len(raw) > SHOWN else ""
+    warnings.warn(
+        ScaleWarning(
+            f"Values go up to {', '.join(told)}{others}, as those that were never transformed do.",
+            "Transform them first: `scmoe.pp.arcsinh` for cytometry, `sc.pp.normalize_total` and "
+            "`sc.pp.log1p` for counts. If distances mean something on this scale, ignore "
+            f"`scmoe.pp.ScaleWarning`.{more and f' {more}'}",
+        ),
+        stacklevel=stacklevel + 1,
+    )
+
+
+def warn_if_transformed(
+    adata: AnnData, x: Any, place: str, how: str, *, stacklevel: int = 2
+) -> None:
+    """Warn of values that seem to be transformed, though there is no record of it.
+
+    By the values of the markers ``x``, or by the keywords of the files that ``.X`` comes from.
+    """
+    samples = _transformed_files(adata) if place == "X" else []
+    if samples:
+        told = f"was transformed in the files of {listing(samples)}, as their keywords say"
+    elif looks_transformed(x):
+        told = f"looks transformed already, as no marker goes beyond {LARGEST:g}"
+    else:
+        return
+    warnings.warn(
+        ScaleWarning(
+            f"{written(place)} {told}; .uns[{Key.uns.ARCSINH!r}] has no record of it, but joining "
+            "cells may have dropped that.",
+            f"{how} If the values are raw, ignore `scmoe.pp.ScaleWarning`.",
+        ),
+        stacklevel=stacklevel + 1,
+    )
+
+
+def _transformed_files(adata: AnnData) -> list[str]:
+    """Return the samples whose files say that their values were transformed."""
+    from scmoe.io._record import says_transformed
+
+    records: Mapping[str, Any] = adata.uns.get(Key.uns.FCS, {})
+    there = set(adata.obs[Key.obs.SAMPLE].astype(str)) if Key.obs.SAMPLE in adata.obs else None
+    return [
+        sample
+        for sample, record in records.items()
+        if (there is None or sample in there) and says_transformed(record)
+    ]
 
 
 def check_matrix(x, names: Sequence[str], where: str, *, if_counts: str = "") -> None:

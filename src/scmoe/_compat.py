@@ -7,16 +7,32 @@ import signal
 import threading
 import warnings
 from contextlib import contextmanager
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pandas as pd
     import torch
     from anndata import AnnData
     from lightning.pytorch import Trainer
     from scvi.model.base import BaseModelClass
+
+
+def rep_key(adata: AnnData, name: str) -> str:
+    """Return the key in ``.obsm`` of a representation; ``name`` itself where there is none.
+
+    scanpy writes ``X_pca`` and ``X_umap``, and with the preset of its version 2 (seen in 1.13)
+    ``pca`` and ``umap``: either name finds either.
+    """
+    other = name.removeprefix("X_") if name.startswith("X_") else f"X_{name}"
+    return other if name not in adata.obsm and other in adata.obsm else name
+
+
+def seed_argument(function: Callable[..., Any], seed: int) -> dict[str, int]:
+    """Return the argument that seeds a function of scanpy: ``rng`` from 1.13 on."""
+    return {"rng" if "rng" in signature(function).parameters else "random_state": seed}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from made_up import as_intensities
 
 from scmoe import io, pp, tl
 from scmoe.cli import main
@@ -284,6 +285,21 @@ def test_h5ad_transformed_and_not(scmoe, plate, error_of):
     raw.write_h5ad(scmoe.home / "done.h5ad")
     result = scmoe("raw.h5ad", "done.h5ad")
     assert "transform both or none" in error_of(result)
+
+
+def test_channels_that_are_no_markers_by_their_names(scmoe, h5ad, blobs):
+    del blobs.var["kind"]
+    blobs.var_names = ["DNA1", *blobs.var_names[1:]]
+    blobs.write_h5ad(h5ad)
+    result = scmoe(h5ad)
+    assert "By their names 'DNA1' are no markers; --exclude leaves them out." in result.stderr
+
+
+def test_files_that_are_transformed(scmoe, h5ad, blobs):
+    blobs.write_h5ad(h5ad)
+    result = scmoe(h5ad, "--cofactor", "5")
+    assert "no marker goes beyond 20" in result.stderr
+    assert "--no-transform leaves values as they are" in result.stderr
 
 
 def test_values_that_look_raw(scmoe, h5ad, blobs):
@@ -655,7 +671,7 @@ def test_disk_that_is_full_while_fcs_is_written(scmoe, plate, monkeypatch, error
 
 def test_files_of_different_transforms(scmoe, error_of, blobs, tmp_path):
     for name, cofactor in (("a", 5), ("b", 150)):
-        adata = blobs.copy()
+        adata = as_intensities(blobs.copy())
         pp.arcsinh(adata, cofactor=cofactor)
         adata.write_h5ad(tmp_path / f"{name}.h5ad")
     result = scmoe(tmp_path / "a.h5ad", tmp_path / "b.h5ad")

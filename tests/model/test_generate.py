@@ -7,6 +7,7 @@ import pytest
 import scvi
 import torch
 from anndata import AnnData
+from made_up import as_intensities
 from scipy.stats import ks_2samp, spearmanr
 
 import scmoe
@@ -31,7 +32,7 @@ def trained(adata, epochs, **kwargs):
 
 @pytest.fixture(scope="module")
 def cells(linked_once):
-    scmoe.pp.arcsinh(linked_once, cofactor=5)
+    scmoe.pp.arcsinh(as_intensities(linked_once), cofactor=5)
     return linked_once
 
 

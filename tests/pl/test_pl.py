@@ -239,7 +239,7 @@ class TestMarkers:
     def test_errors(self, clustered):
         with pytest.raises(KeyError, match=r"run scmoe\.tl\.cluster"):
             pl.markers(clustered, key="nothing")
-        with pytest.raises(KeyError, match="no layer 'nothing'"):
+        with pytest.raises(KeyError, match="layer 'nothing'"):
             pl.markers(clustered, layer="nothing")
         with pytest.raises(KeyError, match="no marker 'CD1000'"):
             pl.markers(clustered, markers=["CD3", "CD1000"])

@@ -191,7 +191,7 @@ def test_cells_that_cannot_be_compensated(adata):
     del adata.uns["fcs"]["b"]["spillover"]
     with pytest.raises(ValueError, match=r"For sample 'b' \.uns\['fcs'\] has no spillover"):
         compensate(adata)
-    with pytest.raises(KeyError, match="no layer 'nothing'"):
+    with pytest.raises(KeyError, match="layer 'nothing'"):
         compensate(adata, spillover=MATRIX, layer="nothing")
     with pytest.raises(ValueError, match="view"):
         compensate(adata[:2], spillover=MATRIX)

@@ -6,9 +6,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import as_intensities
 
 from scmoe.model import MoESimVAE
-from scmoe.pp import arcsinh
+from scmoe.pp import ScaleWarning, arcsinh
 from scmoe.tl import assign, cluster
 
 
@@ -157,12 +158,19 @@ def test_batches_that_nobody_has_seen(linked, query):
     assert query.obs["seeing"].equals(linked.obs["seeing"])
 
 
-def test_cofactors(linked, query):
+@pytest.fixture
+def intensities(linked, query):
+    """The reference and the query before a transform."""
+    return as_intensities(linked), as_intensities(query)
+
+
+def test_cofactors(intensities):
+    linked, query = intensities
     arcsinh(linked, cofactor=5)
     clustered(linked, epochs=2)
     with (
-        pytest.warns(UserWarning, match="nothing says so"),
-        pytest.warns(UserWarning, match="CD45 has moved most"),
+        pytest.warns(ScaleWarning, match="nothing says so.* query goes up to"),
+        pytest.warns(UserWarning, match="has moved most"),
     ):
         assign(query, linked, reject=None)
     other = query[:, ::-1].copy()
@@ -175,6 +183,15 @@ def test_cofactors(linked, query):
     arcsinh(same, cofactor=5)
     assign(same, linked, reject=None)
     assert same.obs["scmoe"].equals(linked.obs["scmoe"])
+
+
+def test_scales_without_a_record(reference, query):
+    as_intensities(query)
+    with (
+        pytest.warns(ScaleWarning, match=r"In 'CD3' the query goes up to \d+\.?\d* and the ref"),
+        pytest.warns(UserWarning, match="has moved most"),
+    ):
+        assign(query, reference, reject=None)
 
 
 def test_colours_go_along(reference, query):
@@ -266,7 +283,8 @@ def test_samples_that_are_not_there(reference, query):
         assign(query, reference, sample_key="plaet")
 
 
-def test_a_record_that_joining_has_damaged(linked, query):
+def test_a_record_that_joining_has_damaged(intensities):
+    linked, query = intensities
     arcsinh(linked, cofactor=5)
     clustered(linked, epochs=1)
     del linked.uns["arcsinh"]["X"]["cofactor"]
@@ -274,7 +292,8 @@ def test_a_record_that_joining_has_damaged(linked, query):
         assign(query, linked)
 
 
-def test_compensation_of_one_of_the_two(linked, query):
+def test_compensation_of_one_of_the_two(intensities):
+    linked, query = intensities
     arcsinh(linked, cofactor=5)
     clustered(linked, epochs=1)
     arcsinh(query, cofactor=5)

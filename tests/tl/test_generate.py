@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_up import as_intensities
 
 import scmoe
 from scmoe.model import MoESimVAE
@@ -28,7 +29,7 @@ def run(adata, n_clusters=6, *, epochs=3, similarity=None, **kwargs):
 
 @pytest.fixture(scope="module")
 def once(linked_once):
-    scmoe.pp.arcsinh(linked_once, cofactor=5)
+    scmoe.pp.arcsinh(as_intensities(linked_once), cofactor=5)
     return run(linked_once, epochs=40)
 
 
@@ -180,7 +181,7 @@ def test_layer_alone(blobs):
 def test_use_rep(blobs, tmp_path):
     blobs.obsm["X_pca"] = blobs.X[:, :4] - blobs.X[:, 4:]
     blobs.uns["image_shape"] = np.array([2, 2])
-    scmoe.pp.arcsinh(blobs, cofactor=5)
+    scmoe.pp.arcsinh(as_intensities(blobs), cofactor=5)
     run(blobs, use_rep="X_pca", similarity=Knn(use_rep="X_pca"))
     new = generate(blobs, 15)
     assert list(new.var_names) == [f"X_pca_{i}" for i in range(4)]
@@ -317,7 +318,7 @@ def test_global_generators_are_left_alone(once):
 
 def test_transform_of_the_layer_that_was_clustered(blobs):
     """The record of ``.X`` says nothing about a layer of other values."""
-    scmoe.pp.arcsinh(blobs, cofactor=5)
+    scmoe.pp.arcsinh(as_intensities(blobs), cofactor=5)
     blobs.layers["z"] = (blobs.X - blobs.X.mean(0)) / blobs.X.std(0)
     run(blobs, layer="z")
     new = generate(blobs, 20)
@@ -326,7 +327,7 @@ def test_transform_of_the_layer_that_was_clustered(blobs):
 
 
 def test_transform_into_a_layer_can_be_undone(blobs):
-    scmoe.pp.arcsinh(blobs, cofactor=5, key_added="asinh")
+    scmoe.pp.arcsinh(as_intensities(blobs), cofactor=5, key_added="asinh")
     run(blobs, layer="asinh")
     new = generate(blobs, 20)
     before = new.X.copy()

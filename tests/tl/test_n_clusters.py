@@ -203,6 +203,7 @@ def test_errors(linked, same, kwargs, error, match):
     same(linked, before)
 
 
+@pytest.mark.filterwarnings("ignore::scmoe.pp.ScaleWarning")
 def test_values_that_say_nothing(blobs, same):
     blobs.layers["nan"] = np.where(np.arange(8) == 2, np.nan, blobs.X).astype(np.float32)
     blobs.layers["flat"] = np.ones_like(blobs.X)

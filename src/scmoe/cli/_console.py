@@ -160,11 +160,21 @@ class Console:
                 if not self.debug:
                     warnings.simplefilter("ignore")
                 warnings.filterwarnings("always", category=UserWarning, module=r"scmoe(\.|$)")
-                warnings.showwarning = lambda message, *_, **__: self.warn(str(message))
+                warnings.showwarning = lambda message, *_, **__: self.warn(_in_options(message))
                 yield
         finally:
             logger.removeHandler(handler)
             logger.propagate = propagate
+
+
+def _in_options(message: Warning | str) -> str:
+    """Return what a warning says, with options for what the library advises."""
+    # --help loads nothing of this
+    from scmoe._checks import ScaleWarning
+
+    if not isinstance(message, ScaleWarning):
+        return str(message)
+    return f"{message.what} --transform applies arcsinh, --no-transform leaves values as they are."
 
 
 class _Handler(logging.Handler):

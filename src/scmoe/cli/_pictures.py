@@ -13,6 +13,7 @@ import scanpy as sc
 from anndata import AnnData
 
 from scmoe import pl
+from scmoe._compat import rep_key
 from scmoe._keys import Key
 from scmoe.get._signatures import labels_of
 
@@ -68,7 +69,7 @@ def map_by(shown: AnnData, column: str) -> str:
     colours = f"{column}_colors"
     cells = AnnData(
         obs=shown.obs[[column]].iloc[order],
-        obsm={UMAP: shown.obsm[UMAP][order]},
+        obsm={UMAP: shown.obsm[rep_key(shown, UMAP)][order]},
         uns={colours: shown.uns[colours]} if colours in shown.uns else {},
     )
     on_map = False if column == Key.obs.SAMPLE else None

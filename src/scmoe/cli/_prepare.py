@@ -5,23 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scmoe import pp
 from scmoe._checks import check_matrix, check_training, layer_values, listing
 from scmoe._keys import Key
+from scmoe.tl._working import technical_names, warn_if_raw_markers
 
 from ._channels import NOT_EVERYWHERE, kinds_of, why_left_out
 from ._settings import COFACTORS
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
     from ._console import Console
     from ._settings import Settings
-
-LARGEST = 50.0
-"""No usual transform gives larger values: arcsinh and log stay below 15."""
 
 
 def compensate(adata: AnnData, settings: Settings, console: Console) -> None:
@@ -105,11 +103,12 @@ def choose_markers(adata: AnnData, settings: Settings, console: Console) -> list
     except ValueError as error:
         hint = "--exclude leaves markers out, --markers names them."
         raise ValueError(f"{error} {hint}") from None
-    if np.max(x) > LARGEST:
+    index = pd.Index(names)
+    if settings.markers is None and (technical := technical_names(adata, index)):
         console.warn(
-            f"Values go up to {np.max(x):.4g}, as those that were never transformed do. "
-            "--transform applies arcsinh."
+            f"By their names {listing(technical)} are no markers; --exclude leaves them out."
         )
+    warn_if_raw_markers(adata, x, index)
     return names
 
 

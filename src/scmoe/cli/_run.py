@@ -9,7 +9,8 @@ import matplotlib as mpl
 import numpy as np
 
 from scmoe import io, similarity, tl
-from scmoe._checks import check_batches
+from scmoe._checks import check_batches, layer_names
+from scmoe._compat import rep_key, seed_argument
 from scmoe._store import SaveError
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.tl._neighbors import add_graph
@@ -122,7 +123,7 @@ def _check_slots(adata: AnnData, settings: Settings) -> None:
     if settings.layer is not None and settings.layer not in adata.layers:
         raise KeyError(
             f"--layer: there is no layer {settings.layer!r}; there are "
-            f"{', '.join(adata.layers) or 'none'}."
+            f"{', '.join(layer_names(adata)) or 'none'}."
         )
 
 
@@ -149,7 +150,7 @@ def _similar(
     if own_graph:
         # the map is drawn by it too, whatever the model looks at
         neighbour_graph(adata, "neighbors")
-    own_map = own_graph and UMAP in adata.obsm
+    own_map = own_graph and rep_key(adata, UMAP) in adata.obsm
     if getattr(chosen, "use_rep", None) == UMAP:
         if not own_map:
             with console.stage("embedding by UMAP, which the similarity looks at"):
@@ -211,7 +212,7 @@ def _map(
             import scanpy as sc
 
             with console.stage("drawing a map by UMAP"):
-                sc.tl.umap(adata, random_state=settings.seed)
+                sc.tl.umap(adata, **seed_argument(sc.tl.umap, settings.seed))
         return adata
     rng = np.random.default_rng(settings.seed)
     some = np.sort(rng.choice(adata.n_obs, MAP_CELLS, replace=False))

@@ -13,6 +13,7 @@ import pandas as pd
 from flowio import create_fcs
 from natsort import natsorted
 
+from scmoe._checks import check_adata, layer_values
 from scmoe._keys import Key
 from scmoe.io._record import keywords_of
 
@@ -199,9 +200,11 @@ def population_labels(
     ValueError
         If it holds what is not a whole number, or a number that the keyword does not name.
     """
+    check_adata(adata)
     if channel not in adata.var_names:
         raise KeyError(f"no channel {channel!r} in .var_names")
-    values = np.asarray(adata[:, channel].X, dtype=np.float64).ravel()
+    column = adata.var_names.get_indexer([channel])
+    values = np.asarray(layer_values(adata, None)[:, column], dtype=np.float64).ravel()
     known = ~np.isnan(values) & (values != 0)
     codes = values[known]
     if not (np.isfinite(codes) & (codes == np.round(codes))).all():

@@ -58,6 +58,17 @@ def keywords_of(record: Mapping[str, Any]) -> dict[str, str]:
     return dict(record["keywords"][_VALUE])
 
 
+def says_transformed(record: Mapping[str, Any]) -> bool:
+    """Whether a file says that its values were transformed before it was written.
+
+    flowCore notes it as ``transformation: custom``, and :func:`scmoe.io.write_fcs` in
+    ``SCMOE_EVENTS``.
+    """
+    keywords = keywords_of(record) if "keywords" in record else {}
+    ours = keywords.get("scmoe_events", "").split()[1:]
+    return keywords.get("transformation", "").strip().lower() == "custom" or "arcsinh" in ours
+
+
 def _table(keywords: Mapping[str, str]) -> pd.DataFrame:
     """Put keywords into a table; a dict of hundreds of strings takes h5ad most of a second.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from scmoe._atomic import made_folder, refuse_existing, write_files
-from scmoe._checks import layer_values, listing
+from scmoe._checks import check_in_memory, layer_values, listing
 from scmoe._keys import Key
 from scmoe._progress import bar
 
@@ -121,6 +121,7 @@ def write_fcs(
     >>> scmoe.tl.cluster(adata)
     >>> scmoe.io.write_fcs(adata, "clustered/")
     """
+    check_in_memory(adata)
     if adata.n_obs == 0:
         raise ValueError("`adata` has no cells to write.")
     if layer is not None and source is not None:
@@ -273,11 +274,7 @@ class _Job:
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None, why: str
     ) -> Callable[[BinaryIO], None]:
         name = "X" if self.layer is None else self.layer
-        if self.adata.isbacked:
-            raise ValueError("`adata` is backed by a file; pass `adata.to_memory()`.")
         values = layer_values(self.adata, self.layer)
-        if values.dtype.kind not in "fiub":
-            raise ValueError(f"{name!r} holds {values.dtype}, not numbers.")
         done = [
             k for k in (Key.uns.ARCSINH, Key.uns.COMPENSATED) if name in self.adata.uns.get(k, {})
         ]

@@ -12,6 +12,8 @@ import scanpy as sc
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from scmoe._checks import check_in_memory
+from scmoe._compat import rep_key
 from scmoe._keys import Key
 
 from ._figure import finish
@@ -97,8 +99,10 @@ def clusters(
     KeyError
         If the map or something to colour by is not there.
     ValueError
-        If the map has less than two dimensions, or ``ax`` comes with several colours.
+        If the map has less than two dimensions, ``ax`` comes with several colours, or the cells
+        are in a file.
     """
+    check_in_memory(adata)
     if adata.is_view:
         adata = adata.copy()
     colors = _colors(adata, key, color)
@@ -185,12 +189,12 @@ def _titles(title: str | Sequence[str] | None, colors: list[str]) -> list[str]:
 
 def _basis(adata: AnnData, basis: str | None) -> str:
     wanted = "X_umap" if basis is None else basis
-    for name in (wanted, f"X_{wanted}"):
-        if name in adata.obsm:
-            n_dimensions = adata.obsm[name].shape[1]
-            if n_dimensions < 2:
-                raise ValueError(f".obsm[{name!r}] has {n_dimensions} dimension, a map needs 2.")
-            return name
+    name = rep_key(adata, wanted)
+    if name in adata.obsm:
+        n_dimensions = adata.obsm[name].shape[1]
+        if n_dimensions < 2:
+            raise ValueError(f".obsm[{name!r}] has {n_dimensions} dimension, a map needs 2.")
+        return name
     there = ", ".join(map(str, adata.obsm)) or "nothing"
     how = (
         "run sc.pp.neighbors(adata) and sc.tl.umap(adata) first, or name another map with basis="

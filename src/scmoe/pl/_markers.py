@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from scipy.cluster.hierarchy import dendrogram as draw_tree
 from scipy.cluster.hierarchy import linkage
-from scipy.sparse import issparse
 
-from scmoe._checks import layer_values
 from scmoe._keys import Key
+from scmoe.get._signatures import marker_values
 
 from ._figure import finish
 
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -188,15 +187,10 @@ def _medians(
             f"There is no clustering {key!r} in .obs: run scmoe.tl.cluster(adata, "
             f"key_added={key!r}) first, or name the clustering with key=."
         )
-    if layer is not None and layer not in adata.layers:
-        there = ", ".join(map(str, adata.layers)) or "none"
-        raise KeyError(f"There is no layer {layer!r} in .layers (there is: {there}).")
     labels = adata.obs[key].astype("category").cat.remove_unused_categories()
     if labels.isna().all():
         raise ValueError(f"There is no cluster to show: .obs[{key!r}] has no value.")
-    X = layer_values(adata, layer)[:, adata.var_names.get_indexer_for(names)]
-    X = X.toarray() if issparse(X) else np.asarray(X)
-    groups = pd.DataFrame(X, columns=names).groupby(labels.to_numpy(), observed=True)
+    groups = marker_values(adata, names, layer).groupby(labels.to_numpy(), observed=True)
     medians = groups.median()
     medians.index = medians.index.astype(str)
     sizes = labels.value_counts(sort=False)

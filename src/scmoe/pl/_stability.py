@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from scmoe._compat import rep_key
 from scmoe._keys import Key
 from scmoe.estimate._stability import STABLE
 
@@ -114,8 +115,8 @@ def stability(
 
 def _points(adata: AnnData, key: str, basis: str) -> np.ndarray:
     """The first two dimensions of a map."""
-    name = next((n for n in (f"X_{basis}", basis) if n in adata.obsm), None)
-    if name is None:
+    name = rep_key(adata, f"X_{basis}")
+    if name not in adata.obsm:
         raise KeyError(f"Did not find {basis!r} in `.obsm`, which holds {list(adata.obsm)}.")
     if Key.obs.ambiguity(key) not in adata.obs:
         raise KeyError(

@@ -1,7 +1,9 @@
 """AnnData -> AnnData."""
 
+from scmoe._checks import ScaleWarning
+
 from ._arcsinh import arcsinh, inverse_arcsinh
 from ._compensate import compensate
 from ._marker_prior import marker_prior
 
-__all__ = ["arcsinh", "compensate", "inverse_arcsinh", "marker_prior"]
+__all__ = ["ScaleWarning", "arcsinh", "compensate", "inverse_arcsinh", "marker_prior"]

@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scmoe._checks import arcsinh_record
+from scmoe._checks import (
+    arcsinh_record,
+    check_adata,
+    layer_values,
+    warn_if_transformed,
+    written,
+)
 from scmoe._keys import Key
 from scmoe._numbers import is_number
-
-from ._layers import check_adata, where
-from ._layers import source as layer_source
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,11 +69,19 @@ def arcsinh(
     Raises
     ------
     ValueError
-        If the source was transformed before, or `adata` is a view; if a cofactor is not a
-        positive number; if a mapping lacks a marker that is to be transformed; if there is
-        nothing to transform; if the source holds values that are not numbers.
+        If the source was transformed before; if `adata` is a view, or in a file, or has names
+        that are not unique; if a cofactor is not a positive number; if a mapping lacks a marker
+        that is to be transformed; if there is nothing to transform; if the source holds values
+        that are not numbers.
     KeyError
         If `layer`, `channels` or `cofactor` name what is not there.
+
+    Warns
+    -----
+    ScaleWarning
+        If there is no record of a transform, but the values look transformed already (no marker
+        goes beyond 20), or the keywords of their files say so. They are transformed all the
+        same, unless the warning is made an error.
 
     Notes
     -----
@@ -82,13 +93,22 @@ def arcsinh(
     done = adata.uns.get(Key.uns.ARCSINH, {})
     for name in {source_name, target} & set(done):
         raise ValueError(
-            f"{where(name)} holds arcsinh values already, see .uns['{Key.uns.ARCSINH}']; it "
+            f"{written(name)} holds arcsinh values already, see .uns['{Key.uns.ARCSINH}']; it "
             "is not transformed twice."
         )
-    source = layer_source(adata, layer)
+    source = layer_values(adata, layer)
     chosen = _channels(adata, channels)
     cofactors = _cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
     columns = adata.var_names.get_indexer(chosen)
+    # a cofactor below 1 is for intensities that were scaled down
+    units = np.minimum(cofactors, 1)
+    judged = source[:, columns]
+    warn_if_transformed(
+        adata,
+        judged if (units == 1).all() else judged / units,
+        source_name,
+        "What is transformed already can be clustered as it is.",
+    )
     values = _transform(source, columns, cofactors, lambda x, c: np.arcsinh(x / c))
 
     result = adata.copy() if copy else adata
@@ -98,7 +118,7 @@ def arcsinh(
         result.layers[target] = values
     record = {"channels": np.array(chosen, dtype=object), "cofactor": cofactors}
     result.uns[Key.uns.ARCSINH] = {**done, target: {**record, "source": source_name}}
-    logger.info("arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, where(target))
+    logger.info("arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, written(target))
     return result if copy else None
 
 
@@ -146,7 +166,7 @@ def inverse_arcsinh(
     """
     check_adata(adata)
     name = "X" if layer is None else layer
-    source = layer_source(adata, layer)
+    source = layer_values(adata, layer)
     done = adata.uns.get(Key.uns.ARCSINH, {})
     chosen, cofactors = _recorded(adata, name)
     columns = adata.var_names.get_indexer(chosen)
@@ -155,7 +175,7 @@ def inverse_arcsinh(
             values = _transform(source, columns, cofactors, lambda x, c: c * np.sinh(x))
     except FloatingPointError:
         raise ValueError(
-            f"{where(name)} holds values that are too large to come from arcsinh; was it "
+            f"{written(name)} holds values that are too large to come from arcsinh; was it "
             f"written anew since .uns['{Key.uns.ARCSINH}'] was?"
         ) from None
 
@@ -168,7 +188,9 @@ def inverse_arcsinh(
     rest = {key: value for key, value in result.uns.items() if key != Key.uns.ARCSINH}
     # a new dict: generated cells may share theirs with the cells that they are modelled on
     result.uns = {**rest, Key.uns.ARCSINH: left} if left else rest
-    logger.info("undid arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, where(name))
+    logger.info(
+        "undid arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, written(name)
+    )
     return result if copy else None
 
 
@@ -176,15 +198,15 @@ def _recorded(adata: AnnData, name: str) -> tuple[list[str], np.ndarray]:
     """Return the channels of the record that are there, and their cofactors."""
     done, given = adata.uns.get(Key.uns.ARCSINH, {}), arcsinh_record(adata, name)
     if given is None:
-        told = ", ".join(map(where, done)) or "nothing"
+        told = ", ".join(map(written, done)) or "nothing"
         raise ValueError(
-            f"there is no record of an arcsinh of {where(name)} in .uns['{Key.uns.ARCSINH}'], "
+            f"there is no record of an arcsinh of {written(name)} in .uns['{Key.uns.ARCSINH}'], "
             f"which tells of {told}; `scmoe.pp.arcsinh` writes it."
         )
     chosen = [channel for channel in given if channel in adata.var_names]
     if not chosen:
         raise ValueError(
-            f"none of the channels whose arcsinh is in {where(name)} by "
+            f"none of the channels whose arcsinh is in {written(name)} by "
             f".uns['{Key.uns.ARCSINH}'] is in .var_names: {', '.join(given)}"
         )
     return chosen, np.array([given[channel] for channel in chosen], dtype=np.float64)

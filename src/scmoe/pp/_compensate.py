@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import linalg, sparse
 
-from scmoe._checks import listing
+from scmoe._checks import check_adata, layer_values, listing, warn_if_transformed, written
 from scmoe._keys import Key
 
-from ._layers import check_adata, source, where
 from ._spillover import Spillover, per_sample, rows_of, subtracted
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def compensate(
         singular or nearly so, or names a channel that is not among the variables and is
         coupled to others; if the values were compensated
         with another matrix, or went through arcsinh; if they are whole numbers, sparse or not
-        finite; if `adata` is a view.
+        finite; if `adata` is a view, or in a file.
     KeyError
         If there is no such layer; if samples matter and there is no ``.obs["sample"]``.
     FileNotFoundError
@@ -90,8 +89,9 @@ def compensate(
     Warns
     -----
     UserWarning
-        If the values were compensated with the same matrices before: nothing is done. If the
-        instrument had compensated before the values were stored, and there is a matrix.
+    ScaleWarning
+        If there is no record of a transform, but the values look transformed, or the keywords
+        of their files say so.
 
     Notes
     -----
@@ -108,18 +108,18 @@ def compensate(
     """
     check_adata(adata)
     name = "X" if layer is None else layer
-    values = source(adata, layer)
+    values = layer_values(adata, layer)
     done = adata.uns.get(Key.uns.COMPENSATED, {})
     matrices = per_sample(spillover, adata)
     if name in done:
         _require_same(done[name], matrices, name)
         warnings.warn(
-            f"{where(name)} was compensated with the same spillover before, see "
+            f"{written(name)} was compensated with the same spillover before, see "
             f".uns['{Key.uns.COMPENSATED}']; nothing was done.",
             stacklevel=2,
         )
         return adata.copy() if copy else None
-    _check_values(adata, values, name, matrices)
+    columns = _check_values(adata, values, name, matrices)
     twice = subtracted(adata, matrices)
     if twice:
         warnings.warn(
@@ -128,6 +128,12 @@ def compensate(
             "top of that.",
             stacklevel=2,
         )
+    warn_if_transformed(
+        adata,
+        values[:, columns],
+        name,
+        "Spillover adds up on the linear scale: compensate first, then transform.",
+    )
 
     compensated = np.array(values)
     for sample, matrix in matrices.items():
@@ -138,24 +144,25 @@ def compensate(
     else:
         result.layers[layer] = compensated
     result.uns[Key.uns.COMPENSATED] = {**done, name: _record(matrices)}
-    logger.info("compensated %s of %d samples", where(name), len(matrices))
+    logger.info("compensated %s of %d samples", written(name), len(matrices))
     return result if copy else None
 
 
 def _check_values(
     adata: AnnData, values: Any, name: str, matrices: Mapping[str, Spillover]
-) -> None:
+) -> np.ndarray:
+    """Return the columns that the matrices name, which can be compensated."""
     if name in adata.uns.get(Key.uns.ARCSINH, {}):
         raise ValueError(
-            f"{where(name)} holds arcsinh values, see .uns['{Key.uns.ARCSINH}'], but spillover "
+            f"{written(name)} holds arcsinh values, see .uns['{Key.uns.ARCSINH}'], but spillover "
             "adds up on the linear scale: undo it with `scmoe.pp.inverse_arcsinh`, compensate, "
             "then transform."
         )
     if sparse.issparse(values):
-        raise ValueError(f"{where(name)} is sparse; compensation takes dense values.")
+        raise ValueError(f"{written(name)} is sparse; compensation takes dense values.")
     if values.dtype.kind != "f":
         raise ValueError(
-            f"{where(name)} holds {values.dtype}, which cannot hold compensated values; pass it "
+            f"{written(name)} holds {values.dtype}, which cannot hold compensated values; pass it "
             'as `.astype("float32")`.'
         )
     for matrix in matrices.values():
@@ -169,9 +176,10 @@ def _check_values(
     bad = [i for i in columns if not np.isfinite(values[:, i]).all()]
     if bad:
         raise ValueError(
-            f"{where(name)} holds NaN or infinite values, which compensation would spread to "
+            f"{written(name)} holds NaN or infinite values, which compensation would spread to "
             f"other channels, in: {listing(adata.var_names[bad].tolist())}."
         )
+    return columns
 
 
 def _solve(values: np.ndarray, rows: np.ndarray, matrix: Spillover) -> None:
@@ -216,6 +224,6 @@ def _require_same(record: Mapping[str, Any], matrices: Mapping[str, Spillover], 
         told = f"Sample {sample!r}" if sample else "The cells"
         what = "with another spillover matrix" if sample in then else "without this sample"
         raise ValueError(
-            f"{where(name)} was compensated {what}, see .uns['{Key.uns.COMPENSATED}']. "
+            f"{written(name)} was compensated {what}, see .uns['{Key.uns.COMPENSATED}']. "
             f"{told} cannot be compensated on top of it; start from the raw values."
         )

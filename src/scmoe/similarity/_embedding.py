@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix, identity
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import kneighbors_graph
 
+from scmoe._compat import rep_key
 from scmoe.similarity._base import Pairs, Similarity, Target, edges_at, from_edges
 
 if TYPE_CHECKING:
@@ -20,14 +21,15 @@ def embedding_of(adata: AnnData, profile: np.ndarray, use_rep: str) -> np.ndarra
     """The values to measure distances in, checked, ``(n_obs, d)`` float32."""
     if use_rep == "X":
         return profile
-    if use_rep not in adata.obsm:
+    key = rep_key(adata, use_rep)
+    if key not in adata.obsm:
         raise KeyError(
             f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}; "
             "`scmoe.similarity.umap(adata)` makes a UMAP."
         )
-    embedding = np.asarray(adata.obsm[use_rep], dtype=np.float32)
+    embedding = np.asarray(adata.obsm[key], dtype=np.float32)
     if not np.isfinite(embedding).all():
-        raise ValueError(f"`.obsm[{use_rep!r}]` holds NaN or infinite values.")
+        raise ValueError(f"`.obsm[{key!r}]` holds NaN or infinite values.")
     return embedding
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._checks import check_image_shape, check_matrix, layer_values
+from scmoe._checks import check_adata, check_image_shape, check_matrix, layer_values
 from scmoe._random import as_seed
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def image_gradients(
         There is no ``.uns["image_shape"]``.
     ValueError
         The shape does not fit the variables; NaN or infinite values; fewer images than
-        components.
+        components; a view, or cells in a file.
 
     Examples
     --------
@@ -68,6 +68,7 @@ def image_gradients(
 
     from scmoe import nn
 
+    check_adata(adata)
     shape = check_image_shape(adata)
     x = layer_values(adata, None)
     check_matrix(x, adata.var_names, "`adata.X`")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._checks import layer_values
-from scmoe._compat import same_threads
+from scmoe._checks import check_adata, layer_values
+from scmoe._compat import rep_key, same_threads
 from scmoe._progress import stage
 from scmoe._random import as_seed
 
@@ -55,13 +55,15 @@ def umap(
     KeyError
         ``use_rep`` is not in ``.obsm``.
     ValueError
-        NaN or infinite values, or fewer than 3 cells.
+        NaN or infinite values; fewer than 3 cells; a view, or cells in a file.
     """
     from umap import UMAP
 
-    if use_rep != "X" and use_rep not in adata.obsm:
+    check_adata(adata)
+    key = rep_key(adata, use_rep)
+    if use_rep != "X" and key not in adata.obsm:
         raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
-    x = layer_values(adata, None) if use_rep == "X" else np.asarray(adata.obsm[use_rep])
+    x = layer_values(adata, None) if use_rep == "X" else np.asarray(adata.obsm[key])
     values = x.data if hasattr(x, "tocsr") else x
     if not np.isfinite(values).all():
         raise ValueError(f"{use_rep!r} holds NaN or infinite values.")

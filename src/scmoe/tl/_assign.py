@@ -107,8 +107,11 @@ def assign(
     Warns
     -----
     UserWarning
-        For samples that have drifted from the reference: their labels may be wrong. If the
-        reference was transformed by :func:`scmoe.pp.arcsinh` and the query was not.
+        For samples that have drifted from the reference: their labels may be wrong.
+    scmoe.pp.ScaleWarning
+        If the reference was transformed by :func:`scmoe.pp.arcsinh` and the query has no record
+        of it; whatever the records say, if the values of one look raw and those of the other
+        transformed.
 
     Notes
     -----
@@ -147,7 +150,7 @@ def assign(
             "with, so none can be rejected: give `reject=None`, or train it with landmarks."
         )
     x = reference_values(query, known, layer)
-    check_transform(query, known, layer)
+    check_transform(query, known, layer, x)
     trained = known.trained
     found = trained.predict(x, _batches(query, known))
     names = np.asarray(trained.clusters, dtype=object)

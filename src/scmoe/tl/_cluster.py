@@ -26,7 +26,7 @@ from scmoe._store import SaveError
 from scmoe.tl._manifest import graph_hash, manifest
 from scmoe.tl._recipes import make_recipe
 from scmoe.tl._slots import check_key, plain, write
-from scmoe.tl._working import working_copy
+from scmoe.tl._working import check_scale, working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,9 +192,14 @@ def cluster(
 
     Warns
     -----
+    scmoe.pp.ScaleWarning
+        Values that look like raw intensities or counts: more than 1 % of the cells beyond 20, in
+        at least 5 % of the markers, or nothing but whole numbers. Of ``use_rep`` and of images
+        nothing is said.
     UserWarning
-        The clusters under ``key_added`` are others than before, and there are names, a stability
-        or state genes of those before.
+        Channels that are no markers by their names (Time, DNA, barcodes), where no
+        ``.var["kind"]`` tells the kinds apart. The clusters under ``key_added`` are others than
+        before, and there are names, a stability or state genes of those before.
     """
     from scmoe.model._record import to_record
 
@@ -324,6 +329,8 @@ def prepare(
     # the margins of images are constant, and genes may have no counts
     constant = holds_images(work) or recipe.counts
     check_training(work.X, work.var_names, recipe.least_clusters, constant=constant)
+    if not recipe.counts:
+        check_scale(adata, work, markers, use_rep, more=recipe.if_counts, stacklevel=4)
     recipe.look_at(adata, work)
     return recipe, work
 

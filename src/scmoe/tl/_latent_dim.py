@@ -26,7 +26,7 @@ from scmoe._random import as_seed
 from scmoe._scaling import COMMON, rescaled
 from scmoe.tl._manifest import manifest
 from scmoe.tl._slots import check_key, plain, write
-from scmoe.tl._working import working_copy
+from scmoe.tl._working import check_scale, working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,6 +160,7 @@ def latent_dim(
     check_key(adata, key_added, RECORD)
     labels = None if groupby is None else _groups(adata, groupby)
     work = working_copy(adata, markers, layer, use_rep)
+    check_scale(adata, work, markers, use_rep)
     if network not in NETWORKS:
         raise ValueError(f"`network` is {network!r}; it must be one of {NETWORKS}.")
     if network == "conv":

@@ -12,12 +12,13 @@ import pandas as pd
 import scanpy as sc
 
 from scmoe._checks import check_adata
+from scmoe._compat import rep_key, seed_argument
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
 from scmoe.tl._manifest import graph_hash, manifest
 from scmoe.tl._neighbors import N_PCS_FROM
 from scmoe.tl._slots import check_key, plain, write
-from scmoe.tl._working import given_graph, working_copy
+from scmoe.tl._working import check_scale, given_graph, working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -211,13 +212,14 @@ def _values(
 ) -> tuple[np.ndarray, Sequence[str]]:
     """Values by scanpy's rule, ``(n_obs, d)`` float32, and their names."""
     said = markers is not None or layer is not None or use_rep is not None
-    if not said and adata.n_vars > N_PCS_FROM and "X_pca" in adata.obsm:
+    if not said and adata.n_vars > N_PCS_FROM and rep_key(adata, "X_pca") in adata.obsm:
         use_rep = "X_pca"
     work = working_copy(adata, markers, layer, use_rep)
+    check_scale(adata, work, markers, use_rep, stacklevel=4)
     x, names = np.asarray(work.X), work.var_names
     of_variables = use_rep in (None, "X")
     if of_variables and x.shape[1] > N_PCS_FROM and min(x.shape) > 1 and np.ptp(x, axis=0).any():
-        x = sc.pp.pca(x, n_comps=min(N_PCS_FROM, len(x) - 1), random_state=seed)
+        x = sc.pp.pca(x, n_comps=min(N_PCS_FROM, len(x) - 1), **seed_argument(sc.pp.pca, seed))
     return np.asarray(x, dtype=np.float32), names
 
 

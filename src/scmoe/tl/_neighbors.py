@@ -11,7 +11,7 @@ import scanpy as sc
 from sklearn.neighbors import NearestNeighbors
 from umap.umap_ import fuzzy_simplicial_set
 
-from scmoe._compat import same_threads
+from scmoe._compat import same_threads, seed_argument
 from scmoe._progress import stage
 from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS
 
@@ -74,7 +74,7 @@ def add_graph(
         values = _aligned(values, batches)
     if values.shape[1] > N_PCS_FROM:
         n_comps = min(N_PCS_FROM, adata.n_obs - 1)
-        values = sc.pp.pca(values, n_comps=n_comps, random_state=seed)
+        values = sc.pp.pca(values, n_comps=n_comps, **seed_argument(sc.pp.pca, seed))
         use_rep = "X_pca"
         adata.obsm[use_rep] = values
     if batches is not None:
@@ -95,7 +95,7 @@ def add_graph(
             adata,
             n_neighbors=min(N_NEIGHBORS, adata.n_obs - 1),
             use_rep=use_rep,
-            random_state=seed,
+            **seed_argument(sc.pp.neighbors, seed),
             transformer="sklearn" if adata.n_obs <= EXACT_NEIGHBORS else None,
         )
 

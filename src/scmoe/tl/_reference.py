@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import arcsinh_record, check_values, dense, layer_values, listing
+from scmoe._checks import (
+    ScaleWarning,
+    arcsinh_record,
+    check_values,
+    dense,
+    layer_values,
+    listing,
+    raw_markers,
+)
+from scmoe._compat import rep_key
 from scmoe._keys import Key
 from scmoe._numbers import shown
 from scmoe.tl._slots import find_model
@@ -122,19 +131,20 @@ def reference_values(
     if known.use_rep is not None:
         if layer is not None:
             raise ValueError(f"The clusters are of `.obsm[{known.use_rep!r}]`; leave `layer` out.")
-        if known.use_rep not in query.obsm:
+        key = rep_key(query, known.use_rep)
+        if key not in query.obsm:
             raise KeyError(
                 f"The clusters are of {known.use_rep!r}, which `{name}.obsm` lacks: it has "
                 f"{list(query.obsm)}."
             )
-        x = query.obsm[known.use_rep]
+        x = query.obsm[key]
         x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
         if x.shape[1] != len(known.markers):
             raise ValueError(
-                f"`{name}.obsm[{known.use_rep!r}]` has {x.shape[1]} columns, that of the "
+                f"`{name}.obsm[{key!r}]` has {x.shape[1]} columns, that of the "
                 f"reference {len(known.markers)}."
             )
-        where = f"`{name}.obsm[{known.use_rep!r}]`"
+        where = f"`{name}.obsm[{key!r}]`"
     else:
         missing = known.markers.difference(query.var_names, sort=False)
         if len(missing):
@@ -154,10 +164,16 @@ def is_compensated(adata: AnnData, place: str) -> bool:
     return isinstance(record, Mapping) and place in record
 
 
-def check_transform(query: AnnData, known: Reference, layer: str | None) -> None:
-    """Compare what is recorded of the query's values with that of the reference's."""
+def check_transform(query: AnnData, known: Reference, layer: str | None, x: np.ndarray) -> None:
+    """Compare the query's values and what is recorded of them with the reference's.
+
+    ``x`` is cells x markers of the reference.
+    """
     place = layer or known.layer or "X"
+    apart = _apart(known, x)
     if known.arcsinh is None:
+        if apart:
+            _warn(apart, "Transform the query as the reference was.")
         return
     if known.compensated != is_compensated(query, place):
         who = "reference" if known.compensated else "query"
@@ -167,11 +183,10 @@ def check_transform(query: AnnData, known: Reference, layer: str | None) -> None
         )
     ours = arcsinh_record(query, place)
     if ours is None:
-        warnings.warn(
-            "The reference was transformed by `scmoe.pp.arcsinh`; of the query nothing says so. "
+        _warn(
+            "The reference was transformed by `scmoe.pp.arcsinh`; of the query nothing says so."
+            f"{apart and f' {apart}'}",
             "If it holds intensities, transform it with the same cofactor.",
-            UserWarning,
-            stacklevel=3,
         )
         return
     theirs = known.arcsinh
@@ -182,3 +197,32 @@ def check_transform(query: AnnData, known: Reference, layer: str | None) -> None
             f"cofactor {ours.get(other[0])} and not {theirs.get(other[0])}. Undo it by "
             "`scmoe.pp.inverse_arcsinh`, and transform with that of the reference."
         )
+    if apart:
+        _warn(apart, "The record says that both were transformed alike: one was written anew.")
+
+
+def _apart(known: Reference, x: np.ndarray) -> str:
+    """Say how the query goes further than the reference, or the reference than the query.
+
+    Empty unless one of them looks raw and the other transformed.
+    """
+    module = known.trained.module
+    if known.use_rep is not None or module.takes_counts:
+        return ""
+    low, high = (t.numpy(force=True) for t in (module.low, module.high))
+    # all but the extremes of each marker
+    theirs = low + (high - low) * module.outliers.markers.numpy(force=True)[1:-1]
+    raw, is_raw = raw_markers(theirs), raw_markers(x)
+    if bool(len(raw)) == bool(len(is_raw)):
+        return ""
+    where = (raw if len(raw) else is_raw)[0]
+    ours, reference = np.abs(x[:, where]).max(), np.abs(theirs[:, where]).max()
+    return (
+        f"In {str(known.markers[where])!r} the query goes up to {ours:,.4g} and the reference to "
+        f"{reference:,.4g}: one of them was never transformed."
+    )
+
+
+def _warn(what: str, how: str) -> None:
+    """Warn the caller of :func:`scmoe.tl.assign`."""
+    warnings.warn(ScaleWarning(what, how), stacklevel=4)

@@ -16,6 +16,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from natsort import natsorted
 
+from scmoe._checks import layer_names
 from scmoe._compat import release
 from scmoe._random import seeded
 from scmoe.tl._cluster import cluster, prepare
@@ -142,7 +143,7 @@ def _light(adata: AnnData, own_graph: bool = False) -> AnnData:
         var=adata.var.copy(),
         uns=dict(adata.uns),
         obsm=dict(adata.obsm),
-        layers=dict(adata.layers),
+        layers={name: adata.layers[name] for name in layer_names(adata)},
         obsp=graphs,
     )
 
@@ -179,6 +180,7 @@ def _quiet(yes: bool) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"scmoe\.tl\._runs")
             yield
     finally:
         logger.removeFilter(louder)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import check_values, dense, did_you_mean, layer_values, listing
+from scmoe._checks import (
+    check_values,
+    dense,
+    did_you_mean,
+    holds_images,
+    layer_values,
+    listing,
+    warn_if_raw,
+)
+from scmoe._compat import rep_key
 from scmoe._keys import Key
+from scmoe.io._channels import channel_kind, is_mass_cytometer
 from scmoe.similarity._graph import check_graph, graph_slot
 
 if TYPE_CHECKING:
@@ -20,6 +30,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from scmoe.similarity import Similarity
+
+LARGEST_PANEL = 200
+"""Variables from which on they are genes, whose names look like those of channels by chance."""
 
 
 def working_copy(
@@ -36,14 +49,15 @@ def working_copy(
     if layer is not None and use_rep is not None:
         raise ValueError("You can't specify both `layer` and `use_rep`.")
     if use_rep is not None:
-        if use_rep not in adata.obsm:
+        key = rep_key(adata, use_rep)
+        if key not in adata.obsm:
             raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
         if markers is not None:
             raise ValueError("`markers` chooses among `.var_names`; it can't go with `use_rep`.")
-        x = adata.obsm[use_rep]
+        x = adata.obsm[key]
         x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
         names = [f"{use_rep}_{i}" for i in range(x.shape[1])]
-        where = f"`adata.obsm[{use_rep!r}]`"
+        where = f"`adata.obsm[{key!r}]`"
     else:
         x = layer_values(adata, layer)
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
@@ -66,6 +80,60 @@ def working_copy(
     if same and Key.uns.IMAGE_SHAPE in adata.uns:
         work.uns[Key.uns.IMAGE_SHAPE] = adata.uns[Key.uns.IMAGE_SHAPE]
     return work
+
+
+def check_scale(
+    adata: AnnData,
+    work: AnnData,
+    markers: Sequence[str] | None,
+    use_rep: str | None,
+    *,
+    more: str = "",
+    stacklevel: int = 3,
+) -> None:
+    """Warn of values of a working copy that were never transformed, and of what is no marker.
+
+    Of representations and of images nothing is said; parameters are those of the copy, and
+    ``more`` is a sentence for the message.
+    """
+    if use_rep not in (None, "X"):
+        return
+    if markers is None and (names := technical_names(adata, work.var_names)):
+        warnings.warn(
+            f"By their names {listing(names)} are no markers, but there is no "
+            f'`.var["{Key.var.KIND}"]` that says so. Name the `markers`, or set it to "other" '
+            f"for these and to {' or '.join(map(repr, Key.var.MARKER_KINDS))} for markers.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+    warn_if_raw_markers(adata, work.X, work.var_names, more=more, stacklevel=stacklevel + 1)
+
+
+def warn_if_raw_markers(
+    adata: AnnData, x: Any, names: pd.Index, *, more: str = "", stacklevel: int = 2
+) -> None:
+    """Warn of markers that were never transformed, unless they are pixels."""
+    if holds_images(adata):
+        return
+    known = ~_are_technical(adata, names)
+    warn_if_raw(x[:, known], names[known], more=more, stacklevel=stacklevel + 1)
+
+
+def technical_names(adata: AnnData, names: pd.Index) -> list[str]:
+    """Return the variables that are no markers by their names, where nothing else says it."""
+    return [] if Key.var.KIND in adata.var else names[_are_technical(adata, names)].tolist()
+
+
+def _are_technical(adata: AnnData, names: pd.Index) -> np.ndarray:
+    """Which variables are no markers: by their kinds, if some are, else by names in a panel."""
+    nothing = np.zeros(len(names), bool)
+    if Key.var.KIND in adata.var:
+        is_marker = adata.var.loc[names, Key.var.KIND].isin(Key.var.MARKER_KINDS).to_numpy()
+        return ~is_marker if is_marker.any() else nothing
+    if len(names) > LARGEST_PANEL:
+        return nothing
+    mass = is_mass_cytometer(names, "")
+    return ~np.isin([channel_kind(name, "", mass=mass) for name in names], Key.var.MARKER_KINDS)
 
 
 def _choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:
@@ -155,8 +223,9 @@ def _graph_of_dropped_channels(adata: AnnData, neighbors_key: str) -> list[str]:
     if Key.var.KIND not in adata.var:
         return []
     params = adata.uns.get(neighbors_key, {}).get("params", {})
+    without_pca = rep_key(adata, "X_pca") not in adata.obsm
     of_all_channels = params.get("use_rep") == "X" or (
-        params.get("use_rep") is None and "n_neighbors" in params and "X_pca" not in adata.obsm
+        params.get("use_rep") is None and "n_neighbors" in params and without_pca
     )
     no_marker = ~adata.var[Key.var.KIND].isin(Key.var.MARKER_KINDS).to_numpy()
     return list(adata.var_names[no_marker]) if of_all_channels else []
