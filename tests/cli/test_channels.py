@@ -60,7 +60,7 @@ def test_kinds_and_options(plate):
 
 @pytest.mark.parametrize("h5ad", [False, True])
 @pytest.mark.parametrize("join", ["inner", "outer"])
-@pytest.mark.filterwarnings("ignore:Markers that")
+@pytest.mark.filterwarnings("ignore:Markers that", "ignore:Values go up to")
 def test_a_run_uses_what_the_table_says(two, tmp_path, join, h5ad):
     files = two
     if h5ad:
