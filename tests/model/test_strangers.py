@@ -205,7 +205,7 @@ def test_the_table_of_settings_is_that_of_the_networks(kind):
     """What a model is built from, and what its file may say."""
     parameters = signature(MODELS[kind]._module_cls).parameters.keys() - {"n_groups"}
     assert parameters == SETTINGS[kind].keys()
-    arguments = signature(MODELS[kind]).parameters.keys()
+    arguments = set(signature(MODELS[kind]).parameters)
     assert argument_kinds(kind).keys() <= arguments
     assert not OF_NETWORKS & arguments
 

@@ -257,12 +257,11 @@ def test_without_landmarks(linked, query, tmp_path):
     clustered(linked, epochs=1, landmarks=False, save_model=tmp_path / "m")
     assert not linked.uns["scmoe"]["model"]["weights"]["outliers.landmarks"].any()
     assert linked.obs["scmoe_outlier"].notna().all()
-    for reference in (linked, tmp_path / "m"):
-        query.uns.clear()
+    for name, reference in (("of_cells", linked), ("of_folder", tmp_path / "m")):
         with pytest.raises(ValueError, match="give `reject=None`"):
-            assign(query, reference)
-        assign(query, reference, reject=None)
-        assert query.obs["scmoe"].astype(str).equals(linked.obs["scmoe"].astype(str))
+            assign(query, reference, key_added=name)
+        assign(query, reference, reject=None, key_added=name)
+        assert query.obs[name].astype(str).equals(linked.obs["scmoe"].astype(str))
 
 
 def test_no_model_at_a_path(query, tmp_path):
