@@ -6,20 +6,25 @@ import copy
 import json
 import math
 import os
+import re
 import resource
 import shutil
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from safetensors.torch import load_file
 
 from scmoe._store import checksum
 from scmoe.model import ModelFileError
 from scmoe.model._open import MODELS, read_trained
 from scmoe.model._record import from_record, to_record
+from scmoe.model._settings import OF_NETWORKS, SETTINGS, argument_kinds
+from scmoe.tl import assign
 
 ARCHIVE = Path(__file__).parent / "archive" / "v2"
 MOST_BYTES = 256 * 2**20
@@ -186,11 +191,59 @@ def test_files_that_somebody_changed(kind, cells, tmp_path):
         n_read += survives(lambda: read_trained(folder), (path, value))
         try:
             survives(lambda: MODELS[kind].load(folder, cells.copy()), (path, value))
-        except KeyError as error:
-            # what the cells lack
-            if "Did not find" not in str(error):
+        except (KeyError, ValueError) as error:
+            # what these cells lack
+            if not re.search("Did not find|no counts", str(error)):
                 raise
     assert n_read
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         p.name for p in (ARCHIVE / kind).iterdir()
     )
+
+
+def test_the_table_of_settings_is_that_of_the_networks(kind):
+    """What a model is built from, and what its file may say."""
+    parameters = signature(MODELS[kind]._module_cls).parameters.keys() - {"n_groups"}
+    assert parameters == SETTINGS[kind].keys()
+    arguments = set(signature(MODELS[kind]).parameters)
+    assert argument_kinds(kind).keys() <= arguments
+    assert not OF_NETWORKS & arguments
+
+
+# ----------------------------------------------------------------------------------------
+# without the training cells
+
+
+def restored(weights):
+    """How many training cells can be read out of weights."""
+    return int(np.abs(np.asarray(weights["outliers.landmarks"])).sum(1).astype(bool).sum())
+
+
+def test_a_model_without_landmarks(kind, cells, tmp_path):
+    model = MODELS[kind].load(ARCHIVE / kind, cells.copy(), accelerator="cpu")
+    model.save(tmp_path / "with")
+    model.save(tmp_path / "without", landmarks=False)
+    assert restored(load_file(tmp_path / "with" / "model.safetensors")) == 10
+    assert restored(load_file(tmp_path / "without" / "model.safetensors")) == 0
+    assert restored(to_record(model)["weights"]) == 10
+    assert restored(to_record(model, landmarks=False)["weights"]) == 0
+    # the model itself still has them
+    assert np.isfinite(model.outlier_score()).all()
+    again = MODELS[kind].load(tmp_path / "without", cells.copy(), accelerator="cpu")
+    np.testing.assert_array_equal(again.predict_proba(), model.predict_proba())
+    with pytest.raises(ValueError, match="saved with `landmarks=False`"):
+        again.outlier_score()
+    with pytest.raises(ValueError, match="`landmarks` must be True or False"):
+        model.save(tmp_path / "other", landmarks="no")
+    query = cells.copy()
+    with pytest.raises(ValueError, match=r"`landmarks=False`.*give `reject=None`"):
+        assign(query, tmp_path / "without")
+    assert not query.uns
+    query.X[:, 0] += 5
+    with pytest.warns(UserWarning, match="1 of 1 samples have drifted"):
+        assign(query, tmp_path / "without", reject=None)
+    assert query.obs["scmoe"].notna().all()
+    assert query.obs["scmoe_outlier"].isna().all()
+    drift = query.uns["scmoe"]["drift"]
+    assert drift["drift"].isna().all()
+    assert drift["marker"].tolist() == ["CD3"]

@@ -307,7 +307,7 @@ def test_counts_beyond_the_genes(linked):
     for read in (
         lambda: scmoe.model.CplMixVAE.setup_anndata(linked, counts=True),
         lambda: scmoe.similarity.umap(linked),
-        lambda: scmoe.pl.markers(linked, "population"),
+        lambda: scmoe.pl.markers(linked, key="population"),
         lambda: scmoe.pp.arcsinh(linked, 5),
     ):
         with pytest.raises(ValueError, match="is a damaged sparse matrix"):

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from made_up import as_intensities
 
-from scmoe.model import MoESimVAE
+from scmoe.model import ModelFileError, MoESimVAE
 from scmoe.pp import ScaleWarning, arcsinh
-from scmoe.tl import assign, cluster
+from scmoe.tl import assign, cluster, generate
 
 
 def clustered(adata, epochs=40, **kwargs):
@@ -244,6 +244,41 @@ def test_slots_of_somebody_else(reference, query):
         assign(query, reference)
     assign(query, reference, key_added="found")
     assign(query, reference, key_added="found")  # its own may be replaced
+
+
+def test_damaged_records(reference, query, same):
+    whole, before = reference.uns["scmoe"], same.look(query)
+    model = whole["model"]
+    for part, match in (
+        ({"model": "x"}, "is no record of a model"),
+        ({"model": {**model, "clusters": ["a"] * 5}}, "names of clusters must be different"),
+        ({"model": {**model, "batches": ["a", "b"]}}, "1 batches and 2 names"),
+        ({"params": 3}, "lacks 'params'"),
+        ({"params": {"use_rep": 3}}, "'use_rep' is 3, no name"),
+        ({"markers": whole["markers"][:-1]}, "8 markers and 7 names"),
+        ({"markers": None}, "lacks 'params' or 'markers'"),
+    ):
+        strange = ad.AnnData(reference.X, uns={"scmoe": {**whole, **part}})
+        for use in (lambda r: assign(query, r), lambda r: generate(r, 3)):
+            with pytest.raises(ModelFileError, match=match) as error:
+                use(strange)
+            assert "uns['scmoe']" in str(error.value)
+    for record in ("x", {}, {"params": {}}):
+        with pytest.raises(KeyError, match="Did not find a model"):
+            assign(query, ad.AnnData(reference.X, uns={"scmoe": record}))
+    same(query, before)
+
+
+def test_without_landmarks(linked, query, tmp_path):
+    """No cell is in the model, of the record and of the folder; scores of the run are there."""
+    clustered(linked, epochs=1, landmarks=False, save_model=tmp_path / "m")
+    assert not linked.uns["scmoe"]["model"]["weights"]["outliers.landmarks"].any()
+    assert linked.obs["scmoe_outlier"].notna().all()
+    for name, reference in (("of_cells", linked), ("of_folder", tmp_path / "m")):
+        with pytest.raises(ValueError, match="give `reject=None`"):
+            assign(query, reference, key_added=name)
+        assign(query, reference, reject=None, key_added=name)
+        assert query.obs[name].astype(str).equals(linked.obs["scmoe"].astype(str))
 
 
 def test_no_model_at_a_path(query, tmp_path):

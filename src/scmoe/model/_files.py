@@ -182,7 +182,7 @@ class SafeFiles:
             with damaged(where, ValueError, ArithmeticError), torch.device("meta"):
                 model = cls(adata, **arguments)
             if model.module is not None:
-                check_tensors(model.module, tensors)
+                check_tensors(model.module, tensors, where)
             set_attributes(model, content["attributes"])
             model.module = module
             model._check_loaded(where)

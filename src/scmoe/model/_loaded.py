@@ -347,7 +347,7 @@ def make_module(
     errors = ValueError, ArithmeticError
     with damaged(where, *errors), torch.device("meta"):
         sketch = cls(**settings)
-    check_tensors(sketch, tensors)
+    check_tensors(sketch, tensors, where)
     with damaged(where, *errors), torch.random.fork_rng(devices=[]):
         # initial weights are drawn and replaced
         module = cls(**settings)
@@ -356,19 +356,26 @@ def make_module(
     return module.eval()
 
 
-def check_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+def check_tensors(
+    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: str
+) -> None:
     """Raise ModelFileError unless tensors are by name, shape and dtype those of a module."""
     expected = module.state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
-        raise ModelFileError(f"The model has tensors that the file lacks: {listing(missing)}.")
+        raise ModelFileError(
+            f"{where} is damaged: the model has tensors that the file lacks: {listing(missing)}."
+        )
     if extra := sorted(tensors.keys() - expected.keys()):
-        raise ModelFileError(f"The file has tensors that the model lacks: {listing(extra)}.")
+        raise ModelFileError(
+            f"{where} is damaged: the file has tensors that the model lacks: {listing(extra)}."
+        )
     for name, tensor in tensors.items():
         found, wanted = describe(tensor), describe(expected[name])
         if found != wanted:
             raise ModelFileError(
-                f"The tensor {name!r} is {found['dtype']} of shape {found['shape']} in the file, "
-                f"{wanted['dtype']} of shape {wanted['shape']} in the model."
+                f"{where} is damaged: the tensor {name!r} is {found['dtype']} of shape "
+                f"{found['shape']} in the file, {wanted['dtype']} of shape {wanted['shape']} in "
+                "the model."
             )
 
 

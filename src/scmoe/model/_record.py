@@ -177,8 +177,9 @@ def _tensors(weights: Any, where: str) -> dict[str, torch.Tensor]:
     if not isinstance(weights, Mapping):
         raise ModelFileError(f"{where} is damaged: its weights are no mapping.")
     for name, value in weights.items():
-        is_array = isinstance(value, np.ndarray | np.generic)
-        if not is_array or value.dtype.name not in NUMBERS:
+        # a single number may come out of a file as one of Python
+        is_array = isinstance(value, np.ndarray | np.generic | bool | int | float)
+        if not is_array or np.asarray(value).dtype.name not in NUMBERS:
             raise ModelFileError(
                 f"{where} is damaged: the weights {name!r} are no array of numbers."
             )

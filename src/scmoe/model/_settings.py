@@ -41,12 +41,16 @@ ACTIVATION = one_of("elu", "relu")
 OPTIONAL = whole(1) | NOTHING
 IMAGE_SHAPE = many(whole(1)) | NOTHING
 
-OF_ALL: dict[str, Kind] = {
-    "network": one_of("dense", "conv"),
-    "scaling": one_of(*SCALINGS),
-    "min_cells": whole(0) | NOTHING,
+COMMON = {"scaling": one_of(*SCALINGS), "min_cells": whole(0) | NOTHING}
+OF_IMAGES = {"network": one_of("dense", "conv")}
+N_LATENT = {"n_latent": whole(1) | one_of(AUTO) | many(whole(1))}
+
+ARGUMENTS: dict[str, dict[str, Kind]] = {
+    "MoESimVAE": {**COMMON, **OF_IMAGES, **N_LATENT},
+    "MoEVAE": {**COMMON, **OF_IMAGES, **N_LATENT},
+    "CplMixVAE": COMMON,
 }
-"""Arguments of models that their networks do not have."""
+"""Arguments of each model that its networks do not have, or not so."""
 
 ESTIMATED = ("n_experts", "n_latent", "n_categories")
 """Arguments of models that may be ``"auto"``, and are looked at where that is known."""
@@ -134,11 +138,9 @@ OF_NETWORKS = {"n_input", "n_batch", "n_latents", "n_shared", "image_shape", "is
 
 
 def argument_kinds(model: str) -> dict[str, Kind]:
-    """What the arguments of a model may be, also those that may be estimated."""
+    """What the arguments of a model may be."""
     kinds = {name: k for name, k in SETTINGS[model].items() if name not in OF_NETWORKS}
-    auto = one_of(AUTO)
-    estimated = {"n_latent": whole(1) | auto | many(whole(1))} if "n_state" not in kinds else {}
-    return {**kinds, **OF_ALL, **estimated}
+    return {**kinds, **ARGUMENTS[model]}
 
 
 def check_arguments(model: str, given: Mapping[str, Any]) -> None:
