@@ -9,6 +9,8 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from scmoe._random import one_at_a_time
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -51,16 +53,20 @@ def forget(model: BaseModelClass, adata: AnnData) -> None:
     managers.pop(adata.uns["_scvi_uuid"], None)
 
 
-def release(model_class: type[BaseModelClass], adata: AnnData) -> None:
-    """Let go of cells that were set up for a model which nobody keeps.
+@contextmanager
+def released(model_class: type[BaseModelClass], adata: AnnData) -> Iterator[None]:
+    """Let go of cells, after the block, that were set up for a model which nobody keeps.
 
     scvi-tools (1.4) holds on to every AnnData that was set up, for the life of the process.
     """
-    uuid = adata.uns.get("_scvi_uuid")
-    model_class._setup_adata_manager_store.pop(uuid, None)
-    stores = model_class._per_instance_manager_store
-    for model_id in [m for m, managers in stores.items() if uuid in managers]:
-        del stores[model_id]
+    try:
+        yield
+    finally:
+        uuid = adata.uns.get("_scvi_uuid")
+        model_class._setup_adata_manager_store.pop(uuid, None)
+        stores = model_class._per_instance_manager_store
+        for model_id in [m for m, managers in stores.items() if uuid in managers]:
+            del stores[model_id]
 
 
 @contextmanager
@@ -190,13 +196,10 @@ def one_thread(apply: bool = True) -> Iterator[None]:
     """
     import torch
 
-    threads = torch.get_num_threads()
-    if apply:
-        torch.set_num_threads(1)
-    try:
+    with same_threads():
+        if apply:
+            torch.set_num_threads(1)
         yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -209,16 +212,23 @@ def same_threads() -> Iterator[None]:
     """
     import torch
 
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    with one_at_a_time():
+        threads = torch.get_num_threads()
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep advertisements, hardware notes and reports on inner steps out of notebooks."""
+    with one_at_a_time(), _quiet():
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     loggers = [
         logging.getLogger(name)
         for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "scvi")

@@ -25,6 +25,7 @@ from scmoe._checks import (
 from scmoe._compat import interruptible, one_thread, quiet
 from scmoe._keys import Key
 from scmoe._numbers import as_whole
+from scmoe._random import one_at_a_time
 from scmoe._scaling import value_range
 from scmoe._store import ModelFileError
 from scmoe.model._auto import AUTO
@@ -162,7 +163,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         content, tensors = cls.read_saved(dir_path)
         registry, attributes = content["registry"], content["attributes"]
         try:
-            with torch.random.fork_rng(devices=[]):
+            with one_at_a_time(), torch.random.fork_rng(devices=[]):
                 module = cls._module_cls(**attributes["module_settings_"])
             trained = Trained(module, attributes["cluster_names_"], _batch_names(registry))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -35,6 +35,7 @@ from scmoe.nn import padded_side
 from scmoe.train import (
     AugmentingSplitter,
     MixturePlan,
+    check_rate,
     check_shares,
     check_training_settings,
     refuse_pickles,
@@ -292,6 +293,7 @@ class MoEVAE(Probing, ExpertModel):
         if space not in SPACES:
             raise ValueError(f"`space` must be one of {SPACES}, got {space!r}.")
         check_method(method, settings)
+        check_rate("manager_lr", manager_lr)
         x = self._values(self.n_experts_)
         n_experts = None if self.n_experts_ == AUTO else self.n_experts_
         if n_experts is None:

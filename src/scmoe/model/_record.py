@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from scmoe._compat import one_thread
+from scmoe._random import one_at_a_time
 from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._moevae_module import MoEVAEModule
@@ -100,7 +101,8 @@ def to_record(model: ExpertModel) -> dict[str, Any]:
 
 def from_record(record: dict[str, Any]) -> Trained:
     """The way back; ValueError where weights do not fit."""
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn and replaced
+    # initial weights are drawn and replaced
+    with one_at_a_time(), torch.random.fork_rng(devices=[]):
         module = MODULES[str(record["class"])](**json.loads(record["settings"]))
     weights = {name: torch.as_tensor(np.asarray(w)) for name, w in record["weights"].items()}
     try:

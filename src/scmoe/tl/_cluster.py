@@ -18,7 +18,7 @@ from scmoe._checks import (
     check_training,
     holds_images,
 )
-from scmoe._compat import release
+from scmoe._compat import released
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
 from scmoe.tl._manifest import graph_hash, manifest
@@ -173,14 +173,16 @@ def cluster(
         than 2 clusters; a graph of the wrong shape; a ``key_added`` whose slots are taken;
         ``layer`` with ``use_rep``, ``obsp`` with ``neighbors_key``, either of them with a
         similarity that needs no graph or names its own; options that the model does not have;
-        numbers to estimate where there is less than two clusters, or nothing but noise.
+        numbers to estimate where there is less than two clusters, or nothing but noise; a
+        training that runs away, of too large a learning rate for instance: its loss is not
+        finite, or more than ten times that at the start.
     KeyError
         An unknown layer, representation, marker, graph, embedding or ``batch_key``.
 
     Warns
     -----
     UserWarning
-        The clusters under ``key_added`` are others than before, and there are names, a stability
+        All cells came into one cluster. The clusters under ``key_added`` are others than before, and there are names, a stability
         or state genes of those before.
     """
     from scmoe.model._record import to_record
@@ -211,18 +213,15 @@ def cluster(
         batch_key=batch_key,
         checkpoint=checkpoint,
     )
-    try:
-        with seeded(seed):
-            trained = recipe.fit(work, seed, progress)
-            labels = trained.predict()
-            proba = trained.predict_proba()
-            latent = trained.get_latent_representation()
-            outlier = trained.outlier_score()
-            beside = recipe.found(trained, key_added)
+    with seeded(seed), released(recipe.model_class, work):
+        trained = recipe.fit(work, seed, progress)
+        labels = trained.predict()
+        proba = trained.predict_proba()
+        latent = trained.get_latent_representation()
+        outlier = trained.outlier_score()
+        beside = recipe.found(trained, key_added)
         if save_model is not None:
             trained.save(str(save_model))
-    finally:
-        release(recipe.model_class, work)
 
     categories = natsorted(set(labels))
     result = {
@@ -249,6 +248,15 @@ def cluster(
         "manifest": manifest(work.X, work.var_names, graph=graph_hash(recipe.graph), seed=seed),
     }
     logger.info("%d of %d experts own cells.", len(categories), trained.module.n_experts)
+    if len(categories) == 1:
+        others = ", or with another `similarity`" if model == "moe-sim-vae" else ""
+        warnings.warn(
+            "All cells came into one cluster: the markers may show no groups, or the training "
+            "did not find them. Try a smaller learning rate (`train_kwargs={\"plan_kwargs\": "
+            f'{{"lr": ...}}}}`, {trained.training_plan.lr:g} here), train longer{others}.',
+            UserWarning,
+            stacklevel=2,
+        )
     outdated = _outdated(adata, key_added, labels, latent)
     if outdated:
         warnings.warn(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,6 @@ from scmoe._numbers import check_whole, is_number, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-RATES = ("lr", "manager_lr")
 
 OURS = {"self", "kwargs", "trainer_kwargs", "datasplitter_kwargs", "datamodule"}
 """Names in the signatures of the trainers that are not the user's."""
@@ -56,7 +53,19 @@ def check_training_settings(
     known = sorted(set(signature(plan_class).parameters) - {"module"})
     if unknown := sorted(set(given) - set(known)):
         raise TypeError(f"`plan_kwargs` has no {listing(unknown)}; it has {', '.join(known)}.")
-    for name in RATES:
-        rate = given.get(name, 1.0)
-        if not (is_number(rate) and 0 <= rate < math.inf):
-            raise ValueError(f"`{name}` must be a number of at least 0, got {rate!r}.")
+    check_rate("lr", given.get("lr", 0.1))
+    # a manager that was taught may stay as it is
+    check_rate("manager_lr", given.get("manager_lr", 0.1), or_none=True)
+
+
+def check_rate(name: str, rate: Any, *, or_none: bool = False) -> None:
+    """Raise ValueError for what no learning rate can be; ``or_none`` lets 0 pass.
+
+    Adam moves every weight by about as much in a step, and weights are below 1.
+    """
+    if not is_number(rate) or not (0 < rate < 1 or (or_none and rate == 0)):
+        least = "from 0 on" if or_none else "above 0"
+        raise ValueError(
+            f"`{name}` must be a number {least} and below 1 (a learning rate; 0.0001 to 0.01 are "
+            f"usual), got {rate!r}."
+        )
