@@ -92,23 +92,32 @@ def unregistered_on_failure(model_class: type[BaseModelClass], adata: AnnData) -
 
 def show_setup(registry: dict[str, Any]) -> None:
     """Show the arguments of ``setup_anndata`` that a registry keeps."""
-    # scvi-tools (1.4) uses this module of rich and does not import it
-    import rich.pretty  # noqa: F401
     from scvi.data import AnnDataManager
 
     AnnDataManager.view_setup_method_args(registry)
 
 
-def on_device(accelerator: str, device: int | str) -> torch.device:
-    """The one device that scvi-tools' two arguments stand for."""
+def on_device(accelerator: str, device: int | list[int] | str) -> torch.device:
+    """The one device that scvi-tools' two arguments stand for; ValueError where there is none."""
+    import torch
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
     from scvi.model._utils import parse_device_args
 
-    return parse_device_args(
-        accelerator=accelerator,
-        devices=device,
-        return_device="torch",
-        validate_single_device=True,
-    )[2]
+    try:
+        return parse_device_args(
+            accelerator=accelerator,
+            devices=device,
+            return_device="torch",
+            validate_single_device=True,
+        )[2]
+    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+        there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        names = " and ".join(["cpu", *(name for name, yes in there.items() if yes)])
+        raise ValueError(
+            f"torch finds no such device: `accelerator={accelerator!r}`, `devices={device!r}`. It "
+            f'finds {names} here; `accelerator="auto"` takes what there is. A GPU needs its '
+            "driver and a torch that was built for it."
+        ) from error
 
 
 def history_of(trainer: Trainer) -> dict[str, pd.DataFrame] | None:

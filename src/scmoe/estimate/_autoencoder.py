@@ -12,7 +12,7 @@ import torch
 from scmoe._numbers import as_whole, check_whole
 from scmoe._random import seeded
 from scmoe.nn import Autoencoders
-from scmoe.train import check_rate, fit
+from scmoe.train import check_device, check_rate, fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +82,7 @@ class Schedule:
         # a batch of a single cell has no spread
         check_whole("batch_size", self.batch_size, 2)
         check_rate("lr", self.lr)
+        check_device(self.accelerator)
 
     def epochs(self, n: int) -> int:
         """Epochs for this many cells."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from scmoe._checks import layer_values, listing
+from scmoe._checks import check_is_adata, layer_values, listing
 from scmoe._keys import Key
 
 from ._atomic import made_folder, refuse_existing, write_all
@@ -118,6 +118,7 @@ def write_fcs(
     >>> scmoe.tl.cluster(adata)
     >>> scmoe.io.write_fcs(adata, "clustered/")
     """
+    check_is_adata(adata)
     if adata.n_obs == 0:
         raise ValueError("`adata` has no cells to write.")
     if layer is not None and source is not None:

@@ -419,7 +419,13 @@ class MoEVAE(Probing, ExpertModel):
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
         check_training_settings(
-            max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
+            max_epochs,
+            batch_size,
+            self._training_plan_cls,
+            plan_kwargs,
+            trainer_kwargs,
+            accelerator,
+            devices,
         )
         shares = np.arange(len(x)), len(x), train_size, validation_size
         n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])

@@ -12,6 +12,7 @@ import scanpy as sc
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from scmoe._checks import check_is_adata, obs_columns
 from scmoe._keys import Key
 
 from ._figure import finish
@@ -99,6 +100,7 @@ def clusters(
     ValueError
         If the map has less than two dimensions, or ``ax`` comes with several colours.
     """
+    check_is_adata(adata)
     if adata.is_view:
         adata = adata.copy()
     colors = _colors(adata, key, color)
@@ -170,7 +172,7 @@ def _colors(adata: AnnData, key: str, color: str | Sequence[str] | None) -> list
             )
         raise KeyError(
             f"Cannot colour by {column!r}: it is neither a column of .obs "
-            f"({', '.join(map(str, adata.obs.columns)) or 'none there'}) nor a marker in "
+            f"({', '.join(obs_columns(adata)) or 'none there'}) nor a marker in "
             ".var_names."
         )
     return colors

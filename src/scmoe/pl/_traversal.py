@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import holds_images, listing
+from scmoe._checks import clustering_record, holds_images, listing
 from scmoe._keys import Key
 from scmoe._numbers import check_whole
 from scmoe.get import state_genes
@@ -145,7 +145,7 @@ def _open(adata: AnnData, key: str, cluster: str) -> _Clustering:
     from scmoe.model._cplmixvae_module import CplMixVAEModule
     from scmoe.model._record import from_record
 
-    record = adata.uns.get(Key.uns.result(key), {})
+    record = clustering_record(adata, key)
     if "model" not in record or key not in adata.obs:
         raise KeyError(
             f"Did not find a clustering with its model in `.uns[{key!r}]`: run "

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scmoe._checks import check_is_adata
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 def check_adata(adata: AnnData) -> None:
-    """Raise ValueError for a view and for names of variables that are not unique."""
+    """Raise ValueError for what is no AnnData, for a view, and for variables of one name."""
+    check_is_adata(adata)
     if adata.is_view:
         raise ValueError("`adata` is a view of another AnnData; pass `adata.copy()` instead.")
     if not adata.var_names.is_unique:

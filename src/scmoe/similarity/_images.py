@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._checks import check_image_shape, check_matrix, layer_values
+from scmoe._checks import check_image_shape, check_is_adata, check_matrix, layer_values
 from scmoe._random import as_seed
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def image_gradients(
     """
     import torch
     from sklearn.decomposition import PCA
+
+    check_is_adata(adata)
 
     from scmoe import nn
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._checks import layer_values
+from scmoe._checks import check_is_adata, layer_values, listing
 from scmoe._compat import same_threads
 from scmoe._random import as_seed
 
@@ -51,10 +52,18 @@ def umap(
     KeyError
         ``use_rep`` is not in ``.obsm``.
     ValueError
-        NaN or infinite values, or fewer than 3 cells.
+        A metric that umap-learn does not have; NaN or infinite values, or fewer than 3 cells.
     """
     from umap import UMAP
+    from umap.distances import named_distances
 
+    check_is_adata(adata)
+    if not callable(metric) and metric not in named_distances:
+        meant = get_close_matches(str(metric), named_distances) or sorted(named_distances)
+        raise ValueError(
+            f"`metric` must be one of umap-learn's, got {metric!r}. There are, among others, "
+            f"{listing(meant)}."
+        )
     if use_rep != "X" and use_rep not in adata.obsm:
         raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
     x = layer_values(adata, None) if use_rep == "X" else np.asarray(adata.obsm[use_rep])

@@ -182,8 +182,8 @@ def cluster(
     Warns
     -----
     UserWarning
-        All cells came into one cluster. The clusters under ``key_added`` are others than before, and there are names, a stability
-        or state genes of those before.
+        All cells came into one cluster. The clusters under ``key_added`` are others than before,
+        and there are names, a stability or state genes of those before.
     """
     from scmoe.model._record import to_record
 
@@ -249,11 +249,12 @@ def cluster(
     }
     logger.info("%d of %d experts own cells.", len(categories), trained.module.n_experts)
     if len(categories) == 1:
-        others = ", or with another `similarity`" if model == "moe-sim-vae" else ""
+        others = ", or take another `similarity`" if model == "moe-sim-vae" else ""
+        rate = trained.trainer.lightning_module.lr
         warnings.warn(
             "All cells came into one cluster: the markers may show no groups, or the training "
-            "did not find them. Try a smaller learning rate (`train_kwargs={\"plan_kwargs\": "
-            f'{{"lr": ...}}}}`, {trained.training_plan.lr:g} here), train longer{others}.',
+            'did not find them. Try a smaller learning rate (`train_kwargs={"plan_kwargs": '
+            f'{{"lr": ...}}}}`, here {rate:g}), train longer{others}.',
             UserWarning,
             stacklevel=2,
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmoe._checks import clustering_record
 from scmoe._keys import Key
 from scmoe.tl._cluster import cluster
 from scmoe.tl._manifest import data_hash
@@ -60,9 +61,9 @@ def settings_of(adata: AnnData, key: str, given: Mapping[str, Any]) -> dict[str,
     KeyError
         The graph that was clustered by is gone.
     """
-    record = adata.uns.get(Key.uns.result(key))
-    params = record.get("params", {}) if isinstance(record, Mapping) else {}
-    if not isinstance(record, Mapping) or not set(record) >= CLUSTERING or "model" not in params:
+    record = clustering_record(adata, key)
+    params = record.get("params", {})
+    if not set(record) >= CLUSTERING or "model" not in params:
         raise ValueError(
             f"`.obs[{key!r}]` was not written by `scmoe.tl.cluster` (`.uns[{key!r}]` records no "
             "settings of one), so it can't be run again. Give the settings of the runs, such as "

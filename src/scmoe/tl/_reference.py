@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import arcsinh_record, check_values, dense, layer_values, listing
+from scmoe._checks import (
+    arcsinh_record,
+    check_is_adata,
+    check_values,
+    dense,
+    layer_values,
+    listing,
+)
 from scmoe._keys import Key
 from scmoe.tl._slots import find_model
 
@@ -46,6 +54,8 @@ def reference_of(reference: Any, key: str) -> Reference:
 
     if isinstance(reference, ExpertModel):
         return _of_model(reference.trained, reference.registry)
+    if not isinstance(reference, AnnData | str | PathLike):
+        check_is_adata(reference, "reference")
     if not isinstance(reference, AnnData):
         return _of_model(*read_trained(reference))
     record = find_model(reference, key, "reference")
