@@ -124,7 +124,7 @@ def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
                             random_state=seed,
                         )
                     )
-                    asked = new.obs["cluster"].astype(str).to_numpy()
+                    asked = new.obs["scmoe"].astype(str).to_numpy()
                     return {
                         **judged(np.asarray(new.X), model.predict(new), asked, digits, judge),
                         "proposals": 1.0,

@@ -6,10 +6,12 @@ import math
 import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from natsort import natsorted
 from scipy import sparse
 
 from scmoe._keys import Key
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Names listed in an error before it says how many more there are."""
+
+FEW_OF_BATCH = 3
+"""Cells of a batch below which nothing is learned of it; scvi-tools warns of such, too."""
+
+FARTHEST = 1e15
+"""Values up to which float32 holds squared distances, also of markers that are scaled."""
 
 
 LARGEST = 20.0
@@ -58,11 +66,54 @@ def did_you_mean(unknown: Iterable[str], known: Iterable[str]) -> str:
     return f" Did you mean {listing(names)}?" if names else ""
 
 
-def check_adata(adata: AnnData) -> None:
-    """Raise ValueError for cells whose results have no place, and for names that are not unique.
+def check_is_adata(adata: Any, name: str = "adata") -> None:
+    """Raise ValueError for what is no AnnData: a path, an array, a MuData."""
+    from anndata import AnnData
 
-    These are a view and cells that are not in memory.
+    if isinstance(adata, AnnData):
+        return
+    how = "Make one of values: `anndata.AnnData(values)`, cells x markers."
+    if isinstance(adata, str | PathLike):
+        how = "Read the file first: `anndata.read_h5ad(path)`, or `scmoe.io.read_fcs(path)`."
+    elif "MuData" in (kind.__name__ for kind in type(adata).__mro__) and len(adata.mod):
+        names = [str(modality) for modality in adata.mod]
+        how = (
+            f"Give one of its modalities, such as `mdata[{names[0]!r}]`; it has {listing(names)}."
+        )
+    raise ValueError(f"`{name}` must be an AnnData, got {type(adata).__name__}. {how}")
+
+
+def obs_columns(adata: AnnData) -> list[str]:
+    """Return the columns of ``.obs``, without those that scvi-tools and its models keep there."""
+    return [c for c in map(str, adata.obs) if c != "_indices" and not c.startswith("_scvi")]
+
+
+def clustering_record(adata: AnnData, key: str, name: str = "adata") -> Mapping[str, Any]:
+    """Return the record of a clustering, or of something else of that name; empty without one.
+
+    Raises ValueError for what joining cells of different clusterings has left of their records.
     """
+    check_is_adata(adata, name)
+    record = adata.uns.get(Key.uns.result(key))
+    if not isinstance(record, Mapping):
+        return {}
+    params = record.get("params")
+    ours = isinstance(record.get("model"), Mapping) or (
+        isinstance(params, Mapping) and "model" in params
+    )
+    # what differs between any two clusterings; `ad.concat` keeps what is the same in both
+    if ours and not {"history", "markers"} <= set(record):
+        raise ValueError(
+            f"The record of the clustering in `{name}.uns[{key!r}]` is not whole, as where cells "
+            "of different clusterings were joined (`ad.concat`): their clusters are not the same "
+            "ones. Cluster the joined cells, or give cells the clusters of one reference before "
+            "joining (`scmoe.tl.assign`)."
+        )
+    return record
+
+
+def check_adata(adata: AnnData) -> None:
+    """Raise ValueError for what is no AnnData in memory, for a view, and for names twice."""
     check_in_memory(adata)
     if adata.is_view:
         raise ValueError(
@@ -130,6 +181,7 @@ def _within(indices: np.ndarray, n: int) -> bool:
 
 def check_in_memory(adata: AnnData) -> None:
     """Raise ValueError for cells that are in a file: backed ones, and those read lazily."""
+    check_is_adata(adata)
     if adata.isbacked:
         raise ValueError("`adata` is backed by a file; pass `adata.to_memory()`.")
     if not isinstance(adata.obs, pd.DataFrame):
@@ -156,7 +208,7 @@ def check_batches(adata: AnnData, batch_key: str) -> None:
     """KeyError for an unknown column of batches, ValueError for cells that have none."""
     if batch_key not in adata.obs:
         raise KeyError(
-            f"Did not find the batches {batch_key!r} in `.obs`, which has {list(adata.obs)}."
+            f"Did not find the batches {batch_key!r} in `.obs`, which has {obs_columns(adata)}."
         )
     missing = adata.obs[batch_key].isna()
     if missing.any():
@@ -202,6 +254,19 @@ def layer_values(adata: AnnData, layer: str | None) -> Any:
         raise ValueError(f"{where} holds {values.dtype}, not numbers.")
     check_sparse(values, where)
     return values
+
+
+def warn_of_small_batches(adata: AnnData, batch_key: str) -> None:
+    """Warn of batches whose cells are too few to learn from."""
+    sizes = adata.obs[batch_key].value_counts()
+    small = sizes.index[(sizes > 0) & (sizes < FEW_OF_BATCH)].astype(str)
+    if len(small):
+        warnings.warn(
+            f"Of the batches in `.obs[{batch_key!r}]` {listing(natsorted(small))} have fewer than "
+            f"{FEW_OF_BATCH} cells, from which nothing can be learned of a batch.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def arcsinh_record(adata: AnnData, place: str) -> dict[str, float] | None:
@@ -361,13 +426,22 @@ def check_matrix(x, names: Sequence[str], where: str, *, if_counts: str = "") ->
             f"{where} holds NaN or infinite values in {listing(np.asarray(names)[bad].tolist())}; "
             "remove those cells or markers."
         )
-    largest = np.abs([x.min(axis=0, initial=0), x.max(axis=0, initial=0)]).max(axis=0)
-    large = largest > np.finfo(np.float32).max
-    if large.any():
-        raise ValueError(
-            f"{where} holds values up to {largest.max():.3g}, which float32 can't hold, in "
-            f"{listing(np.asarray(names)[large].tolist())}; transform or scale them first."
-        )
+    check_sizes(x, names, where)
+
+
+def check_sizes(x, names: Sequence[str], where: str) -> None:
+    """Raise ValueError for values whose distances float32 can't hold; names marker and cell."""
+    if 0 in x.shape or max(abs(x.min()), abs(x.max())) <= FARTHEST:
+        return
+    x = x.tocsr() if sparse.issparse(x) else x
+    cells, markers = (abs(x) > FARTHEST).nonzero()
+    value, marker = x[cells[0], markers[0]], str(names[markers[0]])
+    more = f" (and such values in {len(set(cells)) - 1} others)" if len(set(cells)) > 1 else ""
+    raise ValueError(
+        f"{where} holds {value:.3g} in {marker!r} of the cell at position {cells[0]}{more}. "
+        f"Beyond {FARTHEST:g} no distances between cells can be computed: remove such cells, or "
+        "transform or scale the values first."
+    )
 
 
 def check_counts(x, names: Sequence[str], where: str) -> None:
@@ -381,6 +455,7 @@ def check_counts(x, names: Sequence[str], where: str) -> None:
         raise ValueError(f"{where} holds {values.dtype} values, which are no counts.")
     fits = np.isfinite(values) & (values >= 0) & (values == np.floor(values))
     if fits.all():
+        check_sizes(x, names, where)
         return
     wrong = values[~fits].flat[0]
     if sparse.issparse(x):
@@ -456,13 +531,17 @@ def check_varied(x: np.ndarray, names: Sequence[str], *, constant: bool = False)
 
 def check_similarity(similarity: Any) -> None:
     """Raise ValueError for what is no similarity: a name, or a class without brackets."""
-    from scmoe.similarity import Similarity
+    from scmoe import similarity as kinds
 
-    if not isinstance(similarity, Similarity):
-        raise ValueError(
-            "`similarity` must be one of `scmoe.similarity`, such as `scmoe.similarity.Graph()`; "
-            f"got {similarity!r}."
-        )
+    if isinstance(similarity, kinds.Similarity):
+        return
+    name = str(getattr(similarity, "__name__", similarity)).casefold()
+    known = [kind.__name__ for kind in kinds.Similarity.__subclasses__()]
+    meant = [kind for kind in known if kind.casefold() == name]
+    how = f"such as `scmoe.similarity.{(meant or ['Graph'])[0]}()`"
+    if isinstance(similarity, list | tuple):
+        how += "; `scmoe.similarity.Blend` mixes two"
+    raise ValueError(f"`similarity` must be one of `scmoe.similarity`, {how}; got {similarity!r}.")
 
 
 def check_unit_interval(x: np.ndarray, names: Sequence[str]) -> None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from scmoe._random import one_at_a_time
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -67,16 +69,20 @@ def forget(model: BaseModelClass, adata: AnnData) -> None:
     managers.pop(adata.uns["_scvi_uuid"], None)
 
 
-def release(model_class: type[BaseModelClass], adata: AnnData) -> None:
-    """Let go of cells that were set up for a model which nobody keeps.
+@contextmanager
+def released(model_class: type[BaseModelClass], adata: AnnData) -> Iterator[None]:
+    """Let go of cells, after the block, that were set up for a model which nobody keeps.
 
     scvi-tools (1.4) holds on to every AnnData that was set up, for the life of the process.
     """
-    uuid = adata.uns.get("_scvi_uuid")
-    model_class._setup_adata_manager_store.pop(uuid, None)
-    stores = model_class._per_instance_manager_store
-    for model_id in [m for m, managers in stores.items() if uuid in managers]:
-        del stores[model_id]
+    try:
+        yield
+    finally:
+        uuid = adata.uns.get("_scvi_uuid")
+        model_class._setup_adata_manager_store.pop(uuid, None)
+        stores = model_class._per_instance_manager_store
+        for model_id in [m for m, managers in stores.items() if uuid in managers]:
+            del stores[model_id]
 
 
 @contextmanager
@@ -102,23 +108,32 @@ def unregistered_on_failure(model_class: type[BaseModelClass], adata: AnnData) -
 
 def show_setup(registry: dict[str, Any]) -> None:
     """Show the arguments of ``setup_anndata`` that a registry keeps."""
-    # scvi-tools (1.4) uses this module of rich and does not import it
-    import rich.pretty  # noqa: F401
     from scvi.data import AnnDataManager
 
     AnnDataManager.view_setup_method_args(registry)
 
 
-def on_device(accelerator: str, device: int | str) -> torch.device:
-    """The one device that scvi-tools' two arguments stand for."""
+def on_device(accelerator: str, device: int | list[int] | str) -> torch.device:
+    """The one device that scvi-tools' two arguments stand for; ValueError where there is none."""
+    import torch
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
     from scvi.model._utils import parse_device_args
 
-    return parse_device_args(
-        accelerator=accelerator,
-        devices=device,
-        return_device="torch",
-        validate_single_device=True,
-    )[2]
+    try:
+        return parse_device_args(
+            accelerator=accelerator,
+            devices=device,
+            return_device="torch",
+            validate_single_device=True,
+        )[2]
+    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+        there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        names = " and ".join(["cpu", *(name for name, yes in there.items() if yes)])
+        raise ValueError(
+            f"torch finds no such device: `accelerator={accelerator!r}`, `devices={device!r}`. It "
+            f'finds {names} here; `accelerator="auto"` takes what there is. A GPU needs its '
+            "driver and a torch that was built for it."
+        ) from error
 
 
 def history_of(trainer: Trainer) -> dict[str, pd.DataFrame] | None:
@@ -206,13 +221,10 @@ def one_thread(apply: bool = True) -> Iterator[None]:
     """
     import torch
 
-    threads = torch.get_num_threads()
-    if apply:
-        torch.set_num_threads(1)
-    try:
+    with same_threads():
+        if apply:
+            torch.set_num_threads(1)
         yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -225,16 +237,23 @@ def same_threads() -> Iterator[None]:
     """
     import torch
 
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    with one_at_a_time():
+        threads = torch.get_num_threads()
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep advertisements, hardware notes and reports on inner steps out of notebooks."""
+    with one_at_a_time(), _quiet():
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     loggers = [
         logging.getLogger(name)
         for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "scvi")

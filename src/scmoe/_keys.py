@@ -42,9 +42,14 @@ class Key:
         """The file that a cell comes from, where that is not its sample."""
 
         CLUSTER = "cluster"
-        """The cluster that a generated cell was asked of."""
+        """The cluster that a step of a walk is of."""
         EXPERT = "expert"
-        """The cluster whose expert made a generated cell."""
+        """The cluster whose expert made a cell of a walk or of a probe."""
+
+        @staticmethod
+        def expert(key: str) -> str:
+            """The cluster whose expert made a generated cell; its own is in the labels."""
+            return f"{key}_expert"
 
         @staticmethod
         def labels(key: str) -> str:

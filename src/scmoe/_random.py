@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,30 @@ from scmoe._numbers import is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_turn = threading.RLock()
+
+
+def _new_turn() -> None:
+    """Free a forked process of a thread that it does not have."""
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_turn)
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let one thread of the process into all such blocks, which may lie within each other.
+
+    For what a process has once: random generators, the number of threads that torch uses,
+    filters of warnings, levels of loggers.
+    """
+    with _turn:
+        yield
 
 
 def as_seed(random_state: int | np.random.Generator) -> int:
@@ -27,7 +53,16 @@ def as_seed(random_state: int | np.random.Generator) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, numpy and torch, and give them back as they were."""
+    """Seed the global generators of Python, numpy and torch, and give them back as they were.
+
+    One thread after the other, as another one would draw from them too.
+    """
+    with one_at_a_time(), _seeded(seed):
+        yield
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
     import torch
 
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002

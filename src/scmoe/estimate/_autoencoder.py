@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scmoe._numbers import as_whole, check_whole, is_number
+from scmoe._numbers import as_whole, check_whole
 from scmoe._random import seeded
 from scmoe.nn import Autoencoders
-from scmoe.train import fit
+from scmoe.train import check_device, check_rate, fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,8 +81,8 @@ class Schedule:
             check_whole("max_epochs", self.max_epochs, 1)
         # a batch of a single cell has no spread
         check_whole("batch_size", self.batch_size, 2)
-        if not (is_number(self.lr) and 0 < self.lr < math.inf):
-            raise ValueError(f"`lr` must be above 0, got {self.lr!r}.")
+        check_rate("lr", self.lr)
+        check_device(self.accelerator)
 
     def epochs(self, n: int) -> int:
         """Epochs for this many cells."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scmoe._checks import clustering_record
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def cluster_proba(adata: AnnData, *, key: str = Key.DEFAULT) -> pd.DataFrame:
     KeyError
         No such clustering.
     """
+    clustering_record(adata, key)
     slot = Key.obsm.proba(key)
     if slot not in adata.obsm or key not in adata.obs:
         raise KeyError(

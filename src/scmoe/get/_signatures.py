@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 
-from scmoe._checks import layer_values, listing
+from scmoe._checks import clustering_record, layer_values, listing, obs_columns
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
@@ -96,12 +95,12 @@ def cluster_effects(
 
     In the order of the categories.
     """
+    record = clustering_record(adata, key)
     if key not in adata.obs:
         raise KeyError(
-            f"Did not find the clustering {key!r} in `.obs`, which has {list(adata.obs)}."
+            f"Did not find the clustering {key!r} in `.obs`, which has {obs_columns(adata)}. Run "
+            f"`scmoe.tl.cluster(adata, key_added={key!r})` first, or name another column as `key`."
         )
-    record = adata.uns.get(Key.uns.result(key))
-    record = record if isinstance(record, Mapping) else {}
     if layer is None and "markers" in record:
         layer = record.get("params", {}).get("layer")
     markers = _chosen_markers(adata, markers, record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from scmoe._checks import listing
+from scmoe._checks import clustering_record, listing
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def state_genes(
     --------
     >>> scmoe.get.state_genes(adata, cluster="3").query("dimension == 0").head()
     """
+    clustering_record(adata, key)
     slot = Key.uns.state_genes(key)
     record = adata.uns.get(slot)
     if not isinstance(record, Mapping) or "table" not in record:

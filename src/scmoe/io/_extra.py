@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 
-from scmoe._checks import listing
+from scmoe._checks import listing, obs_columns
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def extra_channels(adata: AnnData, obs: str | Sequence[str]) -> list[Extra]:
     unknown = [name for name in names if name not in adata.obs]
     if unknown:
         raise KeyError(
-            f"`obs` names {listing(unknown)}; .obs has {listing(list(adata.obs))}. "
-            "`scmoe.tl.cluster` writes 'scmoe'."
+            f"Did not find {listing(unknown)} in .obs, which has {listing(obs_columns(adata))}. "
+            "Run `scmoe.tl.cluster(adata)` first, or name other columns as `obs` (`[]` for none)."
         )
     found: dict[str, Extra] = {}
     for name in names:

@@ -11,7 +11,7 @@ from anndata import AnnData
 from natsort import natsorted
 from scipy import sparse
 
-from scmoe._checks import check_names, check_sparse, layer_values, listing
+from scmoe._checks import check_names, check_sparse, layer_values, listing, obs_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,7 +183,7 @@ def _groups(adata: AnnData, column: str | None, name: str) -> NDArray[np.object_
     if column is None:
         return None
     if column not in adata.obs:
-        there = listing(list(adata.obs.columns)) or "none"
+        there = listing(obs_columns(adata)) or "none"
         raise KeyError(
             f"{name} has no column {column!r} in .obs (there is: {there}). Name the groups of "
             "both with groupby=(real, generated) if they differ."

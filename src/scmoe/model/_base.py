@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+# scvi-tools (1.4) shows setups by this module of rich, and does not import it
+import rich.pretty  # noqa: F401
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
@@ -21,6 +23,7 @@ from scmoe._checks import (
     check_values,
     dense,
     layer_values,
+    warn_of_small_batches,
 )
 from scmoe._compat import interruptible, one_thread, quiet
 from scmoe._keys import Key
@@ -70,6 +73,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         check_adata(adata)
         if batch_key is not None:
             check_batches(adata, batch_key)
+            warn_of_small_batches(adata, batch_key)
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
         x = layer_values(adata, layer)
         check_values(x, adata.var_names, where, counts=counts, if_counts=if_counts)
@@ -81,7 +85,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
             ],
             setup_method_args=setup_method_args,
         )
-        with quiet() if batch_key is None else nullcontext():
+        with quiet():
             manager.register_fields(adata, **kwargs)
         return manager
 

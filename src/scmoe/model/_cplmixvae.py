@@ -383,7 +383,13 @@ class CplMixVAE(States, ExpertModel):
         refuse_pickles(trainer_kwargs)
         plan_kwargs = {"lr": LR, **(plan_kwargs or {})}
         check_training_settings(
-            max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
+            max_epochs,
+            batch_size,
+            self._training_plan_cls,
+            plan_kwargs,
+            trainer_kwargs,
+            accelerator,
+            devices,
         )
         models = [self, *beside]
         check_together(models)

@@ -16,6 +16,7 @@ from scmoe._checks import listing
 from scmoe._compat import on_device, show_setup, unregistered_on_failure
 from scmoe._numbers import FLAG
 from scmoe._plain import to_plain
+from scmoe._random import one_at_a_time
 from scmoe._store import ModelFileError, json_bytes, pack_tensors, unpack_tensors
 from scmoe.model._loaded import (
     CELLS,
@@ -174,7 +175,11 @@ class SafeFiles:
             raise ValueError(f"`adata` must be an AnnData, got {type(adata).__name__}.")
         check_var_names(adata, content["var_names"])
         registry = content["registry"]
-        with unregistered_on_failure(cls, adata), torch.random.fork_rng(devices=[]):
+        with (
+            one_at_a_time(),
+            unregistered_on_failure(cls, adata),
+            torch.random.fork_rng(devices=[]),
+        ):
             with damaged(where):
                 cls.setup_anndata(adata, source_registry=registry, **registry["setup_args"])
             arguments = init_arguments(cls, content["init_params"], where)

@@ -58,7 +58,7 @@ def generate_cells(
     template
         Whose ``.var`` and records of transforms the new cells get, and whose names they avoid.
     key
-        Names the slot of the codes.
+        Names the slots of clusters and codes.
     layer
         That was trained on, None for ``.X``.
     batch_key
@@ -96,8 +96,8 @@ def generate_cells(
         x,
         obs=pd.DataFrame(
             {
-                Key.obs.CLUSTER: pd.Categorical(names[requested], categories=categories),
-                Key.obs.EXPERT: pd.Categorical(names[drawn["expert"]], categories=categories),
+                Key.obs.labels(key): pd.Categorical(names[requested], categories=categories),
+                Key.obs.expert(key): pd.Categorical(names[drawn["expert"]], categories=categories),
             },
             index=[f"{stem}-{i}" for i in range(len(x))],
         ),
@@ -123,7 +123,7 @@ def generate_cells(
         "noise": noise,
         "calibrate": calibrate,
     }
-    for column in (Key.obs.CLUSTER, Key.obs.EXPERT):
+    for column in (Key.obs.labels(key), Key.obs.expert(key)):
         adata.obs[column] = adata.obs[column].cat.remove_unused_categories()
     return adata
 

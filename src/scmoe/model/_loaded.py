@@ -16,6 +16,7 @@ from scvi import REGISTRY_KEYS
 from scmoe._checks import listing
 from scmoe._numbers import FLAG, NOTHING, TEXT, is_whole
 from scmoe._plain import from_plain
+from scmoe._random import one_at_a_time
 from scmoe._store import ModelFileError, check_keys, describe, read_json
 from scmoe.model._settings import ADDED as ADDED_SETTINGS
 from scmoe.model._settings import check_saved_settings, check_sizes
@@ -348,7 +349,7 @@ def make_module(
     with damaged(where, *errors), torch.device("meta"):
         sketch = cls(**settings)
     check_tensors(sketch, tensors, where)
-    with damaged(where, *errors), torch.random.fork_rng(devices=[]):
+    with damaged(where, *errors), one_at_a_time(), torch.random.fork_rng(devices=[]):
         # initial weights are drawn and replaced
         module = cls(**settings)
     module.load_state_dict(tensors)

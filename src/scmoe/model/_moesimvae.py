@@ -266,7 +266,7 @@ class MoESimVAE(ExpertModel):
         KeyError
             No such layer or column.
         """
-        similarity = similarity or CoAssociation()
+        similarity = CoAssociation() if similarity is None else similarity
         if isinstance(similarity, dict):
             similarity = Similarity.from_dict(similarity)
         check_similarity(similarity)
@@ -382,7 +382,13 @@ class MoESimVAE(ExpertModel):
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
         check_training_settings(
-            max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
+            max_epochs,
+            batch_size,
+            self._training_plan_cls,
+            plan_kwargs,
+            trainer_kwargs,
+            accelerator,
+            devices,
         )
         # also where there is nothing to estimate, and before the partitions of a graph
         read_settings(estimate_kwargs or {})

@@ -35,6 +35,7 @@ from scmoe.nn import padded_side
 from scmoe.train import (
     AugmentingSplitter,
     MixturePlan,
+    check_rate,
     check_shares,
     check_training_settings,
     refuse_pickles,
@@ -293,6 +294,7 @@ class MoEVAE(Probing, ExpertModel):
         if space not in SPACES:
             raise ValueError(f"`space` must be one of {SPACES}, got {space!r}.")
         check_method(method, settings)
+        check_rate("manager_lr", manager_lr)
         x = self._values(self.n_experts_)
         n_experts = None if self.n_experts_ == AUTO else self.n_experts_
         if n_experts is None:
@@ -418,7 +420,13 @@ class MoEVAE(Probing, ExpertModel):
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
         check_training_settings(
-            max_epochs, batch_size, self._training_plan_cls, plan_kwargs, trainer_kwargs
+            max_epochs,
+            batch_size,
+            self._training_plan_cls,
+            plan_kwargs,
+            trainer_kwargs,
+            accelerator,
+            devices,
         )
         shares = np.arange(len(x)), len(x), train_size, validation_size
         n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])

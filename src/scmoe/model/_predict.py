@@ -12,7 +12,15 @@ from anndata import AnnData
 from natsort import natsorted
 from scvi import REGISTRY_KEYS
 
-from scmoe._checks import check_batches, check_names, check_values, dense, layer_values, listing
+from scmoe._checks import (
+    check_batches,
+    check_is_adata,
+    check_names,
+    check_values,
+    dense,
+    layer_values,
+    listing,
+)
 from scmoe._compat import forget, one_thread, quiet
 from scmoe.model._record import PREDICT_BATCH, check_told
 
@@ -154,6 +162,7 @@ class Predictions:
 
         scvi-tools writes to what it registers; the user's cells stay as they are.
         """
+        check_is_adata(adata)
         registered = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
         names = pd.Index(registered["column_names"])
         missing = names.difference(adata.var_names, sort=False)

@@ -222,6 +222,7 @@ def teach_manager(
             max_epochs=schedule.epochs(len(data["x"])),
             batch_size=schedule.batch_size,
             lr=schedule.lr,
+            rate="manager_lr",
             augment=augment,
             description="6/9 Manager",
             progress=progress,

@@ -265,6 +265,8 @@ def _known_mean(
     """Weighted mean of the cross-entropy over what is known; 0, with a graph, for nothing."""
     # a NaN must not enter even with weight 0, whose gradient would be NaN
     target = torch.where(known, target, 0.0)
+    # probabilities of NaN make the other terms NaN, where torch would stop here
+    proba = proba.nan_to_num()
     total = F.binary_cross_entropy(proba, target, weight=weight, reduction="sum")
     amount = weight.sum()
     return total / torch.where(amount > 0, amount, 1)

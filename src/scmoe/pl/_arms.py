@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
+from scmoe._checks import clustering_record
 from scmoe._keys import Key
 from scmoe.metrics import category_agreement
 
@@ -75,6 +76,7 @@ def arms(
     KeyError
         There are no votes of arms: no such clustering, one by another model, or with one arm.
     """
+    clustering_record(adata, key)
     slot = Key.obsm.votes(key)
     if slot not in adata.obsm or Key.obsm.proba(key) not in adata.obsm:
         raise KeyError(

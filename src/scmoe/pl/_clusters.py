@@ -12,7 +12,7 @@ import scanpy as sc
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from scmoe._checks import check_in_memory
+from scmoe._checks import check_in_memory, obs_columns
 from scmoe._compat import rep_key
 from scmoe._keys import Key
 
@@ -174,7 +174,7 @@ def _colors(adata: AnnData, key: str, color: str | Sequence[str] | None) -> list
             )
         raise KeyError(
             f"Cannot colour by {column!r}: it is neither a column of .obs "
-            f"({', '.join(map(str, adata.obs.columns)) or 'none there'}) nor a marker in "
+            f"({', '.join(obs_columns(adata)) or 'none there'}) nor a marker in "
             ".var_names."
         )
     return colors

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 from natsort import natsort_keygen
 
+from scmoe._checks import check_is_adata
 from scmoe._keys import Key
 from scmoe.tl import DRIFT, SHIFT
 
@@ -69,6 +70,7 @@ def drift(
     KeyError
         There is no table of drift: the cells were not assigned.
     """
+    check_is_adata(query, "query")
     record = query.uns.get(Key.uns.result(key), {})
     if "drift" not in record:
         raise KeyError(

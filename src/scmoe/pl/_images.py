@@ -10,7 +10,7 @@ import pandas as pd
 from natsort import natsorted
 from scipy.sparse import issparse
 
-from scmoe._checks import layer_values
+from scmoe._checks import check_is_adata, layer_values, obs_columns
 from scmoe._keys import Key
 from scmoe._random import as_seed
 
@@ -100,6 +100,7 @@ def images(
         If there is no shape or it does not fit the number of pixels, if there is no image to
         show, or if values are outside of ``vmin`` to ``vmax``.
     """
+    check_is_adata(adata)
     if n < 1:
         raise ValueError(f"n must be 1 or more, got {n}.")
     if not vmin < vmax:
@@ -169,7 +170,7 @@ def _rows(
             str(i): chosen[start : start + n] for i, start in enumerate(range(0, len(chosen), n))
         }
     if groupby not in adata.obs:
-        there = ", ".join(map(str, adata.obs.columns)) or "none"
+        there = ", ".join(obs_columns(adata)) or "none"
         raise KeyError(f"There is no column {groupby!r} in .obs (there is: {there}).")
     labels = adata.obs[groupby]
     text = labels.astype(str).where(labels.notna()).to_numpy(dtype=object)

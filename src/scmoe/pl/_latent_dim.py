@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from scmoe._checks import check_is_adata
 from scmoe._keys import Key
 
 from ._figure import finish
@@ -82,6 +83,7 @@ def latent_dim(
     ValueError
         ``groups`` is empty, or there are groups to choose from and none was measured.
     """
+    check_is_adata(adata)
     record = adata.uns.get(key, {})
     if "explained" not in record:
         raise KeyError(

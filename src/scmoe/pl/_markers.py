@@ -9,6 +9,7 @@ import numpy as np
 from scipy.cluster.hierarchy import dendrogram as draw_tree
 from scipy.cluster.hierarchy import linkage
 
+from scmoe._checks import check_is_adata
 from scmoe._keys import Key
 from scmoe.get._signatures import marker_values
 
@@ -95,6 +96,7 @@ def markers(
     ValueError
         If there is no cluster or no marker to show, or for an unknown ``standard_scale``.
     """
+    check_is_adata(adata)
     if standard_scale not in ("var", "group", None):
         raise ValueError(f"standard_scale must be 'var', 'group' or None, got {standard_scale!r}.")
     medians, sizes = _medians(adata, key, _markers(adata, markers), layer)

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from scanpy.plotting.palettes import default_20, default_102
 
+from scmoe._checks import check_is_adata
 from scmoe._keys import Key
 
 from ._figure import finish
@@ -69,6 +70,7 @@ def n_clusters(
     KeyError
         There is no such estimate, or its labels or its map are gone.
     """
+    check_is_adata(adata)
     record = adata.uns.get(Key.uns.result(key), {})
     if not {"evidence", "method"} <= set(record):
         raise KeyError(

@@ -9,7 +9,7 @@ import pandas as pd
 from natsort import natsorted
 from scipy.sparse import issparse
 
-from scmoe._checks import check_sparse
+from scmoe._checks import check_is_adata, check_sparse
 from scmoe._keys import Key
 
 from ._figure import finish
@@ -81,6 +81,7 @@ def prior(
     ValueError
         If no cell has a cluster, or the prior holds NaN or negative values.
     """
+    check_is_adata(adata)
     counts = _counts(_classes(adata, prior), _labels(adata, key))
     sizes = counts.sum(axis=1)
     named = counts.set_axis([f"{name} ({sizes[name]:,})" for name in counts.index])

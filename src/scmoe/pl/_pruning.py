@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from scmoe._checks import clustering_record
 from scmoe._keys import Key
 
 from ._figure import finish
@@ -64,8 +65,7 @@ def pruning(
     KeyError
         No such clustering, one by another model, or one whose number of clusters was given.
     """
-    record = adata.uns.get(Key.uns.result(key), {})
-    estimates = record.get("estimates", {}) if isinstance(record, Mapping) else {}
+    estimates = clustering_record(adata, key).get("estimates", {})
     curve = estimates.get("n_categories") if isinstance(estimates, Mapping) else None
     if curve is None:
         raise KeyError(

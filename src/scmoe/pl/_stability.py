@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from scmoe._checks import check_is_adata
 from scmoe._compat import rep_key
 from scmoe._keys import Key
 from scmoe.estimate._stability import STABLE
@@ -79,6 +80,7 @@ def stability(
     ValueError
         A map of less than two dimensions.
     """
+    check_is_adata(adata)
     slot = Key.uns.stability(key)
     record = adata.uns.get(slot, {})
     if not {"clusters", "jaccard"} <= set(record):

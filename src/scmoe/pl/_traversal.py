@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import holds_images, listing
+from scmoe._checks import clustering_record, holds_images, listing
 from scmoe._keys import Key
 from scmoe._numbers import check_whole
 from scmoe.get import state_genes
@@ -146,8 +145,8 @@ def _open(adata: AnnData, key: str, cluster: str) -> _Clustering:
     from scmoe.model._cplmixvae_module import CplMixVAEModule
     from scmoe.tl._reference import read_clustering
 
-    record = adata.uns.get(Key.uns.result(key))
-    if not isinstance(record, Mapping) or "model" not in record or key not in adata.obs:
+    record = clustering_record(adata, key)
+    if "model" not in record or key not in adata.obs:
         raise KeyError(
             f"Did not find a clustering with its model in `.uns[{key!r}]`: run "
             '`scmoe.tl.cluster(adata, model="cpl-mixvae")` first, or name its `key_added` as '

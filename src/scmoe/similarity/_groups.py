@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import listing
+from scmoe._checks import listing, obs_columns
 from scmoe.similarity._base import Similarity, Target
 from scmoe.similarity._known import draw_known
 
@@ -135,7 +135,7 @@ def group_codes(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
     ``(n_obs,)`` int32, ``UNKNOWN`` for NaN, and the value of each code.
     """
     if key not in adata.obs:
-        raise KeyError(f"Did not find {key!r} in `.obs`, which holds {list(adata.obs)}.")
+        raise KeyError(f"Did not find {key!r} in `.obs`, which holds {obs_columns(adata)}.")
     codes, names = pd.factorize(adata.obs[key].to_numpy(dtype=object))
     suspicious = [name for name in names if str(name) in LOOKS_UNKNOWN]
     if suspicious:

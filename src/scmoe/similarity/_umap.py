@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._checks import check_adata, layer_values
+from scmoe._checks import check_adata, layer_values, listing
 from scmoe._compat import rep_key, same_threads
 from scmoe._progress import stage
 from scmoe._random import as_seed
@@ -55,11 +56,19 @@ def umap(
     KeyError
         ``use_rep`` is not in ``.obsm``.
     ValueError
-        NaN or infinite values; fewer than 3 cells; a view, or cells in a file.
+        A metric that umap-learn does not have; NaN or infinite values; fewer than 3 cells; a
+        view, or cells in a file.
     """
     from umap import UMAP
+    from umap.distances import named_distances
 
     check_adata(adata)
+    if not callable(metric) and metric not in named_distances:
+        meant = get_close_matches(str(metric), named_distances) or sorted(named_distances)
+        raise ValueError(
+            f"`metric` must be one of umap-learn's, got {metric!r}. There are, among others, "
+            f"{listing(meant)}."
+        )
     key = rep_key(adata, use_rep)
     if use_rep != "X" and key not in adata.obsm:
         raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 
-from scmoe._checks import check_adata, check_batches, listing
+from scmoe._checks import check_adata, check_batches, listing, obs_columns
 from scmoe._keys import Key
 from scmoe.tl._drift import drift_table, warn_of_drift
 from scmoe.tl._manifest import manifest
@@ -140,7 +140,7 @@ def assign(
             "choose another `key_added`."
         )
     if sample_key != Key.obs.SAMPLE and sample_key not in query.obs:
-        raise KeyError(f"Did not find {sample_key!r} in `.obs`, which has {list(query.obs)}.")
+        raise KeyError(f"Did not find {sample_key!r} in `.obs`, which has {obs_columns(query)}.")
     if query.n_obs == 0:
         raise ValueError("`query` has no cells.")
     known = reference_of(reference, key)

@@ -18,7 +18,7 @@ from scmoe._checks import (
     check_training,
     holds_images,
 )
-from scmoe._compat import release
+from scmoe._compat import released
 from scmoe._keys import Key
 from scmoe._numbers import FLAG
 from scmoe._random import as_seed, seeded
@@ -183,7 +183,9 @@ def cluster(
         than 2 clusters; a graph of the wrong shape; a ``key_added`` whose slots are taken;
         ``layer`` with ``use_rep``, ``obsp`` with ``neighbors_key``, either of them with a
         similarity that needs no graph or names its own; options that the model does not have;
-        numbers to estimate where there is less than two clusters, or nothing but noise.
+        numbers to estimate where there is less than two clusters, or nothing but noise; a
+        training that runs away, of too large a learning rate for instance: its loss is not
+        finite, or more than ten times that at the start.
     KeyError
         An unknown layer, representation, marker, graph, embedding or ``batch_key``.
     SaveError
@@ -199,7 +201,8 @@ def cluster(
     UserWarning
         Channels that are no markers by their names (Time, DNA, barcodes), where no
         ``.var["kind"]`` tells the kinds apart. The clusters under ``key_added`` are others than
-        before, and there are names, a stability or state genes of those before.
+        before, and there are names, a stability or state genes of those before. All cells came
+        into one cluster.
     """
     from scmoe.model._record import to_record
 
@@ -230,17 +233,14 @@ def cluster(
         batch_key=batch_key,
         checkpoint=checkpoint,
     )
-    try:
-        with seeded(seed):
-            trained = recipe.fit(work, seed, progress)
-            labels = trained.predict()
-            proba = trained.predict_proba()
-            latent = trained.get_latent_representation()
-            outlier = trained.outlier_score()
-            beside = recipe.found(trained, key_added)
+    with seeded(seed), released(recipe.model_class, work):
+        trained = recipe.fit(work, seed, progress)
+        labels = trained.predict()
+        proba = trained.predict_proba()
+        latent = trained.get_latent_representation()
+        outlier = trained.outlier_score()
+        beside = recipe.found(trained, key_added)
         unsaved = None if save_model is None else _save(trained, save_model, landmarks)
-    finally:
-        release(recipe.model_class, work)
 
     categories = natsorted(set(labels))
     result = {
@@ -267,6 +267,16 @@ def cluster(
         "manifest": manifest(work.X, work.var_names, graph=graph_hash(recipe.graph), seed=seed),
     }
     logger.info("%d of %d experts own cells.", len(categories), trained.module.n_experts)
+    if len(categories) == 1:
+        others = ", or take another `similarity`" if model == "moe-sim-vae" else ""
+        rate = trained.trainer.lightning_module.lr
+        warnings.warn(
+            "All cells came into one cluster: the markers may show no groups, or the training "
+            'did not find them. Try a smaller learning rate (`train_kwargs={"plan_kwargs": '
+            f'{{"lr": ...}}}}`, here {rate:g}), train longer{others}.',
+            UserWarning,
+            stacklevel=2,
+        )
     outdated = _outdated(adata, key_added, labels, latent)
     if outdated:
         warnings.warn(

@@ -73,7 +73,7 @@ def generate(
         ``(n, n_markers)`` float32, and the same in ``.layers`` where a layer was clustered.
         Values stay within the range of the training cells (with ``likelihood="gaussian"``
         they need not).
-    ``.obs["cluster"]``, ``.obs["expert"]``
+    ``.obs[key]``, ``.obs[key + "_expert"]``
         Categorical: the cluster asked for, and the one whose expert decoded.
     ``.obs[batch_key]``
         Categorical, the batch, where the clustering had a ``batch_key``.
@@ -101,7 +101,7 @@ def generate(
     --------
     >>> scmoe.tl.cluster(adata)
     >>> new = scmoe.tl.generate(adata, 1000, clusters=["3"])
-    >>> scmoe.metrics.generation_report(adata, new, groupby=("scmoe", "cluster"))
+    >>> scmoe.metrics.generation_report(adata, new, groupby="scmoe")
     """
     from scmoe.model._generate import generate_cells
 

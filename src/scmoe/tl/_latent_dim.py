@@ -20,6 +20,7 @@ from scmoe._checks import (
     check_varied,
     holds_images,
     listing,
+    obs_columns,
 )
 from scmoe._keys import Key
 from scmoe._random import as_seed
@@ -237,7 +238,7 @@ def latent_dim(
 def _groups(adata: AnnData, groupby: str) -> np.ndarray:
     """Group of each cell as text, None where there is none."""
     if groupby not in adata.obs:
-        raise KeyError(f"Did not find {groupby!r} in `.obs`, which has {list(adata.obs)}.")
+        raise KeyError(f"Did not find {groupby!r} in `.obs`, which has {obs_columns(adata)}.")
     column = adata.obs[groupby]
     if column.isna().all():
         raise ValueError(f"`.obs[{groupby!r}]` names no group: it is missing for all cells.")

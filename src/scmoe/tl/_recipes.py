@@ -112,7 +112,8 @@ class SimilarityRecipe(Recipe):
 
         of_preset = self._take_preset()
         super().__post_init__()
-        self.similarity = self.similarity or of_preset or CoAssociation()
+        if self.similarity is None:
+            self.similarity = of_preset or CoAssociation()
         check_similarity(self.similarity)
         of_preset = self.model_kwargs.pop("n_experts", N_CLUSTERS)
         self.n_clusters = of_preset if self.n_clusters is None else self.n_clusters

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmoe._checks import clustering_record
 from scmoe._keys import Key
 from scmoe._numbers import FLAG, NOTHING, TEXT, Kind, many, named, number, one_of, shown, whole
 from scmoe.tl._manifest import data_hash
@@ -123,8 +124,8 @@ def settings_of(adata: AnnData, key: str, given: Mapping[str, Any]) -> dict[str,
     KeyError
         The graph that was clustered by is gone.
     """
-    record = adata.uns.get(Key.uns.result(key))
-    params = record.get("params") if isinstance(record, Mapping) else None
+    record = clustering_record(adata, key)
+    params = record.get("params")
     if not isinstance(params, Mapping) or not set(record) >= CLUSTERING or "model" not in params:
         raise ValueError(
             f"`.obs[{key!r}]` was not written by `scmoe.tl.cluster` (`.uns[{key!r}]` records no "

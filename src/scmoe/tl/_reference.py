@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from scmoe._checks import (
     ScaleWarning,
     arcsinh_record,
+    check_is_adata,
     check_values,
     dense,
     layer_values,
@@ -60,6 +62,8 @@ def reference_of(reference: Any, key: str) -> Reference:
 
     if isinstance(reference, ExpertModel):
         return _of_model(reference.trained, reference.registry)
+    if not isinstance(reference, AnnData | str | PathLike):
+        check_is_adata(reference, "reference")
     if not isinstance(reference, AnnData):
         return _of_model(*read_trained(reference))
     trained, params, markers = read_clustering(reference, key, "reference")

@@ -17,8 +17,8 @@ from joblib import Parallel, delayed
 from natsort import natsorted
 
 from scmoe._checks import layer_names
-from scmoe._compat import release
-from scmoe._random import seeded
+from scmoe._compat import released
+from scmoe._random import one_at_a_time, seeded
 from scmoe.tl._cluster import cluster, prepare
 
 if TYPE_CHECKING:
@@ -106,11 +106,8 @@ class Runner:
         # names that `cluster` has not would pass for those of another model
         signature(cluster).bind(self.cells, **self.settings)
         recipe, work = prepare(_light(self.cells), **self.settings)
-        try:
-            with seeded(seed):
-                found = [m.predict() for m in recipe.fit_several(work, n_runs, progress)]
-        finally:
-            release(recipe.model_class, work)
+        with seeded(seed), released(recipe.model_class, work):
+            found = [m.predict() for m in recipe.fit_several(work, n_runs, progress)]
         return [pd.Categorical(labels, natsorted(set(labels))) for labels in found]
 
     def run(self, seed: int, *, quiet: bool) -> pd.Categorical:
@@ -178,7 +175,7 @@ def _quiet(yes: bool) -> Iterator[None]:
         return
     logger.addFilter(louder)
     try:
-        with warnings.catch_warnings():
+        with one_at_a_time(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", category=UserWarning, module=r"scmoe\.tl\._runs")
             yield

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scmoe._checks import clustering_record
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
@@ -64,9 +65,12 @@ def check_free(
 
 
 def find_model(adata: AnnData, key: str, name: str = "adata") -> Mapping[str, Any]:
-    """The record of a clustering with its model; KeyError where there is none."""
-    record = adata.uns.get(Key.uns.result(key))
-    if not isinstance(record, Mapping) or "model" not in record:
+    """The record of a clustering with its model; KeyError where there is none.
+
+    ValueError where cells of two clusterings were joined.
+    """
+    record = clustering_record(adata, key, name)
+    if "model" not in record:
         raise KeyError(
             f"Did not find a model in `{name}.uns[{key!r}]`: run `scmoe.tl.cluster({name})` "
             "first, or name its `key_added` as `key`."

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 
-from scmoe._checks import check_adata
+from scmoe._checks import check_adata, obs_columns
 from scmoe._keys import Key
 from scmoe._numbers import check_whole, is_number, is_whole
 from scmoe._progress import bar
@@ -272,7 +272,7 @@ def _reference(adata: AnnData, key: str | None) -> pd.Series | None:
         return None
     if key not in adata.obs:
         raise KeyError(
-            f"Did not find the clustering {key!r} in `.obs`, which has {list(adata.obs)}. Run "
+            f"Did not find the clustering {key!r} in `.obs`, which has {obs_columns(adata)}. Run "
             f"`scmoe.tl.cluster(adata, key_added={key!r})` first, or give `key=None` to compare "
             "runs with each other."
         )

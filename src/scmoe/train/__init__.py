@@ -5,7 +5,7 @@ from scmoe.train._fingerprint import fingerprint
 from scmoe.train._fit import Augment, fit
 from scmoe.train._keys import BATCH_KEYS
 from scmoe.train._plan import ArmsPlan, MixturePlan, SimilarityPlan, TermsPlan
-from scmoe.train._settings import check_training_settings
+from scmoe.train._settings import check_device, check_rate, check_training_settings
 from scmoe.train._splitter import (
     ArmsSplitter,
     AugmentingSplitter,
@@ -26,6 +26,8 @@ __all__ = [
     "SimilarityPlan",
     "SimilaritySplitter",
     "TermsPlan",
+    "check_device",
+    "check_rate",
     "check_shares",
     "check_training_settings",
     "fingerprint",

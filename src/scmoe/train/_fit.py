@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from scmoe._compat import interruptible, one_thread, quiet
 from scmoe._progress import is_watched, timed
+from scmoe.train._plan import LossWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,7 @@ def fit(
     max_epochs: int,
     batch_size: int,
     lr: float,
+    rate: str = "lr",
     augment: Augment | None = None,
     description: str = "Training",
     progress: bool = True,
@@ -50,6 +52,8 @@ def fit(
         ``"index"``, the rows that it holds, unless the data name them otherwise.
     max_epochs, batch_size, lr
         As usual. A last batch of a single cell is left out.
+    rate
+        What users know the learning rate by.
     augment
         Changes the ``"x"`` of each batch at random.
     description
@@ -62,8 +66,13 @@ def fit(
     Returns
     -------
     Means of the named scalars over each epoch.
+
+    Raises
+    ------
+    ValueError
+        The loss is not finite, or far above that at the start.
     """
-    plan = _Plan(module, lr, augment)
+    plan = _Plan(module, lr, augment, LossWatch(**{rate: lr}))
     batches = _Batches(data, batch_size)
     small = data["x"].shape[1] * batch_size < SMALL
     with interruptible(), quiet(), one_thread(small), warnings.catch_warnings():
@@ -107,11 +116,12 @@ class _Batches:
 class _Plan(pl.LightningModule):
     """One optimiser, and the means of each epoch."""
 
-    def __init__(self, module: nn.Module, lr: float, augment: Augment | None):
+    def __init__(self, module: nn.Module, lr: float, augment: Augment | None, watch: LossWatch):
         super().__init__()
         self.module = module
         self.lr = lr
         self.augment = augment
+        self.watch = watch
         self.history: list[dict[str, float]] = []
         self._totals: dict[str, torch.Tensor] = {}
 
@@ -126,6 +136,7 @@ class _Plan(pl.LightningModule):
         terms = self.module.loss(batch)
         for name, value in terms.items():
             self._totals[name] = self._totals.get(name, 0) + value.detach()
+        self.watch.add(terms["loss"].detach())
         return terms["loss"]
 
     def on_train_epoch_end(self) -> None:
@@ -133,6 +144,11 @@ class _Plan(pl.LightningModule):
         n = self.trainer.num_training_batches
         self.history.append({name: float(total) / n for name, total in self._totals.items()})
         self._totals = {}
+        self.watch.check()
+
+    def on_train_end(self) -> None:
+        """Look at what the last steps have left."""
+        self.watch.check(self.module)
 
 
 class _Bar(Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,75 @@ from scvi.train import TrainingPlan
 
 if TYPE_CHECKING:
     from scvi.module.base import BaseModuleClass
+    from torch import nn
 
 NO_NORM = 1e-6
 """Added to norms that are divided by, as torch does."""
 
 FEW_PAIRS = 0.1
 """Below this many similar partners per cell in its batch, a similarity teaches nothing."""
+
+
+WINDOW = 10
+"""Steps in a row whose smallest loss counts: single batches may hold cells far beyond others."""
+
+FAR = 10
+"""How many times the loss of the first batch a training never comes to that learns anything."""
+
+
+class LossWatch:
+    """Notice a training that runs away, at the ends of epochs: steps wait for nothing.
+
+    Parameters
+    ----------
+    **rates
+        The learning rates, by the names of the arguments that users give them as.
+    """
+
+    def __init__(self, **rates: float):
+        self.rates = rates
+        self._first: torch.Tensor | None = None
+        self._least: torch.Tensor | None = None
+        self._worst: torch.Tensor | None = None
+        self._n = 0
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Note the loss of a step, a scalar without a graph."""
+        if self._first is None:
+            self._first = self._worst = loss
+            return
+        self._least = torch.minimum(self._least, loss) if self._n % WINDOW else loss
+        self._n += 1
+        if self._n % WINDOW == 0:
+            self._worst = torch.maximum(self._worst, self._least)
+
+    def check(self, module: nn.Module | None = None) -> None:
+        """Raise ValueError if the loss is not finite, or far above that of the first batch.
+
+        With the ``module`` it is the end of the training: its weights are looked at, too, and
+        steps that fill no window.
+        """
+        if self._first is None:
+            return
+        first, worst = float(self._first), self._worst
+        if not math.isfinite(first):
+            raise ValueError(
+                f"The loss of the first batch is {first}, before anything was learned: look for "
+                "values far beyond all others, and for weights of the loss that are too large."
+            )
+        if module is not None and self._least is not None:
+            worst = torch.maximum(worst, self._least)
+        worst = float(worst)
+        if module is not None and not all(p.isfinite().all() for p in module.parameters()):
+            worst = math.nan
+        if worst <= FAR * max(abs(first), 1):
+            return
+        rates = " and ".join(f"`{name}={rate:g}`" for name, rate in self.rates.items())
+        raise ValueError(
+            f"The training ran away: the loss went from {first:.4g} to {worst:.4g}. Use a smaller "
+            f"learning rate than {rates}; if it is small already, look for values far beyond "
+            "all others."
+        )
 
 
 class TermsPlan(TrainingPlan):
@@ -43,6 +107,7 @@ class TermsPlan(TrainingPlan):
         self.betas = betas
         self._totals: dict[str, torch.Tensor] = {}
         self._n_steps = 0
+        self.watch = LossWatch(lr=lr)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam in one kernel: for networks this small the calls cost more than the sums."""
@@ -55,6 +120,7 @@ class TermsPlan(TrainingPlan):
         for name, value in terms.items():
             self._totals[name] = self._totals.get(name, 0) + value.detach()
         self._n_steps += 1
+        self.watch.add(output.loss.detach())
         return output.loss
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
@@ -81,7 +147,12 @@ class TermsPlan(TrainingPlan):
         self._totals, self._n_steps = {}, 0
         for name, value in means.items():
             self.log(f"{name}_train", value, prog_bar=name == "loss", sync_dist=self.use_sync_dist)
+        self.watch.check()
         return means
+
+    def on_train_end(self) -> None:
+        """Look at what the last steps have left."""
+        self.watch.check(self.module)
 
 
 class SimilarityPlan(TermsPlan):
@@ -159,6 +230,7 @@ class MixturePlan(TermsPlan):
         if not 0 <= hardening <= 1:
             raise ValueError(f"`hardening` must be from 0 to 1, got {hardening}.")
         self.manager_lr = manager_lr
+        self.watch.rates["manager_lr"] = manager_lr
         self.hardening = hardening
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,22 @@ from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer
 
 from scmoe._checks import listing
+from scmoe._compat import on_device
 from scmoe._numbers import check_whole, is_number, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-RATES = ("lr", "manager_lr")
+_DEVICE = '`accelerator` says what to compute on: "auto", "cpu" or "gpu".'
+_RATE = 'The learning rate is `plan_kwargs={"lr": ...}`.'
+_EPOCHS = "`max_epochs` says how long to train."
+
+HINTS = {
+    **dict.fromkeys(("device", "use_gpu", "gpu", "gpus", "cuda"), _DEVICE),
+    **dict.fromkeys(("lr", "learning_rate", "betas", "manager_lr"), _RATE),
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs"), _EPOCHS),
+}
+"""What the arguments of other packages are here."""
 
 OURS = {"self", "kwargs", "trainer_kwargs", "datasplitter_kwargs", "datamodule"}
 """Names in the signatures of the trainers that are not the user's."""
@@ -28,6 +37,8 @@ def check_training_settings(
     plan_class: type,
     plan_kwargs: Mapping[str, Any] | None,
     trainer_kwargs: Mapping[str, Any],
+    accelerator: str = "auto",
+    devices: int | list[int] | str = "auto",
 ) -> None:
     """TypeError for settings that a training does not have, ValueError for what they can't be.
 
@@ -41,6 +52,8 @@ def check_training_settings(
         The training plan, and what was given for it.
     trainer_kwargs
         What was given for the trainers of scvi-tools and Lightning.
+    accelerator, devices
+        As given, for one device.
     """
     if max_epochs is not None and not (is_whole(max_epochs) and max_epochs >= -1):
         raise ValueError(f"`max_epochs` must be a whole number from 0 on, got {max_epochs!r}.")
@@ -48,15 +61,40 @@ def check_training_settings(
     trainers = (UnsupervisedTrainingMixin.train, Trainer.__init__, pl.Trainer.__init__)
     known = {name for trainer in trainers for name in signature(trainer).parameters} - OURS
     if unknown := sorted(set(trainer_kwargs) - known):
+        hints = dict.fromkeys(HINTS[name] for name in unknown if name in HINTS)
         raise TypeError(
             f"`train` has no {listing(unknown)}, and neither have the trainers of scvi-tools and "
-            "Lightning."
+            f"Lightning.{''.join(f' {hint}' for hint in hints)}"
         )
+    check_device(accelerator, devices)
     given = dict(plan_kwargs or {})
     known = sorted(set(signature(plan_class).parameters) - {"module"})
     if unknown := sorted(set(given) - set(known)):
         raise TypeError(f"`plan_kwargs` has no {listing(unknown)}; it has {', '.join(known)}.")
-    for name in RATES:
-        rate = given.get(name, 1.0)
-        if not (is_number(rate) and 0 <= rate < math.inf):
-            raise ValueError(f"`{name}` must be a number of at least 0, got {rate!r}.")
+    check_rate("lr", given.get("lr", 0.1))
+    # a manager that was taught may stay as it is
+    check_rate("manager_lr", given.get("manager_lr", 0.1), or_none=True)
+
+
+def check_device(accelerator: str, devices: int | list[int] | str = "auto") -> None:
+    """Raise ValueError for a device that there is not, and for several."""
+    listed = isinstance(devices, list | tuple) and len(devices) == 1 and is_whole(devices[0])
+    if not listed and (isinstance(devices, bool) or devices not in ("auto", "1", 1)):
+        raise ValueError(
+            f'`devices` must be "auto", 1 or a list of one number, got {devices!r}: a model '
+            "learns on one device."
+        )
+    on_device(accelerator, devices)
+
+
+def check_rate(name: str, rate: Any, *, or_none: bool = False) -> None:
+    """Raise ValueError for what no learning rate can be; ``or_none`` lets 0 pass.
+
+    Adam moves every weight by about as much in a step, and weights are below 1.
+    """
+    if not is_number(rate) or not (0 < rate < 1 or (or_none and rate == 0)):
+        least = "from 0 on" if or_none else "above 0"
+        raise ValueError(
+            f"`{name}` must be a number {least} and below 1 (a learning rate; 0.0001 to 0.01 are "
+            f"usual), got {rate!r}."
+        )
