@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import numpy as np
 from scipy import sparse
@@ -11,7 +12,7 @@ from scipy import sparse
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from anndata import AnnData
 
@@ -23,6 +24,32 @@ def listing(names: Sequence[str]) -> str:
     """A readable list of names."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(repr(str(n)) for n in names[:SHOWN]) + more
+
+
+def visible(text: str) -> str:
+    r"""Return text whose control, format and bidirectional characters show as ``\u202e``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or category(c) == "Zs" else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+def apart(names: Sequence[str], taken: Collection[str]) -> list[str]:
+    """Return names of columns that are unique and are none of ``taken``: ``share (marker)``."""
+    found: list[str] = []
+    used = set(taken)
+    # a name that can stay has it, whatever others come before it
+    free = set(names) - used
+    for name in names:
+        new, number = name, 1
+        while new in used or (new != name and new in free):
+            number += 1
+            new = f"{name} (marker)" if number == 2 else f"{name} (marker {number - 1})"
+        used.add(new)
+        found.append(new)
+    return found
 
 
 def check_adata(adata: AnnData) -> None:

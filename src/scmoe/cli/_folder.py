@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CELLS, TABLE, REPORT, MODEL, FCS = "cells.h5ad", "clusters.csv", "report.html", "model", "fcs"
+ABUNDANCE = "abundance.csv"
 """What the folder holds."""
 
 
@@ -65,7 +66,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
             f"--output {path} exists and is not empty; name another folder, or replace it with "
             "--overwrite."
         )
-    foreign = [name for name in there if name not in (CELLS, TABLE, REPORT, MODEL, FCS)]
+    foreign = [name for name in there if name not in (CELLS, TABLE, ABUNDANCE, REPORT, MODEL, FCS)]
     if foreign or REPORT not in there:
         what = f"holds {', '.join(foreign[:3])}" if foreign else f"has no {REPORT}"
         raise ValueError(

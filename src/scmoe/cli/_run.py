@@ -24,7 +24,7 @@ from ._prepare import (
 from ._read import is_transformed, read
 from ._report import write_report
 from ._settings import COUPLED, MIXTURE, SIMILAR
-from ._tables import cluster_table
+from ._tables import abundance, cluster_table, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,12 +73,12 @@ def run(settings: Settings, console: Console) -> None:
         shown = _map(adata, markers, settings, console, drawn=own_map) if settings.umap else None
         console.step("writing")
         adata.write_h5ad(folder / names.CELLS)
-        table.to_csv(folder / names.TABLE)
+        write_table(table.reset_index(), folder / names.TABLE)
+        write_table(abundance(adata, settings.key), folder / names.ABUNDANCE)
         has_fcs = settings.fcs and not settings.from_h5ad
         has_fcs = has_fcs and _write_fcs(adata, folder / names.FCS, settings, console)
-        graph = "that of the file" if own_graph else "built here"
-        graph = graph if settings.model == SIMILAR else "of the map alone"
-        facts = {"transform": scale, "model": settings.model, "graph": graph}
+        graph = _graph(adata.uns[settings.key]["params"], settings, given=own_graph)
+        facts = {"transform": scale, "model": settings.model, "neighbor graph": graph}
         write_report(
             folder / names.REPORT,
             adata,
@@ -92,6 +92,18 @@ def run(settings: Settings, console: Console) -> None:
         )
     living = adata.uns[settings.key]["n_clusters"]
     console.step(f"{living} clusters of {adata.n_obs:,} cells in {settings.output}")
+
+
+def _graph(params: dict[str, Any], settings: Settings, *, given: bool) -> str:
+    """What the neighbour graph is: of the similarity's, what the clustering says."""
+    used = str(params.get("neighbors", "not used"))
+    if used == "not used":
+        return "for the map alone" if settings.umap else used
+    if used == "given":
+        return (
+            "that of the file" if given else "nearest neighbors by the markers, built by this run"
+        )
+    return used
 
 
 def _write_fcs(adata: AnnData, folder: Path, settings: Settings, console: Console) -> bool:

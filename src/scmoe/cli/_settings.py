@@ -51,6 +51,8 @@ class Settings:
     fcs: bool = True
     checkpoint: bool = False
     quiet: bool = False
+    command: str = ""
+    """What was typed."""
 
     @property
     def from_h5ad(self) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 
-from scmoe._checks import layer_values, listing
+from scmoe._checks import apart, layer_values, listing
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def signatures(
     Returns
     -------
     Clusters x (``n_cells``, ``high`` and ``low``, names joined by commas, and then the effect of
-    each marker, float64). Cells without a cluster count among the others, and have no row.
+    each marker, float64; a marker that is called like one of the first columns is ``"high
+    (marker)"``). Cells without a cluster count among the others, and have no row.
 
     Raises
     ------
@@ -88,6 +89,7 @@ def signatures(
         },
         index=effect.index,
     )
+    effect.columns = apart(list(effect), table.columns)
     return pd.concat([table, effect], axis=1).rename_axis("cluster")
 
 
