@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from os import PathLike
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from scipy import sparse
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from anndata import AnnData
 
@@ -110,6 +111,32 @@ def clustering_record(adata: AnnData, key: str, name: str = "adata") -> Mapping[
             "joining (`scmoe.tl.assign`)."
         )
     return record
+
+
+def visible(text: str) -> str:
+    r"""Return text whose control, format and bidirectional characters show as ``\u202e``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or category(c) == "Zs" else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+def apart(names: Sequence[str], taken: Collection[str]) -> list[str]:
+    """Return names of columns that are unique and are none of ``taken``: ``share (marker)``."""
+    found: list[str] = []
+    used = set(taken)
+    # a name that can stay has it, whatever others come before it
+    free = set(names) - used
+    for name in names:
+        new, number = name, 1
+        while new in used or (new != name and new in free):
+            number += 1
+            new = f"{name} (marker)" if number == 2 else f"{name} (marker {number - 1})"
+        used.add(new)
+        found.append(new)
+    return found
 
 
 def check_adata(adata: AnnData) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,15 @@ _OFFSETS = click.option(
 )
 
 
-@main.command(short_help="Cluster the cells of FCS or h5ad files.")
+class _Recorded(click.Command):
+    """A command that keeps the words it was called with."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.obj = shlex.join(["scmoe", "cluster", *args])
+        return super().parse_args(ctx, args)
+
+
+@main.command(cls=_Recorded, short_help="Cluster the cells of FCS or h5ad files.")
 @click.argument("files", nargs=-1, required=True, metavar="FILES...")
 @click.option(
     "-o",
@@ -241,7 +250,8 @@ _OFFSETS = click.option(
 )
 @click.option("-q", "--quiet", is_flag=True, help="Tell warnings and errors only.")
 @click.option("--debug", is_flag=True, help="Show where an error comes from.")
-def cluster(*, debug: bool, quiet: bool, **options: Any) -> None:
+@click.pass_obj
+def cluster(command: str, *, debug: bool, quiet: bool, **options: Any) -> None:
     """Cluster the cells of FILES and write a folder with the results.
 
     FILES are FCS files, folders with FCS files or patterns such as "plate/*.fcs"; or one or
@@ -250,14 +260,15 @@ def cluster(*, debug: bool, quiet: bool, **options: Any) -> None:
     \b
     The folder holds
       report.html   what was found, to read in a browser
-      clusters.csv  size, share and median of each marker, by cluster
+      clusters.csv  name, size, share and median of each marker, by cluster
+      abundance.csv cells and share of each cluster in each sample
       cells.h5ad    all cells, for scanpy
       fcs/          the FCS files with the cluster of each event
       model/        the trained model
       run.json      what was run, and the files that it wrote
     No other run can write to it meanwhile. Each file appears when it is whole, the cells first.
     """  # noqa: D301
-    settings = _checked(Settings(quiet=quiet, **options))
+    settings = _checked(Settings(quiet=quiet, command=command, **options))
     console = Console(quiet=quiet, debug=debug)
     with console.guard():
         from ._folder import output_folder

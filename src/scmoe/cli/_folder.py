@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 CELLS, TABLE, REPORT, MODEL, FCS = "cells.h5ad", "clusters.csv", "report.html", "model", "fcs"
+ABUNDANCE = "abundance.csv"
 """What the folder holds."""
 
 CHECKPOINT = "checkpoint"

@@ -14,8 +14,8 @@ from anndata import AnnData
 
 from scmoe import pl
 from scmoe._compat import rep_key
-from scmoe._keys import Key
 from scmoe.get._signatures import labels_of
+from scmoe.pl._figure import colors_of, short
 
 from ._tables import highest_probability
 
@@ -29,7 +29,7 @@ UMAP = "X_umap"
 MOST_COLUMNS = 40
 """Markers in the heat map."""
 
-MOST_MAPS = 12
+MOST_MAPS = 16
 """Markers that get a map of their own."""
 
 MOST_SAMPLES = 30
@@ -38,9 +38,6 @@ MOST_SAMPLES = 30
 _DPI = 110
 
 _LARGEST_POINT = 90.0
-
-_LONGEST = 30
-"""Letters of a name beside an axis."""
 
 STYLE = {
     # names of markers and files are no formulas
@@ -62,28 +59,22 @@ def set_colours(adata: AnnData, key: str) -> None:
     adata.uns[f"{key}_colors"] = list(palette[:n])
 
 
-def map_by(shown: AnnData, column: str) -> str:
+def map_by(shown: AnnData, values: pd.Series, *, on_map: bool | None = None) -> str:
     """The map by clusters or by samples."""
+    column = str(values.name)
     # drawn in the order of the files, the last sample would lie above the others
     order = np.random.default_rng(0).permutation(shown.n_obs)
     colours = f"{column}_colors"
     cells = AnnData(
-        obs=shown.obs[[column]].iloc[order],
+        obs=values.to_frame(column).iloc[order],
         obsm={UMAP: shown.obsm[rep_key(shown, UMAP)][order]},
         uns={colours: shown.uns[colours]} if colours in shown.uns else {},
     )
-    on_map = False if column == Key.obs.SAMPLE else None
     return _draw(
         lambda: pl.clusters(
             cells, color=column, title="", on_map=on_map, size=_size(cells), return_fig=True
         )
     )
-
-
-def has_few_samples(shown: AnnData) -> bool:
-    """Whether there are samples to compare, and few enough to be told apart by colour."""
-    column = Key.obs.SAMPLE
-    return column in shown.obs and 1 < shown.obs[column].nunique() <= MOST_SAMPLES
 
 
 def map_by_marker(shown: AnnData, marker: str, layer: str | None) -> str:
@@ -120,7 +111,10 @@ def confidence(adata: AnnData, key: str) -> str:
 
 def confidence_by_cluster(adata: AnnData, key: str) -> str:
     """Median and quartiles of the highest probabilities of each cluster."""
-    return _draw(lambda: _quartiles(highest_probability(adata, key), labels_of(adata, key)))
+    colors = colors_of(adata, key) or {}
+    return _draw(
+        lambda: _quartiles(highest_probability(adata, key), labels_of(adata, key), colors)
+    )
 
 
 def _histogram(values: pd.Series) -> Figure:
@@ -134,15 +128,16 @@ def _histogram(values: pd.Series) -> Figure:
     return fig
 
 
-def _quartiles(values: pd.Series, labels: pd.Series) -> Figure:
-    names = [_short(str(name)) for name in labels.cat.categories]
+def _quartiles(values: pd.Series, labels: pd.Series, colors: dict[str, str]) -> Figure:
+    names = [short(name) for name in labels.cat.categories]
+    own = [colors.get(str(name), "0.5") for name in labels.cat.categories]
     groups = [values[(labels == name).to_numpy()] for name in labels.cat.categories]
     low, middle, high = np.array([np.quantile(g, [0.25, 0.5, 0.75]) for g in groups]).T
     rows = np.arange(len(names))
     height = max(3.0, 0.2 * len(names) + 0.8)
     fig, ax = plt.subplots(figsize=(4.4, height), layout="constrained")
-    ax.hlines(rows, low, high, color="#4477aa", linewidth=4, alpha=0.5)
-    ax.plot(middle, rows, "o", color="#223355", markersize=4)
+    ax.hlines(rows, low, high, color=own, linewidth=4, alpha=0.6)
+    ax.scatter(middle, rows, s=20, c=own, edgecolors="#223355", zorder=3)
     ax.set_yticks(rows, names, fontsize="small")
     ax.set(xlabel="highest probability", ylabel="cluster", xlim=(0, 1.01))
     ax.invert_yaxis()
@@ -152,10 +147,6 @@ def _quartiles(values: pd.Series, labels: pd.Series) -> Figure:
 def _size(cells: AnnData) -> float:
     """That of a point: scanpy's, but few cells are no balloons."""
     return min(120_000 / cells.n_obs, _LARGEST_POINT)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
 
 
 def _draw(figure, *, dpi: int = _DPI) -> str:

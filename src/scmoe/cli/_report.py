@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
-from scmoe._checks import listing
+from scmoe._checks import visible
 from scmoe._keys import Key
 from scmoe.get._signatures import UNASSIGNED, effects, measured_markers, standing_out
 from scmoe.io._extra import extra_channels
@@ -24,7 +25,7 @@ from scmoe.io._record import keywords_of
 
 from . import _pictures as pictures
 from ._settings import MODELS
-from ._tables import CONSENSUS, composition, highest_probability, most_telling
+from ._tables import CONSENSUS, abundance, highest_probability, most_telling, samples_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,11 +35,30 @@ if TYPE_CHECKING:
 MOST_SAMPLES = 100
 """Samples that are listed."""
 
+MOST_NAMED = 5
+"""Files that a repair names."""
+
 SURE = 0.9
 """Cells whose highest probability is above this are counted as sure."""
 
 _LIBRARIES = ("scmoe", "anndata", "scanpy", "scvi-tools", "torch", "numpy", "umap-learn")
 _GREY = "#bbbbbb"
+
+HARMLESS = (
+    "one byte late",
+    "belong to no segment",
+    "last delimiter of TEXT is missing",
+    "begins with blanks",
+    "were removed",
+    "more than once, with one value",
+    "HEADER does not say where DATA lies",
+    "TEXT does not say where DATA lies; HEADER does",
+    "; there is none",
+)
+"""Repairs, by what their text says, that leave no doubt and change no value."""
+
+_OF_REPAIRS = "files disagree with the FCS standard"
+"""What the warning says that repairs were made; the page lists them instead."""
 
 
 def write_report(
@@ -77,14 +97,19 @@ def write_report(
         Whether there are FCS files with the clusters.
     """
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
     )
     template = environment.from_string(
         files("scmoe.cli").joinpath("report.html").read_text(encoding="utf-8")
     )
     key = settings.key
     effect = effects(adata, key, measured_markers(adata, markers), settings.layer)
-    images = _images(adata, effect, markers, shown, settings)
+    images = _images(adata, effect, markers, table["share"], shown, settings)
+    read = _files(adata)
     colours = _colours(adata, key)
     page = template.render(
         title=_title(settings),
@@ -92,16 +117,18 @@ def write_report(
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         key=key,
         numbers=_numbers(adata, markers, key),
-        warnings=warnings,
+        warnings=[text for text in warnings if _OF_REPAIRS not in text],
         model_class=MODELS[settings.model],
         has_consensus=CONSENSUS in table,
+        has_names=(table["name"] != table.index).any(),
         clusters=_clusters(table, effect[markers], colours),
         samples=_samples(adata, key, colours),
+        command=settings.command,
         images=images,
         map_is_sample=shown is not None and shown.n_obs < adata.n_obs,
         map_cells=0 if shown is None else shown.n_obs,
         confidence=_confidence(adata, key),
-        files=_files(adata),
+        files=read,
         settings=_asked(settings, markers, facts),
         parameters=_parameters(adata, key),
         manifest=_manifest(adata, key),
@@ -109,7 +136,12 @@ def write_report(
         has_fcs=has_fcs,
         codes=_codes(adata, key),
     )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+def _finalize(value: Any) -> Any:
+    """Show control and bidirectional characters of names; what is markup stays."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _title(settings: Settings) -> str:
@@ -120,8 +152,9 @@ def _title(settings: Settings) -> str:
 def _numbers(adata: AnnData, markers: list[str], key: str) -> dict[str, str]:
     sure = (highest_probability(adata, key) > SURE).mean()
     numbers = {"cells": f"{adata.n_obs:,}"}
-    if Key.obs.SAMPLE in adata.obs:
-        numbers["samples"] = f"{adata.obs[Key.obs.SAMPLE].nunique():,}"
+    samples = samples_of(adata)
+    if samples is not None:
+        numbers["samples"] = f"{samples.nunique():,}"
     numbers["markers"] = f"{len(markers):,}"
     numbers["clusters"] = f"{adata.uns[key]['n_clusters']:,}"
     numbers[f"cells with p > {SURE:g}"] = f"{100 * sure:.0f} %"
@@ -137,20 +170,23 @@ def _images(
     adata: AnnData,
     effect: pd.DataFrame,
     markers: list[str],
+    shares: pd.Series,
     shown: AnnData | None,
     settings: Settings,
 ) -> dict[str, Any]:
     key, layer = settings.key, settings.layer
     images: dict[str, Any] = {}
     if shown is not None:
-        images["map"] = pictures.map_by(shown, key)
-        if pictures.has_few_samples(shown):
-            images["map_by_sample"] = pictures.map_by(shown, Key.obs.SAMPLE)
-        telling = most_telling(effect[markers], pictures.MOST_MAPS)
+        images["map"] = pictures.map_by(shown, shown.obs[key])
+        samples = samples_of(shown)
+        # more cannot be told apart by colour
+        if samples is not None and 1 < samples.nunique() <= pictures.MOST_SAMPLES:
+            images["map_by_sample"] = pictures.map_by(shown, samples, on_map=False)
+        telling = most_telling(effect[markers], shares, pictures.MOST_MAPS)
         images["map_by_marker"] = {
             name: pictures.map_by_marker(shown, name, layer) for name in telling
         }
-    in_heat_map = most_telling(effect, pictures.MOST_COLUMNS)
+    in_heat_map = most_telling(effect, shares, pictures.MOST_COLUMNS)
     images["not_used"] = [name for name in in_heat_map if name not in set(markers)]
     images["heat_map"] = pictures.heat_map(adata, key, in_heat_map, layer)
     images["confidence"] = pictures.confidence(adata, key)
@@ -166,7 +202,8 @@ def _clusters(
     largest = table["share"].max()
     return [
         {
-            "name": name,
+            "cluster": name,
+            "name": row["name"] if row["name"] != name else "",
             "colour": colours.get(name, _GREY),
             "cells": f"{int(row['cells']):,}",
             "share": _percent(row["share"]),
@@ -189,11 +226,13 @@ def _percent(share: float) -> str:
 
 
 def _samples(adata: AnnData, key: str, colours: dict[str, str]) -> dict[str, Any] | None:
-    shares = composition(adata, key)
-    if shares is None:
+    table = abundance(adata, key)
+    sizes = table.groupby("sample", sort=False)["cells"].sum()
+    if len(sizes) < 2:
         return None
-    column = Key.obs.SAMPLE if Key.obs.SAMPLE in adata.obs else Key.obs.FILE
-    sizes = adata.obs[column].astype(str).value_counts()
+    order = list(dict.fromkeys(table["cluster"]))
+    shares = table.pivot(index="sample", columns="cluster", values="share")
+    shares = shares.loc[sizes.index, order]
     rows = [
         {
             "name": name,
@@ -224,10 +263,13 @@ def _confidence(adata: AnnData, key: str) -> list[str]:
 
 
 def _files(adata: AnnData) -> dict[str, Any]:
-    """What was read, and what was repaired in it: each repair once, with its files."""
+    """What was read, and what was repaired in it: each repair once, with its files.
+
+    Repairs that the user should know of, and harmless ones.
+    """
     records = adata.uns.get(Key.uns.FCS, {})
     if Key.obs.SAMPLE not in adata.obs:
-        return {"rows": [], "repairs": []}
+        return {"rows": [], "repairs": [], "harmless": []}
     counts = adata.obs[Key.obs.SAMPLE].astype("category").value_counts(sort=False)
     rows, repaired = [], {}
     for sample, count in counts.items():
@@ -249,12 +291,18 @@ def _files(adata: AnnData) -> dict[str, Any]:
             }
         )
     told = [
-        {"text": text, "samples": "all files" if len(s) == len(rows) > 1 else listing(s)}
+        {
+            "text": text,
+            "samples": [] if len(s) == len(rows) > 1 else s[:MOST_NAMED],
+            "left_out": 0 if len(s) == len(rows) > 1 else max(len(s) - MOST_NAMED, 0),
+        }
         for text, s in repaired.items()
     ]
+    harmless = [any(part in repair["text"] for part in HARMLESS) for repair in told]
     return {
         "rows": rows[:MOST_SAMPLES],
-        "repairs": told,
+        "repairs": [r for r, h in zip(told, harmless, strict=True) if not h],
+        "harmless": [r for r, h in zip(told, harmless, strict=True) if h],
         "other_names": any(Path(row["file"]).stem not in ("", row["sample"]) for row in rows),
         "left_out": max(len(rows) - MOST_SAMPLES, 0),
     }
@@ -289,7 +337,9 @@ def _asked(settings: Settings, markers: list[str], facts: Mapping[str, str]) -> 
 
 
 def _parameters(adata: AnnData, key: str) -> dict[str, str]:
-    return {name: _text(value) for name, value in adata.uns[key]["params"].items()}
+    """What the clustering was made with; the graph is among the settings already."""
+    params = adata.uns[key]["params"].items()
+    return {name: _text(value) for name, value in params if name != "neighbors"}
 
 
 def _manifest(adata: AnnData, key: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ from ._prepare import (
 from ._read import is_transformed, read
 from ._report import write_report
 from ._settings import COUPLED, MIXTURE, SIMILAR
-from ._tables import cluster_table
+from ._tables import abundance, cluster_table, write_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,7 +75,8 @@ def run(settings: Settings, console: Console, output: Output) -> None:
         raise saving
     output.put_folder(names.MODEL)
     table = cluster_table(adata, settings.key, markers, settings.layer)
-    output.put(names.TABLE, table.to_csv)
+    output.put(names.TABLE, partial(write_table, table.reset_index()))
+    output.put(names.ABUNDANCE, partial(write_table, abundance(adata, settings.key)))
     shown = _map(adata, markers, settings, console, drawn=own_map) if settings.umap else None
     if shown is adata and not own_map:
         # with the map
@@ -83,9 +84,8 @@ def run(settings: Settings, console: Console, output: Output) -> None:
             output.put(names.CELLS, adata.write_h5ad)
     has_fcs = settings.fcs and not settings.from_h5ad
     has_fcs = has_fcs and _write_fcs(adata, output, settings, console)
-    graph = "that of the file" if own_graph else "built here"
-    graph = graph if settings.model == SIMILAR else "of the map alone"
-    facts = {"transform": scale, "model": settings.model, "graph": graph}
+    graph = _graph(adata.uns[settings.key]["params"], settings, given=own_graph)
+    facts = {"transform": scale, "model": settings.model, "neighbor graph": graph}
     report = partial(
         write_report,
         adata=adata,
@@ -102,6 +102,18 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     remove_checkpoints(output.path / names.CHECKPOINT)
     living = adata.uns[settings.key]["n_clusters"]
     console.step(f"{living} clusters of {adata.n_obs:,} cells in {settings.output}")
+
+
+def _graph(params: dict[str, Any], settings: Settings, *, given: bool) -> str:
+    """What the neighbour graph is: of the similarity's, what the clustering says."""
+    used = str(params.get("neighbors", "not used"))
+    if used == "not used":
+        return "for the map alone" if settings.umap else used
+    if used == "given":
+        return (
+            "that of the file" if given else "nearest neighbors by the markers, built by this run"
+        )
+    return used
 
 
 def _write_fcs(adata: AnnData, output: Output, settings: Settings, console: Console) -> bool:

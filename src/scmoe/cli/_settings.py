@@ -57,6 +57,8 @@ class Settings:
     landmarks: bool = True
     checkpoint: bool = False
     quiet: bool = False
+    command: str = ""
+    """What was typed."""
 
     @property
     def from_h5ad(self) -> bool:
@@ -75,6 +77,6 @@ class Settings:
 
     def of_results(self) -> dict[str, Any]:
         """Return what decides the results, as JSON can hold it: two equal runs may go on."""
-        beside = ("output", "overwrite", "checkpoint", "quiet")
+        beside = ("output", "overwrite", "checkpoint", "quiet", "command")
         told = {name: value for name, value in asdict(self).items() if name not in beside}
         return json.loads(json.dumps(told, default=str))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 
-from scmoe._checks import clustering_record, layer_values, listing, obs_columns
+from scmoe._checks import apart, clustering_record, layer_values, listing, obs_columns
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def signatures(
     Returns
     -------
     Clusters x (``n_cells``, ``high`` and ``low``, names joined by commas, and then the effect of
-    each marker, float64). Cells without a cluster count among the others, and have no row.
+    each marker, float64; a marker that is called like one of the first columns is ``"high
+    (marker)"``). Cells without a cluster count among the others, and have no row.
 
     Raises
     ------
@@ -85,6 +86,7 @@ def signatures(
         },
         index=effect.index,
     )
+    effect.columns = apart(list(effect), table.columns)
     return pd.concat([table, effect], axis=1).rename_axis("cluster")
 
 

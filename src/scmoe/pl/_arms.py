@@ -11,7 +11,7 @@ from scmoe._checks import clustering_record
 from scmoe._keys import Key
 from scmoe.metrics import category_agreement
 
-from ._figure import finish
+from ._figure import finish, short
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,6 @@ _FIELD, _BARS, _BAR = 0.3, 1.5, 0.12
 _LEAST = 6
 """Rows that there is room for at least."""
 _LETTER = 0.08
-_LONGEST = 30
-"""Letters of a name that are shown."""
 
 
 def arms(
@@ -91,7 +89,7 @@ def arms(
     # those of no arm have nothing to show
     there = np.unique(votes)
     agreement, own = agreement[np.ix_(there, there)], own[there]
-    names = [_short(names[k]) for k in there]
+    names = [short(names[k]) for k in there]
 
     n = len(names)
     side = max(n, _LEAST) * _FIELD
@@ -114,10 +112,6 @@ def arms(
         title = f"mean consensus {mean:.2f} of {(own > 0).sum()} categories"
     fig.suptitle(title, fontsize="medium")
     return finish("arms", fig, [ax, bars], show=show, save=save, return_fig=return_fig)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 def _matrix(ax: Axes, agreement: np.ndarray, names: list[str], cmap: str, side: float) -> None:

@@ -11,12 +11,13 @@ import pandas as pd
 import scanpy as sc
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from scipy.spatial import cKDTree
 
 from scmoe._checks import check_in_memory, obs_columns
 from scmoe._compat import rep_key
 from scmoe._keys import Key
 
-from ._figure import finish
+from ._figure import categories, colors_of, finish, share_colors, short
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
     from numpy.typing import NDArray
 
 _PANEL = 4.2
@@ -32,6 +34,16 @@ _ROWS_OF_LEGEND = 16
 """Entries of a legend in one column."""
 _LONGEST_ON_MAP = 4
 """Labels of at most so many letters are written on the map."""
+_RARE = 0.01
+"""Groups with a smaller share of the cells are drawn last."""
+_INK, _LARGEST = 500.0, 16.0
+"""Square points that the cells of a group have together at least, and one of them at most."""
+_RINGS = 8
+"""How far from its cells a label may stand, in steps."""
+_LOOKED_AT = 2000
+"""Cells that the middle of a cluster is searched among."""
+_CROWD = 10
+"""Cells that a label which was moved lies on as badly as on any more."""
 
 
 def clusters(
@@ -53,7 +65,9 @@ def clusters(
 
     The points are drawn by :func:`scanpy.pl.embedding`. The legend of a categorical column
     stands beside its panel and stays readable up to some 30 clusters; short labels are written
-    on the map too, at the median of their cells, because 30 colours are hard to tell apart.
+    on the map too, in the middle of their cells, because 30 colours are hard to tell apart. Groups
+    of few cells are drawn last, in larger points, and their labels stand beside them. The same
+    groups have the same colours in all columns, such as clusters and their names.
 
     Parameters
     ----------
@@ -139,7 +153,10 @@ def clusters(
 
     # scanpy's own legends and colour bars change the size of the axes
     kwargs = {"legend_loc": "none", "colorbar_loc": None, **kwargs}
+    labelled = []
     for panel, column, text in zip(axes, colors, titles, strict=True):
+        if _is_categorical(adata, column) and "palette" not in kwargs:
+            share_colors(adata, column)
         sc.pl.embedding(
             adata,
             name.removeprefix("X_"),
@@ -152,9 +169,16 @@ def clusters(
         if not _is_categorical(adata, column):
             if kwargs["colorbar_loc"] is None:
                 fig.colorbar(panel.collections[-1], cax=panel.inset_axes((1.03, 0, 0.04, 1)))
-        elif kwargs["legend_loc"] == "none":
+            continue
+        _raise_rare(panel, adata, column, kwargs.get("groups"))
+        if kwargs["legend_loc"] == "none":
             _legend(panel, adata, column, kwargs.get("groups"))
-            _write_labels(panel, adata, name, column, on_map, kwargs.get("groups"))
+            labelled.append((panel, column))
+    if labelled:
+        # labels are placed in pixels, which the layout decides on
+        fig.draw_without_rendering()
+    for panel, column in labelled:
+        _write_labels(panel, adata, name, column, on_map, kwargs.get("groups"))
 
     result = axes[0] if len(axes) == 1 else axes
     return finish("clusters", fig, result, show=show, save=save, return_fig=return_fig)
@@ -212,19 +236,12 @@ def _is_categorical(adata: AnnData, column: str) -> bool:
     )
 
 
-def _categories(adata: AnnData, column: str) -> list[str]:
-    values = adata.obs[column]
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return [str(category) for category in values.cat.categories]
-    return sorted(values.dropna().astype(str).unique())
-
-
 def _width(adata: AnnData, column: str) -> float:
     """Width of a panel with its legend, in inches."""
     if not _is_categorical(adata, column):
         return _PANEL + 0.5
-    labels = _categories(adata, column)
-    longest = max((len(label) for label in labels), default=0)
+    labels = categories(adata.obs[column])
+    longest = max((len(short(label)) for label in labels), default=0)
     return _PANEL + _legend_columns(len(labels)) * (0.35 + 0.075 * longest)
 
 
@@ -235,11 +252,11 @@ def _legend_columns(n: int) -> int:
 def _legend(
     ax: Axes, adata: AnnData, column: str, groups: str | Sequence[str] | None = None
 ) -> None:
-    labels = _categories(adata, column)
+    labels = categories(adata.obs[column])
     palette = list(adata.uns[f"{column}_colors"])
-    shown = set(labels) if groups is None else {groups} if isinstance(groups, str) else set(groups)
+    shown = _shown(labels, groups)
     handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=6, color=colour, label=label)
+        Line2D([], [], linestyle="", marker="o", markersize=6, color=colour, label=short(label))
         for label, colour in zip(labels, palette, strict=False)
         if label in shown
     ]
@@ -260,6 +277,31 @@ def _legend(
     )
 
 
+def _raise_rare(
+    ax: Axes, adata: AnnData, column: str, groups: str | Sequence[str] | None = None
+) -> None:
+    """Draw small groups last, the smallest on top, and in points that can be seen."""
+    points = ax.collections[-1]
+    offsets, colors = points.get_offsets(), points.get_facecolors()
+    if not len(offsets) == len(colors) == adata.n_obs:
+        return
+    values = adata.obs[column].astype(str)
+    known = values.isin(_shown(categories(adata.obs[column]), groups)).to_numpy()
+    counts = values.map(values.value_counts()).to_numpy(dtype=float)
+    sizes = np.broadcast_to(points.get_sizes(), counts.shape)
+    wanted = np.where(known, np.minimum(_INK / counts, _LARGEST), 0)
+    rare = known & ((wanted > sizes) | (counts < _RARE * adata.n_obs))
+    order = np.argsort(np.where(rare, -counts, -np.inf), kind="stable")
+    points.set_offsets(offsets[order])
+    points.set_facecolors(colors[order])
+    points.set_sizes(np.maximum(sizes, wanted)[order])
+
+
+def _shown(labels: list[str], groups: str | Sequence[str] | None) -> list[str]:
+    wanted = labels if groups is None else [groups] if isinstance(groups, str) else groups
+    return [label for label in labels if label in set(wanted)]
+
+
 def _write_labels(
     ax: Axes,
     adata: AnnData,
@@ -268,28 +310,102 @@ def _write_labels(
     on_map: bool | None,
     groups: str | Sequence[str] | None = None,
 ) -> None:
-    labels = _categories(adata, column)
+    """Write labels on the cells, or beside those that they would hide."""
+    labels = categories(adata.obs[column])
     if on_map is None:
         on_map = max((len(label) for label in labels), default=0) <= _LONGEST_ON_MAP
     if not on_map:
         return
-    shown = set(labels) if groups is None else {groups} if isinstance(groups, str) else set(groups)
-    points = _coordinates(adata, basis)
-    values = adata.obs[column].astype(str).to_numpy()
-    for label in labels:
-        cells = points[values == label]
-        if len(cells) and label in shown:
-            x, y = np.median(cells, axis=0)
-            ax.text(
-                x,
-                y,
-                label,
-                ha="center",
-                va="center",
-                fontsize="small",
-                fontweight="bold",
-                path_effects=[withStroke(linewidth=2.5, foreground="white")],
+    points = ax.transData.transform(_coordinates(adata, basis))
+    codes = pd.Categorical(adata.obs[column].astype(str), categories=labels).codes
+    there = (codes >= 0) & np.isfinite(points).all(axis=1)
+    points, codes = points[there], codes[there]
+    sizes = np.bincount(codes, minlength=len(labels))
+    colors = colors_of(adata, column) or {}
+    taken = np.empty((0, 4))
+    for k in np.argsort(-sizes, kind="stable"):
+        if not sizes[k] or labels[k] not in _shown(labels, groups):
+            continue
+        own = points[codes == k]
+        text = ax.text(
+            0,
+            0,
+            short(labels[k]),
+            ha="center",
+            va="center",
+            fontsize="small",
+            fontweight="bold",
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        )
+        box = text.get_window_extent()
+        middle = _middle(own, radius=1.5 * box.height)
+        place, box = _place(middle, (box.width, box.height), points, codes, sizes, taken, ax.bbox)
+        taken = np.vstack([taken, box])
+        x, y = ax.transData.inverted().transform(place)
+        text.set_position((x, y))
+        if not (place == middle).all():
+            x0, y0 = ax.transData.inverted().transform(middle)
+            ax.plot(
+                [x0, x],
+                [y0, y],
+                color=colors.get(labels[k], "0.5"),
+                linewidth=1,
+                scalex=False,
+                scaley=False,
+                path_effects=[withStroke(linewidth=2, foreground="white")],
             )
+
+
+def _middle(own: NDArray[np.floating], radius: float) -> NDArray[np.floating]:
+    """Find the cell nearest to the median that has many neighbours of its cluster.
+
+    The median itself may lie in another cluster: between two parts, or in a crescent.
+    """
+    own = own[:: -(-len(own) // _LOOKED_AT)]
+    neighbors = cKDTree(own).query_ball_point(own, radius, return_length=True)
+    own = own[neighbors >= neighbors.max() / 2]
+    return own[((own - np.median(own, axis=0)) ** 2).sum(axis=1).argmin()]
+
+
+def _place(
+    middle: NDArray[np.floating],
+    size: tuple[float, float],
+    points: NDArray[np.floating],
+    codes: NDArray[np.integer],
+    sizes: NDArray[np.integer],
+    taken: NDArray[np.floating],
+    axes: Bbox,
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Find the place of a label, nearest to the middle of its cells, that hides least.
+
+    What is hidden counts by its share of its cluster, so that rare cells are spared.
+
+    Returns
+    -------
+    The place in pixels, and the box of the label.
+    """
+    half = np.array(size) / 2 + 2
+    turns = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    around = np.column_stack([np.cos(turns), np.sin(turns)])
+    rings = [around * (half + size[1] * (0.4 + 0.6 * ring)) for ring in range(_RINGS)]
+    places = middle + np.vstack([np.zeros((1, 2)), *rings])
+    near = (np.abs(points - middle) <= np.abs(places - middle).max(axis=0) + half).all(axis=1)
+    points, weights = points[near], 1 / sizes[codes[near]]
+    best, least = 0, np.inf
+    for i, place in enumerate(places):
+        box = np.concatenate([place - half, place + half])
+        under = (np.abs(points - place) <= half).all(axis=1)
+        cost = 4 * weights[under].sum()
+        if i:
+            # a label that moves away stands where no cells are, as near as it can
+            cost += 0.8 + 0.05 * ((i - 1) // len(turns)) + 0.5 * min(under.sum() / _CROWD, 1)
+        apart = (box[:2] >= taken[:, 2:]).any(axis=1) | (box[2:] <= taken[:, :2]).any(axis=1)
+        cost += 3 * (~apart).sum()
+        cost += 10 * ((box[:2] < axes.min) | (box[2:] > axes.max)).any()
+        if cost < least:
+            best, least = i, cost
+    place = places[best]
+    return place, np.concatenate([place - half, place + half])
 
 
 def _coordinates(adata: AnnData, basis: str) -> NDArray[np.floating]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.patheffects import withStroke
 from scipy.cluster.hierarchy import dendrogram as draw_tree
 from scipy.cluster.hierarchy import linkage
 
@@ -13,7 +15,7 @@ from scmoe._checks import check_is_adata
 from scmoe._keys import Key
 from scmoe.get._signatures import marker_values
 
-from ._figure import finish
+from ._figure import colors_of, finish, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +54,7 @@ def markers(
     Clusters are rows, ordered such that similar ones are neighbours (average linkage of the
     Euclidean distances between the rows that are shown, optimal leaf order); markers are
     columns, in the order of ``.var_names`` or of ``markers``. A bar beside each row gives the
-    number of cells and their share of all cells.
+    number of cells and their share of all cells, in the colour of the cluster where it has one.
 
     Parameters
     ----------
@@ -129,10 +131,10 @@ def markers(
         vmin=limits[0],
         vmax=limits[1],
     )
-    ax.set_xticks(range(n_columns), shown.columns, rotation=90, fontsize="small")
-    ax.set_yticks(range(n_rows), shown.index, fontsize="small")
+    ax.set_xticks(range(n_columns), map(short, shown.columns), rotation=90, fontsize="small")
+    ax.set_yticks(range(n_rows), map(short, shown.index), fontsize="small")
     ax.tick_params(length=0)
-    ax.set_ylabel(key)
+    ax.set_ylabel(short(key))
     ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
     ax.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
     ax.grid(visible=False, which="major")
@@ -145,7 +147,11 @@ def markers(
         side = ax.inset_axes((left, 0, _TREE / box_width, 1))
         _draw_tree(side, tree, n_rows)
         left += (_TREE + _GAP) / box_width
-    _draw_bars(ax.inset_axes((left, 0, _BARS / box_width, 1), sharey=ax), sizes)
+    _draw_bars(
+        ax.inset_axes((left, 0, _BARS / box_width, 1), sharey=ax),
+        sizes,
+        colors_of(adata, key) or {},
+    )
 
     above = 1 + 1.5 * _GAP / box_height
     width = min(_COLOUR_BAR_WIDTH / box_width, 1.0)
@@ -233,9 +239,14 @@ def _draw_tree(ax: Axes, tree: NDArray[np.float64], n_rows: int) -> None:
     ax.axis("off")
 
 
-def _draw_bars(ax: Axes, sizes: pd.Series) -> None:
+def _draw_bars(ax: Axes, sizes: pd.Series, colors: dict[str, str]) -> None:
     share = 100 * sizes / sizes.sum()
-    ax.barh(range(len(sizes)), share, height=0.75, color="0.75")
+    ax.barh(
+        range(len(sizes)),
+        share,
+        height=0.75,
+        color=[colors.get(name, "0.75") for name in sizes.index],
+    )
     for row, (n, percent) in enumerate(zip(sizes, share, strict=True)):
         text = f"{n:,} ({percent:.1f} %)" if percent >= 0.1 else f"{n:,} (<0.1 %)"
         ax.annotate(
@@ -246,6 +257,7 @@ def _draw_bars(ax: Axes, sizes: pd.Series) -> None:
             va="center",
             ha="left",
             fontsize="x-small",
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )
     ax.set_xlim(0, max(share.max(), 1e-9))
     ax.set_title("cells", fontsize="small", loc="left", pad=4)

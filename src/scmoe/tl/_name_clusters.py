@@ -74,6 +74,8 @@ def name_clusters(
     ``.uns[key_added]``
         ``names``, a table by cluster of ``name`` and ``n_cells``; ``clustering`` (``key``),
         ``params`` and ``version``.
+    ``.uns[key_added + "_colors"]``
+        The colours of the clusters, where they have some.
 
     Raises
     ------
@@ -106,5 +108,18 @@ def name_clusters(
     write(
         (adata.obs, key_added, pd.Categorical(labels, categories=categories)),
         (adata.uns, key_added, plain(result)),
+        (adata.uns, f"{key_added}_colors", _colors(adata, key, key_added, names, categories)),
     )
     return adata if copy else None
+
+
+def _colors(
+    adata: AnnData, key: str, key_added: str, names: dict[str, str], categories: list[str]
+) -> list[str] | None:
+    """Return the colours of the clusters in the order of their names."""
+    clusters = adata.obs[key].astype("category").cat.categories.astype(str)
+    colors = adata.uns.get(f"{key}_colors", ())
+    if len(colors) != len(clusters):
+        return adata.uns.get(f"{key_added}_colors")
+    of_names = {names.get(k): str(color) for k, color in zip(clusters, colors, strict=True)}
+    return [of_names[name] for name in categories]
