@@ -17,6 +17,7 @@ from benchmarks.classifier import SHIFT, Classifier, moved
 from benchmarks.experiment import Options, attempt, execute, merge, save
 from benchmarks.tables import markdown, spread
 from benchmarks.vade import VaDE, log_responsibilities, prior_divergence
+from made_up import as_intensities
 from sklearn.metrics import adjusted_rand_score
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
@@ -227,7 +228,7 @@ def test_no_rare_population():
 
 
 def test_both_protocols(monkeypatch, blobs, tmp_path):
-    monkeypatch.setattr(cytof, "DATASETS", {"blobs": blobs.copy})
+    monkeypatch.setattr(cytof, "DATASETS", {"blobs": lambda: as_intensities(blobs.copy())})
     monkeypatch.setattr(cytof, "warm_up", lambda: None)
     calls = []
 

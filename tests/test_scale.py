@@ -66,6 +66,13 @@ def test_intensities_are_told_before_clustering(intensities):
     told = f"Values go up to {largest.max():,.4g} in {intensities.var_names[largest.argmax()]!r}"
     with pytest.warns(ScaleWarning, match=rf"{told}.* and 3 more.*scmoe.pp.arcsinh"):
         looked_at(intensities)
+    for function, wrong in (
+        (scmoe.tl.cluster, {"obsp": "nothing"}),
+        (scmoe.tl.latent_dim, {"network": "nothing"}),
+    ):
+        with pytest.warns(ScaleWarning) as said, pytest.raises((KeyError, ValueError)):
+            function(intensities, **wrong)
+        assert said[0].filename == __file__
     for function in (scmoe.tl.cluster, scmoe.tl.latent_dim, scmoe.tl.n_clusters):
         with warnings.catch_warnings():
             warnings.simplefilter("error", ScaleWarning)

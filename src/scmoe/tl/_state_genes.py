@@ -173,7 +173,7 @@ def state_genes(
     known = _known(adata, reference, key)
     x = reference_values(adata, known, None, "adata")
     if reference is not None:
-        check_transform(adata, known, None)
+        check_transform(adata, known, None, x)
     values = _Values(adata, known, x, markers, layer)
     states = arm_states(known.trained, x)
     if reference is None:

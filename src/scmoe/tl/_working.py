@@ -106,7 +106,7 @@ def check_scale(
             UserWarning,
             stacklevel=stacklevel,
         )
-    warn_if_raw_markers(adata, work.X, work.var_names, more=more, stacklevel=stacklevel + 1)
+    warn_if_raw_markers(adata, work.X, work.var_names, more=more, stacklevel=stacklevel)
 
 
 def warn_if_raw_markers(
