@@ -114,7 +114,7 @@ def test_pieces(page_of, blobs):
         "600 cells",
         "look here",
         "45.0 %",  # the largest population
-        "late end ('A01')",
+        "late end ( A01 )",
         "Helios",
         "FCS3.1",
         "arcsinh(x / 5) of mass",
@@ -204,6 +204,60 @@ def test_many_samples_and_markers(page_of, blobs):
     adata = clustered(blobs)
     adata.obs["sample"] = pd.Categorical([f"s{i % 150}" for i in range(600)])
     page = page_of(adata, shown=adata)
-    assert "50 more samples are in cells.h5ad" in page.words
+    assert "50 more samples are in abundance.csv" in page.words
     # no map by sample: nobody can tell 150 colours apart
     assert len(page.values("img", "src")) == 1 + 8 + 1 + 2 + 1
+
+
+def test_harmless_repairs_alarm_nobody(page_of, blobs, tmp_path):
+    adata = clustered(blobs)
+    adata.obs["sample"] = pd.Categorical(["A01", "A02"] * 300)
+    late = "TEXT gives the end of DATA one byte late"
+    adata.uns["fcs"] = {name: {"repairs": [late], "keywords": {}} for name in ("A01", "A02")}
+    told = "2 of 2 files disagree with the FCS standard and were read nevertheless"
+    page = page_of(adata, warnings=[told])
+    assert "Please look at" not in page.words
+    assert f"{late} (all files)" in page.words
+    # but what is lost is told
+    adata.uns["fcs"]["A02"]["repairs"] = [late, "the spillover matrix was left out: odd"]
+    page = page_of(adata, warnings=[told])
+    box = page.words[page.words.index("Please look at") :]
+    assert box.index("left out: odd ( A02 )") < box.index("Clusters")
+
+
+def test_command_names_and_abundances(page_of, blobs):
+    adata = clustered(blobs)
+    adata.obs["sample"] = pd.Categorical(["A01", "A02"] * 300)
+    adata.uns["scmoe"]["params"]["neighbors"] = "given"
+    page = page_of(adata, command="scmoe cluster 'my plate' -o out")
+    assert "What was run: scmoe cluster 'my plate' -o out" in page.words
+    assert "abundance.csv" in page.words
+    # one word on the graph, that of the run
+    assert "given" not in page.words
+    name = cluster_table(adata, "scmoe", list(adata.var_names)).loc["0", "name"]
+    assert f"0 {name} 270" in page.words
+
+
+@pytest.mark.parametrize("n_clusters", [1, 30])
+def test_few_and_many_clusters_of_odd_names(page_of, blobs, n_clusters):
+    adata = blobs
+    names = ["cluster \u202e אב " + "x" * 200 + str(i) for i in range(n_clusters)]
+    codes = np.arange(adata.n_obs) % n_clusters
+    adata.obs["population"] = pd.Categorical.from_codes(np.zeros(adata.n_obs, int), ["a"])
+    clustered(adata)
+    adata.obs["scmoe"] = pd.Categorical.from_codes(codes, names)
+    adata.uns["scmoe"]["n_clusters"] = n_clusters
+    set_colours(adata, "scmoe")
+    page = page_of(adata, shown=adata, markers=list(adata.var_names[:2]))
+    assert "\u202e" not in page.words
+    assert page.words.count(names[0].replace("\u202e", "\\u202e")) >= 1
+    png = base64.b64decode(page.values("img", "src")[0].split(",")[1])
+    # width of the map: long names leave it readable
+    assert int.from_bytes(png[16:20], "big") < 1200
+
+
+def test_markers_called_like_our_columns(page_of, blobs):
+    blobs.var_names = ["cells", "share", "median_probability", "consensus", *blobs.var_names[4:]]
+    page = page_of(clustered(blobs), shown=blobs)
+    assert "45.0 %" in page.words
+    assert "Consensus:" not in page.words

@@ -57,6 +57,12 @@ def test_signatures(six_cells):
     assert table["low"].tolist() == ["Time", ""]
 
 
+def test_markers_called_like_a_column(six_cells):
+    six_cells.var_names = ["high", "low"]
+    table = signatures(six_cells, "k", markers=["high", "low"])
+    assert list(table) == ["n_cells", "high", "low", "high (marker)", "low (marker)"]
+
+
 def test_markers_that_are_looked_at(six_cells):
     assert list(signatures(six_cells, "k"))[3:] == ["CD3"]
     six_cells.layers["twice"] = np.column_stack([six_cells.X[:, 1], six_cells.X[:, 1]])

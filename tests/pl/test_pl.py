@@ -9,6 +9,7 @@ import pytest
 import scanpy as sc
 from anndata import AnnData
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from scipy.sparse import csr_matrix
 
@@ -125,6 +126,56 @@ class TestClusters:
             assert labels_do_not_overlap(ax.get_legend().get_texts())
         first, second = (ax.get_tightbbox() for ax in fig.axes)
         assert not first.overlaps(second)
+
+    def test_rare_clusters(self):
+        rng = np.random.default_rng(0)
+        codes = np.repeat([2, 0, 1], [24, 8000, 3000])
+        centres, spread = np.array([[0, 0], [8, 0], [0, 0.4]]), np.array([[1.0], [1.0], [0.05]])
+        points = centres[codes] + spread[codes] * rng.normal(size=(codes.size, 2))
+        adata = AnnData(np.zeros((codes.size, 1), dtype=np.float32))
+        adata.obs["scmoe"] = pd.Categorical.from_codes(codes, list("012"))
+        adata.obsm["X_umap"] = points
+        fig = pl.clusters(adata, return_fig=True)
+        ax = fig.axes[0]
+        drawn = ax.collections[-1]
+        # last, and in points that can be seen
+        np.testing.assert_array_equal(drawn.get_offsets()[-24:], points[:24])
+        assert drawn.get_sizes()[-24:].min() > 1.3 * drawn.get_sizes()[0]
+        fig.canvas.draw()
+        pixels = ax.transData.transform(points[codes == 2])
+        for text in ax.texts:
+            box = text.get_window_extent()
+            hidden = [box.contains(*pixel) for pixel in pixels]
+            assert np.mean(hidden) < 0.1
+        large = next(text for text in ax.texts if text.get_text() == "1")
+        x, y = large.get_position()
+        assert abs(x - 8) < 1
+        assert abs(y) < 1
+
+    def test_the_same_groups_have_the_same_colors(self, clustered):
+        names = ["Z", "Y", "X", "W", "V"]
+        clustered.obs["named"] = clustered.obs["scmoe"].map(dict(zip("01234", names, strict=True)))
+        clustered.obs["named"] = clustered.obs["named"].astype(str)
+        pl.clusters(clustered, color=["scmoe", "named", "population"], show=False)
+        assert list(clustered.uns["named_colors"]) == list(clustered.uns["scmoe_colors"])[::-1]
+        # colours of the user stay
+        clustered.uns["population_colors"] = own = ["#000000"] * 5
+        pl.clusters(clustered, color=["scmoe", "population"], show=False)
+        assert list(clustered.uns["population_colors"]) == own
+        ax = pl.markers(clustered, key="named", show=False)
+        bars = next(child for child in ax.child_axes if child.get_title(loc="left") == "cells")
+        row = [label.get_text() for label in ax.get_yticklabels()].index("Z")
+        assert to_hex(bars.patches[row].get_facecolor()[:3]) == to_hex(
+            clustered.uns["scmoe_colors"][0]
+        )
+
+    def test_long_names_are_cut_in_the_middle(self, clustered):
+        names = {str(i): f"Staurosporine_{'x' * 40}_{i}" for i in range(5)}
+        clustered.obs["scmoe"] = clustered.obs["scmoe"].cat.rename_categories(names)
+        fig = pl.clusters(clustered, return_fig=True)
+        texts = [t.get_text() for t in fig.axes[0].get_legend().get_texts()]
+        assert max(map(len, texts)) == 30
+        assert [text[-2:] for text in texts] == [f"_{i}" for i in range(5)]
 
     def test_ax(self, clustered):
         _, ax = plt.subplots()

@@ -46,6 +46,7 @@ _GREY = "#bbbbbb"
 
 HARMLESS = (
     "one byte late",
+    "the one that $TOT events fit",
     "belong to no segment",
     "last delimiter of TEXT is missing",
     "begins with blanks",

@@ -22,7 +22,7 @@ logger = logging.getLogger("scmoe")
 _GREY = "lightgray"
 _EXTENSIONS = (".svg", ".pdf", ".png")
 _LEAST_DPI = 150
-_LONGEST = 36
+_LONGEST = 30
 """Letters of a name that are shown."""
 
 

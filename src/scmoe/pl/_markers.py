@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.patheffects import withStroke
 from scipy.cluster.hierarchy import dendrogram as draw_tree
 from scipy.cluster.hierarchy import linkage
 
@@ -245,7 +244,8 @@ def _draw_bars(ax: Axes, sizes: pd.Series, colors: dict[str, str]) -> None:
         range(len(sizes)),
         share,
         height=0.75,
-        color=[colors.get(name, "0.75") for name in sizes.index],
+        color=[colors.get(name, "0.5") for name in sizes.index],
+        alpha=0.5,
     )
     for row, (n, percent) in enumerate(zip(sizes, share, strict=True)):
         text = f"{n:,} ({percent:.1f} %)" if percent >= 0.1 else f"{n:,} (<0.1 %)"
@@ -257,7 +257,6 @@ def _draw_bars(ax: Axes, sizes: pd.Series, colors: dict[str, str]) -> None:
             va="center",
             ha="left",
             fontsize="x-small",
-            path_effects=[withStroke(linewidth=2, foreground="white")],
         )
     ax.set_xlim(0, max(share.max(), 1e-9))
     ax.set_title("cells", fontsize="small", loc="left", pad=4)
