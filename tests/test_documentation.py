@@ -6,13 +6,17 @@ block is left out, ``<!-- not run: why -->``. Blocks of a page share their names
 
 from __future__ import annotations
 
+import doctest
 import glob
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 import lightning.pytorch as lightning
+import numpy as np
 import pytest
+import scanpy as sc
 from click.testing import CliRunner
 from scvi.train import Trainer
 
@@ -21,6 +25,12 @@ from scmoe.cli import main
 
 TOP = Path(__file__).parent.parent
 PAGES = ["README.md", "docs/user-guide.md", "docs/similarities.md"]
+DOCUMENTED = [
+    function
+    for module in (scmoe.tl, scmoe.pl)
+    for name in module.__all__
+    if inspect.isfunction(function := getattr(module, name))
+]
 PIECES = re.compile(
     r"<!-- run\n(?P<hidden>.*?)-->|(?P<left_out><!-- not run: .*? -->\n)?"
     r"^```(?P<language>python|bash)\n(?P<code>.*?)^```",
@@ -28,11 +38,10 @@ PIECES = re.compile(
 )
 
 
-@pytest.fixture
-def plate(tmp_path, monkeypatch):
-    """A folder with a small plate to work in, and trainings of few epochs."""
+@pytest.fixture(autouse=True)
+def _short(tmp_path, monkeypatch):
+    """Trainings take few epochs, and files go into a folder of the test."""
     monkeypatch.chdir(tmp_path)
-    scmoe.datasets.simulate_plate("plate/", n_wells=2, n_cells=200)
     start = lightning.Trainer.__init__
 
     def short(self, *args, max_epochs, **kwargs):
@@ -54,7 +63,8 @@ def in_shell(code: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_blocks_of_a_page_run(page, plate):
+def test_blocks_of_a_page_run(page):
+    scmoe.datasets.simulate_plate("plate/", n_wells=2, n_cells=200)
     names = {}
     text = (TOP / page).read_text(encoding="utf-8")
     for piece in PIECES.finditer(text):
@@ -65,3 +75,23 @@ def test_blocks_of_a_page_run(page, plate):
         elif not piece["left_out"]:
             # the lines of an error are those of the page
             exec(compile("\n" * (line + 1) + code, page, "exec"), names)
+
+
+@pytest.mark.parametrize(
+    "function", DOCUMENTED, ids=lambda f: f"{f.__module__.split('.')[1]}.{f.__name__}"
+)
+def test_examples_of_a_function_run(function, blobs):
+    sc.pp.neighbors(blobs, use_rep="X")
+    query = blobs[::6].copy()
+    names = {
+        "sc": sc,
+        "np": np,
+        "scmoe": scmoe,
+        "adata": blobs,
+        "reference": blobs,
+        "query": query,
+    }
+    examples = doctest.DocTestParser().get_examples(inspect.getdoc(function))
+    assert examples
+    for example in examples:
+        exec(compile(example.source, function.__name__, "exec"), names)

@@ -74,6 +74,11 @@ def arms(
     ------
     KeyError
         There are no votes of arms: no such clustering, one by another model, or with one arm.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata, model="cpl-mixvae")
+    >>> scmoe.pl.arms(adata)
     """
     slot = Key.obsm.votes(key)
     if slot not in adata.obsm or Key.obsm.proba(key) not in adata.obsm:

@@ -98,6 +98,13 @@ def clusters(
         If the map or something to colour by is not there.
     ValueError
         If the map has less than two dimensions, or ``ax`` comes with several colours.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata)
+    >>> sc.tl.umap(adata)
+    >>> scmoe.pl.clusters(adata)
+    >>> scmoe.pl.clusters(adata, color=["scmoe", "CD3"])
     """
     if adata.is_view:
         adata = adata.copy()

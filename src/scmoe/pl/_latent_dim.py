@@ -81,6 +81,11 @@ def latent_dim(
         There is no such estimate, or a group that it does not have.
     ValueError
         ``groups`` is empty, or there are groups to choose from and none was measured.
+
+    Examples
+    --------
+    >>> scmoe.tl.latent_dim(adata)
+    >>> scmoe.pl.latent_dim(adata)
     """
     record = adata.uns.get(key, {})
     if "explained" not in record:

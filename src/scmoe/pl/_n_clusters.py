@@ -68,6 +68,11 @@ def n_clusters(
     ------
     KeyError
         There is no such estimate, or its labels or its map are gone.
+
+    Examples
+    --------
+    >>> scmoe.tl.n_clusters(adata)
+    >>> scmoe.pl.n_clusters(adata)
     """
     record = adata.uns.get(Key.uns.result(key), {})
     if not {"evidence", "method"} <= set(record):

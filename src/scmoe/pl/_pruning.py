@@ -63,6 +63,11 @@ def pruning(
     ------
     KeyError
         No such clustering, one by another model, or one whose number of clusters was given.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata, model="cpl-mixvae")
+    >>> scmoe.pl.pruning(adata)
     """
     record = adata.uns.get(Key.uns.result(key), {})
     estimates = record.get("estimates", {}) if isinstance(record, Mapping) else {}
