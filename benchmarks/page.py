@@ -6,7 +6,7 @@ import importlib
 import json
 from typing import TYPE_CHECKING
 
-from benchmarks import EXPERIMENTS
+from benchmarks import EXPERIMENTS, summary
 from benchmarks.tables import failures
 
 if TYPE_CHECKING:
@@ -22,16 +22,29 @@ are rough; compare within a table.
 """
 
 
+PICTURE = """
+```{{image}} {name}
+:alt: Every method of the table, a panel for each comparison; scmoe is a red diamond.
+```
+"""
+
+
 def write(results: Path, page: Path) -> None:
-    """Write the page from whatever results there are."""
+    """Write the page from whatever results there are, and its picture beside it."""
+    found = {
+        name: json.loads(path.read_text())
+        for name in EXPERIMENTS
+        if (path := results / f"{name}.json").exists()
+    }
     text = HEAD
-    for name in EXPERIMENTS:
-        path = results / f"{name}.json"
-        if path.exists():
-            module = importlib.import_module(f"benchmarks.{name}")
-            result = json.loads(path.read_text())
-            versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
-            text += "\n" + module.section(result)
-            text += failures(result["records"], module.KEYS)
-            text += f"\nMachine of the latest run: {result['machine']}; {versions}.\n"
+    if table := summary.table(found):
+        picture = page.with_suffix(".svg")
+        summary.draw(found, picture)
+        text += table + PICTURE.format(name=picture.name)
+    for name, result in found.items():
+        module = importlib.import_module(f"benchmarks.{name}")
+        versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+        text += "\n" + module.section(result)
+        text += failures(result["records"], module.KEYS)
+        text += f"\nMachine of the latest run: {result['machine']}; {versions}.\n"
     page.write_text(text)

@@ -30,10 +30,11 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_autodoc_typehints",
     "sphinx_copybutton",
+    "mathml",
+    "others",
     "prose_returns",
 ]
 # autosummary writes its pages with the first of these endings
@@ -73,18 +74,21 @@ suppress_warnings = [
     "config.cache",
 ]
 
-# Names of our own must resolve; those of others cannot without their inventories.
+# Every name must resolve, ours and those of others (extensions/others.py).
 nitpicky = True
 # Private bases of classes have no page; their methods stand with those of the class.
-nitpick_ignore_regex = [(r"py:.*", r"(?!scmoe(\.|$)).*"), (r"py:class", r"scmoe\..*\._.*")]
+nitpick_ignore_regex = [(r"py:class", r"scmoe\..*\._.*")]
 
 # -- appearance ----------------------------------------------------------------------------
 
 html_theme = "sphinx_book_theme"
 html_title = "scmoe"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["scmoe.css"]
 html_theme_options = {
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # the search stands in the sidebar
     "show_navbar_depth": 1,
     "use_download_button": False,
     "use_fullscreen_button": False,

@@ -23,7 +23,7 @@ class Found:
     Parameters
     ----------
     method
-        How they were found, one of :data:`METHODS`.
+        How they were found, one of ``METHODS``.
     labels
         Cluster of each cell, ``(n,)`` int64: 0 is the largest, -1 are cells of none.
     proba

@@ -73,6 +73,11 @@ def arms(
     ------
     KeyError
         There are no votes of arms: no such clustering, one by another model, or with one arm.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata, model="cpl-mixvae")
+    >>> scmoe.pl.arms(adata)
     """
     clustering_record(adata, key)
     slot = Key.obsm.votes(key)

@@ -115,6 +115,13 @@ def clusters(
     ValueError
         If the map has less than two dimensions, ``ax`` comes with several colours, or the cells
         are in a file.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata)
+    >>> sc.tl.umap(adata)
+    >>> scmoe.pl.clusters(adata)
+    >>> scmoe.pl.clusters(adata, color=["scmoe", "CD3"])
     """
     check_in_memory(adata)
     if adata.is_view:

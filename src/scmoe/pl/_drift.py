@@ -69,6 +69,12 @@ def drift(
     ------
     KeyError
         There is no table of drift: the cells were not assigned.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(reference)
+    >>> scmoe.tl.assign(query, reference)
+    >>> scmoe.pl.drift(query)
     """
     check_is_adata(query, "query")
     record = query.uns.get(Key.uns.result(key), {})

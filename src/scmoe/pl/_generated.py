@@ -88,6 +88,13 @@ def generated(
         If a marker, a group, a column or a layer is not there.
     ValueError
         If there is nothing to show, more than 300 panels would be needed, or values are NaN.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata)
+    >>> new = scmoe.tl.generate(adata, 1000)
+    >>> scmoe.pl.generated(adata, new)
+    >>> scmoe.pl.generated(adata, new, markers=["CD3", "CD19"])
     """
     if bins < 1 or ncols < 1:
         raise ValueError(f"bins and ncols must be 1 or more, got {bins} and {ncols}.")

@@ -66,6 +66,13 @@ def history(
         If the model has not been trained, nothing was recorded, or cells are given.
     KeyError
         If one of ``keys`` was not recorded.
+
+    Examples
+    --------
+    >>> scmoe.model.MoESimVAE.setup_anndata(adata, similarity=scmoe.similarity.Graph())
+    >>> model = scmoe.model.MoESimVAE(adata)
+    >>> model.train()
+    >>> scmoe.pl.history(model)
     """
     if isinstance(model, AnnData):
         raise ValueError(

@@ -99,6 +99,11 @@ def images(
     ValueError
         If there is no shape or it does not fit the number of pixels, if there is no image to
         show, or if values are outside of ``vmin`` to ``vmax``.
+
+    Examples
+    --------
+    >>> images = scmoe.io.from_array(np.random.default_rng(0).random((50, 8, 8)))
+    >>> scmoe.pl.images(images, n=5)
     """
     check_is_adata(adata)
     if n < 1:

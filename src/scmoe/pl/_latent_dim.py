@@ -82,6 +82,11 @@ def latent_dim(
         There is no such estimate, or a group that it does not have.
     ValueError
         ``groups`` is empty, or there are groups to choose from and none was measured.
+
+    Examples
+    --------
+    >>> scmoe.tl.latent_dim(adata)
+    >>> scmoe.pl.latent_dim(adata)
     """
     check_is_adata(adata)
     record = adata.uns.get(key, {})

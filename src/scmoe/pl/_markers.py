@@ -96,6 +96,12 @@ def markers(
         If the clusters, the layer or a marker are not there.
     ValueError
         If there is no cluster or no marker to show, or for an unknown ``standard_scale``.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata)
+    >>> scmoe.pl.markers(adata)
+    >>> scmoe.pl.markers(adata, markers=["CD3", "CD19"], standard_scale=None)
     """
     check_is_adata(adata)
     if standard_scale not in ("var", "group", None):

@@ -60,6 +60,12 @@ def mmd(
     ------
     ValueError
         If it is no table of numbers, or none of them is finite.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata)
+    >>> table = scmoe.metrics.mmd_table(adata.X, adata.obs["scmoe"])
+    >>> scmoe.pl.mmd(table)
     """
     if not isinstance(table, pd.DataFrame) or not all(
         pd.api.types.is_numeric_dtype(column) for column in table.dtypes

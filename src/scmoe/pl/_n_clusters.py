@@ -69,6 +69,11 @@ def n_clusters(
     ------
     KeyError
         There is no such estimate, or its labels or its map are gone.
+
+    Examples
+    --------
+    >>> scmoe.tl.n_clusters(adata)
+    >>> scmoe.pl.n_clusters(adata)
     """
     check_is_adata(adata)
     record = adata.uns.get(Key.uns.result(key), {})

@@ -80,6 +80,12 @@ def prior(
         If the clusters or the prior are not there.
     ValueError
         If no cell has a cluster, or the prior holds NaN or negative values.
+
+    Examples
+    --------
+    >>> scmoe.pp.marker_prior(adata, {"T": "CD3", "B": "CD19", "NK": ["CD56", "CD3-"]})
+    >>> scmoe.tl.cluster(adata, similarity=scmoe.similarity.Prior(), n_clusters=3)
+    >>> scmoe.pl.prior(adata)
     """
     check_is_adata(adata)
     counts = _counts(_classes(adata, prior), _labels(adata, key))

@@ -64,6 +64,11 @@ def pruning(
     ------
     KeyError
         No such clustering, one by another model, or one whose number of clusters was given.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata, model="cpl-mixvae")
+    >>> scmoe.pl.pruning(adata)
     """
     estimates = clustering_record(adata, key).get("estimates", {})
     curve = estimates.get("n_categories") if isinstance(estimates, Mapping) else None

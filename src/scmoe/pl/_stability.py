@@ -79,6 +79,12 @@ def stability(
         There is no such record, no such map, or the ambiguity is gone.
     ValueError
         A map of less than two dimensions.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata)
+    >>> scmoe.tl.stability(adata, n_runs=3)
+    >>> scmoe.pl.stability(adata)
     """
     check_is_adata(adata)
     slot = Key.uns.stability(key)

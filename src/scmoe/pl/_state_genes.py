@@ -88,6 +88,12 @@ def state_genes(
         There is no such table, or no such cluster in it.
     ValueError
         No clusters, markers or columns to show.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata, model="cpl-mixvae")
+    >>> scmoe.tl.state_genes(adata)
+    >>> scmoe.pl.state_genes(adata)
     """
     check_whole("n_markers", n_markers, 1)
     check_whole("ncols", ncols, 1)

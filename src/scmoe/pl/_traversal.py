@@ -120,6 +120,11 @@ def traversal(
     -----
     Counts are shown at the typical total of the cluster: those of the cells times it and
     divided by their own, and the decoder's expected counts.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata, model="cpl-mixvae")
+    >>> scmoe.pl.traversal(adata, cluster="0")
     """
     from scmoe.model._states import check_dims, traverse
 

@@ -85,7 +85,7 @@ class CoAssociation(Similarity):
     def bind(
         self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
     ) -> CoAssociationTarget:
-        """Partition the graph; raises as :func:`neighbour_graph` does."""
+        """Partition the graph; raises as ``neighbour_graph`` does."""
         graph = neighbour_graph(adata, self.neighbors_key)
         resolutions = self.resolutions + self.fine_resolutions
         found = [

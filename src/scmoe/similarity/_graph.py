@@ -65,7 +65,7 @@ def graph_slot(adata: AnnData, neighbors_key: str | None) -> str:
 
 
 def check_graph(graph, n_obs: int, name: str) -> sparse.csr_matrix:
-    """Validate a graph and bring it into one form: see :func:`neighbour_graph`."""
+    """Validate a graph and bring it into one form: see ``neighbour_graph``."""
     if getattr(graph, "shape", None) != (n_obs, n_obs):
         raise ValueError(
             f"{name} has shape {getattr(graph, 'shape', None)}, but a graph over these cells "
@@ -127,9 +127,9 @@ class Graph(Similarity):
         Raises
         ------
         KeyError
-            ``obsp`` is not there; else as :func:`neighbour_graph` does.
+            ``obsp`` is not there; else as ``neighbour_graph`` does.
         ValueError
-            As :func:`neighbour_graph` does.
+            As ``neighbour_graph`` does.
         """
         if self.obsp is not None:
             if self.obsp not in adata.obsp:

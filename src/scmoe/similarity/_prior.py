@@ -56,7 +56,7 @@ class Prior(Similarity):
             raise ValueError(f'`train_on` must be "certain" or "all", got {self.train_on!r}.')
 
     def bind(self, adata: AnnData, profile: np.ndarray, *, progress: bool = False) -> PriorTarget:
-        """Look the prior up; raises KeyError where it is missing, else as :func:`check_prior`."""
+        """Look the prior up; raises KeyError where it is missing, else as ``check_prior``."""
         if self.use_rep not in adata.obsm:
             raise KeyError(
                 f"Did not find {self.use_rep!r} in `.obsm`, which holds {list(adata.obsm)}; "

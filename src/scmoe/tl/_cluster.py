@@ -203,6 +203,14 @@ def cluster(
         ``.var["kind"]`` tells the kinds apart. The clusters under ``key_added`` are others than
         before, and there are names, a stability or state genes of those before. All cells came
         into one cluster.
+
+    Examples
+    --------
+    >>> sc.pp.neighbors(adata, use_rep="X")
+    >>> scmoe.tl.cluster(adata)
+    >>> adata.obs["scmoe"].value_counts()
+    >>> scmoe.tl.cluster(adata, n_clusters=10, key_added="ten")  # beside the first
+    >>> scmoe.tl.cluster(adata, model="moe-vae", key_added="vaes")
     """
     from scmoe.model._record import to_record
 

@@ -152,6 +152,12 @@ def latent_dim(
     Images in 0 to 1 have a Bernoulli likelihood, all else a Gaussian whose variance is learned
     for each marker. A Bernoulli likelihood hides the rank of continuous values: made-up values
     of rank 3 seemed to need 1 dimension, and nothing was learned from those of rank 8.
+
+    Examples
+    --------
+    >>> scmoe.tl.latent_dim(adata)
+    >>> adata.uns["latent_dim"]["n_latent"]
+    >>> scmoe.pl.latent_dim(adata)
     """
     from scmoe import estimate
 

@@ -123,6 +123,12 @@ def n_clusters(
         with values.
     KeyError
         An unknown layer, representation, marker or graph.
+
+    Examples
+    --------
+    >>> scmoe.tl.n_clusters(adata)
+    >>> adata.uns["n_clusters"]["n_clusters"]
+    >>> scmoe.pl.n_clusters(adata)
     """
     from scmoe.estimate import METHODS
     from scmoe.estimate._choose import advice, estimate

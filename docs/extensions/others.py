@@ -1,0 +1,81 @@
+"""Link names of other projects to their pages, without fetching their inventories.
+
+Every project puts its names on pages by a rule; the rules stand here. A name that the installed
+package does not have stays unresolved, and is a warning like any other.
+"""
+
+from __future__ import annotations
+
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
+
+import numpy.typing
+from docutils.nodes import reference
+
+if TYPE_CHECKING:
+    from docutils.nodes import Element, TextElement
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+RULES = {
+    "anndata": "https://anndata.readthedocs.io/en/stable/generated/{name}.html#{name}",
+    "matplotlib": "https://matplotlib.org/stable/api/_as_gen/{name}.html#{name}",
+    "numpy": "https://numpy.org/doc/stable/reference/generated/{name}.html#{name}",
+    "numpy.random": "https://numpy.org/doc/stable/reference/random/generator.html#{name}",
+    "numpy.typing": "https://numpy.org/doc/stable/reference/typing.html#{name}",
+    "pandas": "https://pandas.pydata.org/docs/reference/api/{name}.html#{name}",
+    "scanpy": "https://scanpy.readthedocs.io/en/stable/generated/{name}.html#{name}",
+    "scipy": "https://docs.scipy.org/doc/scipy/reference/generated/{name}.html#{name}",
+    "scvi": "https://docs.scvi-tools.org/en/stable/api/reference/{name}.html#{name}",
+    "sklearn": "https://scikit-learn.org/stable/modules/generated/{name}.html#{name}",
+    "torch": "https://docs.pytorch.org/docs/stable/generated/{name}.html#{name}",
+    "torch.Tensor": "https://docs.pytorch.org/docs/stable/tensors.html#{name}",
+    "": "https://docs.python.org/3/library/{module}.html#{name}",
+}
+"""Pages by the start of the name; the longest start that fits counts, ``""`` is Python itself."""
+
+PUBLIC = {
+    "anndata._core.anndata.": "anndata.",
+    "matplotlib.axes._axes.": "matplotlib.axes.",
+    "numpy.random._generator.": "numpy.random.",
+    "pandas.core.frame.": "pandas.",
+    "pandas.core.series.": "pandas.",
+    "scipy.sparse._csr.": "scipy.sparse.",
+}
+"""Modules that classes say they are from, and where users find them."""
+
+
+def address(name: str) -> str | None:
+    """Return the page of a public name; None if there is no such name."""
+    for private, public in PUBLIC.items():
+        name = name.replace(private, public)
+    try:
+        resolve_name(name if "." in name else f"builtins:{name}")
+    except (ImportError, AttributeError, ValueError):
+        return None
+    rule = max((r for r in RULES if f"{name}.".startswith(f"{r}." if r else "")), key=len)
+    return RULES[rule].format(name=name, module=name.rpartition(".")[0] or "constants")
+
+
+def link(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: TextElement
+) -> Element | None:
+    """Resolve a reference that is none of ours."""
+    name = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or name.split(".")[0] == "scmoe":
+        return None
+    found = address(name)
+    return None if found is None else reference("", "", content, internal=False, refuri=found)
+
+
+class ArrayLike:
+    """Stands for the union of a dozen protocols, which says nothing to readers."""
+
+    __module__ = "numpy.typing"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    numpy.typing.ArrayLike = ArrayLike
+    app.connect("missing-reference", link)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

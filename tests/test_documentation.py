@@ -1,0 +1,97 @@
+"""The code that readers copy runs: the blocks of the pages, and the examples of the pictures.
+
+A comment in a page holds what a block needs and readers have, ``<!-- run ... -->``, or says why a
+block is left out, ``<!-- not run: why -->``. Blocks of a page share their names.
+"""
+
+from __future__ import annotations
+
+import doctest
+import glob
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import lightning.pytorch as lightning
+import numpy as np
+import pytest
+import scanpy as sc
+from click.testing import CliRunner
+from scvi.train import Trainer
+
+import scmoe
+from scmoe.cli import main
+
+TOP = Path(__file__).parent.parent
+PAGES = ["README.md", "docs/user-guide.md", "docs/similarities.md"]
+DOCUMENTED = [
+    function
+    for module in (scmoe.tl, scmoe.pl)
+    for name in module.__all__
+    if inspect.isfunction(function := getattr(module, name))
+]
+PIECES = re.compile(
+    r"<!-- run\n(?P<hidden>.*?)-->|(?P<left_out><!-- not run: .*? -->\n)?"
+    r"^```(?P<language>python|bash)\n(?P<code>.*?)^```",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@pytest.fixture(autouse=True)
+def _short(tmp_path, monkeypatch):
+    """Trainings take few epochs, and files go into a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    start = lightning.Trainer.__init__
+
+    def short(self, *args, max_epochs, **kwargs):
+        # an autoencoder has to learn something, or no latent size can be estimated
+        most = 10 if isinstance(self, Trainer) else 50
+        start(self, *args, max_epochs=min(max_epochs, most), **kwargs)
+
+    monkeypatch.setattr(lightning.Trainer, "__init__", short)
+
+
+def in_shell(code: str) -> None:
+    """Run what is a command of scmoe; of the others a make is tested by whoever makes."""
+    for line in code.splitlines():
+        program, *words = shlex.split(line, comments=True) or [""]
+        if program == "scmoe":
+            words = [found for word in words for found in sorted(glob.glob(word)) or [word]]
+            result = CliRunner().invoke(main, words)
+            assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_of_a_page_run(page):
+    scmoe.datasets.simulate_plate("plate/", n_wells=2, n_cells=200)
+    names = {}
+    text = (TOP / page).read_text(encoding="utf-8")
+    for piece in PIECES.finditer(text):
+        line = text.count("\n", 0, piece.start())
+        code = piece["hidden"] or piece["code"]
+        if piece["language"] == "bash":
+            in_shell(code)
+        elif not piece["left_out"]:
+            # the lines of an error are those of the page
+            exec(compile("\n" * (line + 1) + code, page, "exec"), names)
+
+
+@pytest.mark.parametrize(
+    "function", DOCUMENTED, ids=lambda f: f"{f.__module__.split('.')[1]}.{f.__name__}"
+)
+def test_examples_of_a_function_run(function, blobs):
+    sc.pp.neighbors(blobs, use_rep="X")
+    query = blobs[::6].copy()
+    names = {
+        "sc": sc,
+        "np": np,
+        "scmoe": scmoe,
+        "adata": blobs,
+        "reference": blobs,
+        "query": query,
+    }
+    examples = doctest.DocTestParser().get_examples(inspect.getdoc(function))
+    assert examples
+    for example in examples:
+        exec(compile(example.source, function.__name__, "exec"), names)
