@@ -238,7 +238,7 @@ def saved_cells(path: Path, has_cells: bool) -> AnnData:
         raise ModelFileError(f"{str(path)!r} is missing; give cells as `adata`.")
     try:
         return ad.read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{str(path)!r} is no h5ad file: {error}") from error
 
 
