@@ -158,7 +158,7 @@ def test_class_without_cells_cannot_be_drawn(blobs):
     with pytest.raises(ValueError, match="No cell belongs to 'nobody'"):
         model.generate(10, ["nobody"])
     new = model.generate(50, ["B"])
-    assert set(new.obs["cluster"]) == {"B"}
+    assert set(new.obs["scmoe"]) == {"B"}
     assert (model.predict(new) == "B").mean() > 0.9
 
 

@@ -52,9 +52,9 @@ def test_what_comes_back(model, cells):
     assert new.X.dtype == np.float32
     assert np.isfinite(new.X).all()
     assert list(new.var_names) == list(cells.var_names)
-    assert list(new.obs.columns) == ["cluster", "expert"]
-    assert set(new.obs["cluster"].cat.categories) <= set(occupied(model))
-    assert (new.obs["cluster"].astype(str) == new.obs["expert"].astype(str)).all()
+    assert list(new.obs.columns) == ["scmoe", "scmoe_expert"]
+    assert set(new.obs["scmoe"].cat.categories) <= set(occupied(model))
+    assert (new.obs["scmoe"].astype(str) == new.obs["scmoe_expert"].astype(str)).all()
     assert not new.obs_names.isin(n_before).any()
     assert new.obs_names.is_unique
     assert new.obsm["X_scmoe"].shape == (300, 9)
@@ -95,7 +95,7 @@ def test_the_transform_is_recorded_and_can_be_undone(model, cells):
 
 
 def test_shares_follow_the_clusters(model):
-    counts = model.generate(4000).obs["cluster"].value_counts()
+    counts = model.generate(4000).obs["scmoe"].value_counts()
     label = model.predict()
     for cluster in occupied(model):
         expected = (label == cluster).mean()
@@ -105,7 +105,7 @@ def test_shares_follow_the_clusters(model):
 def test_numbers_for_each_cluster(model):
     first, second = occupied(model)[:2]
     new = model.generate({first: 7, second: 3})
-    assert new.obs["cluster"].value_counts().to_dict() == {first: 7, second: 3}
+    assert new.obs["scmoe"].value_counts().to_dict() == {first: 7, second: 3}
     assert len(model.generate(5, first)) == 5
 
 
@@ -147,7 +147,7 @@ def test_gate_decides(model):
         logits = model.module.gate(torch.from_numpy(new.obsm["X_scmoe"]))
     logits = logits.masked_fill(~model.module.live, -torch.inf)
     chosen = np.asarray(model.cluster_names_)[logits.argmax(1)]
-    assert (new.obs["expert"].astype(str) == chosen).all()
+    assert (new.obs["scmoe_expert"].astype(str) == chosen).all()
 
 
 def test_noise_is_what_the_experts_leave_unexplained(model, cells):

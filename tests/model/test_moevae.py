@@ -810,16 +810,16 @@ def test_words_that_are_not_known(found):
 def test_new_cells(found, three_once, prior, gate):
     made = found.generate({"1": 40, "0": 60}, prior=prior, gate=gate)
     assert made.shape == (100, 6)
-    assert made.obs["cluster"].value_counts().to_dict() == {"0": 60, "1": 40}
+    assert made.obs["scmoe"].value_counts().to_dict() == {"0": 60, "1": 40}
     assert made.obsm["X_scmoe"].shape == (100, 2)
     assert np.isfinite(made.X).all()
     if gate == "requested":
-        assert (made.obs["expert"].astype(str) == made.obs["cluster"].astype(str)).all()
+        assert (made.obs["scmoe_expert"].astype(str) == made.obs["scmoe"].astype(str)).all()
     if prior == "fitted":
-        assert np.mean(found.predict(made) == made.obs["cluster"].astype(str)) > 0.95
+        assert np.mean(found.predict(made) == made.obs["scmoe"].astype(str)) > 0.95
         for name in ("0", "1"):
             cells = three_once.X[three_once.obs["kind"] == name]
-            new = made.X[made.obs["cluster"] == name]
+            new = made.X[made.obs["scmoe"] == name]
             np.testing.assert_allclose(new.mean(0), cells.mean(0), atol=0.25)
             np.testing.assert_allclose(new.std(0), cells.std(0), atol=0.15)
     # where they lie among all cells
@@ -845,7 +845,7 @@ def test_codes_of_new_cells_without_pretraining(unequal):
     living = [name for name, n in zip("012", unequal.module.size.tolist(), strict=True) if n]
     for prior in ("fitted", "unit"):
         made = unequal.generate(dict.fromkeys(living, 5), prior=prior)
-        for z, k in zip(made.obsm["X_scmoe"], made.obs["cluster"].astype(int), strict=True):
+        for z, k in zip(made.obsm["X_scmoe"], made.obs["scmoe"].astype(int), strict=True):
             assert z.shape == (3,)
             assert (z[sizes[k] :] == 0).all()
 
@@ -1186,7 +1186,7 @@ def test_settings_that_cannot_be(three, kwargs, match):
         ({"manager_epochs": 0}, "`max_epochs` must be"),
         ({"batch_size": 1}, "`batch_size` must be"),
         ({"lr": 0}, "`lr` must be"),
-        ({"manager_lr": -1}, "`lr` must be"),
+        ({"manager_lr": -1}, "`manager_lr` must be"),
         ({"augment": "much"}, "`augment` must be"),
     ],
 )
@@ -1209,7 +1209,7 @@ def test_pretraining_that_cannot_be(three, monkeypatch, kwargs, match):
         ({"batch_size": 0}, ValueError, "`batch_size` must be"),
         ({"estimate_kwargs": {}}, TypeError, "`train` has no 'estimate_kwargs'"),
         ({"plan_kwargs": {"rate": 1}}, TypeError, "`plan_kwargs` has no 'rate'; it has .*lr"),
-        ({"plan_kwargs": {"lr": "1"}}, ValueError, "`lr` must be a number of at least 0"),
+        ({"plan_kwargs": {"lr": "1"}}, ValueError, "`lr` must be a number above 0 and below 1"),
         ({"plan_kwargs": {"manager_lr": -1}}, ValueError, "`manager_lr` must be a number"),
     ],
 )

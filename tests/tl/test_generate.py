@@ -57,7 +57,7 @@ def test_cells_and_what_they_are_of(once, same):
     assert new.shape == (200, 8)
     assert new.X.dtype == np.float32
     pd.testing.assert_frame_equal(new.var, once.var)
-    assert set(new.obs["cluster"]) <= set(once.obs["scmoe"])
+    assert set(new.obs["scmoe"]) <= set(once.obs["scmoe"])
     assert new.uns["arcsinh"].keys() == once.uns["arcsinh"].keys()
     # and it is a copy
     new.var["channel"] = "mine"
@@ -100,10 +100,10 @@ def test_the_model_draws_the_same_cells(blobs, kwargs, tmp_path):
 
 def test_numbers_for_each_cluster(once):
     sizes = once.obs["scmoe"].value_counts().iloc[:2].to_dict()
-    assert generate(once, sizes).obs["cluster"].value_counts().to_dict() == sizes
+    assert generate(once, sizes).obs["scmoe"].value_counts().to_dict() == sizes
     # as somebody would type them
-    assert list(generate(once, {0: 2, 1: 1}).obs["cluster"]) == ["0", "0", "1"]
-    assert set(generate(once, 5, clusters=[0]).obs["cluster"]) == {"0"}
+    assert list(generate(once, {0: 2, 1: 1}).obs["scmoe"]) == ["0", "0", "1"]
+    assert set(generate(once, 5, clusters=[0]).obs["scmoe"]) == {"0"}
 
 
 def test_a_generator_goes_on(once):
@@ -123,7 +123,7 @@ def test_key_added(blobs, same):
     new = generate(blobs, 30, key="mine")
     same(blobs, before)
     assert list(new.obsm) == ["X_mine"]
-    assert set(new.obs["cluster"]) <= set(blobs.obs["mine"])
+    assert set(new.obs["mine"]) <= set(blobs.obs["mine"])
     with pytest.raises(KeyError, match=r"uns\['scmoe'\].*scmoe\.tl\.cluster.*`key`"):
         generate(blobs, 30)
 
@@ -201,8 +201,8 @@ def test_classes(blobs):
     scmoe.pp.marker_prior(blobs, {"T": "CD3", "B": "CD19"})
     run(blobs, similarity=Prior(), epochs=40)
     new = generate(blobs, {"B": 30, "T": 20})
-    assert new.obs["cluster"].value_counts().to_dict() == {"B": 30, "T": 20}
-    mean = pd.DataFrame(new.X, columns=new.var_names).groupby(list(new.obs["cluster"])).mean()
+    assert new.obs["scmoe"].value_counts().to_dict() == {"B": 30, "T": 20}
+    mean = pd.DataFrame(new.X, columns=new.var_names).groupby(list(new.obs["scmoe"])).mean()
     assert mean.loc["B", "CD19"] > mean.loc["T", "CD19"] + 1
     assert mean.loc["T", "CD3"] > mean.loc["B", "CD3"] + 1
 

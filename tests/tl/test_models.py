@@ -136,7 +136,7 @@ def test_through_a_file(once, tmp_path):
     first, second = (generate(adata, 40, random_state=3) for adata in (once, again))
     np.testing.assert_array_equal(first.X, second.X)
     np.testing.assert_array_equal(first.obsm["X_scmoe"], second.obsm["X_scmoe"])
-    assert set(first.obs["cluster"]) == {"0", "1", "2"}
+    assert set(first.obs["scmoe"]) == {"0", "1", "2"}
     queries = [make_three((70, 50, 40)) for _ in range(2)]
     for query, reference in zip(queries, (once, again), strict=True):
         assign(query, reference, reject=None)

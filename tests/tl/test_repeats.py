@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
 import random
 import subprocess
 import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import anndata as ad
 import numpy as np
@@ -14,6 +19,7 @@ import pytest
 import scanpy as sc
 import torch
 
+from scmoe._random import one_at_a_time, seeded
 from scmoe.similarity import Graph, Knn, Labels
 from scmoe.tl import assign, cluster, generate
 
@@ -106,6 +112,47 @@ def test_in_another_process(cells, tmp_path):
     found = np.load(tmp_path / "found.npz")
     for name in found:
         np.testing.assert_array_equal(found[name], first[name], err_msg=name)
+
+
+def test_in_two_threads(cells):
+    """Each gives the bits of a call by itself, and leaves the process as it was."""
+    calls = [cells.copy() for _ in range(3)]
+    alone = [results(adata, model_kwargs={"n_latent": d}) for d, adata in enumerate(calls, 2)]
+    threads, levels = torch.get_num_threads(), logging.getLogger("scvi").level
+    filters, state = list(warnings.filters), torch.get_rng_state()
+    ready = threading.Barrier(len(calls))
+
+    def run(task):
+        ready.wait()
+        return results(task[1], model_kwargs={"n_latent": task[0]})
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        found = list(pool.map(run, enumerate(calls, 2)))
+    for one, other in zip(alone, found, strict=True):
+        for name in one:
+            np.testing.assert_array_equal(other[name], one[name], err_msg=name)
+    assert (torch.get_num_threads(), logging.getLogger("scvi").level) == (threads, levels)
+    assert warnings.filters == filters
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_fork_in_the_middle_of_a_clustering():
+    """A process that is forked while a thread has its turn has turns of its own."""
+    with one_at_a_time():
+        child = multiprocessing.get_context("fork").Process(target=_take_a_turn)
+        started = threading.Thread(target=child.start)
+        started.start()
+        started.join()
+        child.join(20)
+        alive = child.is_alive()
+        child.kill()
+    assert not alive
+    assert child.exitcode == 0
+
+
+def _take_a_turn():
+    with seeded(1):
+        pass
 
 
 def test_seeds_differ(cells):

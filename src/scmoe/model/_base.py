@@ -18,6 +18,7 @@ from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scmoe._checks import (
     check_adata,
     check_batches,
+    check_is_adata,
     check_training,
     check_unit_interval,
     check_values,
@@ -56,6 +57,10 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
 
     module: DescribedModule | None = None
     """The networks; None until their sizes are known."""
+
+    def __init__(self, adata: AnnData):
+        check_is_adata(adata)
+        super().__init__(adata)
 
     @classmethod
     def _registered(

@@ -70,7 +70,8 @@ def cluster(
     MoE-Sim-VAE uses the neighbour graph of ``sc.pp.neighbors`` if there is one, else builds one
     and says so; also if the graph is one of all channels and some of them are no markers. The
     results are written when everything has succeeded: on an error or an interruption ``adata``
-    is as it was.
+    is as it was. Calls in several threads of one process wait for each other, as the generators
+    that they draw from are those of the process; use processes to run several at a time.
 
     Parameters
     ----------
