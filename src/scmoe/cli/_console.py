@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import _thread
 import logging
 import re
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
@@ -29,6 +29,9 @@ STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 """Signals that end a run; the exit status is 128 and their number."""
+
+PATIENCE = 5.0
+"""Seconds after which a second signal ends a run that the first did not; cleaning takes less."""
 
 AGAIN = 0.05
 """Seconds after which a signal is sent again that a destructor has swallowed."""
@@ -60,6 +63,7 @@ class Console:
         self.goes_on = ""
         self.saved: list[str] = []
         self._stopped_by: int | None = None
+        self._stopped_at = 0.0
         self.warnings: list[str] = []
 
     def stage(self, text: str) -> AbstractContextManager[None]:
@@ -113,14 +117,15 @@ class Console:
 
     @contextmanager
     def _stops_at_signals(self) -> Iterator[None]:
-        """Let the signals that end a program arrive as KeyboardInterrupt, once."""
+        """Let the signals that end a program arrive as KeyboardInterrupt, not while it ends."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def stop(number: int, _: Any) -> None:
-            if self._stopped_by is None:
-                self._stopped_by = number
+            now = time.monotonic()
+            if self._stopped_by is None or now > self._stopped_at + PATIENCE:
+                self._stopped_by, self._stopped_at = number, now
                 # what is in the way of Ctrl-C is in the way of the others too
                 raise KeyboardInterrupt
 
@@ -128,7 +133,8 @@ class Console:
             number = self._stopped_by
             if issubclass(what.exc_type, KeyboardInterrupt) and number is not None:
                 self._stopped_by = None
-                threading.Timer(AGAIN, _thread.interrupt_main, (number,)).start()
+                main = threading.main_thread().ident
+                threading.Timer(AGAIN, signal.pthread_kill, (main, number)).start()
             else:
                 unraisable(what)
 

@@ -1,9 +1,9 @@
 """Published systems as scvi-tools models."""
 
-from scmoe._store import ModelFileError
+from scmoe._store import ModelFileError, SaveError
 from scmoe.model._cplmixvae import CplMixVAE
 from scmoe.model._moesimvae import MoESimVAE
 from scmoe.model._moevae import MoEVAE
 from scmoe.model._presets import Preset, preset
 
-__all__ = ["CplMixVAE", "MoESimVAE", "MoEVAE", "ModelFileError", "Preset", "preset"]
+__all__ = ["CplMixVAE", "MoESimVAE", "MoEVAE", "ModelFileError", "Preset", "SaveError", "preset"]

@@ -189,7 +189,7 @@ def cluster(
         finite, or more than ten times that at the start.
     KeyError
         An unknown layer, representation, marker, graph, embedding or ``batch_key``.
-    SaveError
+    scmoe.model.SaveError
         ``save_model`` could not be written, such as on a full disk; an OSError. The clusters
         are written nevertheless, and the attribute ``adata`` of the error has them.
 
