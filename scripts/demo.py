@@ -63,7 +63,7 @@ def add_map(adata, seed: int):
     rng = np.random.default_rng(seed)
     some = rng.choice(adata.n_obs, min(MAP_CELLS, adata.n_obs), replace=False)
     shown = adata[np.sort(some)].copy()
-    scmoe.similarity.umap(shown, use_rep="X_scmoe", metric="euclidean", random_state=seed)
+    scmoe.similarity.umap(shown, use_rep="X_markers", metric="euclidean", random_state=seed)
     return shown
 
 
@@ -126,6 +126,7 @@ def run(
         shown = add_map(adata, seed)
         color = ["scmoe", "population"] if labelled else ["scmoe"]
         scmoe.pl.clusters(shown, color=color, show=False, save=out / "clusters.png")
+        adata.uns["scmoe_colors"] = shown.uns["scmoe_colors"]
         scmoe.pl.markers(adata, show=False, save=out / "markers.png")
     with stage("write"):
         adata.write_h5ad(out / "cells.h5ad")

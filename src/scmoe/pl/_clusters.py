@@ -17,7 +17,7 @@ from scmoe._checks import check_in_memory, obs_columns
 from scmoe._compat import rep_key
 from scmoe._keys import Key
 
-from ._figure import categories, colors_of, finish, share_colors, short
+from ._figure import categories, finish, share_colors, short
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +38,8 @@ _RARE = 0.01
 """Groups with a smaller share of the cells are drawn last."""
 _INK, _LARGEST = 500.0, 16.0
 """Square points that the cells of a group have together at least, and one of them at most."""
+_COMMON = 0.4
+"""What hiding a cluster counts that is not rare, where hiding a rare one counts 1."""
 _RINGS = 8
 """How far from its cells a label may stand, in steps."""
 _LOOKED_AT = 2000
@@ -328,7 +330,6 @@ def _write_labels(
     there = (codes >= 0) & np.isfinite(points).all(axis=1)
     points, codes = points[there], codes[there]
     sizes = np.bincount(codes, minlength=len(labels))
-    colors = colors_of(adata, column) or {}
     taken = np.empty((0, 4))
     for k in np.argsort(-sizes, kind="stable"):
         if not sizes[k] or labels[k] not in _shown(labels, groups):
@@ -355,11 +356,12 @@ def _write_labels(
             ax.plot(
                 [x0, x],
                 [y0, y],
-                color=colors.get(labels[k], "0.5"),
-                linewidth=1,
+                color="0.4",
+                linewidth=0.8,
+                # it must not hide what it points at
+                zorder=0.5,
                 scalex=False,
                 scaley=False,
-                path_effects=[withStroke(linewidth=2, foreground="white")],
             )
 
 
@@ -397,7 +399,8 @@ def _place(
     rings = [around * (half + size[1] * (0.4 + 0.6 * ring)) for ring in range(_RINGS)]
     places = middle + np.vstack([np.zeros((1, 2)), *rings])
     near = (np.abs(points - middle) <= np.abs(places - middle).max(axis=0) + half).all(axis=1)
-    points, weights = points[near], 1 / sizes[codes[near]]
+    weights = np.where(sizes < _RARE * len(codes), 1, _COMMON) / np.maximum(sizes, 1)
+    points, weights = points[near], weights[codes[near]]
     best, least = 0, np.inf
     for i, place in enumerate(places):
         box = np.concatenate([place - half, place + half])
