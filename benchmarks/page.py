@@ -22,10 +22,10 @@ are rough; compare within a table.
 """
 
 
-PICTURE = """
-```{{image}} {name}
+PICTURE = """```{{image}} {name}
 :alt: Every method of the table, a panel for each comparison; scmoe is a red diamond.
 ```
+
 """
 
 
@@ -40,7 +40,7 @@ def write(results: Path, page: Path) -> None:
     if table := summary.table(found):
         picture = page.with_suffix(".svg")
         summary.draw(found, picture)
-        text += table + PICTURE.format(name=picture.name)
+        text += summary.HEAD + PICTURE.format(name=picture.name) + table
     for name, result in found.items():
         module = importlib.import_module(f"benchmarks.{name}")
         versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())

@@ -108,7 +108,7 @@ COMPARISONS = (
     ),
 )
 
-TEXT = """
+HEAD = """
 ## In short
 
 Our figure and that of the best peer, medians over the seeds; the better one is bold. The peer is
@@ -135,7 +135,7 @@ def table(results: dict[str, dict]) -> str:
             lines.append([where, each.title, name, *values, peer])
     if not lines:
         return ""
-    return TEXT + markdown(["what", "measure", "data", "scmoe", "best peer", "which"], lines)
+    return markdown(["what", "measure", "data", "scmoe", "best peer", "which"], lines)
 
 
 def anchor(section: str) -> str:

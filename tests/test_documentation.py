@@ -46,7 +46,7 @@ def _short(tmp_path, monkeypatch):
 
     def short(self, *args, max_epochs, **kwargs):
         # an autoencoder has to learn something, or no latent size can be estimated
-        most = 10 if isinstance(self, Trainer) else 50
+        most = 20 if isinstance(self, Trainer) else 50
         start(self, *args, max_epochs=min(max_epochs, most), **kwargs)
 
     monkeypatch.setattr(lightning.Trainer, "__init__", short)
@@ -81,16 +81,10 @@ def test_blocks_of_a_page_run(page):
     "function", DOCUMENTED, ids=lambda f: f"{f.__module__.split('.')[1]}.{f.__name__}"
 )
 def test_examples_of_a_function_run(function, blobs):
-    sc.pp.neighbors(blobs, use_rep="X")
-    query = blobs[::6].copy()
-    names = {
-        "sc": sc,
-        "np": np,
-        "scmoe": scmoe,
-        "adata": blobs,
-        "reference": blobs,
-        "query": query,
-    }
+    adata, query = blobs[::2].copy(), blobs[1::4].copy()
+    sc.pp.neighbors(adata, use_rep="X")
+    names = {"sc": sc, "np": np, "scmoe": scmoe}
+    names |= {"adata": adata, "reference": adata, "query": query}
     examples = doctest.DocTestParser().get_examples(inspect.getdoc(function))
     assert examples
     for example in examples:

@@ -25,7 +25,7 @@ RULES = {
     "numpy.random": "https://numpy.org/doc/stable/reference/random/generator.html#{name}",
     "numpy.typing": "https://numpy.org/doc/stable/reference/typing.html#{name}",
     "pandas": "https://pandas.pydata.org/docs/reference/api/{name}.html#{name}",
-    "scanpy": "https://scanpy.readthedocs.io/en/stable/generated/{name}.html#{name}",
+    "scanpy": "https://scanpy.readthedocs.io/en/1.11.x/generated/{name}.html#{name}",
     "scipy": "https://docs.scipy.org/doc/scipy/reference/generated/{name}.html#{name}",
     "scvi": "https://docs.scvi-tools.org/en/stable/api/reference/{name}.html#{name}",
     "sklearn": "https://scikit-learn.org/stable/modules/generated/{name}.html#{name}",
@@ -46,16 +46,26 @@ PUBLIC = {
 """Modules that classes say they are from, and where users find them."""
 
 
+TYPES = {"bytes", "dict", "frozenset", "list", "range", "set", "str", "tuple"}
+"""Builtins that the library reference has among its standard types."""
+
+
 def address(name: str) -> str | None:
     """Return the page of a public name; None if there is no such name."""
     for private, public in PUBLIC.items():
         name = name.replace(private, public)
     try:
-        resolve_name(name if "." in name else f"builtins:{name}")
+        found = resolve_name(name if "." in name else f"builtins:{name}")
     except (ImportError, AttributeError, ValueError):
         return None
     rule = max((r for r in RULES if f"{name}.".startswith(f"{r}." if r else "")), key=len)
-    return RULES[rule].format(name=name, module=name.rpartition(".")[0] or "constants")
+    module = name.rpartition(".")[0]
+    if not module:
+        error = isinstance(found, type) and issubclass(found, BaseException)
+        constant = found is None or found is Ellipsis
+        module = "exceptions" if error else "constants" if constant else "functions"
+        module = "stdtypes" if name in TYPES else module
+    return RULES[rule].format(name=name, module=module)
 
 
 def link(

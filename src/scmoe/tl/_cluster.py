@@ -211,7 +211,6 @@ def cluster(
     >>> scmoe.tl.cluster(adata)
     >>> adata.obs["scmoe"].value_counts()
     >>> scmoe.tl.cluster(adata, n_clusters=10, key_added="ten")  # beside the first
-    >>> scmoe.tl.cluster(adata, model="moe-vae", key_added="vaes")
     """
     from scmoe.model._record import to_record
 

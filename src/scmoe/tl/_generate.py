@@ -100,7 +100,7 @@ def generate(
     Examples
     --------
     >>> scmoe.tl.cluster(adata)
-    >>> new = scmoe.tl.generate(adata, 1000, clusters=["3"])
+    >>> new = scmoe.tl.generate(adata, 1000, clusters=["0"])
     >>> scmoe.metrics.generation_report(adata, new, groupby="scmoe")
     """
     from scmoe.model._generate import generate_cells

@@ -87,6 +87,7 @@ def name_clusters(
 
     Examples
     --------
+    >>> scmoe.tl.cluster(adata)
     >>> scmoe.tl.name_clusters(adata)
     >>> adata.obs["scmoe_names"].cat.categories
     """

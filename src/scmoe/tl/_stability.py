@@ -151,7 +151,7 @@ def stability(
     Examples
     --------
     >>> scmoe.tl.cluster(adata)
-    >>> scmoe.tl.stability(adata)
+    >>> scmoe.tl.stability(adata, n_runs=5)
     >>> adata.uns["scmoe_stability"]["clusters"]
     >>> scmoe.pl.stability(adata)
     """

@@ -163,7 +163,7 @@ def state_genes(
     >>> train, test = adata[::2].copy(), adata[1::2].copy()
     >>> scmoe.tl.cluster(train, model="cpl-mixvae")
     >>> scmoe.tl.state_genes(test, reference=train)
-    >>> scmoe.get.state_genes(test, cluster="3")
+    >>> scmoe.get.state_genes(test, cluster="0")
     """
     from scmoe.model._states import arm_states
 
