@@ -17,7 +17,8 @@ from scmoe.model import CplMixVAE, MoESimVAE, MoEVAE
 class MuData:
     """Looks like that of mudata, which is not needed for this."""
 
-    mod = {"cyto": None, "rna": None}
+    def __init__(self):
+        self.mod = {"cyto": None, "rna": None}
 
 
 DOORS = {

@@ -311,7 +311,10 @@ def test_refused_cells(blobs, same):
         (lambda a: a[:, :0].copy(), "no markers to look at"),
         (lambda a: ad.AnnData(a.X.round().astype(int)), "counts"),
         (lambda a: ad.AnnData(np.where(a.X > 5, np.nan, a.X)), "NaN"),
-        (lambda a: ad.AnnData(a.X.astype(float) * 1e60), r"in '0' of the cell at position 0 \(and such values in"),
+        (
+            lambda a: ad.AnnData(a.X.astype(float) * 1e60),
+            r"in '0' of the cell at position 0 \(and such values in",
+        ),
         (lambda a: ad.AnnData(np.c_[a.X, np.ones((600, 1), np.float32)]), "Constant in all cells"),
     ]:
         cells = change(blobs)

@@ -154,7 +154,9 @@ def test_inner_networks():
 
 @pytest.mark.parametrize("rate", [0, -1e-3, 1, 1e6, np.nan, np.inf, "0.1", True, None, [0.1]])
 def test_rates_that_are_none(rate):
-    with pytest.raises(ValueError, match=r"`lr` must be a number above 0 and below 1 \(a learning"):
+    with pytest.raises(
+        ValueError, match=r"`lr` must be a number above 0 and below 1 \(a learning"
+    ):
         run("moe-sim-vae", {"plan_kwargs": {"lr": rate}})
     with pytest.raises(ValueError, match="`lr` must be a number"):
         latent_dim(make_three(), progress=False, train_kwargs={"lr": rate})
@@ -172,7 +174,11 @@ def test_rates_that_are_none(rate):
         ({"devices": "2"}, ValueError, "`devices` must be"),
         ({"device": "cuda"}, TypeError, "no 'device'.* `accelerator` says what to compute on"),
         ({"use_gpu": True}, TypeError, "no 'use_gpu'.* `accelerator` says what to compute on"),
-        ({"learning_rate": 0.1}, TypeError, r'The learning rate is `plan_kwargs=\{"lr": \.\.\.\}`'),
+        (
+            {"learning_rate": 0.1},
+            TypeError,
+            r'The learning rate is `plan_kwargs=\{"lr": \.\.\.\}`',
+        ),
         ({"epochs": 3}, TypeError, "`max_epochs` says how long to train"),
     ],
 )
