@@ -59,7 +59,7 @@ OTHERS = {
     "array": (np.zeros((5, 2)), r"ndarray\. Make one of values"),
     "sparse": (sparse.csr_matrix((5, 2)), r"csr_matrix\. Make one of values"),
     "DataFrame": (pd.DataFrame(np.zeros((5, 2))), r"DataFrame\. Make one of values"),
-    "None": (None, "got NoneType"),
+    "None": (None, r"NoneType\. "),
     "MuData": (MuData(), r"got MuData\. .* such as `mdata\['cyto'\]`; it has 'cyto', 'rna'"),
 }
 

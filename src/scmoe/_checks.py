@@ -98,12 +98,9 @@ def clustering_record(adata: AnnData, key: str, name: str = "adata") -> Mapping[
     record = adata.uns.get(Key.uns.result(key))
     if not isinstance(record, Mapping):
         return {}
-    params = record.get("params")
-    ours = isinstance(record.get("model"), Mapping) or (
-        isinstance(params, Mapping) and "model" in params
-    )
     # what differs between any two clusterings; `ad.concat` keeps what is the same in both
-    if ours and not {"history", "markers"} <= set(record):
+    has_model = isinstance(record.get("model"), Mapping)
+    if has_model and not {"history", "markers"} <= set(record):
         raise ValueError(
             f"The record of the clustering in `{name}.uns[{key!r}]` is not whole, as where cells "
             "of different clusterings were joined (`ad.concat`): their clusters are not the same "

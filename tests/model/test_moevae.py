@@ -956,12 +956,12 @@ def settings_of(content):
     ("edit", "match"),
     [
         (lambda c: settings_of(c).pop("kl"), "module_settings_' .* wrong type"),
-        (lambda c: settings_of(c).update(n_latents=None), "settings in .* are damaged"),
-        (lambda c: settings_of(c).update(n_latents=[0, 2, 2]), "settings in .* are damaged"),
-        (lambda c: settings_of(c).update(n_latents=[10**14] * 3), "settings in .* are damaged"),
-        (lambda c: settings_of(c).update(n_latents=[2, 2, 5]), "The tensor '.*' is float32"),
+        (lambda c: settings_of(c).update(n_latents=None), "settings .*are damaged"),
+        (lambda c: settings_of(c).update(n_latents=[0, 2, 2]), "settings .*are damaged"),
+        (lambda c: settings_of(c).update(n_latents=[10**14] * 3), "settings .*are damaged"),
+        (lambda c: settings_of(c).update(n_latents=[2, 2, 5]), "[Tt]he tensor '.*' is float32"),
         (lambda c: settings_of(c).update(n_shared=0), "tensors that the model lacks: 'shared"),
-        (lambda c: settings_of(c).update(kl="none"), "settings in .* are damaged"),
+        (lambda c: settings_of(c).update(kl="none"), "settings .*are damaged"),
         (lambda c: c["attributes"].update(cluster_names_=["0"]), "3 experts and 1 names"),
         (lambda c: c["attributes"].update(estimates_=[1]), "'estimates_' .* wrong type"),
         (lambda c: c["attributes"].pop("n_experts_"), r"lack \['n_experts_'\]"),
@@ -989,7 +989,7 @@ def test_the_trained_part_of_damaged_files(found, tmp_path):
     found.save(tmp_path / "m")
     for sizes in ([10**14] * 3, None, ["2"] * 3):
         rewrite(tmp_path / "m", lambda c, sizes=sizes: settings_of(c).update(n_latents=sizes))
-        with pytest.raises(ModelFileError, match=r"settings in .* are damaged"):
+        with pytest.raises(ModelFileError, match=r"settings .*are damaged"):
             read_trained(tmp_path / "m")
 
 

@@ -205,7 +205,7 @@ class TestTraversal:
         assert len(axes) == 4
         own = (cells.obs["scmoe"] == "0").to_numpy()
         states = cells.obsm["scmoe_state"][own]
-        found = traverse(from_record(cells.uns["scmoe"]["model"]), "0", states)
+        found = traverse(from_record(cells.uns["scmoe"]["model"], "here"), "0", states)
         for i, ax in enumerate(axes):
             dimension, column = divmod(i, 2)
             line = ax.lines[0]
@@ -227,7 +227,7 @@ class TestTraversal:
         axes = pl.traversal(cells, cluster="0", dims=1, n_markers=3, show=False)
         own = (cells.obs["scmoe"] == "0").to_numpy()
         states = cells.obsm["scmoe_state"][own]
-        found = traverse(from_record(cells.uns["scmoe"]["model"]), "0", states, dims=1)
+        found = traverse(from_record(cells.uns["scmoe"]["model"], "here"), "0", states, dims=1)
         most = np.argsort(-np.ptp(found.scaled[0], axis=0))[:3]
         titles = [ax.get_title() for ax in axes]
         assert titles == [
@@ -246,7 +246,7 @@ class TestTraversal:
         assert isinstance(ax, Axes)
         assert [text.get_text().split()[0] for text in ax.get_yticklabels()] == ["0", "1"]
         own = images.obsm["scmoe_state"][images.obs["scmoe"] == "0"]
-        found = traverse(from_record(images.uns["scmoe"]["model"]), "0", own, n_steps=5)
+        found = traverse(from_record(images.uns["scmoe"]["model"], "here"), "0", own, n_steps=5)
         shown = ax.images[0].get_array()
         # the last step of the second dimension
         np.testing.assert_allclose(shown[5:9, 16:19].ravel(), found.values[1, 4], rtol=1e-5)
