@@ -92,3 +92,12 @@ def test_mistakes(blobs, same, kwargs, error, message):
     with pytest.raises(error, match=message):
         name_clusters(blobs, **{"key": "population", **kwargs})
     same(blobs, before)
+
+
+def test_names_have_the_colors_of_their_clusters(blobs):
+    blobs.uns["population_colors"] = own = ["#000001", "#000002", "#000003", "#000004", "#000005"]
+    name_clusters(blobs, key="population")
+    colors = dict(zip(blobs.obs["population"].cat.categories, own, strict=True))
+    names = blobs.obs["population_names"].cat.categories
+    found = dict(zip(names, blobs.uns["population_names_colors"], strict=True))
+    assert found == {NAMES[population]: color for population, color in colors.items()}
