@@ -169,11 +169,8 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         Errors as :meth:`load`.
         """
         content, tensors = cls.read_saved(dir_path)
-        registry, attributes, where = (
-            content["registry"],
-            content["attributes"],
-            repr(str(dir_path)),
-        )
+        registry, attributes = content["registry"], content["attributes"]
+        where = repr(str(dir_path))
         module, names = cls._saved_module(content, tensors, where), attributes.get(NAMES)
         if not isinstance(names, list) or attributes.get("is_trained_") not in (True, False):
             raise ModelFileError(f"The attributes of the model in {where} are damaged.")

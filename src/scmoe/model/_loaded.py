@@ -341,7 +341,7 @@ def make_module(
         other; weights that are no numbers.
     """
     name = cls.__name__.removesuffix("Module")
-    check_saved_settings(name, settings, f"The settings 'module_settings_' in {where}")
+    check_saved_settings(name, settings, f"The settings in {where}")
     if settings.get("image_shape") and len(settings.get("n_latents", ())) > len(tensors):
         # each would be an object of its own
         raise ModelFileError(f"The settings in {where} name more experts than have weights.")
@@ -374,9 +374,8 @@ def check_tensors(
         found, wanted = describe(tensor), describe(expected[name])
         if found != wanted:
             raise ModelFileError(
-                f"{where} is damaged: the tensor {name!r} is {found['dtype']} of shape "
-                f"{found['shape']} in the file, {wanted['dtype']} of shape {wanted['shape']} in "
-                "the model."
+                f"The tensor {name!r} is {found['dtype']} of shape {found['shape']} in the file, "
+                f"{wanted['dtype']} of shape {wanted['shape']} in the model: {where} is damaged."
             )
 
 

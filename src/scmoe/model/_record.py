@@ -124,7 +124,7 @@ RECORD = {"class", "settings", "clusters", "batches", "weights"}
 """What :func:`to_record` writes."""
 
 
-def from_record(record: Any, where: str) -> Trained:
+def from_record(record: Any, where: str = "the record of a model") -> Trained:
     """Read a record of :func:`to_record`, which may come out of a file.
 
     Parameters

@@ -129,6 +129,8 @@ SETTINGS: dict[str, dict[str, Kind]] = {
 }
 """Settings of the networks of each model, by the name of its class."""
 
+OF_MODEL = "('module_settings_' of a model)"
+
 ADDED = frozenset({"isotropic"})
 """Settings that came later: models that were saved before have their defaults."""
 
@@ -165,11 +167,11 @@ def check_saved_settings(model: str, saved: Any, where: str) -> None:
     """
     kinds = SETTINGS[model]
     if not isinstance(saved, dict):
-        raise ModelFileError(f"{where} are of the wrong type: they are no mapping.")
+        raise ModelFileError(f"{where} {OF_MODEL} are of the wrong type: they are no mapping.")
     missing, extra = kinds.keys() - saved.keys() - ADDED, saved.keys() - kinds.keys()
     if missing or extra:
         raise ModelFileError(
-            f"{where} are of the wrong type: they lack {sorted(missing)} and have "
+            f"{where} {OF_MODEL} are of the wrong type: they lack {sorted(missing)} and have "
             f"{sorted(map(str, extra))} beside."
         )
     for name, value in saved.items():

@@ -27,6 +27,7 @@ MERGED = ("model_kwargs", "train_kwargs")
 """Settings whose entries are replaced one by one."""
 
 AUTO = one_of("auto")
+
 REPEATED = {
     "model": one_of(*MODELS),
     "n_clusters": whole(2) | AUTO,
@@ -64,7 +65,8 @@ OF_TRAINING = {
     **dict.fromkeys(("train_size", "validation_size", "threshold", "gradient_clip_val"), number()),
     "early_stopping_min_delta": number(),
     **dict.fromkeys(("limit_train_batches", "limit_val_batches"), number()),
-    **dict.fromkeys(("early_stopping", "pretrain", "start", "prune", "deterministic"), FLAG),
+    **dict.fromkeys(("early_stopping", "pretrain", "start", "prune"), FLAG),
+    "deterministic": FLAG | one_of("warn"),
     **dict.fromkeys(("enable_progress_bar", "enable_model_summary", "benchmark"), FLAG),
     **dict.fromkeys(("simple_progress_bar", "learning_rate_monitor"), FLAG),
     "progress_bar_refresh_rate": whole(0),
@@ -195,7 +197,7 @@ def _kinds_of_model(model: str) -> dict[str, Kind]:
 
 def _check_kind(name: str, value: Any, kind: Kind | None, key: str, argument: str) -> None:
     """Raise ValueError for a recorded setting that is not repeated, or not as it is."""
-    if kind is not None and kind.fits(value):
+    if value is None or (kind is not None and kind.fits(value)):
         return
     why = "it is none of the settings that are" if kind is None else f"it must be {kind.words}"
     raise ValueError(
