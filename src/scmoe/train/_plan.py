@@ -247,4 +247,8 @@ class MixturePlan(TermsPlan):
         rising = self.hardening * self.trainer.max_epochs
         hardness = 1.0 if rising == 0 else min(self.current_epoch / rising, 1.0)
         self.loss_kwargs["hardness"] = hardness
-        return super().training_step(batch, batch_idx)
+        loss = super().training_step(batch, batch_idx)
+        if hardness < 1:
+            # what is learned is another loss in each epoch, and may rise
+            self.watch = LossWatch(**self.watch.rates)
+        return loss
