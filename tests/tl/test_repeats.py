@@ -136,6 +136,8 @@ def test_in_two_threads(cells):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+# Python 3.12 warns of forks beside threads, which is what this is about
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_a_fork_in_the_middle_of_a_clustering():
     """A process that is forked while a thread has its turn has turns of its own."""
     with one_at_a_time():
