@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import partial
 
 import anndata as ad
 import numpy as np
@@ -660,7 +661,11 @@ def test_an_interrupt_while_pretraining(three, monkeypatch, step):
 def test_new_cells_in_any_order(found, three_once):
     new = three_once[::-1, ::-1].copy()
     for a, b in zip(answers(found, new), answers(found), strict=True):
-        np.testing.assert_array_equal(a[::-1], b)
+        # sums over markers may be taken in another order, by the place of a cell in memory
+        equal = np.testing.assert_array_equal
+        if np.asarray(b).dtype.kind == "f":
+            equal = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+        equal(a[::-1], b)
     which = [5, 0, 199]
     for values, rows in (
         (found.predict(indices=which), found.predict()[which]),
