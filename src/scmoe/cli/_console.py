@@ -226,6 +226,10 @@ _OPTIONS = [
         (r"`?(?:adata)?\.uns\[['\"](.+?)['\"]\](\[[^]]*\])*`?", r"the record '\1'"),
         (r"`adata\.X`|(?<![\w)])\.X\b", "X"),
         # arguments, which are options here
+        (
+            r"Try a smaller learning rate \(.*?\), train longer, or take another `similarity`",
+            "Try more --max-epochs or another --similarity",
+        ),
         (r"(?:pass )?`?(join|by|offsets|dataset)=[\"']?(\w+)[\"']?`?", r"--\1 \2"),
         (r"(?:pass )?`?(strict|overwrite)=True`?", r"--\1"),
         (r"`?(spillover|layer|offsets|dataset|cofactor|markers|channels)=`?", r"--\1"),
