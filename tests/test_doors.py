@@ -59,7 +59,7 @@ OTHERS = {
     "array": (np.zeros((5, 2)), r"ndarray\. Make one of values"),
     "sparse": (sparse.csr_matrix((5, 2)), r"csr_matrix\. Make one of values"),
     "DataFrame": (pd.DataFrame(np.zeros((5, 2))), r"DataFrame\. Make one of values"),
-    "None": (None, r"NoneType\. "),
+    "None": (None, "NoneType"),
     "MuData": (MuData(), r"got MuData\. .* such as `mdata\['cyto'\]`; it has 'cyto', 'rna'"),
 }
 
@@ -67,7 +67,7 @@ OTHERS = {
 @pytest.mark.parametrize("door", DOORS)
 def test_cells_that_are_no_anndata(door):
     for given, message in OTHERS.values():
-        with pytest.raises(ValueError, match=rf"must be an AnnData, got .*{message[:9]}") as error:
+        with pytest.raises(ValueError, match="must be an AnnData, got") as error:
             DOORS[door](given)
         error.match(message)
 
@@ -133,7 +133,7 @@ def test_values_that_are_too_far_for_distances(model, size):
 
 def test_counts_that_are_too_far():
     adata = make_three()
-    adata.X = sparse.coo_matrix(np.round(abs(adata.X)))
+    adata.X = sparse.csr_matrix(np.round(abs(adata.X)))
     adata.X.data[:] = 1e30
     with pytest.raises(ValueError, match=r"holds 1e\+30 in 'CD3' of the cell at position 0"):
         CplMixVAE.setup_anndata(adata, counts=True)
