@@ -135,7 +135,7 @@ def test_counts_that_are_too_far():
     adata = make_three()
     adata.X = sparse.csr_matrix(np.round(abs(adata.X)))
     adata.X.data[:] = 1e30
-    with pytest.raises(ValueError, match=r"holds 1e\+30 in 'CD3' of the cell at position 0"):
+    with pytest.raises(ValueError, match=r"holds 1e\+30 in 'CD19' of the cell at position 0"):
         CplMixVAE.setup_anndata(adata, counts=True)
 
 
