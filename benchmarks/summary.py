@@ -53,6 +53,9 @@ class Comparison:
         )
         if self.by is None:
             medians = medians.mean().to_frame(f"mean of {len(medians)} data sets").T
+        if self.ours not in medians:
+            # a part of the methods was run
+            return medians.iloc[:0]
         others = ~medians.columns.str.startswith("scmoe") | (medians.columns == self.ours)
         medians = medians.loc[medians[self.ours].notna(), others]
         return medians[medians.drop(columns=self.ours).notna().any(axis=1)]
