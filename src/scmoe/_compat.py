@@ -254,6 +254,10 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
+    from scvi.train import _trainrunner
+
+    # scvi-tools (1.4) prints that a training failed, to the standard output; the error says so
+    printed, vars(_trainrunner)["print"] = vars(_trainrunner).get("print"), lambda *_: None
     loggers = [
         logging.getLogger(name)
         for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "scvi")
@@ -272,5 +276,9 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", "The number of training batches")
             yield
     finally:
+        if printed is None:
+            vars(_trainrunner).pop("print", None)
+        else:
+            vars(_trainrunner)["print"] = printed
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

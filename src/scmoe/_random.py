@@ -67,11 +67,11 @@ def _seeded(seed: int) -> Iterator[None]:
 
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
-        # nothing here draws from these two, but similarities of users may, and libraries do
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        torch.manual_seed(seed)
         try:
+            # nothing here draws from these two, but similarities of users may, and libraries do
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            torch.manual_seed(seed)
             yield
         finally:
             random.setstate(python)

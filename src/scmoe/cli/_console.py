@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 import warnings
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -255,4 +255,6 @@ def one_line(text: str) -> str:
 
 
 def _line(text: str) -> None:
-    click.echo(f"scmoe: {text}", err=True)
+    # the terminal of a run that is hung up is gone
+    with suppress(OSError):
+        click.echo(f"scmoe: {text}", err=True)
