@@ -71,7 +71,7 @@ def address(name: str) -> str | None:
 def link(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: TextElement
 ) -> Element | None:
-    """Resolve a reference that is none of ours."""
+    """Resolve a reference to a name of another project."""
     name = node.get("reftarget", "")
     if node.get("refdomain") != "py" or name.split(".")[0] == "scmoe":
         return None

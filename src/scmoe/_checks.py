@@ -149,7 +149,7 @@ def check_adata(adata: AnnData) -> None:
 
 
 def check_slots(adata: AnnData) -> None:
-    """Raise ValueError for a sparse matrix, in any slot, that is none: see :func:`check_sparse`.
+    """Raise ValueError for a damaged sparse matrix in any slot, as :func:`check_sparse`.
 
     Even a subset of the cells would read beyond the memory of such a matrix.
     """
