@@ -98,6 +98,12 @@ def test_examples_of_a_function_run(function, begun, blobs):
         names = {"sc": sc, "np": np, "scmoe": scmoe}
         begun[first] = names | {"adata": adata, "reference": adata, "query": query}
         exec(compile(first, function.__name__, "exec"), begun[first])
-    names = {k: v.copy() if isinstance(v, AnnData) else v for k, v in begun[first].items()}
+    names = {
+        # a model knows the cells that it was set up with, not their copy
+        name: value.copy()
+        if isinstance(value, AnnData) and "_scvi_uuid" not in value.uns
+        else value
+        for name, value in begun[first].items()
+    }
     for line in others:
         exec(compile(line, function.__name__, "exec"), names)

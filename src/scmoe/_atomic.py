@@ -7,6 +7,7 @@ was killed, and the next write beside it removes it. File systems without locks 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -17,11 +18,15 @@ from typing import BinaryIO
 
 try:
     import fcntl
+    import resource
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = resource = None
 
 PREFIX, SUFFIX = ".scmoe-", ".part"
 """How the name of a temporary folder begins and ends."""
+
+SPARE = 2**20
+"""Bytes that a file needs beside its values."""
 
 LOCK, OLD = "lock", "old"
 """What a temporary folder holds beside what is written: its lock, and a folder being replaced."""
@@ -199,6 +204,20 @@ def remove_folder(folder: Path) -> None:
     """Remove a folder at once: there is never a part of it."""
     with workspace(folder.parent) as work:
         os.rename(folder, work / "removed")
+
+
+def check_space(path: Path, n_bytes: int) -> None:
+    """Raise OSError where a file of that size cannot be written.
+
+    HDF5 (seen in 1.14) does not survive a full disk: the process ends by SIGSEGV.
+    """
+    n_bytes += SPARE
+    if n_bytes > shutil.disk_usage(path.parent).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    if resource is not None:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if limit != resource.RLIM_INFINITY and n_bytes > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
 
 
 def flush(path: Path) -> None:

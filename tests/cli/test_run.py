@@ -513,7 +513,12 @@ def test_failure_at_the_end(scmoe, plate, monkeypatch, error_of, error, status, 
     result = scmoe(plate, output="new/out")
     assert result.exit_code == status
     assert told in error_of(result)
-    assert list(scmoe.home.iterdir()) == []
+    if isinstance(error, KeyboardInterrupt):
+        assert list(scmoe.home.iterdir()) == []
+    else:
+        # what was trained is not lost
+        assert "these results are written: model/model.json" in error_of(result)
+        assert sorted(os.listdir(scmoe.home / "new" / "out")) == ["model", "run.json"]
 
 
 def test_goes_on_after_an_interruption(scmoe, plate, monkeypatch, error_of):
@@ -617,6 +622,16 @@ def test_fcs_of_different_markers(scmoe, plate, error_of):
         adata = ad.read_h5ad(scmoe.home / join / "cells.h5ad")
         assert adata.n_vars == n_vars
         assert list(adata.uns["scmoe"]["markers"]) == SURFACE[:-1]
+
+
+def test_cells_that_do_not_fit_on_the_disk(scmoe, plate, monkeypatch, error_of):
+    """HDF5 would end the process; the model is kept."""
+    usage = type("", (), {"free": 2**20})()
+    monkeypatch.setattr("scmoe._atomic.shutil.disk_usage", lambda path: usage)
+    told = error_of(scmoe(plate))
+    assert "No space left on device; these results are written: model/model.json" in told
+    assert not (scmoe.home / "out" / "cells.h5ad").exists()
+    assert (scmoe.home / "out" / "model" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+from scipy.sparse import issparse
 
 from scmoe import io, similarity, tl
+from scmoe._atomic import check_space
 from scmoe._checks import check_batches, layer_names
 from scmoe._compat import rep_key, seed_argument
 from scmoe._store import SaveError
@@ -31,6 +33,8 @@ from ._settings import COUPLED, MIXTURE, SIMILAR
 from ._tables import abundance, cluster_table, write_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
 
     from scmoe.similarity import Similarity
@@ -69,8 +73,14 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     own_graph, own_map = _similar(adata, markers, settings, console)
     saving = _cluster(adata, markers, output, settings, console)
     set_colours(adata, settings.key)
-    with console.stage("writing the cells"):
-        output.put(names.CELLS, adata.write_h5ad)
+    write_cells = partial(_write_cells, adata)
+    try:
+        with console.stage("writing the cells"):
+            output.put(names.CELLS, write_cells)
+    except Exception:
+        if saving is None:
+            output.put_folder(names.MODEL)
+        raise
     if saving is not None:
         raise saving
     output.put_folder(names.MODEL)
@@ -81,7 +91,7 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     if shown is adata and not own_map:
         # with the map
         with console.stage("writing the cells with their map"):
-            output.put(names.CELLS, adata.write_h5ad)
+            output.put(names.CELLS, write_cells)
     has_fcs = settings.fcs and not settings.from_h5ad
     has_fcs = has_fcs and _write_fcs(adata, output, settings, console)
     graph = _graph(adata.uns[settings.key]["params"], settings, given=own_graph)
@@ -102,6 +112,15 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     remove_checkpoints(output.path / names.CHECKPOINT)
     living = adata.uns[settings.key]["n_clusters"]
     console.step(f"{living} clusters of {adata.n_obs:,} cells in {settings.output}")
+
+
+def _write_cells(adata: AnnData, path: Path) -> None:
+    """Write the cells, if their matrices, nearly all of the file, fit on the disk."""
+    layers = [adata.layers[name] for name in layer_names(adata)]
+    parts = [adata.X, *layers, *adata.obsm.values(), *adata.obsp.values()]
+    arrays = [a for x in parts for a in ((x.data, x.indices) if issparse(x) else (x,))]
+    check_space(path, sum(np.asarray(array).nbytes for array in arrays))
+    adata.write_h5ad(path)
 
 
 def _graph(params: dict[str, Any], settings: Settings, *, given: bool) -> str:
