@@ -172,6 +172,20 @@ def test_the_old_results_survive_until_there_are_new_ones(tmp_path):
     assert (path / "run.json").read_bytes() == record
 
 
+def test_old_and_new_results_never_lie_side_by_side(tmp_path):
+    path = tmp_path / "out"
+    write(path, "old")
+    with output_folder(path, overwrite=True) as output:
+        assert (path / "report.html").read_text() == "old"
+        output.put("cells.h5ad", lambda place: place.write_text("new"))
+        assert not (path / "report.html").exists()
+        # one that somebody puts there now is theirs
+        (path / "report.html").write_text("mine")
+        with pytest.raises(FileExistsError, match="was put there"):
+            output.put("report.html", lambda place: place.write_text("new"))
+    assert (path / "report.html").read_text() == "mine"
+
+
 @pytest.mark.parametrize("name", ["thesis.docx", "plate.fcs", "cells.h5ad"])
 def test_overwrite_spares_what_is_not_ours(tmp_path, name):
     path = tmp_path / "out"

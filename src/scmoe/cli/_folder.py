@@ -49,6 +49,11 @@ class Output:
         self.path, self.work, self._record = path, work, record
         self.saved: list[str] = record["files"]
 
+    @property
+    def replaces(self) -> list[str]:
+        """Results of an earlier run that are still there."""
+        return self._record["replaces"]
+
     def put(self, name: str, write: Callable[[Path], Any]) -> None:
         """Write a file under a temporary name, then give it its own.
 
@@ -70,7 +75,7 @@ class Output:
 
     def _place(self, source: Path, name: str) -> None:
         target = self.path / name
-        if os.path.lexists(target) and name not in [*self.saved, *self._record["replaces"]]:
+        if os.path.lexists(target) and name not in [*self.saved, *self.replaces]:
             raise FileExistsError(
                 f"{target} was put there while the run went on, and is not overwritten."
             )
@@ -79,6 +84,7 @@ class Output:
         os.replace(source, target)
         if name not in self.saved:
             self.saved.append(name)
+        self._remove_old()
         self.write_record()
 
     def write_record(self) -> None:
@@ -87,14 +93,19 @@ class Output:
             file.write(json.dumps(self._record, indent=1))
             file.truncate()
 
-    def finish(self) -> None:
-        """Remove what the earlier run had written and this one has not; note the end."""
-        for name in set(self._record["replaces"]) - set(self.saved):
+    def _remove_old(self) -> None:
+        """Remove the results of the earlier run, which do not fit the first new one."""
+        for name in set(self.replaces) - set(self.saved):
             (self.path / name).unlink(missing_ok=True)
             with suppress(OSError):
                 (self.path / name).parent.rmdir()
+        self._record["replaces"] = []
+
+    def finish(self) -> None:
+        """Note the end of the run."""
+        self._remove_old()
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        self._record.update(replaces=[], finished=now)
+        self._record["finished"] = now
         self.write_record()
 
     def give_up(self, before: bytes) -> None:
@@ -118,7 +129,7 @@ def output_folder(
     path
         The folder, absolute.
     overwrite
-        Replace what an earlier run has written there, file by file once each new one is whole.
+        Replace what an earlier run has written there, once the first new file is whole.
     settings
         What the run was told, as JSON can hold it: the same run may go on where one with the
         same settings was killed.

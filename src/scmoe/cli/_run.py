@@ -73,12 +73,13 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     own_graph, own_map = _similar(adata, markers, settings, console)
     saving = _cluster(adata, markers, output, settings, console)
     set_colours(adata, settings.key)
-    write_cells = partial(_write_cells, adata)
+    write_cells = partial(_write_cells, adata, output.path / names.CELLS)
     try:
         with console.stage("writing the cells"):
             output.put(names.CELLS, write_cells)
     except Exception:
-        if saving is None:
+        # beside the cells of an earlier run it would pass for their model
+        if saving is None and not output.replaces:
             output.put_folder(names.MODEL)
         raise
     if saving is not None:
@@ -114,12 +115,12 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     console.step(f"{living} clusters of {adata.n_obs:,} cells in {settings.output}")
 
 
-def _write_cells(adata: AnnData, path: Path) -> None:
-    """Write the cells, if their matrices, nearly all of the file, fit on the disk."""
+def _write_cells(adata: AnnData, target: Path, path: Path) -> None:
+    """Write the cells of a target, if their matrices, nearly all of the file, fit on the disk."""
     layers = [adata.layers[name] for name in layer_names(adata)]
     parts = [adata.X, *layers, *adata.obsm.values(), *adata.obsp.values()]
     arrays = [a for x in parts for a in ((x.data, x.indices) if issparse(x) else (x,))]
-    check_space(path, sum(np.asarray(array).nbytes for array in arrays))
+    check_space(target, sum(np.asarray(array).nbytes for array in arrays))
     adata.write_h5ad(path)
 
 
