@@ -644,6 +644,11 @@ def test_cells_that_do_not_fit_on_the_disk(scmoe, plate, monkeypatch, error_of):
             ".X was compensated before, see .uns['compensated']; nothing was done.",
             "X was compensated before; nothing was done.",
         ),
+        (
+            "Did not find the batches 'day' in `.obs`, which has ['sample', 'event'].",
+            "Did not find the batches 'day' among the columns ['sample', 'event'].",
+        ),
+        ("For sample 'a' .uns['fcs'] has no matrix", "For sample 'a' the file has no matrix"),
         ("`adata.layers['raw']` holds NaN", "the layer 'raw' holds NaN"),
         ("`.obs['day']` is missing", "the column 'day' is missing"),
         ('`dataset="all"` reads each', "--dataset all reads each"),
@@ -717,3 +722,9 @@ def test_files_of_different_transforms(scmoe, error_of, blobs, tmp_path):
     assert result.exit_code == 1
     assert "b.h5ad has another arcsinh than" in error_of(result)
     assert list(scmoe.home.iterdir()) == []
+
+
+def test_no_training_cell_is_kept_where_none_may_be(scmoe, plate):
+    assert scmoe(plate, "--no-landmarks").exit_code == 0
+    record = ad.read_h5ad(scmoe.home / "out" / "cells.h5ad").uns["scmoe"]["model"]
+    assert not record["weights"]["outliers.landmarks"].any()

@@ -117,3 +117,10 @@ def test_works_outside_the_main_thread():
     thread.start()
     thread.join()
     assert seen == ["body"]
+
+
+def test_nothing_is_printed_of_an_error(model, capfd):
+    """scvi-tools prints a line about it, which says less than the error."""
+    with pytest.raises(NameError, match="mine"):
+        model.train(3, callbacks=[Raises(NameError("mine"))], **QUIET)
+    assert capfd.readouterr() == ("", "")

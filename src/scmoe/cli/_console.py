@@ -218,6 +218,7 @@ _OPTIONS = [
     (re.compile(pattern), option)
     for pattern, option in (
         # where the library keeps its records, and what they are in the folder
+        (r"\.uns\[['\"]fcs['\"]\] has no", "the file has no"),
         (r",? see \.uns\[['\"]\w+['\"]\](\[[^]]*\])*", ""),
         (r"\.uns\[['\"]fcs['\"]\]\[sample\]\[['\"]repairs['\"]\] tells", "the report tells"),
         (r", see \.layers\[['\"]measured['\"]\]", ""),
@@ -225,6 +226,7 @@ _OPTIONS = [
         (r"`?(?:adata)?\.layers\[['\"](.+?)['\"]\]`?", r"the layer '\1'"),
         (r"`?(?:adata)?\.uns\[['\"](.+?)['\"]\](\[[^]]*\])*`?", r"the record '\1'"),
         (r"`adata\.X`|(?<![\w)])\.X\b", "X"),
+        (r"in `\.obs`, which (?:has|holds) (\[.*?\])", r"among the columns \1"),
         # arguments, which are options here
         (
             r"Try a smaller learning rate \(.*?\), train longer, or take another `similarity`",
