@@ -28,7 +28,7 @@ from scmoe.model._base import ExpertModel
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._settings import check_arguments
 from scmoe.model._settle import name_classes, settle
-from scmoe.similarity import CoAssociation, Similarity
+from scmoe.similarity import DensityTree, Similarity
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.train import (
     Checkpoints,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scmoe.similarity import Target
+    from scmoe.tree import Tree
 
 N_STEPS = 2500
 """Optimiser steps of a default training."""
@@ -133,8 +134,7 @@ class MoESimVAE(ExpertModel):
 
     Examples
     --------
-    >>> sc.pp.neighbors(adata, use_rep="X")
-    >>> scmoe.model.MoESimVAE.setup_anndata(adata, similarity=scmoe.similarity.CoAssociation())
+    >>> scmoe.model.MoESimVAE.setup_anndata(adata, similarity=scmoe.similarity.DensityTree())
     >>> model = scmoe.model.MoESimVAE(adata, n_experts=25)
     >>> model.train()
     >>> adata.obs["cluster"] = model.predict()
@@ -222,6 +222,7 @@ class MoESimVAE(ExpertModel):
         self.scaling_ = scaling
         self.cluster_names_ = ["0"]
         self.estimates_: dict[str, Any] = {}
+        self.tree_: Tree | None = None
         if AUTO not in (n_experts, n_latent):
             self._build()
             self._number_clusters()
@@ -256,7 +257,7 @@ class MoESimVAE(ExpertModel):
             experts get to know: what sets batches apart need not be in the codes. The
             similarity decides about the clusters, so it should not set batches apart either.
         similarity
-            See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.CoAssociation` by default.
+            See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.DensityTree` by default.
 
         Raises
         ------
@@ -266,7 +267,7 @@ class MoESimVAE(ExpertModel):
         KeyError
             No such layer or column.
         """
-        similarity = CoAssociation() if similarity is None else similarity
+        similarity = DensityTree() if similarity is None else similarity
         if isinstance(similarity, dict):
             similarity = Similarity.from_dict(similarity)
         check_similarity(similarity)
@@ -394,6 +395,7 @@ class MoESimVAE(ExpertModel):
         read_settings(estimate_kwargs or {})
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
+        self.tree_ = getattr(target, "tree", None)
         if self.module is None:
             self._estimate(x, accelerator, progress, estimate_kwargs or {})
         if len(target.class_names) > self.module.n_experts:

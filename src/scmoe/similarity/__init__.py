@@ -4,6 +4,7 @@ from scmoe.similarity._base import Pairs, Similarity, Target
 from scmoe.similarity._blend import Blend
 from scmoe.similarity._coassociation import CoAssociation
 from scmoe.similarity._custom import Custom
+from scmoe.similarity._density_tree import DensityTree
 from scmoe.similarity._embedding import Knn, Threshold
 from scmoe.similarity._graph import Graph
 from scmoe.similarity._groups import Differ, Labels
@@ -15,6 +16,7 @@ __all__ = [
     "Blend",
     "CoAssociation",
     "Custom",
+    "DensityTree",
     "Differ",
     "Graph",
     "Knn",

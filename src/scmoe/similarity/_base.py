@@ -26,6 +26,7 @@ KINDS = {
     "tuple[str, ...] | None": many(TEXT) | NOTHING,
     "bool": FLAG,
     "int": whole(0),
+    "int | None": whole(1) | NOTHING,
     "float": number(),
     "tuple[float, ...]": many(number()),
 }

@@ -270,6 +270,7 @@ def cluster(
         ).astype(float),
         **({"estimates": trained.estimates_} if trained.estimates_ else {}),
         **beside.get("uns", {}),
+        **({"tree": tree.to_record()} if (tree := getattr(trained, "tree_", None)) else {}),
         "model": to_record(trained, landmarks=landmarks),
         "version": version("scmoe"),
         "manifest": manifest(work.X, work.var_names, graph=graph_hash(recipe.graph), seed=seed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scmoe._checks import check_batches, check_similarity, listing
 from scmoe._keys import Key
 from scmoe._scaling import COMMON
-from scmoe.tl._working import find_graph
+from scmoe.tl._working import find_graph, graph_of_other_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from scmoe.model import CplMixVAE
     from scmoe.model._base import ExpertModel
     from scmoe.similarity import Similarity
+
+logger = logging.getLogger("scmoe")
 
 AUTO = "auto"
 """For numbers that are estimated."""
@@ -108,13 +111,13 @@ class SimilarityRecipe(Recipe):
 
     def __post_init__(self):
         from scmoe.model._auto import check_number
-        from scmoe.similarity import CoAssociation
 
         of_preset = self._take_preset()
         super().__post_init__()
         if self.similarity is None:
-            self.similarity = of_preset or CoAssociation()
-        check_similarity(self.similarity)
+            self.similarity = of_preset
+        if self.similarity is not None:
+            check_similarity(self.similarity)
         of_preset = self.model_kwargs.pop("n_experts", N_CLUSTERS)
         self.n_clusters = of_preset if self.n_clusters is None else self.n_clusters
         if self.n_latent is not None:
@@ -145,9 +148,26 @@ class SimilarityRecipe(Recipe):
         return MoESimVAE
 
     def look_at(self, adata: AnnData, work: AnnData) -> None:
+        if self.similarity is None:
+            self.similarity = self._default(adata, work)
         self.graph, self.origin = find_graph(
             adata, work, self.similarity, self.neighbors_key, self.obsp
         )
+
+    def _default(self, adata: AnnData, work: AnnData) -> Similarity:
+        """The graph where the user asked for one or made one of other values, else the tree."""
+        from scmoe.similarity import CoAssociation, DensityTree
+
+        asked = self.neighbors_key is not None or self.obsp is not None
+        made_of = None if asked else graph_of_other_values(adata, work)
+        if asked or made_of:
+            logger.info(
+                "Clusters follow the neighbour graph%s (CoAssociation).",
+                f", which was made of {made_of}" if made_of else " that was asked for",
+            )
+            return CoAssociation()
+        logger.info("Clusters follow the valleys of the density (DensityTree), not a graph.")
+        return DensityTree()
 
     def fit(self, work: AnnData, seed: int, progress: bool) -> ExpertModel:
         from scmoe.tl._neighbors import build_graph

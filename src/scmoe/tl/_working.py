@@ -215,6 +215,22 @@ def given_graph(
     return check_graph(adata.obsp[obsp], adata.n_obs, f"`adata.obsp[{obsp!r}]`"), "given"
 
 
+def graph_of_other_values(adata: AnnData, work: AnnData) -> str | None:
+    """The representation that scanpy's graph is of, where it is not of the values to cluster.
+
+    None where there is no graph, or one of these values, or of channels that are no markers.
+    """
+    params = adata.uns.get("neighbors", {}).get("params", {})
+    if "connectivities" not in adata.obsp or "n_neighbors" not in params:
+        return None
+    made_of = params.get("use_rep")
+    if made_of is None:
+        made_of = "X_pca" if rep_key(adata, "X_pca") in adata.obsm else "X"
+    of_variables = work.var_names.isin(adata.var_names).all()
+    values = "X" if of_variables else work.var_names[0].removesuffix("_0")
+    return None if made_of == values else made_of
+
+
 def _graph_of_dropped_channels(adata: AnnData, neighbors_key: str) -> list[str]:
     """Time and other channels that are no markers, if scanpy's graph is one of all of ``.X``.
 

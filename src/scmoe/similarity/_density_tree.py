@@ -1,0 +1,150 @@
+"""Similarity = whether two cells are on the same sides of the valleys of their density."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scmoe.similarity._base import Similarity, Target
+from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, grow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+
+    from scmoe.tree import Tree
+
+logger = logging.getLogger("scmoe")
+
+SMALL_FIRST = 0.5
+"""Cells are drawn with a weight of the size of their group to minus this power."""
+
+N_TREES = 5
+"""Trees of subsamples, by which the memberships of cells near a valley are undecided."""
+
+SUBSAMPLE = 0.7
+"""Share of the cells in a subsample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensityTree(Similarity):
+    """Cells are alike where no valley of the density lies between them.
+
+    The cells are cut in two where their density along some direction (a marker, or a few
+    markers with weights) has the clearest valley, then each half again, until no half has a
+    valley that the numbers of cells support. What is left are the populations; where there is
+    one population, there is one. No neighbour graph is needed, and each cut is a gate that a
+    person can read.
+
+    Parameters
+    ----------
+    significance
+        Standard deviations between the numbers of cells at a valley and at the lower one of its
+        peaks. Smaller gives more populations.
+    depth
+        Density of a valley, at most, as a share of the lower peak.
+    min_cells
+        Cells on either side of a valley.
+    n_clusters
+        Cut the tree at this many populations: its clearest valleys are kept. None for all.
+    random_state
+        Seed of what is drawn at random.
+    """
+
+    significance: float = SIGNIFICANCE
+    depth: float = DEPTH
+    min_cells: int = LEAST
+    n_clusters: int | None = None
+    random_state: int = 0
+
+    def __post_init__(self):
+        if not self.significance >= 0:
+            raise ValueError(f"`significance` must be 0 or more, got {self.significance}.")
+        if not 0 < self.depth <= 1:
+            raise ValueError(f"`depth` must be above 0 and at most 1, got {self.depth}.")
+        if self.min_cells < 1:
+            raise ValueError(f"`min_cells` must be 1 or more, got {self.min_cells}.")
+
+    def bind(
+        self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
+    ) -> DensityTreeTarget:
+        """Grow the tree of the cells, and those of subsamples."""
+        markers = adata.var_names.to_numpy(dtype=str)
+        how = {"significance": self.significance, "depth": self.depth, "least": self.min_cells}
+        tree = grow(profile, markers, seed=self.random_state, **how)
+        if self.n_clusters is not None and self.n_clusters < tree.n_clusters:
+            tree = tree.merge(tree.cut(n_clusters=self.n_clusters))
+        logger.info("Density tree: %d populations.", tree.n_clusters)
+        cluster = tree.predict(profile)
+        membership = np.eye(tree.n_clusters, dtype=np.float32)[cluster]
+        rng = np.random.default_rng(self.random_state)
+        for _ in range(N_TREES if tree.n_clusters > 1 else 0):
+            some = rng.permutation(len(profile))[: int(SUBSAMPLE * len(profile))]
+            other = grow(
+                profile[some], markers, seed=int(rng.integers(2**31)), n_seedings=1, **how
+            )
+            membership += translated(other.predict(profile), cluster, tree.n_clusters)
+        return DensityTreeTarget(tree, membership / membership.sum(1, keepdims=True))
+
+
+def translated(found: np.ndarray, cluster: np.ndarray, n_clusters: int) -> np.ndarray:
+    """What groups say of clusters: the share of each cluster in the group of each cell.
+
+    Parameters
+    ----------
+    found, cluster
+        Group and cluster of each cell, ``(n,)`` integers from 0.
+    n_clusters
+        Number of clusters.
+
+    Returns
+    -------
+    ``(n, n_clusters)`` float32, rows sum to 1.
+    """
+    pairs = np.bincount(found * n_clusters + cluster, minlength=(found.max() + 1) * n_clusters)
+    table = pairs.reshape(-1, n_clusters).astype(np.float32)
+    return (table / np.maximum(table.sum(1, keepdims=True), 1))[found]
+
+
+class DensityTreeTarget(Target):
+    """Memberships in the populations of a tree.
+
+    Parameters
+    ----------
+    tree
+        The tree.
+    membership
+        Share of each population for each cell, ``(n_obs, n_clusters)`` float32.
+    """
+
+    def __init__(self, tree: Tree, membership: np.ndarray):
+        self.tree = tree
+        self.membership = membership
+        self.group = membership.argmax(1)
+
+    def dense(self, cells: np.ndarray) -> np.ndarray:
+        """Agreement of all pairs; 1 for a cell with itself."""
+        membership = self.membership[cells]
+        similarity = membership @ membership.T
+        similarity[cells[:, None] == cells[None]] = 1
+        return similarity.clip(0, 1)
+
+    def at(self, cells: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """Agreement of some pairs."""
+        left, right = cells[pairs]
+        similarity = np.einsum("ij,ij->i", self.membership[left], self.membership[right])
+        return np.where(left == right, np.float32(1), similarity.clip(0, 1))
+
+    def batches(
+        self, cells: np.ndarray, batch_size: int, rng: np.random.Generator
+    ) -> Iterator[np.ndarray]:
+        """Random cells, with replacement, those of small populations more often."""
+        group = self.group[cells]
+        weight = np.bincount(group)[group] ** -SMALL_FIRST
+        weight /= weight.sum()
+        batch_size = min(batch_size, len(cells))
+        yield from rng.choice(len(cells), (-(-len(cells) // batch_size), batch_size), p=weight)

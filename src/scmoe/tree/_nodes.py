@@ -1,0 +1,65 @@
+"""Nodes: many small groups of cells, from which directions and the noise are read."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.cluster.hierarchy import linkage
+from sklearn.cluster import kmeans_plusplus
+
+from scmoe.tree._directions import branches
+
+N_NODES = 400
+"""Nodes of a data set."""
+
+CELLS_PER_NODE = 10
+"""Cells that there must be for a node."""
+
+N_ROUNDS = 4
+"""Rounds of k-means."""
+
+N_COARSE = 40
+"""Groups of nodes within which the noise is measured."""
+
+RIDGE = 0.01
+"""Share of the mean variance that is added to every marker's noise."""
+
+CHUNK = 8192
+"""Cells whose distances are computed at a time."""
+
+
+def find_nodes(x: np.ndarray, seed: int) -> np.ndarray:
+    """Centres of the nodes of cells ``(n, d)`` in random order, ``(k, d)`` float32: k-means."""
+    x = x.astype(np.float64)
+    k = max(1, min(N_NODES, len(x) // CELLS_PER_NODE))
+    centres, _ = kmeans_plusplus(x, k, random_state=seed, n_local_trials=1)
+    for _ in range(N_ROUNDS):
+        node = nearest(x, centres)
+        count = np.bincount(node, minlength=k)[:, None]
+        sums = np.stack([np.bincount(node, weights=c, minlength=k) for c in x.T], axis=1)
+        centres = np.where(count > 0, sums / np.maximum(count, 1), centres)
+    return centres.astype(np.float32)
+
+
+def nearest(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The nearest centre of each cell, ``(n,)`` int64."""
+    half = (centres**2).sum(1) / 2
+    return np.concatenate(
+        [(half - x[i : i + CHUNK] @ centres.T).argmin(1) for i in range(0, len(x), CHUNK)]
+    )
+
+
+def measure_noise(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Covariance of cells ``(n, d)`` within coarse groups of nodes, ``(d, d)``, positive."""
+    k, d = centres.shape
+    group = np.zeros(len(x), dtype=np.int64)
+    if k > 2:
+        (cut,) = branches(linkage(centres, "ward"), (min(N_COARSE, max(2, k // 3)),))
+        coarse = np.empty(k, dtype=np.int64)
+        for number, members in enumerate(cut):
+            coarse[list(members)] = number
+        group = coarse[nearest(x, centres)]
+    count = np.maximum(np.bincount(group), 1)
+    mean = np.stack([np.bincount(group, weights=column) / count for column in x.T], axis=1)
+    rest = x - mean[group]
+    noise = (rest.T @ rest / len(x)).astype(float)
+    return noise + (RIDGE * np.trace(noise) / d + 1e-12) * np.eye(d)

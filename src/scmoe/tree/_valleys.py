@@ -1,0 +1,119 @@
+"""Where the density along a direction has a valley that the numbers of cells support."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+N_BINS = 128
+"""Bins of a projection."""
+
+BANDWIDTHS = (0.15, 0.25, 0.4)
+"""Bandwidths of the density, as shares of the noise along the direction."""
+
+CONFIDENCE = 1.64
+"""Standard errors between a log ratio and its lower bound: one-sided 95 %."""
+
+MARGIN = 3.0
+"""Bandwidths that the bins reach beyond the outermost cells that count."""
+
+
+class Valleys(NamedTuple):
+    """The best valley along each of m directions."""
+
+    bound: np.ndarray
+    """Lower confidence bound of log(lower peak / valley), ``(m,)``; -inf where there is none."""
+    threshold: np.ndarray
+    """Where the valley is, ``(m,)``."""
+    peak: np.ndarray
+    """Cells under the kernel at the lower of the two peaks, ``(m,)``."""
+    valley: np.ndarray
+    """Cells under the kernel at the valley, ``(m,)``."""
+
+    def __getitem__(self, rows):
+        """The valleys of some directions."""
+        return Valleys(*(values[rows] for values in tuple(self)))
+
+    @property
+    def significance(self) -> np.ndarray:
+        """Standard deviations between the two counts, after the root that makes them equal."""
+        return np.sqrt(2) * (np.sqrt(self.peak) - np.sqrt(self.valley))
+
+    @property
+    def depth(self) -> np.ndarray:
+        """Density of the valley as a share of the lower peak."""
+        return self.valley / self.peak
+
+
+def find_valleys(
+    projected: np.ndarray, noise: np.ndarray, least: int, weight: np.ndarray | None = None
+) -> Valleys:
+    """Find the best supported valley along each direction.
+
+    A projection is smoothed by Gaussian kernels of three bandwidths. The valley is the place
+    with the highest lower confidence bound of the log ratio between the lower one of the peaks
+    on its two sides and itself; both are counts of cells, so that a dip among few cells does
+    not win over a clear gap among many.
+
+    Parameters
+    ----------
+    projected
+        Cells along each direction, ``(m, n)``.
+    noise
+        Spread of one population along each direction, ``(m,)``.
+    least
+        Cells that there must be on either side.
+    weight
+        How many cells each cell stands for, ``(n,)``, 1 on average; None for 1.
+    """
+    m, n = projected.shape
+    if n < 2 * least:
+        return Valleys(*np.full((4, m), [[-np.inf], [0], [1], [1]]))
+    edges = np.partition(projected, (least - 1, n - least), axis=1)
+    margin = MARGIN * BANDWIDTHS[-1] * noise
+    low = np.maximum(projected.min(1), edges[:, least - 1] - margin)
+    high = np.minimum(projected.max(1), edges[:, n - least] + margin)
+    step = np.maximum((high - low) / (N_BINS - 1), 1e-9)
+    bins = ((projected - low[:, None]) / step[:, None] + 0.5).clip(-1, N_BINS).astype(np.int64) + 1
+    bins += (np.arange(m) * (N_BINS + 2))[:, None]
+
+    def tally(values: np.ndarray | None) -> np.ndarray:
+        counts = np.bincount(bins.ravel(), values, m * (N_BINS + 2)).astype(float)
+        return counts.reshape(m, N_BINS + 2)
+
+    counts = tally(None)
+    below = counts.cumsum(1)[:, 1:-1]
+    barred = (below < least) | (n - below < least)
+    counts = counts[:, 1:-1]
+    seen = None
+    if weight is not None:
+        seen, counts = counts, tally(np.tile(weight, m))[:, 1:-1]
+    best = np.full((4, m), -np.inf)
+    rows, frequency = np.arange(m), np.fft.rfftfreq(2 * N_BINS)
+    spectra = [np.fft.rfft(c, 2 * N_BINS, axis=1) for c in (counts, seen) if c is not None]
+    for bandwidth in BANDWIDTHS:
+        width = np.maximum(bandwidth * noise / step, 0.7)[:, None]
+        kernel = np.exp(-2 * (np.pi * frequency * width) ** 2)
+        # cells that a flat window with the variance of the kernel would hold
+        smooth = [
+            np.fft.irfft(s * kernel, 2 * N_BINS, axis=1)[:, :N_BINS].clip(0)
+            * (2 * np.sqrt(np.pi) * width)
+            for s in spectra
+        ]
+        density = smooth[0]
+        peak = np.minimum(
+            np.maximum.accumulate(density, 1),
+            np.maximum.accumulate(density[:, ::-1], 1)[:, ::-1],
+        )
+        if weight is not None:
+            # cells that were seen for each that they stand for, at most as many as on average
+            share = ((smooth[1] + 1e-3) / (density + 1e-3)).clip(0.2, n / weight.sum())
+            peak, density = peak * share, density * share
+        peak, density = peak + 0.5, density + 0.5
+        bound = np.log(peak / density) - CONFIDENCE * np.sqrt(1 / peak + 1 / density)
+        bound[barred] = -np.inf
+        at = bound.argmax(1)
+        found = np.stack([bound[rows, at], low + step * at, peak[rows, at], density[rows, at]])
+        best = np.where(found[0] > best[0], found, best)
+    return Valleys(*best)
