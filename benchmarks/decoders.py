@@ -3,6 +3,7 @@
 10,000 images are drawn of each cluster. Two judges say which digit an image shows: the model's own
 clustering, as in the paper, and a classifier that learned from real digits with their labels. A
 cluster stands for the digit that most of its training images show; labels serve for nothing else.
+A seed sets the order of the images as well as the random state.
 
 Cost is counted as codes that are proposed for an image. Both decode only what they accept, so both
 call a decoder once for an image.
@@ -17,7 +18,7 @@ import numpy as np
 import scmoe
 from benchmarks import images
 from benchmarks.classifier import Classifier
-from benchmarks.experiment import attempt, timed
+from benchmarks.experiment import attempt, in_order_of, timed
 from benchmarks.tables import markdown, measured, spread
 from benchmarks.vade import VaDE
 
@@ -103,14 +104,14 @@ def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
     judge = Classifier().fit(x[train], truth[train], x[~train], truth[~train], seed=0, say=say)
     say(f"outside classifier: {judge.test_accuracy:.4f} of the test images")
     if n_images < adata.n_obs:
-        some = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:n_images])
-        adata, truth = adata[some].copy(), truth[some]
-        x = np.asarray(adata.X)
+        adata = adata[np.random.default_rng(0).permutation(adata.n_obs)[:n_images]].copy()
 
     for seed in options.seeds:
+        shuffled = in_order_of(seed, adata)
+        truth, x = shuffled.obs["label"].astype(int).to_numpy(), np.asarray(shuffled.X)
         identity = {"n_images": n_images, "n_draws": n_draws}
         if set(methods) & set(OURS):
-            model = train_scmoe(adata, seed, options.size)
+            model = train_scmoe(shuffled, seed, options.size)
             digits = digit_of(model.predict(), truth)
             for method in [m for m in OURS if m in methods]:
                 gate, prior = OURS[method]

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
     from types import ModuleType
+
+    from anndata import AnnData
 
 PACKAGES = ("scmoe", "torch", "scvi-tools", "scanpy", "scikit-learn", "scikit-network")
 """Packages whose versions are written beside the records."""
@@ -59,6 +63,14 @@ class Options:
         if unknown := [name for name in asked if name not in available]:
             raise KeyError(f"No {what} named {unknown}; there are {available}.")
         return [name for name in available if name in asked]
+
+
+def in_order_of(seed: int, cells: AnnData) -> AnnData:
+    """Return a copy of the cells in an order that the seed draws.
+
+    Published cells often come sorted by population, which helps methods that depend on the order.
+    """
+    return cells[np.random.default_rng(seed).permutation(cells.n_obs)].copy()
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:

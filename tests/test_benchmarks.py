@@ -11,10 +11,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from benchmarks import EXPERIMENTS, __main__, cost, cytof, latents, page, peers, synthetic
+from benchmarks import (
+    EXPERIMENTS,
+    __main__,
+    cost,
+    cytof,
+    images,
+    latents,
+    organs,
+    page,
+    peers,
+    santos,
+    synthetic,
+)
 from benchmarks.autoencoder import Autoencoder, batches, n2d
 from benchmarks.classifier import SHIFT, Classifier, moved
-from benchmarks.experiment import Options, attempt, execute, merge, save
+from benchmarks.experiment import Options, attempt, execute, in_order_of, merge, save
 from benchmarks.tables import markdown, spread
 from benchmarks.vade import VaDE, log_responsibilities, prior_divergence
 from made_up import as_intensities
@@ -111,6 +123,35 @@ def test_options_choose_in_the_order_of_the_experiment():
     assert options.choose("datasets", {"x": 1}) == ["x"]
     with pytest.raises(KeyError, match=r"No methods named \['c'\]"):
         options.choose("methods", ["a", "b"])
+
+
+def test_every_seed_is_an_order(blobs):
+    first, again, other = (in_order_of(seed, blobs) for seed in (0, 0, 1))
+    assert first.obs_names.equals(again.obs_names)
+    assert not first.obs_names.equals(other.obs_names)
+    assert set(first.obs_names) == set(blobs.obs_names)
+    assert np.array_equal(first.X, blobs[first.obs_names].X)
+
+
+@pytest.mark.parametrize("module", [images, latents, organs, santos])
+def test_experiments_draw_an_order_for_each_seed(module, blobs, monkeypatch):
+    seen: list[np.ndarray] = []
+
+    def look(*arguments, **kwargs):
+        cells = next(a for a in arguments if hasattr(a, "obs_names"))
+        seen.append(np.asarray(cells.X))
+        return {}
+
+    blobs.obs["label"] = blobs.obs["population"]
+    monkeypatch.setattr(module, "DATASETS", {"blobs": lambda: blobs})
+    if module is organs:
+        monkeypatch.setattr(organs, "DATASETS", {"blobs": organs.Data(lambda: blobs)})
+    monkeypatch.setattr(latents, "load", lambda *_: blobs)
+    method = {latents: "as it comes", organs: "k-means", images: "N2D", santos: santos.TOLD}
+    monkeypatch.setattr(module, "run_model" if module is santos else "measure", look)
+    list(module.run(Options([0, 1], methods=[method[module]]), ignore))
+    first, second = seen
+    assert not np.array_equal(first, second)
 
 
 def test_tables():
