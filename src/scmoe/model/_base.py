@@ -98,7 +98,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         """Cells x markers float32, from which so many experts can learn."""
         layer = self.registry["setup_args"]["layer"]
         x = dense(layer_values(self.adata, layer))
-        least, unscaled = 2 if n_experts == AUTO else n_experts, self.scaling_ == "none"
+        least, unscaled = 2 if n_experts in (AUTO, None) else n_experts, self.scaling_ == "none"
         check_training(x, self.adata.var_names, least, constant=unscaled)
         if unscaled and self.module_settings_["likelihood"] == "bernoulli":
             check_unit_interval(x, self.adata.var_names)

@@ -136,6 +136,14 @@ class MoESimVAEModule(DescribedModule):
         hot = F.one_hot(batch.long().view(-1), self.n_batch)
         return torch.cat([values, hot.to(values)], dim=1)
 
+    def encoder_input(self, scaled: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
+        """What the encoder sees: scaled markers, and the batch if it shall know it."""
+        return self._with_batch(scaled, batch) if self.encode_batch else scaled
+
+    def encode(self, scaled: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
+        """Codes of scaled markers without noise, ``(n, n_latent)``."""
+        return self.encoder(self.encoder_input(scaled, batch))[:, : self.means.shape[1]]
+
     @auto_move_data
     def inference(
         self, x: torch.Tensor, batch: torch.Tensor | None = None
@@ -156,7 +164,7 @@ class MoESimVAEModule(DescribedModule):
         batch = x.new_zeros(len(x), 1) if batch is None else batch
         scaled = self.scale(x)
         outputs = {"scaled": scaled, "batch": batch}
-        loc = self.encoder(self._with_batch(scaled, batch) if self.encode_batch else scaled)
+        loc = self.encoder(self.encoder_input(scaled, batch))
         noise = self.code_noise
         if noise == LEARNED:
             loc, log_scale = loc.chunk(2, dim=1)
@@ -196,7 +204,7 @@ class MoESimVAEModule(DescribedModule):
         similarity, similar_pairs = self._similarity(tensors, proba)
         noisy = self.gate(z, noisy=self.training)
         terms = {
-            "reconstruction": reconstructed.mean(),
+            "reconstruction": (tensors.get(BATCH_KEYS.FREQUENCY, 1) * reconstructed).mean(),
             "similarity": similarity,
             "depict": depict(depict_target(proba, self.depict_target), noisy),
             "kl": self._kl(inference_outputs),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scvi import REGISTRY_KEYS
 
 from scmoe._checks import (
     check_image_shape,
@@ -17,6 +19,7 @@ from scmoe._checks import (
 from scmoe._compat import on_device
 from scmoe._scaling import COMMON, rescaled
 from scmoe.estimate import Architecture
+from scmoe.model import _from_groups as from_groups
 from scmoe.model._auto import (
     AUTO,
     check_number,
@@ -50,8 +53,16 @@ if TYPE_CHECKING:
     from scmoe.similarity import Target
     from scmoe.tree import Tree
 
+logger = logging.getLogger("scmoe")
+
 N_STEPS = 2500
-"""Optimiser steps of a default training."""
+"""Optimiser steps of a default training that starts from random weights."""
+
+N_EXPERTS = 25
+"""Experts where neither the user nor the similarity says how many."""
+
+BATCH_SIZE = 256
+"""Cells in a batch of a training that starts from random weights."""
 
 LEAST_HIDDEN = 128
 """Units of the autoencoder that finds the latent size: a narrow one would find its own width."""
@@ -155,7 +166,7 @@ class MoESimVAE(ExpertModel):
     def __init__(
         self,
         adata: AnnData,
-        n_experts: int | str = 25,
+        n_experts: int | str | None = None,
         *,
         n_latent: int | str = 9,
         n_hidden: int = 64,
@@ -184,7 +195,8 @@ class MoESimVAE(ExpertModel):
         kl_weight: float = 0.01,
     ):
         super().__init__(adata)
-        check_number("n_experts", n_experts, 2)
+        if n_experts is not None:
+            check_number("n_experts", n_experts, 2)
         check_number("n_latent", n_latent, 1)
         scaling = scaling or ("none" if holds_images(adata) else "quantile")
         check_arguments("MoESimVAE", locals())
@@ -223,7 +235,7 @@ class MoESimVAE(ExpertModel):
         self.cluster_names_ = ["0"]
         self.estimates_: dict[str, Any] = {}
         self.tree_: Tree | None = None
-        if AUTO not in (n_experts, n_latent):
+        if n_experts is not None and AUTO not in (n_experts, n_latent):
             self._build()
             self._number_clusters()
         self._model_summary_string = (
@@ -299,7 +311,8 @@ class MoESimVAE(ExpertModel):
         max_epochs: int | None = None,
         *,
         max_steps: int | None = None,
-        batch_size: int = 256,
+        start: bool | None = None,
+        batch_size: int | None = None,
         train_size: float = 1.0,
         validation_size: float | None = None,
         accelerator: str = "auto",
@@ -384,25 +397,34 @@ class MoESimVAE(ExpertModel):
         refuse_pickles(trainer_kwargs)
         check_training_settings(
             max_epochs,
-            batch_size,
+            BATCH_SIZE if batch_size is None else batch_size,
             self._training_plan_cls,
             plan_kwargs,
             trainer_kwargs,
             accelerator,
             devices,
         )
+        if not (start is None or isinstance(start, bool)):
+            raise ValueError(f"`start` must be True, False or None, got {start!r}.")
         # also where there is nothing to estimate, and before the partitions of a graph
         read_settings(estimate_kwargs or {})
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
         self.tree_ = getattr(target, "tree", None)
+        groups = target.membership
         if self.module is None:
-            self._estimate(x, accelerator, progress, estimate_kwargs or {})
+            self._estimate(x, groups, accelerator, progress, estimate_kwargs or {})
         if len(target.class_names) > self.module.n_experts:
             raise ValueError(
                 f"The similarity names {len(target.class_names)} classes, more than the "
                 f"{self.module.n_experts} experts."
             )
+        start = self._starts(start, groups)
+        if batch_size is None:
+            batch_size = from_groups.BATCH_SIZE if start else BATCH_SIZE
+        plan_kwargs = dict(plan_kwargs or {})
+        if start and "lr" not in plan_kwargs:
+            plan_kwargs = {"lr": from_groups.LR, "cycle": True, **plan_kwargs}
         checkpoints, seed = None, torch.randint(2**31, (1,)).item()
         if checkpoint is not None:
             settings = {
@@ -411,6 +433,7 @@ class MoESimVAE(ExpertModel):
                 "scaling": self.scaling_,
                 "max_epochs": max_epochs,
                 "max_steps": max_steps,
+                "start": start,
                 "batch_size": batch_size,
                 "train_size": train_size,
                 "validation_size": validation_size,
@@ -432,6 +455,8 @@ class MoESimVAE(ExpertModel):
         if checkpoints is not None:
             trainer_kwargs["callbacks"] = [*(trainer_kwargs.get("callbacks") or []), checkpoints]
         n_batches = math.ceil(n_train / batch_size)
+        if start and max_epochs is None and max_steps is None:
+            max_steps = from_groups.N_STEPS
         if max_steps is not None:
             trainer_kwargs["max_steps"] = max_steps
             # enough of them also where a last batch that is not full is left out
@@ -444,6 +469,9 @@ class MoESimVAE(ExpertModel):
             self.module.live.fill_(True)
             # scvi-tools leaves a trained or loaded module in eval mode, which has no noise
             self.module.train()
+            if start:
+                cells = self._starting_cells(x, groups, split[0], rng)
+                history = from_groups.start(self.module, cells, rng)
             super().train(
                 max_epochs,
                 accelerator=accelerator,
@@ -455,20 +483,59 @@ class MoESimVAE(ExpertModel):
                 datasplitter_kwargs={
                     "target": target,
                     "rng": rng,
+                    "started": start,
                     "drop_last": bool(n_train > batch_size),
                     "external_indexing": split,
                 },
                 plan_kwargs=plan_kwargs,
                 **trainer_kwargs,
             )
+            if start:
+                from_groups.refit_experts(self.module, cells)
+                self.history_[history.columns[0]] = history
             self._settle(target)
         if checkpoints is not None and not keep_checkpoint:
             remove_checkpoints(checkpoints.folder)
 
+    def _starts(self, start: bool | None, groups: np.ndarray | None) -> bool:
+        """Whether to start from the groups of the similarity; raises where that is asked for."""
+        if start is False or (start is None and self.is_trained):
+            return False
+        n_experts, reason = self.module.n_experts, None
+        if groups is None:
+            reason = "the similarity knows no groups"
+        elif groups.shape[1] > n_experts:
+            reason = f"the similarity has {groups.shape[1]} groups, more than {n_experts} experts"
+        if reason is None:
+            return True
+        if start:
+            raise ValueError(f"There is nothing to start from: {reason}. Leave out `start`.")
+        if groups is not None:
+            logger.warning("The model starts from random weights: %s.", reason)
+        return False
+
+    def _starting_cells(
+        self, x: np.ndarray, groups: np.ndarray, cells: np.ndarray, rng: np.random.Generator
+    ) -> from_groups.Cells:
+        """What the start looks at of the training cells."""
+        chosen, weight = from_groups.choose_cells(groups, cells, rng)
+        batch = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY))[chosen]
+        return from_groups.Cells(
+            self.module.scale(torch.from_numpy(x[chosen])),
+            torch.from_numpy(batch.astype(np.float32)).view(-1, 1),
+            torch.from_numpy(groups[chosen]),
+            torch.from_numpy(weight.astype(np.float32)),
+        )
+
     def _estimate(
-        self, x: np.ndarray, accelerator: str, progress: bool, how: dict[str, Any]
+        self,
+        x: np.ndarray,
+        groups: np.ndarray | None,
+        accelerator: str,
+        progress: bool,
+        how: dict[str, Any],
     ) -> None:
-        """Find the numbers that are "auto", then make the networks."""
+        """Find the numbers that were not given, then make the networks."""
         of_latent, of_clusters = read_settings(how)
         settings, found, evidence = self.module_settings_, {}, {}
         scaled = rescaled(x, self.scaling_)
@@ -492,7 +559,10 @@ class MoESimVAE(ExpertModel):
                 accelerator=accelerator,
                 **of_latent,
             )
-        if settings["n_experts"] == AUTO:
+        if settings["n_experts"] is None:
+            known = N_EXPERTS if groups is None else groups.shape[1] + from_groups.SPARE
+            found["n_experts"] = known
+        elif settings["n_experts"] == AUTO:
             graph = None
             if self.similarity.needs_graph:
                 graph = neighbour_graph(self.adata, self.similarity.neighbors_key)

@@ -95,10 +95,14 @@ class ConvEncoder(nn.Module):
         ValueError
             For rows of another length.
         """
+        return self.out(self.features(x))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Map flat images to what the last layer sees, ``(n, n_features)``; errors as before."""
         x = unflatten(x, self.image_shape)
         for convolution, norm, pool in zip(self.convolutions, self.norms, self.pools, strict=True):
             x = pool(norm(self.activation(convolution(x))))
-        return self.out(x.flatten(1))
+        return x.flatten(1)
 
 
 class ConvExperts(nn.Module):

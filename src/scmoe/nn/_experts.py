@@ -169,6 +169,12 @@ class Experts(nn.Module):
         biases = [bias.index_select(0, routing.tile_expert) for bias in self.biases]
         return self._decode(h, weights, biases).flatten(0, 1).index_select(0, routing.slot)
 
+    def features(self, z: torch.Tensor, k: int) -> torch.Tensor:
+        """What the last layer of expert ``k`` sees of codes, ``(n, n_hidden)``."""
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            z = self.activation(torch.addmm(bias[k], z, weight[k]))
+        return z
+
     def _one_by_one(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
         """The cells of each expert in a piece of their own."""
         # unbound once: indexing inside the loop would make a gradient as large as all

@@ -63,6 +63,10 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor, *, noisy: bool = False) -> torch.Tensor:
         """Map ``(n, n_in)`` to ``(n, n_out)``; ``noisy`` switches dropout on."""
+        return self.out(self.features(x, noisy=noisy))
+
+    def features(self, x: torch.Tensor, *, noisy: bool = False) -> torch.Tensor:
+        """Map ``(n, n_in)`` to what the last layer sees, ``(n, n_hidden)``."""
         for layer, norm in zip(self.hidden, self.norms, strict=True):
             x = F.dropout(self.activation(norm(layer(x))), self.dropout, training=noisy)
-        return self.out(x)
+        return x

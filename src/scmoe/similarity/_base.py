@@ -35,6 +35,9 @@ KINDS = {
 PARTNERS = 16
 """Partners that each cell of a large batch is compared with."""
 
+SMALL_FIRST = 0.5
+"""Cells are drawn with a weight of the size of their group to minus this power."""
+
 
 class Pairs(NamedTuple):
     """The similarity of listed pairs of a batch."""
@@ -70,6 +73,11 @@ class Target(ABC):
     """Sorted indices of the cells that it can teach, ``(m,)`` int64; None for all.
 
     The model trains on these only, and predicts all.
+    """
+    membership: np.ndarray | None = None
+    """Share of each group for each cell, ``(n_obs, n_groups)`` float32, rows sum to 1.
+
+    None where it knows no groups. A model may start from them.
     """
 
     @property
@@ -129,8 +137,22 @@ class Target(ABC):
     def batches(
         self, cells: np.ndarray, batch_size: int, rng: np.random.Generator
     ) -> Iterator[np.ndarray] | None:
-        """Batches of one epoch as positions in ``cells``; None leaves the drawing to chance."""
-        return None
+        """Batches of one epoch as positions in ``cells``; None leaves the drawing to chance.
+
+        By default they are drawn with replacement, by :meth:`weights`.
+        """
+        weight = self.weights(cells)
+        return None if weight is None else weighted_batches(weight, batch_size, rng)
+
+    def weights(self, cells: np.ndarray) -> np.ndarray | None:
+        """How often each cell is drawn, ``(n,)`` up to a factor; None for all equally often.
+
+        By default one over the root of the size of the group that the cell belongs to.
+        """
+        if self.membership is None:
+            return None
+        group = self.membership[cells].argmax(1)
+        return np.bincount(group)[group] ** -SMALL_FIRST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,3 +273,12 @@ def random_partners(n: int, rng: np.random.Generator) -> np.ndarray:
     left = np.repeat(np.arange(n), PARTNERS)
     right = (left + rng.integers(1, n, left.size)) % n
     return np.stack([left, right])
+
+
+def weighted_batches(
+    weight: np.ndarray, batch_size: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Batches of one epoch, drawn with replacement in proportion to a weight ``(n,)``."""
+    n = len(weight)
+    batch_size = min(batch_size, n)
+    yield from rng.choice(n, (-(-n // batch_size), batch_size), p=weight / weight.sum())

@@ -10,19 +10,14 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from scmoe._progress import bar
-from scmoe.similarity._base import Similarity, Target
+from scmoe.similarity._base import SMALL_FIRST, Similarity, Target
 from scmoe.similarity._graph import neighbour_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
 logger = logging.getLogger("scmoe")
-
-SMALL_FIRST = 0.5
-"""Cells are drawn with a weight of the size of their group to minus this power."""
 
 MAX_COMMUNITIES = 5000
 """A graph that falls apart into more communities than this says nothing about clusters."""
@@ -169,10 +164,8 @@ class CoAssociationTarget(Target):
         total = self.weights.sum()
         return (2 * agree > total if self.majority else agree / total).astype(np.float32)
 
-    def batches(
-        self, cells: np.ndarray, batch_size: int, rng: np.random.Generator
-    ) -> Iterator[np.ndarray]:
-        """Random cells, those of small groups more often.
+    def weights(self, cells: np.ndarray) -> np.ndarray:
+        """Cells of small groups are drawn more often.
 
         A population of a thousandth of the cells has no pair in most random batches. A cell is
         drawn, with replacement, with a weight of one over the root of the size of its group,
@@ -181,9 +174,7 @@ class CoAssociationTarget(Target):
         weight = np.zeros(len(cells))
         for partition in self.partitions[:, cells]:
             weight += np.bincount(partition)[partition] ** -SMALL_FIRST
-        weight /= weight.sum()
-        batch_size = min(batch_size, len(cells))
-        yield from rng.choice(len(cells), (-(-len(cells) // batch_size), batch_size), p=weight)
+        return weight
 
     def dense(self, cells: np.ndarray) -> np.ndarray:
         """Votes of all pairs."""

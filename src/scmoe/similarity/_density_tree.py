@@ -12,16 +12,11 @@ from scmoe.similarity._base import Similarity, Target
 from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, grow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from anndata import AnnData
 
     from scmoe.tree import Tree
 
 logger = logging.getLogger("scmoe")
-
-SMALL_FIRST = 0.5
-"""Cells are drawn with a weight of the size of their group to minus this power."""
 
 N_TREES = 5
 """Trees of subsamples, by which the memberships of cells near a valley are undecided."""
@@ -79,6 +74,13 @@ class DensityTree(Similarity):
         if self.n_clusters is not None and self.n_clusters < tree.n_clusters:
             tree = tree.merge(tree.cut(n_clusters=self.n_clusters))
         logger.info("Density tree: %d populations.", tree.n_clusters)
+        if self.n_clusters is not None and self.n_clusters > tree.n_clusters:
+            logger.warning(
+                "The tree finds no more than %d populations, not %d: the other experts may end "
+                "without cells. A smaller `significance` gives more.",
+                tree.n_clusters,
+                self.n_clusters,
+            )
         cluster = tree.predict(profile)
         membership = np.eye(tree.n_clusters, dtype=np.float32)[cluster]
         rng = np.random.default_rng(self.random_state)
@@ -124,7 +126,6 @@ class DensityTreeTarget(Target):
     def __init__(self, tree: Tree, membership: np.ndarray):
         self.tree = tree
         self.membership = membership
-        self.group = membership.argmax(1)
 
     def dense(self, cells: np.ndarray) -> np.ndarray:
         """Agreement of all pairs; 1 for a cell with itself."""
@@ -138,13 +139,3 @@ class DensityTreeTarget(Target):
         left, right = cells[pairs]
         similarity = np.einsum("ij,ij->i", self.membership[left], self.membership[right])
         return np.where(left == right, np.float32(1), similarity.clip(0, 1))
-
-    def batches(
-        self, cells: np.ndarray, batch_size: int, rng: np.random.Generator
-    ) -> Iterator[np.ndarray]:
-        """Random cells, with replacement, those of small populations more often."""
-        group = self.group[cells]
-        weight = np.bincount(group)[group] ** -SMALL_FIRST
-        weight /= weight.sum()
-        batch_size = min(batch_size, len(cells))
-        yield from rng.choice(len(cells), (-(-len(cells) // batch_size), batch_size), p=weight)

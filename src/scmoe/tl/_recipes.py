@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from scmoe._checks import check_batches, check_similarity, listing
@@ -28,9 +28,6 @@ logger = logging.getLogger("scmoe")
 
 AUTO = "auto"
 """For numbers that are estimated."""
-
-N_CLUSTERS = 25
-"""Upper bound for the number of clusters, the paper's for cytometry."""
 
 
 @dataclass
@@ -79,7 +76,7 @@ class Recipe(ABC):
     @property
     def least_clusters(self) -> int:
         """How many clusters there will be at least places for."""
-        return 2 if self.n_clusters == AUTO else self.n_clusters
+        return 2 if self.n_clusters in (AUTO, None) else self.n_clusters
 
     @abstractmethod
     def look_at(self, adata: AnnData, work: AnnData) -> None:
@@ -118,7 +115,7 @@ class SimilarityRecipe(Recipe):
             self.similarity = of_preset
         if self.similarity is not None:
             check_similarity(self.similarity)
-        of_preset = self.model_kwargs.pop("n_experts", N_CLUSTERS)
+        of_preset = self.model_kwargs.pop("n_experts", None)
         self.n_clusters = of_preset if self.n_clusters is None else self.n_clusters
         if self.n_latent is not None:
             # before the graph is made
@@ -148,8 +145,12 @@ class SimilarityRecipe(Recipe):
         return MoESimVAE
 
     def look_at(self, adata: AnnData, work: AnnData) -> None:
+        from scmoe.similarity import DensityTree
+
         if self.similarity is None:
             self.similarity = self._default(adata, work)
+        if isinstance(self.similarity, DensityTree) and self.n_clusters not in (None, AUTO):
+            self.similarity = replace(self.similarity, n_clusters=self.n_clusters)
         self.graph, self.origin = find_graph(
             adata, work, self.similarity, self.neighbors_key, self.obsp
         )

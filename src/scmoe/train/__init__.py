@@ -4,7 +4,7 @@ from scmoe.train._checkpoint import Checkpoints, refuse_pickles, remove_checkpoi
 from scmoe.train._fingerprint import fingerprint
 from scmoe.train._fit import Augment, fit
 from scmoe.train._keys import BATCH_KEYS
-from scmoe.train._plan import ArmsPlan, MixturePlan, SimilarityPlan, TermsPlan
+from scmoe.train._plan import ArmsPlan, MixturePlan, SimilarityPlan, TermsPlan, one_cycle
 from scmoe.train._settings import check_device, check_rate, check_training_settings
 from scmoe.train._splitter import (
     ArmsSplitter,
@@ -32,6 +32,7 @@ __all__ = [
     "check_training_settings",
     "fingerprint",
     "fit",
+    "one_cycle",
     "refuse_pickles",
     "remove_checkpoints",
     "split_cells",

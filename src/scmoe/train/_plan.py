@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from scvi.train import TrainingPlan
+from torch.optim.lr_scheduler import LambdaLR
 
 if TYPE_CHECKING:
     from scvi.module.base import BaseModuleClass
@@ -19,6 +20,9 @@ NO_NORM = 1e-6
 FEW_PAIRS = 0.1
 """Below this many similar partners per cell in its batch, a similarity teaches nothing."""
 
+
+WARM = 0.3
+"""Share of a training over which the learning rate rises."""
 
 WINDOW = 10
 """Steps in a row whose smallest loss counts: single batches may hold cells far beyond others."""
@@ -155,8 +159,51 @@ class TermsPlan(TrainingPlan):
         self.watch.check(self.module)
 
 
+def one_cycle(progress: float) -> float:
+    """Learning rate, as a share of the largest, when so much of a training is done (0 to 1).
+
+    It rises from 4 % over the first 30 %, then falls to nearly 0, both along half a cosine
+    (Smith & Topin 2018).
+    """
+    low, high, part = 0.04, 1.0, progress / WARM
+    if progress > WARM:
+        low, high, part = 1e-4, 1.0, (1 - min(progress, 1)) / (1 - WARM)
+    return low + (high - low) * (1 - math.cos(math.pi * part)) / 2
+
+
 class SimilarityPlan(TermsPlan):
-    """The plan of models that are taught by a similarity."""
+    """The plan of models that are taught by a similarity.
+
+    Parameters
+    ----------
+    module, lr, betas
+        As in :class:`TermsPlan`.
+    cycle
+        Whether the learning rate rises to ``lr`` and falls again, see :func:`one_cycle`.
+    """
+
+    def __init__(
+        self,
+        module: BaseModuleClass,
+        *,
+        lr: float = 3e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        cycle: bool = False,
+    ):
+        super().__init__(module, lr=lr, betas=betas)
+        self.cycle = cycle
+
+    def configure_optimizers(self) -> torch.optim.Optimizer | dict:
+        """Adam, with a rate that follows one cycle if it shall."""
+        optimizer = super().configure_optimizers()
+        if not self.cycle:
+            return optimizer
+        total = self.trainer.estimated_stepping_batches
+        scheduler = LambdaLR(optimizer, lambda step: one_cycle(step / total))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch; warn when the similarity had nothing to say."""

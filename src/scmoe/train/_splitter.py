@@ -71,6 +71,18 @@ def split_indices(
     return [taught[:n_train], taught[n_train:n_seen], others]
 
 
+def frequencies(target: Target, cells: np.ndarray, n_obs: int) -> np.ndarray:
+    """How many random cells each drawn cell stands for, ``(n_obs,)`` float32.
+
+    The mean over what a target draws of ``cells`` is 1, as it is over cells drawn at random.
+    """
+    found = np.ones(n_obs, np.float32)
+    weight = target.weights(cells)
+    if weight is not None:
+        found[cells] = weight.mean() / weight
+    return found
+
+
 class TargetSampler(Sampler):
     """Batches that a similarity draws itself, as positions in the training cells."""
 
@@ -100,19 +112,34 @@ class SimilaritySplitter(DataSplitter):
         The bound similarity.
     rng
         Draws batches and pairs.
+    started
+        Whether the model has started from the groups of the target. Then pairs are listed in
+        batches of any size, and a training batch says how many cells each of its cells stands for.
     **kwargs
         As in :class:`scvi.dataloaders.DataSplitter`.
     """
 
-    def __init__(self, adata_manager, *, target: Target, rng: np.random.Generator, **kwargs):
+    def __init__(
+        self,
+        adata_manager,
+        *,
+        target: Target,
+        rng: np.random.Generator,
+        started: bool = False,
+        **kwargs,
+    ):
         super().__init__(adata_manager, **kwargs)
         self.target = target
         self.rng = rng
+        self.started = started
+        self._frequency: np.ndarray | None = None
 
     def train_dataloader(self) -> DataLoader:
         """Batches drawn by the similarity if it wants to, else at random."""
         cells = np.asarray(self.train_idx)
         batch_size = self.data_loader_kwargs["batch_size"]
+        if self.started:
+            self._frequency = frequencies(self.target, cells, self.adata_manager.adata.n_obs)
         if self.target.batches(cells, batch_size, self.rng) is None:
             return super().train_dataloader()
         return DataLoader(
@@ -128,9 +155,12 @@ class SimilaritySplitter(DataSplitter):
         if share > 0:
             batch[BATCH_KEYS.CLASSES] = torch.from_numpy(self.target.classes(cells))
             batch[BATCH_KEYS.CLASS_SHARE] = torch.tensor(share, dtype=torch.float32)
+        if self._frequency is not None and self.trainer.training:
+            batch[BATCH_KEYS.FREQUENCY] = torch.from_numpy(self._frequency[cells])
         if share == 1:
             return batch
-        answer = self.target(cells, self.rng)
+        listed = self.target.listed if self.started else self.target
+        answer = listed(cells, self.rng)
         if isinstance(answer, np.ndarray):
             batch[BATCH_KEYS.SIMILARITY] = torch.from_numpy(answer)
         else:

@@ -1,0 +1,272 @@
+"""Encoder, gate and experts of MoE-Sim-VAE started from groups of cells."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from scmoe.model._module import LEARNED
+from scmoe.nn import Experts
+from scmoe.nn._closed_form import (
+    Layer,
+    constant,
+    discriminants,
+    group_moments,
+    inverse_root,
+    newton_step,
+    principal_axes,
+    ridge,
+    shrunk,
+)
+from scmoe.train import one_cycle
+
+if TYPE_CHECKING:
+    from scmoe.model._module import MoESimVAEModule
+
+logger = logging.getLogger("scmoe")
+
+SPARE = 2
+"""Experts beside those of the groups, for populations that the groups have missed."""
+
+N_STEPS = 200
+"""Optimiser steps of all parts together after a start."""
+
+BATCH_SIZE = 512
+"""Cells of their batches."""
+
+LR = 2e-3
+"""Largest learning rate of these steps."""
+
+GATE_STEPS = 300
+"""Steps in which the gate alone learns the groups."""
+
+GATE_LR = 3e-3
+"""Their largest learning rate."""
+
+MOST = 10_000
+"""Cells of a group that are looked at."""
+
+RARE = 1e-3
+"""Share of the cells that each spare expert expects."""
+
+NOISE = 0.3
+"""Standard deviation of codes whose noise is learned, to start with."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells that a model starts from.
+
+    Parameters
+    ----------
+    scaled
+        Scaled markers, ``(n, n_input)``.
+    batch
+        Batch of each cell, ``(n, 1)``.
+    membership
+        Share of each group, ``(n, n_groups)``; rows sum to 1.
+    weight
+        How many cells each of these stands for, ``(n,)``.
+    """
+
+    scaled: torch.Tensor
+    batch: torch.Tensor
+    membership: torch.Tensor
+    weight: torch.Tensor
+
+
+def choose_cells(membership: np.ndarray, cells: np.ndarray, rng: np.random.Generator):
+    """Return at most ``MOST`` of the cells of each group, and what each of them stands for.
+
+    Parameters
+    ----------
+    membership
+        Share of each group, ``(n_obs, n_groups)``.
+    cells
+        Indices that may be chosen.
+    rng
+        Draws them.
+
+    Returns
+    -------
+    Sorted indices, and their weights; these sum to the number of cells.
+    """
+    group = membership[cells].argmax(1)
+    chosen, weight = [], []
+    for k in np.unique(group):
+        own = cells[group == k]
+        some = own if len(own) <= MOST else rng.choice(own, MOST, replace=False)
+        chosen.append(some)
+        weight.append(np.full(len(some), len(own) / len(some)))
+    chosen, weight = np.concatenate(chosen), np.concatenate(weight)
+    order = chosen.argsort()
+    return chosen[order], weight[order]
+
+
+def start(module: MoESimVAEModule, cells: Cells, rng: np.random.Generator) -> pd.DataFrame:
+    """Start all parts from groups, then teach the gate the groups of its codes.
+
+    Parameters
+    ----------
+    module
+        The networks, whose hidden layers are random and stay so; changed in place.
+    cells
+        With as many groups as there are experts, or fewer.
+    rng
+        Draws the noise of codes, and batches.
+
+    Returns
+    -------
+    Mean cross-entropy of the gate over each pass of the cells.
+    """
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    with torch.no_grad():
+        start_encoder(module, cells)
+        codes = module.encode(cells.scaled, cells.batch)
+        noise = NOISE if module.code_noise == LEARNED else module.code_noise
+        noisy = codes + noise * draw(codes, generator)
+        start_gate(module, noisy, cells)
+        start_experts(module, noisy, cells)
+    return teach_gate(module, codes, noise, cells, generator)
+
+
+def draw(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return standard normal numbers of the shape of a tensor; the same on any device."""
+    return torch.randn(like.shape, generator=generator).to(like)
+
+
+def start_encoder(module: MoESimVAEModule, cells: Cells) -> None:
+    """Let the codes be principal components, white within the groups.
+
+    A panel may have fewer markers than there are codes. Then the further codes are components
+    of what the hidden layers say beyond the markers.
+    """
+    x, weight, n_latent = cells.scaled, cells.weight, module.means.shape[1]
+    features = module.encoder.features(module.encoder_input(x, cells.batch))
+    target = x @ principal_axes(x, weight, n_latent)
+    if target.shape[1] < n_latent:
+        line = ridge(x, features, weight)
+        beyond = features - x @ line.weights - line.bias
+        axes = principal_axes(beyond, weight, n_latent - target.shape[1])
+        target = torch.cat([target, beyond @ axes], 1)
+    spread = target.std(0).clamp_min(1e-6)
+    target = (target - target.mean(0)) / spread
+    _, _, within = group_moments(target, cells.membership, weight)
+    target = target @ inverse_root(shrunk(within))
+    layer = ridge(features, target, weight)
+    out = module.encoder.out
+    d = target.shape[1]
+    out.weight[:d] = layer.weights.T
+    out.bias[:d] = layer.bias
+    if module.code_noise == LEARNED:
+        out.weight[n_latent:] = 0
+        out.bias[n_latent:] = float(np.log(NOISE))
+
+
+def start_gate(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) -> None:
+    """Let the gate be a linear discriminant analysis of the groups in its hidden features.
+
+    A spare expert is a rare group with the mean of all cells.
+    """
+    n_groups = cells.membership.shape[1]
+    features, out = module.gate.features(codes), module.gate.out
+    layer = discriminants(features, cells.membership, cells.weight)
+    out.weight[:n_groups] = layer.weights.T
+    out.bias[:n_groups] = layer.bias
+    # logits are relative to those of the mean
+    out.weight[n_groups:] = 0
+    out.bias[n_groups:] = float(np.log(RARE))
+
+
+def start_experts(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) -> None:
+    """Let each expert say its group: its mean, and the best line in its hidden features."""
+    if not isinstance(module.experts, Experts):
+        return
+    codes = module._with_batch(codes, cells.batch)
+    n_groups = cells.membership.shape[1]
+    for k in range(module.n_experts):
+        weight = cells.weight
+        if k < n_groups:
+            weight = weight * cells.membership[:, k]
+        some = weight > 0.01
+        if not some.any():
+            continue
+        weight, target = weight[some], cells.scaled[some]
+        features = module.experts.features(codes[some], k)
+        layer = constant(target, weight, features.shape[1], module.likelihood)
+        set_expert(
+            module.experts, k, newton_step(layer, features, target, weight, module.likelihood)
+        )
+
+
+def set_expert(experts: Experts, k: int, layer: Layer) -> None:
+    """Give an expert its last layer."""
+    experts.weights[-1][k] = layer.weights
+    experts.biases[-1][k] = layer.bias
+
+
+@torch.no_grad()
+def refit_experts(module: MoESimVAEModule, cells: Cells) -> None:
+    """Improve the last layer of each expert by one Newton step on the cells that it owns."""
+    if not isinstance(module.experts, Experts):
+        return
+    module.eval()
+    codes = module.encode(cells.scaled, cells.batch)
+    owner = module.gate(codes).argmax(1)
+    codes = module._with_batch(codes, cells.batch)
+    experts = module.experts
+    for k in owner.unique().tolist():
+        own = owner == k
+        layer = Layer(experts.weights[-1][k], experts.biases[-1][k, 0])
+        features = experts.features(codes[own], k)
+        layer = newton_step(
+            layer, features, cells.scaled[own], cells.weight[own], module.likelihood
+        )
+        set_expert(experts, k, layer)
+
+
+def teach_gate(
+    module: MoESimVAEModule,
+    codes: torch.Tensor,
+    noise: float,
+    cells: Cells,
+    generator: torch.Generator,
+) -> pd.DataFrame:
+    """Teach the gate alone the groups, by their cross-entropy on codes that stay as they are.
+
+    Parameters
+    ----------
+    module, cells, generator
+        As of :func:`start`.
+    codes
+        ``(n, n_latent)``.
+    noise
+        Standard deviation of what is added to them in each step.
+    """
+    n, n_groups = cells.membership.shape
+    target = F.pad(cells.membership, (0, module.n_experts - n_groups))
+    group = cells.membership.argmax(1)
+    size = torch.zeros(n_groups).to(codes).index_add(0, group, cells.weight)
+    chance = (cells.weight * size[group] ** -0.5).cpu()
+    batch_size = min(BATCH_SIZE, n)
+    optimizer = torch.optim.Adam(module.gate.parameters(), lr=GATE_LR, fused=True)
+    losses = torch.zeros(GATE_STEPS)
+    for step in range(GATE_STEPS):
+        for group_ in optimizer.param_groups:
+            group_["lr"] = GATE_LR * one_cycle(step / GATE_STEPS)
+        rows = torch.multinomial(chance, batch_size, replacement=True, generator=generator)
+        z = codes[rows]
+        z = z + noise * draw(z, generator)
+        loss = F.cross_entropy(module.gate(z), target[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses[step] = loss.detach()
+    means = [part.mean().item() for part in losses.split(max(n // batch_size, 1))]
+    return pd.DataFrame({"start_gate_train": means}, index=pd.RangeIndex(len(means), name="epoch"))
