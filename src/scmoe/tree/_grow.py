@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scmoe.tree._directions import candidates, fisher, pooled_noise
+from scmoe.tree._directions import candidates, fisher_of_sides
 from scmoe.tree._nodes import find_nodes, measure_noise, nearest
 from scmoe.tree._sample import SAMPLE, canonical_order, dithered, draw_sketch
 from scmoe.tree._tree import Tree
@@ -191,21 +191,13 @@ def held_out_valley(
     first = np.arange(len(x)) % 2 == 0  # the cells are in random order
     for half in (first, ~first):
         left, right = x[~half & ~high], x[~half & high]
-        turned = fisher_of_sides(right, left, cells.noise) if min(len(left), len(right)) else None
+        turned = fisher_of_sides(right, left, cells.noise)
         if turned is None:
             return valley._replace(bound=-np.inf)
         middle = (left.mean(0) + right.mean(0)) / 2
         projected[half] = (x[half] - middle) @ turned / cells.noise_along(turned[None])[0]
     again = find_valleys(projected[None], np.ones(1), least, cells.weights_of(members)).at(0)
     return again._replace(threshold=valley.threshold) if again.bound < valley.bound else valley
-
-
-def fisher_of_sides(high: np.ndarray, low: np.ndarray, noise: np.ndarray) -> np.ndarray | None:
-    """Fisher direction from low to high cells, ``(d,)``; None where no marker differs clearly."""
-    difference = (high.mean(0) - low.mean(0))[None]
-    variance = np.array([1 / len(high) + 1 / len(low)])
-    found, _ = fisher(difference, variance, pooled_noise(high, low, noise))
-    return found[0] if len(found) else None
 
 
 def numbered(tree: Tree, x: np.ndarray) -> Tree:
