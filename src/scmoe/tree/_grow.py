@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scmoe.tree._directions import candidates, fisher_of_sides
+from scmoe.tree._discrete import spread_discrete, without_copies
 from scmoe.tree._nodes import find_nodes, measure_noise, nearest
-from scmoe.tree._sample import SAMPLE, canonical_order, dithered, draw_sketch
+from scmoe.tree._sample import SAMPLE, canonical_order, draw_sketch
 from scmoe.tree._tree import Tree
 from scmoe.tree._valleys import Valleys, find_valleys
 
@@ -55,7 +56,7 @@ class Cells:
 
     def noise_along(self, directions: np.ndarray) -> np.ndarray:
         """Spread of one population along directions ``(m, d)``, ``(m,)``."""
-        return np.sqrt(np.einsum("ij,jk,ik->i", directions, self.noise, directions))
+        return np.sqrt(((directions @ self.noise) * directions).sum(1))
 
 
 def grow(
@@ -86,9 +87,10 @@ def grow(
     x = np.ascontiguousarray(x, dtype=np.float32)
     rng = np.random.default_rng(seed)
     order = canonical_order(x, rng)
+    order = order[without_copies(x[order])]
     kept, weight = draw_sketch(x[order], rng)
     raw = x[order[kept]]
-    spread = dithered(raw, rng)
+    spread = spread_discrete(raw, rng)
     sample = spread[:SAMPLE]
     centres = find_nodes(sample)
     cells = Cells(spread, nearest(spread, centres), measure_noise(sample, centres), weight)

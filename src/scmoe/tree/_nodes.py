@@ -28,7 +28,7 @@ COARSE_PER_MARKER = 5
 """As many groups at most for each marker: in a plane 40 of them would be mere tiles."""
 
 RIDGE = 0.01
-"""Share of the mean variance that is added to every marker's noise."""
+"""Share of its variance that is added to that of every marker."""
 
 CHUNK = 8192
 """Cells whose distances are computed at a time."""
@@ -109,4 +109,4 @@ def measure_noise(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
     mean = np.stack([np.bincount(group, weights=column) / count for column in x.T], axis=1)
     rest = x - mean[group]
     noise = (rest.T @ rest / len(x)).astype(float)
-    return noise + (RIDGE * np.trace(noise) / d + 1e-12) * np.eye(d)
+    return noise + np.diag(RIDGE * np.diag(noise) + 1e-12)
