@@ -200,7 +200,9 @@ def start_experts(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) ->
         weight, target = weight[some], cells.scaled[some]
         features = module.experts.features(codes[some], k)
         layer = constant(target, weight, features.shape[1], module.likelihood)
-        set_expert(module.experts, k, newton_step(layer, features, target, weight, module.likelihood))
+        set_expert(
+            module.experts, k, newton_step(layer, features, target, weight, module.likelihood)
+        )
 
 
 def set_expert(experts: Experts, k: int, layer: Layer) -> None:

@@ -121,9 +121,7 @@ def ridge(
     return Layer(weights, centre - mean @ weights)
 
 
-def discriminants(
-    features: torch.Tensor, membership: torch.Tensor, weight: torch.Tensor
-) -> Layer:
+def discriminants(features: torch.Tensor, membership: torch.Tensor, weight: torch.Tensor) -> Layer:
     r"""Return the logits of linear discriminant analysis as a layer.
 
     .. math:: \log \pi_k + m_k^T S^{-1} f - \tfrac12 m_k^T S^{-1} m_k
