@@ -234,7 +234,7 @@ class MoESimVAE(ExpertModel):
         self.scaling_ = scaling
         self.cluster_names_ = ["0"]
         self.estimates_: dict[str, Any] = {}
-        self.tree_: Tree | None = None
+        self.tree: Tree | None = None
         if n_experts is not None and AUTO not in (n_experts, n_latent):
             self._build()
             self._number_clusters()
@@ -279,7 +279,7 @@ class MoESimVAE(ExpertModel):
         KeyError
             No such layer or column.
         """
-        similarity = DensityTree() if similarity is None else similarity
+        similarity = DensityTree(batch_key=batch_key) if similarity is None else similarity
         if isinstance(similarity, dict):
             similarity = Similarity.from_dict(similarity)
         check_similarity(similarity)
@@ -410,7 +410,7 @@ class MoESimVAE(ExpertModel):
         read_settings(estimate_kwargs or {})
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
-        self.tree_ = getattr(target, "tree", None)
+        self.tree = getattr(target, "tree", None)
         groups = target.membership
         if self.module is None:
             self._estimate(x, groups, accelerator, progress, estimate_kwargs or {})

@@ -43,16 +43,20 @@ class Cells:
         Covariance within one population, ``(d, d)``.
     weight
         How many cells each one stands for, ``(n,)``, or None.
+    batch
+        Batch of each one, ``(n,)`` integers from 0, or None.
     """
 
     x: np.ndarray
     nodes: np.ndarray
     noise: np.ndarray
-    weight: np.ndarray | None
+    weight: np.ndarray | None = None
+    batch: np.ndarray | None = None
 
-    def weights_of(self, cells: np.ndarray) -> np.ndarray | None:
-        """Weights of some cells."""
-        return None if self.weight is None else self.weight[cells]
+    def counted(self, cells: np.ndarray) -> dict[str, np.ndarray]:
+        """Weights and batches of some cells, as :func:`find_valleys` counts them."""
+        known = {"weight": self.weight, "batch": self.batch}
+        return {name: values[cells] for name, values in known.items() if values is not None}
 
     def noise_along(self, directions: np.ndarray) -> np.ndarray:
         """Spread of one population along directions ``(m, d)``, ``(m,)``."""
@@ -67,6 +71,7 @@ def grow(
     depth: float = DEPTH,
     least: int = LEAST,
     seed: int = 0,
+    batch: np.ndarray | None = None,
 ) -> Tree:
     """Grow a density tree.
 
@@ -83,6 +88,8 @@ def grow(
         What a valley must have, see :class:`scmoe.similarity.DensityTree`.
     seed
         Of what is drawn at random: the order of the cells, and steps between discrete values.
+    batch
+        Batch of each cell, ``(n,)`` integers from 0: a valley must be there within batches.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
     rng = np.random.default_rng(seed)
@@ -92,7 +99,13 @@ def grow(
     spread = dithered(raw, rng)
     sample = spread[:SAMPLE]
     centres = find_nodes(sample)
-    cells = Cells(spread, nearest(spread, centres), measure_noise(sample, centres), weight)
+    cells = Cells(
+        spread,
+        nearest(spread, centres),
+        measure_noise(sample, centres),
+        weight,
+        None if batch is None else batch[order[kept]],
+    )
 
     def look(members: np.ndarray) -> tuple[Valleys, np.ndarray]:
         # the cells are in random order
@@ -135,7 +148,7 @@ def grow(
         sizes=np.zeros((len(region), 2), dtype=np.int64),
         cluster=np.zeros(2 * len(region) + 1, dtype=np.int32),
     )
-    return numbered(tree, x, join(cells.x, leaf, cells.noise, least, cells.weight))
+    return numbered(tree, x, join(cells.x, leaf, cells.noise, least, cells.weight, cells.batch))
 
 
 def best_split(cells: Cells, members: np.ndarray, least: int) -> tuple[Valleys, np.ndarray]:
@@ -144,9 +157,9 @@ def best_split(cells: Cells, members: np.ndarray, least: int) -> tuple[Valleys, 
     The Fisher direction of the two sides of a valley may see it better: the best few are turned
     until their bound does not rise.
     """
-    x, weight = cells.x[members], cells.weights_of(members)
+    x, counted = cells.x[members], cells.counted(members)
     directions = candidates(x, cells.nodes[members], cells.noise, least)
-    found = find_valleys(directions @ x.T, cells.noise_along(directions), least, weight)
+    found = find_valleys(directions @ x.T, cells.noise_along(directions), least, **counted)
     best = np.argsort(-found.bound, kind="stable")[:N_REFINED]
     best = best[np.isfinite(found.bound[best])]
     if not len(best):
@@ -168,7 +181,7 @@ def best_split(cells: Cells, members: np.ndarray, least: int) -> tuple[Valleys, 
         )
         if not len(of):
             break
-        again = find_valleys(turned @ x.T, cells.noise_along(turned), least, weight)
+        again = find_valleys(turned @ x.T, cells.noise_along(turned), least, **counted)
         turning = turning[of]
         better = again.bound > found.bound[turning]
         turning = turning[better]

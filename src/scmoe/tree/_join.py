@@ -20,7 +20,12 @@ RATIO = 20
 
 
 def join(
-    x: np.ndarray, leaf: np.ndarray, noise: np.ndarray, least: int, weight: np.ndarray | None
+    x: np.ndarray,
+    leaf: np.ndarray,
+    noise: np.ndarray,
+    least: int,
+    weight: np.ndarray | None = None,
+    batch: np.ndarray | None = None,
 ) -> dict[int, int]:
     """Cluster of each leaf, from 0.
 
@@ -36,6 +41,8 @@ def join(
         Cells on either side of a valley.
     weight
         How many cells each one stands for.
+    batch
+        Batch of each cell, see :func:`~scmoe.tree._valleys.find_valleys`.
     """
     names = np.unique(leaf)
     members = {int(k): np.flatnonzero(leaf == k) for k in names}
@@ -46,8 +53,9 @@ def join(
     def bound(i: int, j: int) -> float:
         most = max(N_CELLS, RATIO * min(len(members[i]), len(members[j])))
         cells = [members[k][:most] for k in (i, j)]
-        some = None if weight is None else weight[np.concatenate(cells)]
-        return between(*(x[c] for c in cells), noise, least, some)
+        both = np.concatenate(cells)
+        some = [None if of_cells is None else of_cells[both] for of_cells in (weight, batch)]
+        return between(*(x[c] for c in cells), noise, least, *some)
 
     def near(k: int) -> list[tuple[int, int]]:
         gap = {j: mean[j] - mean[k] for j in members if j != k}
@@ -72,6 +80,7 @@ def between(
     noise: np.ndarray,
     least: int,
     weight: np.ndarray | None = None,
+    batch: np.ndarray | None = None,
 ) -> float:
     """Bound of the best valley between two groups ``(n, d)``; -inf where there is none.
 
@@ -87,4 +96,4 @@ def between(
     least = max(3, min(least, len(left) // 2, len(right) // 2))
     spread = np.sqrt(np.einsum("ij,jk,ik->i", directions, noise, directions))
     cells = np.concatenate([left, right])
-    return float(find_valleys(directions @ cells.T, spread, least, weight).bound.max())
+    return float(find_valleys(directions @ cells.T, spread, least, weight, batch).bound.max())
