@@ -84,7 +84,8 @@ class MoESimVAE(ExpertModel):
         Cells registered with :meth:`setup_anndata`.
     n_experts
         K, an upper bound for the number of clusters: surplus experts end without cells.
-        ``"auto"``: as many as :func:`scmoe.tl.n_clusters` finds, when the model is trained.
+        ``"auto"``: as many as :func:`scmoe.tl.n_clusters` finds, when the model is trained. None:
+        two more than the similarity knows groups, or 25 where it knows none.
     n_latent
         Dimensions of the code. ``"auto"``: as many as :func:`scmoe.tl.latent_dim` finds.
     n_hidden
@@ -269,7 +270,8 @@ class MoESimVAE(ExpertModel):
             experts get to know: what sets batches apart need not be in the codes. The
             similarity decides about the clusters, so it should not set batches apart either.
         similarity
-            See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.DensityTree` by default.
+            See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.DensityTree` by default, with
+            the batches.
 
         Raises
         ------
