@@ -192,6 +192,15 @@ def test_a_second_run_replaces_the_first(linked):
     assert set(linked.obs["scmoe"].cat.categories) <= {"0", "1", "2"}
 
 
+def test_one_population_is_one_cluster():
+    x = np.random.default_rng(0).normal(size=(500, 5)).astype(np.float32)
+    cells = ad.AnnData(x)
+    with pytest.warns(UserWarning, match="into one cluster: their density has no clear valley"):
+        run(cells, None)
+    assert cells.uns["scmoe"]["n_clusters"] == 1
+    assert len(cells.uns["scmoe"]["tree"]["threshold"]) == 0
+
+
 def test_two_clusters(linked):
     run(linked, 2, epochs=5)
     assert set(linked.obs["scmoe"]) <= {"0", "1"}

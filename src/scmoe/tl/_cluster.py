@@ -71,8 +71,9 @@ def cluster(
     apart, which needs no neighbour graph. It follows a graph that is named (``neighbors_key``,
     ``obsp``), and that of ``sc.pp.neighbors`` where it was made of another representation than
     the values in use, such as principal components; the log says which it was. The results are
-    written when everything has succeeded: on an error or an interruption ``adata`` is as it was. Calls in several threads of one process wait for each other, as the generators
-    that they draw from are those of the process; use processes to run several at a time.
+    written when everything has succeeded: on an error or an interruption ``adata`` is as it was.
+    Calls in several threads of one process wait for each other, as the generators that they draw
+    from are those of the process; use processes to run several at a time.
 
     Parameters
     ----------
@@ -285,15 +286,7 @@ def cluster(
     }
     logger.info("%d of %d experts own cells.", len(categories), trained.module.n_experts)
     if len(categories) == 1:
-        others = ", or take another `similarity`" if model == "moe-sim-vae" else ""
-        rate = trained.trainer.lightning_module.lr
-        warnings.warn(
-            "All cells came into one cluster: the markers may show no groups, or the training "
-            'did not find them. Try a smaller learning rate (`train_kwargs={"plan_kwargs": '
-            f'{{"lr": ...}}}}`, here {rate:g}), train longer{others}.',
-            UserWarning,
-            stacklevel=2,
-        )
+        warnings.warn(_why_one(trained, model), UserWarning, stacklevel=2)
     outdated = _outdated(adata, key_added, labels, latent)
     if outdated:
         warnings.warn(
@@ -375,6 +368,24 @@ def _beside(adata: AnnData, key: str, found: dict[str, dict]) -> list[tuple]:
         for place, values in found.items()
         for slot, value in values.items()
     ]
+
+
+def _why_one(trained: ExpertModel, model: str) -> str:
+    """Why there may be one cluster only, and what to do."""
+    told = "All cells came into one cluster"
+    tree = getattr(trained, "tree", None)
+    if tree is not None and tree.n_clusters == 1:
+        return (
+            f"{told}: their density has no clear valley. `scmoe.similarity.DensityTree` with a "
+            "smaller `significance` takes fainter ones."
+        )
+    others = ", or take another `similarity`" if model == "moe-sim-vae" else ""
+    rate = trained.trainer.lightning_module.lr
+    return (
+        f"{told}: the markers may show no groups, or the training did not find them. Try a "
+        f'smaller learning rate (`train_kwargs={{"plan_kwargs": {{"lr": ...}}}}`, here {rate:g}), '
+        f"train longer{others}."
+    )
 
 
 def _outdated(adata: AnnData, key: str, labels: np.ndarray, latent: np.ndarray) -> list[str]:
