@@ -31,9 +31,9 @@ class Valleys(NamedTuple):
     valley: np.ndarray
     """Cells under the kernel at the valley, ``(m,)``."""
 
-    def __getitem__(self, rows):
-        """The valleys of some directions."""
-        return Valleys(*(values[rows] for values in tuple(self)))
+    def at(self, i: int) -> Valleys:
+        """The valley along one of the directions, as scalars."""
+        return Valleys(*(values[i] for values in self))
 
     @property
     def significance(self) -> np.ndarray:
