@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scmoe.tree._directions import candidates, fisher, pooled_noise
+from scmoe.tree._directions import candidates, fisher_of_sides
+from scmoe.tree._discrete import spread_discrete, without_copies
 from scmoe.tree._nodes import find_nodes, measure_noise, nearest
-from scmoe.tree._sample import SAMPLE, canonical_order, dithered, draw_sketch
+from scmoe.tree._sample import SAMPLE, canonical_order, draw_sketch
 from scmoe.tree._tree import Tree
 from scmoe.tree._valleys import Valleys, find_valleys
 
@@ -59,7 +60,7 @@ class Cells:
 
     def noise_along(self, directions: np.ndarray) -> np.ndarray:
         """Spread of one population along directions ``(m, d)``, ``(m,)``."""
-        return np.sqrt(np.einsum("ij,jk,ik->i", directions, self.noise, directions))
+        return np.sqrt(((directions @ self.noise) * directions).sum(1))
 
 
 def grow(
@@ -93,9 +94,10 @@ def grow(
     x = np.ascontiguousarray(x, dtype=np.float32)
     rng = np.random.default_rng(seed)
     order = canonical_order(x, rng)
+    order = order[without_copies(x[order])]
     kept, weight = draw_sketch(x[order], rng)
     raw = x[order[kept]]
-    spread = dithered(raw, rng)
+    spread = spread_discrete(raw, rng)
     sample = spread[:SAMPLE]
     centres = find_nodes(sample)
     cells = Cells(
@@ -205,21 +207,13 @@ def held_out_valley(
     first = np.arange(len(x)) % 2 == 0  # the cells are in random order
     for half in (first, ~first):
         left, right = x[~half & ~high], x[~half & high]
-        turned = fisher_of_sides(right, left, cells.noise) if min(len(left), len(right)) else None
+        turned = fisher_of_sides(right, left, cells.noise)
         if turned is None:
             return valley._replace(bound=-np.inf)
         middle = (left.mean(0) + right.mean(0)) / 2
         projected[half] = (x[half] - middle) @ turned / cells.noise_along(turned[None])[0]
     again = find_valleys(projected[None], np.ones(1), least, **cells.counted(members)).at(0)
     return again._replace(threshold=valley.threshold) if again.bound < valley.bound else valley
-
-
-def fisher_of_sides(high: np.ndarray, low: np.ndarray, noise: np.ndarray) -> np.ndarray | None:
-    """Fisher direction from low to high cells, ``(d,)``; None where no marker differs clearly."""
-    difference = (high.mean(0) - low.mean(0))[None]
-    variance = np.array([1 / len(high) + 1 / len(low)])
-    found, _ = fisher(difference, variance, pooled_noise(high, low, noise))
-    return found[0] if len(found) else None
 
 
 def numbered(tree: Tree, x: np.ndarray) -> Tree:
