@@ -235,7 +235,7 @@ class MoESimVAE(ExpertModel):
         self.scaling_ = scaling
         self.cluster_names_ = ["0"]
         self.estimates_: dict[str, Any] = {}
-        self.tree_: Tree | None = None
+        self.tree: Tree | None = None
         if n_experts is not None and AUTO not in (n_experts, n_latent):
             self._build()
             self._number_clusters()
@@ -270,7 +270,8 @@ class MoESimVAE(ExpertModel):
             experts get to know: what sets batches apart need not be in the codes. The
             similarity decides about the clusters, so it should not set batches apart either.
         similarity
-            See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.DensityTree` by default.
+            See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.DensityTree` by default, with
+            the batches.
 
         Raises
         ------
@@ -280,7 +281,7 @@ class MoESimVAE(ExpertModel):
         KeyError
             No such layer or column.
         """
-        similarity = DensityTree() if similarity is None else similarity
+        similarity = DensityTree(batch_key=batch_key) if similarity is None else similarity
         if isinstance(similarity, dict):
             similarity = Similarity.from_dict(similarity)
         check_similarity(similarity)
@@ -378,8 +379,9 @@ class MoESimVAE(ExpertModel):
             likelihood; early stopping without validation cells; ``max_epochs`` with
             ``max_steps``, or ``max_steps`` below 1; epochs or rates that are none; a checkpoint
             of another training (says what differs), or one that is damaged
-            (:class:`ModelFileError`); ``start=True`` where there is nothing to start from; numbers to estimate where there are fewer than two
-            clusters, or nothing that markers have in common.
+            (:class:`ModelFileError`); ``start=True`` where there is nothing to start from; numbers
+            to estimate where there are fewer than two clusters, or nothing that markers have in
+            common.
         TypeError
             Settings that the training does not have.
         KeyError
@@ -426,7 +428,7 @@ class MoESimVAE(ExpertModel):
         read_settings(estimate_kwargs or {})
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
-        self.tree_ = getattr(target, "tree", None)
+        self.tree = getattr(target, "tree", None)
         groups = target.membership
         if self.module is None:
             self._estimate(x, groups, accelerator, progress, estimate_kwargs or {})

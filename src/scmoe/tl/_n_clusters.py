@@ -15,8 +15,8 @@ from scmoe._checks import check_adata
 from scmoe._compat import rep_key, seed_argument
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
+from scmoe.estimate._graph import N_PCS_FROM
 from scmoe.tl._manifest import graph_hash, manifest
-from scmoe.tl._neighbors import N_PCS_FROM
 from scmoe.tl._slots import check_key, plain, write
 from scmoe.tl._working import check_scale, given_graph, working_copy
 

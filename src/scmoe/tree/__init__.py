@@ -4,9 +4,20 @@
 direction, then each half again, until no half has one.
 """
 
-from scmoe.tree._batches import align
+from scmoe.tree._batches import align, align_groups
 from scmoe.tree._grow import DEPTH, LEAST, SIGNIFICANCE, grow
 from scmoe.tree._sample import canonical_order
+from scmoe.tree._support import support
 from scmoe.tree._tree import Tree
 
-__all__ = ["DEPTH", "LEAST", "SIGNIFICANCE", "Tree", "align", "canonical_order", "grow"]
+__all__ = [
+    "DEPTH",
+    "LEAST",
+    "SIGNIFICANCE",
+    "Tree",
+    "align",
+    "align_groups",
+    "canonical_order",
+    "grow",
+    "support",
+]
