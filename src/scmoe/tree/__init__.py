@@ -4,7 +4,19 @@
 direction, then each half again, until no half has one.
 """
 
+from scmoe.tree._gates import Gate, count_labels, find_gates, split_weights, weighted
 from scmoe.tree._grow import DEPTH, LEAST, SIGNIFICANCE, grow
 from scmoe.tree._tree import Tree
 
-__all__ = ["DEPTH", "LEAST", "SIGNIFICANCE", "Tree", "grow"]
+__all__ = [
+    "DEPTH",
+    "LEAST",
+    "SIGNIFICANCE",
+    "Gate",
+    "Tree",
+    "count_labels",
+    "find_gates",
+    "grow",
+    "split_weights",
+    "weighted",
+]
