@@ -85,7 +85,7 @@ class Tree:
         return leaves[self._inside()[region, leaves]]
 
     def project(self, x: np.ndarray, split: int) -> np.ndarray:
-        """Cells ``(n, d)`` along the direction of a split, ``(n,)``, each as if it were alone."""
+        """Cells ``(n, d)`` along the direction of a split, ``(n,)``, each one by itself."""
         used = np.flatnonzero(self.weights[split])
         return np.einsum("ij,j->i", x[:, used], self.weights[split, used])
 

@@ -15,6 +15,9 @@ BANDWIDTHS = (0.15, 0.25, 0.4)
 CONFIDENCE = 1.64
 """Standard errors between a log ratio and its lower bound: one-sided 95 %."""
 
+MOST_VALUES = 4_000_000
+"""Values that are looked at at a time."""
+
 MARGIN = 3.0
 """Bandwidths that the bins reach beyond the outermost cells that count."""
 
@@ -31,9 +34,9 @@ class Valleys(NamedTuple):
     valley: np.ndarray
     """Cells under the kernel at the valley, ``(m,)``."""
 
-    def __getitem__(self, rows):
-        """The valleys of some directions."""
-        return Valleys(*(values[rows] for values in tuple(self)))
+    def at(self, i: int) -> Valleys:
+        """The valley along one of the directions, as scalars."""
+        return Valleys(*(values[i] for values in self))
 
     @property
     def significance(self) -> np.ndarray:
@@ -67,9 +70,21 @@ def find_valleys(
     weight
         How many cells each cell stands for, ``(n,)``, 1 on average; None for 1.
     """
+    rows = max(1, MOST_VALUES // projected.shape[1])
+    parts = [
+        _find_valleys(projected[i : i + rows], noise[i : i + rows], least, weight)
+        for i in range(0, len(projected), rows)
+    ]
+    return Valleys(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def _find_valleys(
+    projected: np.ndarray, noise: np.ndarray, least: int, weight: np.ndarray | None
+) -> Valleys:
+    """:func:`find_valleys` of so few values that their copies fit into memory."""
     m, n = projected.shape
     if n < 2 * least:
-        return Valleys(*np.full((4, m), [[-np.inf], [0], [1], [1]]))
+        return Valleys(*(np.full(m, value) for value in (-np.inf, 0.0, 1.0, 1.0)))
     edges = np.partition(projected, (least - 1, n - least), axis=1)
     margin = MARGIN * BANDWIDTHS[-1] * noise
     low = np.maximum(projected.min(1), edges[:, least - 1] - margin)
@@ -90,11 +105,13 @@ def find_valleys(
     if weight is not None:
         seen, counts = counts, tally(np.tile(weight, m))[:, 1:-1]
     best = np.full((4, m), -np.inf)
-    rows, frequency = np.arange(m), np.fft.rfftfreq(2 * N_BINS)
+    rows, lag = np.arange(m), np.minimum(np.arange(2 * N_BINS), 2 * N_BINS - np.arange(2 * N_BINS))
     spectra = [np.fft.rfft(c, 2 * N_BINS, axis=1) for c in (counts, seen) if c is not None]
     for bandwidth in BANDWIDTHS:
         width = np.maximum(bandwidth * noise / step, 0.7)[:, None]
-        kernel = np.exp(-2 * (np.pi * frequency * width) ** 2)
+        # of a kernel of few bins a spectrum cut off at the highest frequency would ring
+        kernel = np.exp(-0.5 * (lag / width) ** 2)
+        kernel = np.fft.rfft(kernel / kernel.sum(1, keepdims=True), axis=1).real
         # cells that a flat window with the variance of the kernel would hold
         smooth = [
             np.fft.irfft(s * kernel, 2 * N_BINS, axis=1)[:, :N_BINS].clip(0)
