@@ -233,11 +233,16 @@ def choose(
     scores = [score(some) for some in tried]
     enough = max(scores) - SUFFICIENT
     chosen = next(some for some, value in zip(tried, scores, strict=True) if value >= enough)
-    # an early one may have become needless
+    # an early one may have become needless, and a sum one that a marker can stand for
     for i in sorted(chosen, key=lambda i: -n_markers[i]):
-        rest = [j for j in chosen if j != i]
-        if score(rest) >= enough:
-            chosen = rest
+        before, after = chosen[: chosen.index(i)], chosen[chosen.index(i) + 1 :]
+        simpler = [[j] for j in everything if n_markers[j] == 1 < n_markers[i]]
+        options = [[*before, *new, *after] for new in ([], *simpler)]
+        scores = [score(some) for some in options]
+        if scores[0] >= enough:
+            chosen = options[0]
+        elif max(scores) >= enough:
+            chosen = options[int(np.argmax(scores))]
     return chosen, score(chosen)
 
 
