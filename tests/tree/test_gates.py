@@ -26,7 +26,11 @@ def test_gates_as_text():
     assert str(Gate({"CD3": 1.0}, high=-0.25)) == "CD3- (< -0.25)"
     assert str(Gate({"CD3": 1.0}, low=0.4, high=1.02)) == "CD3 (0.4 to 1.02)"
     assert str(Gate({"CD4": 0.8, "CD8": -0.6}, low=0.3)) == "0.8 CD4 - 0.6 CD8 > 0.3"
-    assert [Gate({"a": 1.0}, *bounds).sign for bounds in ((1,), (-np.inf, 1), (0, 1))] == [1, -1, 0]
+    assert [Gate({"a": 1.0}, *bounds).sign for bounds in ((1,), (-np.inf, 1), (0, 1))] == [
+        1,
+        -1,
+        0,
+    ]
     assert Gate({"a": 0.8, "b": 0.6}, low=1).sign == 0
 
 

@@ -15,6 +15,7 @@ from ._pruning import pruning
 from ._stability import stability
 from ._state_genes import state_genes
 from ._traversal import traversal
+from ._tree import tree
 
 __all__ = [
     "arms",
@@ -32,4 +33,5 @@ __all__ = [
     "stability",
     "state_genes",
     "traversal",
+    "tree",
 ]
