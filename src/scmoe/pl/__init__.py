@@ -1,6 +1,7 @@
 """Pictures, in scanpy's manner: ``show``, ``save``, ``ax``, ``return_fig``."""
 
 from ._arms import arms
+from ._calibration import calibration
 from ._clusters import clusters
 from ._drift import drift
 from ._generated import generated
@@ -19,6 +20,7 @@ from ._tree import tree
 
 __all__ = [
     "arms",
+    "calibration",
     "clusters",
     "drift",
     "generated",

@@ -139,12 +139,12 @@ class Target(ABC):
     ) -> Iterator[np.ndarray] | None:
         """Batches of one epoch as positions in ``cells``; None leaves the drawing to chance.
 
-        By default they are drawn with replacement, by :meth:`weights`.
+        By default they are drawn with replacement, by :meth:`draw_weights`.
         """
-        weight = self.weights(cells)
+        weight = self.draw_weights(cells)
         return None if weight is None else weighted_batches(weight, batch_size, rng)
 
-    def weights(self, cells: np.ndarray) -> np.ndarray | None:
+    def draw_weights(self, cells: np.ndarray) -> np.ndarray | None:
         """How often each cell is drawn, ``(n,)`` up to a factor; None for all equally often.
 
         By default one over the root of the size of the group that the cell belongs to.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scmoe.similarity._base import Similarity, Target
-from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, grow
+from scmoe.similarity._groups import group_codes
+from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, align, canonical_order, grow
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -46,14 +47,19 @@ class DensityTree(Similarity):
         Cells on either side of a valley.
     n_clusters
         Cut the tree at this many populations: its clearest valleys are kept. None for all.
+    batch_key
+        Column of ``.obs`` with the batch of each cell. Then the markers are brought to the same
+        mean and spread in every batch first, and a valley must be there in most batches.
+        ``tl.cluster`` fills it in. None for one batch.
     random_state
-        Seed of what is drawn at random.
+        Seed of what is drawn at random. The same cells in any order give the same answer.
     """
 
     significance: float = SIGNIFICANCE
     depth: float = DEPTH
     min_cells: int = LEAST
     n_clusters: int | None = None
+    batch_key: str | None = None
     random_state: int = 0
 
     def __post_init__(self):
@@ -68,9 +74,17 @@ class DensityTree(Similarity):
         self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
     ) -> DensityTreeTarget:
         """Grow the tree of the cells, and those of subsamples."""
-        markers = adata.var_names.to_numpy(dtype=str)
-        how = {"significance": self.significance, "depth": self.depth, "least": self.min_cells}
-        tree = grow(profile, markers, seed=self.random_state, **how)
+        how = {
+            "markers": adata.var_names.to_numpy(dtype=str),
+            "significance": self.significance,
+            "depth": self.depth,
+            "least": self.min_cells,
+        }
+        x, batch = np.asarray(profile, dtype=np.float32), None
+        if self.batch_key is not None:
+            batch, _ = group_codes(adata, self.batch_key)
+            x = align(x, batch)
+        tree = grow(x, seed=self.random_state, batch=batch, **how)
         if self.n_clusters is not None and self.n_clusters < tree.n_clusters:
             tree = tree.merge(tree.cut(n_clusters=self.n_clusters))
         logger.info("Density tree: %d populations.", tree.n_clusters)
@@ -81,13 +95,15 @@ class DensityTree(Similarity):
                 tree.n_clusters,
                 self.n_clusters,
             )
-        cluster = tree.predict(profile)
+        cluster = tree.predict(x)
         membership = np.eye(tree.n_clusters, dtype=np.float32)[cluster]
         rng = np.random.default_rng(self.random_state)
+        order = canonical_order(x, rng)
         for _ in range(N_TREES if tree.n_clusters > 1 else 0):
-            some = rng.permutation(len(profile))[: int(SUBSAMPLE * len(profile))]
-            other = grow(profile[some], markers, seed=int(rng.integers(2**31)), **how)
-            membership += translated(other.predict(profile), cluster, tree.n_clusters)
+            some = order[rng.random(len(x)) < SUBSAMPLE]
+            own = None if batch is None else batch[some]
+            other = grow(x[some], seed=self.random_state, batch=own, **how)
+            membership += translated(other.predict(x), cluster, tree.n_clusters)
         return DensityTreeTarget(tree, membership / membership.sum(1, keepdims=True))
 
 

@@ -149,8 +149,10 @@ class SimilarityRecipe(Recipe):
 
         if self.similarity is None:
             self.similarity = self._default(adata, work)
-        if isinstance(self.similarity, DensityTree) and self.n_clusters not in (None, AUTO):
-            self.similarity = replace(self.similarity, n_clusters=self.n_clusters)
+        if isinstance(self.similarity, DensityTree):
+            known = {"batch_key": self.batch_key, "n_clusters": self.n_clusters}
+            known = {name: value for name, value in known.items() if value not in (None, AUTO)}
+            self.similarity = replace(self.similarity, **known)
         self.graph, self.origin = find_graph(
             adata, work, self.similarity, self.neighbors_key, self.obsp
         )

@@ -4,8 +4,10 @@
 direction, then each half again, until no half has one.
 """
 
+from scmoe.tree._batches import align
 from scmoe.tree._gates import Gate, count_labels, find_gates, split_weights, weighted
 from scmoe.tree._grow import DEPTH, LEAST, SIGNIFICANCE, grow
+from scmoe.tree._sample import canonical_order
 from scmoe.tree._tree import Tree
 
 __all__ = [
@@ -14,6 +16,8 @@ __all__ = [
     "SIGNIFICANCE",
     "Gate",
     "Tree",
+    "align",
+    "canonical_order",
     "count_labels",
     "find_gates",
     "grow",

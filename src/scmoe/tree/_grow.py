@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scmoe.tree._batches import in_most_batches
 from scmoe.tree._directions import candidates, fisher_of_sides
 from scmoe.tree._discrete import spread_discrete, without_copies
 from scmoe.tree._nodes import find_nodes, measure_noise, nearest
@@ -43,12 +44,15 @@ class Cells:
         Covariance within one population, ``(d, d)``.
     weight
         How many cells each one stands for, ``(n,)``, or None.
+    batch
+        Batch of each cell, ``(n,)`` integers, or None.
     """
 
     x: np.ndarray
     nodes: np.ndarray
     noise: np.ndarray
     weight: np.ndarray | None
+    batch: np.ndarray | None
 
     def weights_of(self, cells: np.ndarray) -> np.ndarray | None:
         """Weights of some cells."""
@@ -67,6 +71,7 @@ def grow(
     depth: float = DEPTH,
     least: int = LEAST,
     seed: int = 0,
+    batch: np.ndarray | None = None,
 ) -> Tree:
     """Grow a density tree.
 
@@ -83,6 +88,9 @@ def grow(
         What a valley must have, see :class:`scmoe.similarity.DensityTree`.
     seed
         Of what is drawn at random: the order of the cells, and steps between discrete values.
+    batch
+        Batch of each cell, ``(n,)`` integers: valleys must be there in most batches. The values
+        should be aligned, see :func:`scmoe.tree.align`.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
     rng = np.random.default_rng(seed)
@@ -93,7 +101,13 @@ def grow(
     spread = spread_discrete(raw, rng)
     sample = spread[:SAMPLE]
     centres = find_nodes(sample)
-    cells = Cells(spread, nearest(spread, centres), measure_noise(sample, centres), weight)
+    cells = Cells(
+        spread,
+        nearest(spread, centres),
+        measure_noise(sample, centres),
+        weight,
+        None if batch is None else np.asarray(batch)[order[kept]],
+    )
 
     def look(members: np.ndarray) -> tuple[Valleys, np.ndarray]:
         # the cells are in random order
@@ -150,12 +164,7 @@ def best_split(cells: Cells, members: np.ndarray, least: int) -> tuple[Valleys, 
     found = find_valleys(directions @ x.T, cells.noise_along(directions), least, weight)
     best = np.argsort(-found.bound, kind="stable")[:N_REFINED]
     valleys = [turn(cells, members, found.at(i), directions[i], least) for i in best]
-    judged = [
-        held_out_valley(cells, members, valley, direction, least)
-        if np.count_nonzero(direction) > 1
-        else valley
-        for valley, direction in valleys
-    ]
+    judged = [judge(cells, members, *found, least) for found in valleys]
     first = int(np.argmax([valley.bound for valley in judged]))
     return judged[first], valleys[first][1]
 
@@ -177,6 +186,20 @@ def turn(
             break
         valley, direction = again.at(0), turned
     return valley, direction
+
+
+def judge(
+    cells: Cells, members: np.ndarray, valley: Valleys, direction: np.ndarray, least: int
+) -> Valleys:
+    """What a valley is worth: on held-out cells where it has several markers, in most batches."""
+    if np.count_nonzero(direction) > 1:
+        valley = held_out_valley(cells, members, valley, direction, least)
+    if cells.batch is None or not valley.bound > 0:
+        return valley
+    projected = cells.x[members] @ direction
+    high, noise = projected > valley.threshold, cells.noise_along(direction[None])[0]
+    stands = in_most_batches(projected, high, cells.batch[members], noise, least)
+    return valley if stands else valley._replace(bound=-np.inf)
 
 
 def held_out_valley(
