@@ -16,6 +16,7 @@ from ._pruning import pruning
 from ._stability import stability
 from ._state_genes import state_genes
 from ._traversal import traversal
+from ._tree import tree
 
 __all__ = [
     "arms",
@@ -34,4 +35,5 @@ __all__ = [
     "stability",
     "state_genes",
     "traversal",
+    "tree",
 ]

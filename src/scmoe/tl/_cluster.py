@@ -23,6 +23,7 @@ from scmoe._keys import Key
 from scmoe._numbers import FLAG
 from scmoe._random import as_seed, seeded
 from scmoe._store import SaveError
+from scmoe.get._tree import LABELS, label_counts
 from scmoe.tl._manifest import graph_hash, manifest
 from scmoe.tl._recipes import make_recipe
 from scmoe.tl._slots import check_key, plain, write
@@ -178,9 +179,10 @@ def cluster(
     ``.uns[key_added]``
         ``params``, ``n_clusters`` (how many live), ``estimates`` (the evidence for numbers that
         were ``"auto"``), ``history`` (loss terms over the epochs),
+        ``tree`` (with a :class:`scmoe.similarity.DensityTree`: the splits as arrays, see
+        :func:`scmoe.get.tree`, and ``labels``: cells of each of its clusters by their label),
         ``markers`` (names of the features that were used), ``categories`` (with
-        ``"cpl-mixvae"``: consensus, mean entropy and cells of each), ``tree`` (arrays of the
-        density tree, where the clusters follow one), ``model`` (the trained
+        ``"cpl-mixvae"``: consensus, mean entropy and cells of each), ``model`` (the trained
         model, from
         which :func:`scmoe.tl.generate` draws and by which :func:`scmoe.tl.assign` finds the
         clusters of new cells), ``version``, and ``manifest`` (SHA-256 of the values and of the
@@ -279,7 +281,7 @@ def cluster(
         ).astype(float),
         **({"estimates": trained.estimates_} if trained.estimates_ else {}),
         **beside.get("uns", {}),
-        **({"tree": tree.to_record()} if (tree := getattr(trained, "tree", None)) else {}),
+        **_tree(trained, work, labels, categories),
         "model": to_record(trained, landmarks=landmarks),
         "version": version("scmoe"),
         "manifest": manifest(work.X, work.var_names, graph=graph_hash(recipe.graph), seed=seed),
@@ -353,6 +355,17 @@ def prepare(
         check_scale(adata, work, markers, use_rep, more=recipe.if_counts, stacklevel=4)
     recipe.look_at(adata, work)
     return recipe, work
+
+
+def _tree(
+    trained: ExpertModel, work: AnnData, labels: np.ndarray, categories: list[str]
+) -> dict[str, Any]:
+    """The tree that the clusters follow, if there is one, and the labels of its clusters."""
+    tree = getattr(trained, "tree", None)
+    if tree is None:
+        return {}
+    counts = label_counts(tree, work.X, pd.Categorical(labels, categories=categories))
+    return {"tree": {**tree.to_record(), LABELS: counts}}
 
 
 def _beside(adata: AnnData, key: str, found: dict[str, dict]) -> list[tuple]:

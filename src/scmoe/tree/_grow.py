@@ -124,6 +124,8 @@ def grow(
             continue
         own = members[best]
         direction = direction.astype(np.float32)
+        if direction[np.abs(direction).argmax()] < 0:  # high is where the heaviest marker is
+            direction, valley = -direction, valley._replace(threshold=-valley.threshold)
         high = np.einsum("ij,j->i", raw[own], direction) > valley.threshold
         if min(high.sum(), (~high).sum()) < least:  # the step of a discrete marker
             continue

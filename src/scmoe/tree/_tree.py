@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from scmoe._numbers import shown
+
 
 @dataclass(frozen=True)
 class Tree:
@@ -25,7 +27,7 @@ class Tree:
     region
         Region that each split cuts, ``(s,)`` int32.
     weights
-        Direction of each split, unit vectors ``(s, d)`` float32.
+        Direction of each split, unit vectors ``(s, d)`` float32 whose heaviest weight is above 0.
     threshold
         Where the valley is along it, ``(s,)`` float64.
     significance
@@ -76,6 +78,11 @@ class Tree:
             steps.append((split, bool(high)))
             region = int(self.region[split])
         return steps[::-1]
+
+    def leaves_within(self, region: int) -> np.ndarray:
+        """The leaves of a region; a leaf is its own."""
+        leaves = self.leaves
+        return leaves[self._inside()[region, leaves]]
 
     def project(self, x: np.ndarray, split: int) -> np.ndarray:
         """Cells ``(n, d)`` along the direction of a split, ``(n,)``, each one by itself."""
@@ -201,45 +208,66 @@ class Tree:
         ValueError
             Arrays are missing, their sizes do not agree, or they are no tree.
         """
-        names = [f.name for f in fields(cls)]
-        missing = [name for name in names if name not in record]
+        if not isinstance(record, Mapping):
+            raise ValueError(f"The record of the tree is damaged: it is {shown(record)}.")
+        missing = [name for name in DTYPES if name not in record]
         if missing:
             raise ValueError(f"The record of the tree is damaged: it lacks {missing}.")
-        try:
-            arrays = {
-                "markers": np.asarray(record["markers"]).astype(str),
-                "region": np.asarray(record["region"]).astype(np.int32),
-                "weights": np.asarray(record["weights"]).astype(np.float32),
-                "threshold": np.asarray(record["threshold"]).astype(np.float64),
-                "significance": np.asarray(record["significance"]).astype(np.float64),
-                "depth": np.asarray(record["depth"]).astype(np.float64),
-                "sizes": np.asarray(record["sizes"]).astype(np.int64),
-                "cluster": np.asarray(record["cluster"]).astype(np.int32),
-            }
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"The record of the tree is damaged: {error}") from error
+        arrays = {name: _array(record[name], name, dtype) for name, dtype in DTYPES.items()}
         s, d = arrays["region"].size, arrays["markers"].size
-        arrays["weights"] = arrays["weights"].reshape(-1, d) if d else arrays["weights"]
-        arrays["sizes"] = arrays["sizes"].reshape(-1, 2)
-        shapes = {"markers": (d,), "region": (s,), "weights": (s, d), "threshold": (s,)}
-        shapes |= {"significance": (s,), "depth": (s,), "sizes": (s, 2), "cluster": (2 * s + 1,)}
+        shapes: dict[str, tuple] = dict.fromkeys(DTYPES, (s,))
+        shapes |= {"markers": (d,), "weights": (s, d), "sizes": (s, 2), "cluster": (2 * s + 1,)}
         wrong = [name for name, shape in shapes.items() if arrays[name].shape != shape]
-        region, cluster = arrays["region"], arrays["cluster"]
+        if wrong:
+            raise ValueError(
+                f"The record of the tree is damaged: the sizes of {wrong} do not agree."
+            )
+        markers, region, cluster = arrays["markers"], arrays["region"], arrays["cluster"]
+        cut = np.isin(np.arange(2 * s + 1), region)
+        named = np.unique(cluster[~cut])
+        weights = arrays["weights"]
+        heaviest = weights[np.arange(s), np.abs(weights).argmax(1)] if s else weights
         is_tree = (
-            not wrong
+            len(np.unique(markers)) == d > 0
             and len(np.unique(region)) == s
             and bool(((region >= 0) & (region <= 2 * np.arange(s))).all())
-            and all(np.isfinite(a).all() for a in (arrays["weights"], arrays["threshold"]))
+            and bool((heaviest > 0).all())
+            and bool((arrays["sizes"] >= 0).all())
+            and bool((cluster[cut] == -1).all())
+            and np.array_equal(named, np.arange(len(named)))
         )
-        if is_tree:
-            cut = np.isin(np.arange(2 * s + 1), region)
-            named = np.unique(cluster[~cut])
-            is_tree = bool((cluster[cut] == -1).all()) and np.array_equal(
-                named, np.arange(len(named))
-            )
         if not is_tree:
-            raise ValueError(
-                "The record of the tree is damaged: "
-                + (f"the sizes of {wrong} do not agree." if wrong else "it is no tree.")
-            )
+            raise ValueError("The record of the tree is damaged: it is no tree.")
         return cls(**arrays)
+
+
+DTYPES = {
+    "markers": str,
+    "region": np.int32,
+    "weights": np.float32,
+    "threshold": np.float64,
+    "significance": np.float64,
+    "depth": np.float64,
+    "sizes": np.int64,
+    "cluster": np.int32,
+}
+"""What the arrays of a record hold."""
+
+
+def _array(value: Any, name: str, dtype: type) -> np.ndarray:
+    """An array of a record; ValueError where it holds something else."""
+    try:
+        found = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"The record of the tree is damaged: {name!r}: {error}") from error
+    if dtype is str:
+        fits = all(isinstance(v, str) for v in found.flat)
+    else:
+        fits = found.dtype.kind in "iuf" and bool(np.isfinite(found).all())
+    if not fits:
+        raise ValueError(f"The record of the tree is damaged: {name!r} is {shown(value)}.")
+    with np.errstate(all="ignore"):
+        cast = found.astype(dtype)
+    if dtype is not str and not np.allclose(cast, found, rtol=1e-6, atol=1e-6):
+        raise ValueError(f"The record of the tree is damaged: {name!r} is {shown(value)}.")
+    return cast

@@ -1,0 +1,264 @@
+"""The tree of a clustering as tables: its splits, and the gates of its clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from natsort import natsorted
+
+from scmoe._checks import check_matrix, clustering_record, dense, layer_values, listing
+from scmoe._compat import rep_key
+from scmoe._keys import Key
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scmoe.tree import Gate, Tree
+
+LABELS = "labels"
+"""Entry of the record of a tree: cells of each of its clusters by their label."""
+
+
+def tree(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
+    """List the splits of the tree that a clustering follows.
+
+    Parameters
+    ----------
+    adata
+        Cells clustered by :func:`scmoe.tl.cluster` with
+        :class:`scmoe.similarity.DensityTree`, its default.
+    key
+        The ``key_added`` of the clustering.
+
+    Returns
+    -------
+    A row for each split, in the order in which they were made; no row where there is one
+    population. Columns:
+
+    ``markers``
+        The marker that is cut, or a sum of markers with their weights, ``"0.8 CD4 - 0.6 CD8"``.
+    ``threshold``
+        Where it is cut, in the units of the values: cells above it are on the high side.
+    ``significance``
+        Standard deviations between the numbers of cells at the valley and at the lower one of
+        its peaks.
+    ``depth``
+        Density at the valley as a share of the lower peak; 0 is a gap.
+    ``n_low``, ``n_high``
+        Cells on either side.
+    ``parent``, ``side``
+        The split, and its side (``"low"`` or ``"high"``), whose cells this one cuts; -1 and
+        ``""`` for the first, which cuts all cells.
+    ``low``, ``high``
+        Clusters on either side, joined by commas. A cluster may be on both.
+
+    Raises
+    ------
+    KeyError
+        No such clustering, or one that follows no tree.
+    ValueError
+        A record that is damaged.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata)
+    >>> scmoe.get.tree(adata)
+    """
+    from scmoe.tree import split_weights, weighted
+
+    found, counts = read_tree(adata, key)
+    names = label_names(counts)
+    markers = [weighted(split_weights(found, split)) for split in range(found.n_splits)]
+    parent = found.parent[found.region]
+    sides = [
+        [_listed(found, names, 2 * split + side) for split in range(found.n_splits)]
+        for side in (1, 2)
+    ]
+    return pd.DataFrame(
+        {
+            "markers": np.array(markers, dtype=object),
+            "threshold": found.threshold,
+            "significance": found.significance,
+            "depth": found.depth,
+            "n_low": found.sizes[:, 0],
+            "n_high": found.sizes[:, 1],
+            "parent": parent,
+            "side": np.select([found.region == 0, found.region % 2 == 1], ["", "low"], "high"),
+            "low": np.array(sides[0], dtype=object),
+            "high": np.array(sides[1], dtype=object),
+        },
+        index=pd.RangeIndex(found.n_splits, name="split"),
+    )
+
+
+def gates(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
+    """Write each cluster as a line of gates, with how well they fit it.
+
+    The gates are sides of the splits of the tree that the clustering follows, of which only those
+    are kept that are needed: they are added one by one, the most telling first, until the F1 of
+    the cells within them is within 0.01 of the best that can be reached. A single marker goes
+    before a sum of markers that is as good. A split that cuts through a cluster, with more than a
+    tenth of its cells on either side, is none of its gates.
+
+    Parameters
+    ----------
+    adata
+        Cells clustered by :func:`scmoe.tl.cluster` with
+        :class:`scmoe.similarity.DensityTree`, its default, with the values that were clustered.
+    key
+        The ``key_added`` of the clustering.
+
+    Returns
+    -------
+    A row for each cluster:
+
+    ``gates``
+        The gates, joined by commas, the most telling first: ``"CD3+ (> 0.55), CD4- (< 1.02)"``,
+        a marker between two thresholds ``"CD4 (0.4 to 1.02)"``, a sum of markers
+        ``"0.8 CD4 - 0.6 CD8 > 0.3"``, or ``"all cells"``. Thresholds are in the units of the
+        values.
+    ``f1``
+        F1 of the cells within the gates for those of the cluster: 1 if they are the same. It is
+        low where the cluster has no such shape, or where the model departs from the tree.
+    ``n_cells``
+        Cells of the cluster.
+
+    Raises
+    ------
+    KeyError
+        No such clustering, or one that follows no tree; its layer, representation or markers
+        are missing.
+    ValueError
+        A record that is damaged; values that are not numbers.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata)
+    >>> scmoe.get.gates(adata)["gates"]
+    """
+    found = cluster_gates(adata, key)
+    return pd.DataFrame(
+        {
+            "gates": [", ".join(map(str, gates)) or "all cells" for gates, _ in found.values()],
+            "f1": [score for _, score in found.values()],
+            "n_cells": _labels(adata, key).value_counts().to_numpy(),
+        },
+        index=pd.Index(found, name="cluster", dtype=object),
+    )
+
+
+def cluster_gates(adata: AnnData, key: str) -> dict[str, tuple[list[Gate], float]]:
+    """What :func:`scmoe.tree.find_gates` says of each cluster with cells."""
+    from scmoe.tree import find_gates
+
+    found, counts = read_tree(adata, key)
+    labels = _labels(adata, key)
+    names = list(labels.categories)
+    x = tree_values(adata, key, found)
+    gates = find_gates(found, x, labels.codes, counts[names].to_numpy())
+    return dict(zip(names, gates, strict=True))
+
+
+def read_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
+    """The tree of a clustering, checked, and the cells of its clusters (rows) by their label.
+
+    Labels are those in ``.obs[key]`` now. Where they were renamed, the cells are counted again.
+    """
+    from scmoe.tree import Tree
+
+    record = clustering_record(adata, key)
+    if "tree" not in record:
+        raise KeyError(_no_tree(record, key))
+    where = f"`adata.uns[{key!r}]['tree']`"
+    found, counts = Tree.from_record(record["tree"]), record["tree"].get(LABELS)
+    if not (
+        isinstance(counts, pd.DataFrame)
+        and counts.shape[0] == found.n_clusters
+        and counts.shape[1] > 0
+        and counts.columns.is_unique
+        and all(isinstance(name, str) for name in counts.columns)
+        and all(dtype.kind in "iu" for dtype in counts.dtypes)
+    ):
+        raise ValueError(f"{where} is damaged: {LABELS!r} is no table of cells by label.")
+    if key not in adata.obs:
+        raise KeyError(
+            f"Did not find the clusters {key!r} in `.obs`: run "
+            f"`scmoe.tl.cluster(adata, key_added={key!r})` again."
+        )
+    labels = _labels(adata, key)
+    if not set(labels.categories) <= set(counts.columns):
+        counts = label_counts(found, tree_values(adata, key, found), labels)
+    return found, counts
+
+
+def _labels(adata: AnnData, key: str) -> pd.Categorical:
+    """The label of each cell, of those with cells, as text."""
+    labels = pd.Categorical(adata.obs[key]).remove_unused_categories()
+    return labels.rename_categories([str(name) for name in labels.categories])
+
+
+def _no_tree(record: Mapping, key: str) -> str:
+    """Say why there is no tree, and what to do."""
+    if not record:
+        return (
+            f"Did not find a clustering in `.uns[{key!r}]`: run `scmoe.tl.cluster(adata)` first, "
+            "or name its `key_added` as `key`."
+        )
+    similarity = record.get("params", {}).get("similarity", {})
+    followed = f" by {similarity['name']}" if "name" in similarity else ""
+    return (
+        f"The clustering {key!r}{followed} follows no tree. Cluster with "
+        "`scmoe.tl.cluster(adata, similarity=scmoe.similarity.DensityTree(), key_added=...)`."
+    )
+
+
+def label_counts(tree: Tree, x: np.ndarray, labels: pd.Categorical) -> pd.DataFrame:
+    """Cells of each cluster of a tree (rows) by their label (columns), int64."""
+    from scmoe.tree import count_labels
+
+    counts = count_labels(tree, x, labels.codes, len(labels.categories))
+    return pd.DataFrame(
+        counts,
+        index=[str(k) for k in range(tree.n_clusters)],
+        columns=list(labels.categories),
+    )
+
+
+def label_names(counts: pd.DataFrame) -> np.ndarray:
+    """The label of most cells of each cluster of a tree; "" for a cluster without cells."""
+    names = counts.columns.to_numpy(dtype=object)[counts.to_numpy().argmax(1)]
+    return np.where(counts.to_numpy().any(1), names, "")
+
+
+def tree_values(adata: AnnData, key: str, tree: Tree) -> np.ndarray:
+    """The values that a tree cuts, cells x markers, float32."""
+    params = adata.uns[key].get("params", {})
+    layer, use_rep = params.get("layer"), params.get("use_rep")
+    if use_rep not in (None, "X"):
+        slot = rep_key(adata, use_rep)
+        if slot not in adata.obsm:
+            raise KeyError(f"Did not find {use_rep!r}, which was clustered, in `.obsm`.")
+        x = adata.obsm[slot]
+        x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
+        where = f"`adata.obsm[{slot!r}]`"
+        if x.shape[1] != len(tree.markers):
+            raise ValueError(f"{where} has not the {len(tree.markers)} columns of the tree.")
+    else:
+        missing = [str(name) for name in tree.markers if name not in adata.var_names]
+        if missing:
+            raise KeyError(
+                f"Did not find {listing(missing)} in `.var_names`: the tree cuts by it."
+            )
+        x = layer_values(adata, layer)[:, adata.var_names.get_indexer(tree.markers)]
+        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
+    check_matrix(x, tree.markers, where)
+    return np.ascontiguousarray(dense(x))
+
+
+def _listed(tree: Tree, names: np.ndarray, region: int) -> str:
+    """Labels of the clusters within a region, joined by commas."""
+    clusters = tree.cluster[tree.leaves_within(region)]
+    return ", ".join(natsorted({names[k] for k in clusters} - {""}))

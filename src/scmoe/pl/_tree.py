@@ -1,0 +1,298 @@
+"""The tree that a clustering follows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from matplotlib.lines import Line2D
+
+from scmoe._checks import check_in_memory, listing
+from scmoe._keys import Key
+from scmoe.get._tree import label_names, read_tree, tree_values
+from scmoe.tree import split_weights
+
+from ._figure import categories, colors_of, finish, share_colors, short
+from ._markers import _draw_bars, _scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from scmoe.tree import Tree
+
+# inches
+_ROW, _COLUMN, _LEVEL = 0.28, 0.24, 0.42
+_LETTER, _SMALL_LETTER = 0.075, 0.068
+_LEAST_ROWS = 4
+_BARS, _ABOVE = 1.25, 0.62
+_COLOUR_BAR, _COLOUR_BAR_WIDTH = 0.12, 1.8
+_HIGH, _LOW = "0.15", "0.62"
+"""Branches above and below a threshold."""
+_NAMED = 2
+"""Markers of a sum that are written on a branch."""
+_STRENGTH = (3.5, 28.0)
+"""Significances of the thinnest and of the thickest branch."""
+
+
+def tree(
+    adata: AnnData,
+    *,
+    key: str = Key.DEFAULT,
+    markers: Sequence[str] | None = None,
+    cmap: str = "viridis",
+    title: str | None = None,
+    show: bool | None = None,
+    save: bool | str | Path | None = None,
+    return_fig: bool = False,
+) -> Figure | list[Axes] | None:
+    """Draw the tree of a clustering, with the markers that it cuts by, and its leaves.
+
+    The branch above a threshold goes up and is dark, that below it goes down and is light; what
+    is cut stands between them, of a sum the two heaviest markers. The thicker the branches, the
+    more significant is the split. Each leaf has the colour and the name of its cluster, the
+    medians of the markers in its cells, scaled to 0 to 1 over the leaves, and their number. A
+    cluster may have several leaves; a leaf that the model gave no cluster of its own has the
+    cluster of most of its cells.
+
+    Parameters
+    ----------
+    adata
+        Cells clustered by :func:`scmoe.tl.cluster` with
+        :class:`scmoe.similarity.DensityTree`, its default, with the values that were clustered.
+    key
+        The ``key_added`` of the clustering.
+    markers
+        The markers to show at the leaves; by default those that are written on a branch.
+    cmap
+        Colour map of the medians.
+    title
+        Title of the figure.
+    show
+        Whether to show the figure; None follows ``scanpy.settings.autoshow``.
+    save
+        True or an ending for the name of the file (``"_well.pdf"``) writes to
+        ``scanpy.settings.figdir``; a :class:`~pathlib.Path` is written to as it is.
+    return_fig
+        Return the figure and show nothing unless ``show=True``.
+
+    Returns
+    -------
+    The figure with ``return_fig=True``; None if it is shown; else the axes of the tree, of the
+    medians and of the sizes. As in scanpy, the colours are kept in ``.uns[key + "_colors"]``.
+
+    Raises
+    ------
+    KeyError
+        No such clustering, or one that follows no tree; its values or a marker are missing.
+    ValueError
+        A record that is damaged, no marker, or cells that are in a file.
+
+    Examples
+    --------
+    >>> scmoe.tl.cluster(adata)
+    >>> scmoe.pl.tree(adata)
+    """
+    check_in_memory(adata)
+    if adata.is_view:
+        adata = adata.copy()
+    found, counts = read_tree(adata, key)
+    x = tree_values(adata, key, found)
+    rows = _rows(found)
+    leaf = pd.Categorical(found.find_leaves(x), categories=rows)
+    medians = _shown(found, x, markers).groupby(leaf, observed=False).median()
+    sizes = pd.Series(
+        np.bincount(leaf.codes, minlength=len(rows)),
+        index=label_names(counts)[found.cluster[rows]],
+    )
+    colors = _colors(adata, key)
+
+    height = max(len(rows), _LEAST_ROWS) * _ROW
+    width = _width(found)
+    longest = max(len(short(name)) for name in sizes.index)
+    names, columns = 0.3 + _LETTER * longest, len(medians.columns) * _COLUMN
+    below = 0.2 + _LETTER * max(len(short(name)) for name in medians.columns)
+    above = _ABOVE + (0.3 if title else 0)
+    size = np.array([0.3 + width + names + columns + 0.1 + _BARS, below + height + above])
+    fig = plt.figure(figsize=size)
+
+    def place(left: float, wide: float) -> Axes:
+        return fig.add_axes((left / size[0], below / size[1], wide / size[0], height / size[1]))
+
+    left = 0.15 + width + names
+    axes = [place(0.15, width), place(left, columns), place(left + columns + 0.1, _BARS)]
+    _draw_tree(axes[0], found, rows, width, [colors.get(name, "0.5") for name in sizes.index])
+    _draw_medians(fig, axes[1], _scaled(medians, "var"), list(sizes.index), cmap, height)
+    _draw_bars(axes[2], sizes, colors)
+    for ax in axes:
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+    if title is not None:
+        fig.suptitle(title)
+    return finish("tree", fig, axes, show=show, save=save, return_fig=return_fig)
+
+
+def _rows(tree: Tree) -> list[int]:
+    """The leaves from top to bottom: what is above a threshold goes first."""
+    split_of = {int(region): split for split, region in enumerate(tree.region)}
+    waiting, rows = [0], []
+    while waiting:
+        region = waiting.pop()
+        if region in split_of:
+            split = split_of[region]
+            waiting += [2 * split + 1, 2 * split + 2]
+        else:
+            rows.append(region)
+    return rows
+
+
+def _text(tree: Tree, split: int) -> str:
+    """What a split cuts, and where."""
+    weights = split_weights(tree, split)
+    named = list(weights)[:_NAMED]
+    parts = [f"{'−' if weights[name] < 0 else '+'} {short(name)}" for name in named]
+    text = " ".join(parts).removeprefix("+ ")
+    at = f"{tree.threshold[split]:.2g}".replace("-", "−")
+    return f"{text}{' …' if len(weights) > _NAMED else ''} > {at}"
+
+
+def _shown(tree: Tree, x: np.ndarray, markers: Sequence[str] | None) -> pd.DataFrame:
+    """Values of the markers to show, cells x markers."""
+    values = pd.DataFrame(x, columns=tree.markers)
+    if markers is None:
+        cut = {
+            name for i in range(tree.n_splits) for name in list(split_weights(tree, i))[:_NAMED]
+        }
+        return values[[name for name in values.columns if name in cut or not cut]]
+    names = [markers] if isinstance(markers, str) else list(markers)
+    unknown = [name for name in names if name not in values.columns]
+    if unknown:
+        raise KeyError(f"The tree knows no marker {listing(unknown)}: it was grown on others.")
+    if not names or len(set(names)) < len(names):
+        raise ValueError("There are no markers to show, or one is named twice.")
+    return values[names]
+
+
+def _colors(adata: AnnData, key: str) -> dict[str, str]:
+    """The colours of the clusters; those that scanpy would give them, where they have none."""
+    adata.obs[key] = adata.obs[key].astype("category")
+    share_colors(adata, key)
+    if colors_of(adata, key) is None:
+        names = categories(adata.obs[key])
+        palettes = (
+            sc.pl.palettes.default_20,
+            sc.pl.palettes.default_28,
+            sc.pl.palettes.default_102,
+        )
+        palette = next((p for p in palettes if len(names) <= len(p)), ["#808080"] * len(names))
+        adata.uns[f"{key}_colors"] = list(palette[: len(names)])
+    return colors_of(adata, key)
+
+
+def _left(tree: Tree, split: int) -> float:
+    """Where a split stands in its axes, in inches."""
+    return 0.1 + _LEVEL * len(tree.path(int(tree.region[split])))
+
+
+def _width(tree: Tree) -> float:
+    """Width of the tree in inches, with what is written on it."""
+    splits = range(tree.n_splits)
+    texts = [_left(tree, i) + 0.15 + _SMALL_LETTER * len(_text(tree, i)) for i in splits]
+    return max([_left(tree, i) + _LEVEL for i in splits] + texts, default=_LEVEL)
+
+
+def _draw_tree(ax: Axes, tree: Tree, rows: list[int], width: float, colors: list[str]) -> None:
+    """Splits from left to right, leaves at the right end.
+
+    The text of a split stands between the last leaf above and the first one below it, where it
+    is in nobody's way: each pair of leaves next to each other is set apart by a split of its own.
+    """
+    y = {region: float(row) for row, region in enumerate(rows)}
+    for split in range(tree.n_splits - 1, -1, -1):
+        y[int(tree.region[split])] = (y[2 * split + 1] + y[2 * split + 2]) / 2
+    split_of = {int(region): split for split, region in enumerate(tree.region)}
+    for split, region in enumerate(map(int, tree.region)):
+        left = _left(tree, split)
+        for child, color in ((2 * split + 1, _LOW), (2 * split + 2, _HIGH)):
+            right = _left(tree, split_of[child]) if child in split_of else width
+            ax.plot(
+                [left, left, right],
+                [y[region], y[child], y[child]],
+                color=color,
+                linewidth=_thickness(tree.significance[split]),
+                solid_capstyle="butt",
+                solid_joinstyle="miter",
+                zorder=1,
+            )
+        last = max(rows.index(leaf) for leaf in tree.leaves_within(2 * split + 2))
+        ax.text(left + 0.07, last + 0.5, _text(tree, split), va="center", fontsize="x-small")
+    if tree.n_splits:
+        ax.legend(
+            [Line2D([], [], color=color, linewidth=2) for color in (_HIGH, _LOW)],
+            ["above", "below"],
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=2,
+            frameon=False,
+            fontsize="small",
+            handlelength=1.2,
+            columnspacing=1,
+            borderaxespad=0.2,
+        )
+    else:
+        ax.plot([0.1, width], [0, 0], color=_HIGH, linewidth=1, zorder=1)
+    ax.scatter(
+        [width] * len(rows),
+        range(len(rows)),
+        s=38,
+        c=colors,
+        edgecolors="0.3",
+        linewidths=0.4,
+        zorder=4,
+        clip_on=False,
+    )
+    ax.set_xlim(0, width)
+    ax.axis("off")
+
+
+def _thickness(significance: float) -> float:
+    """Width of the branches of a split, in points."""
+    low, high = _STRENGTH
+    return float(np.interp(np.log(max(significance, low)), np.log([low, high]), [0.8, 3]))
+
+
+def _draw_medians(
+    fig: Figure, ax: Axes, values: pd.DataFrame, names: list[str], cmap: str, height: float
+) -> None:
+    image = ax.imshow(
+        np.ma.masked_invalid(values.to_numpy()),
+        aspect="auto",
+        interpolation="nearest",
+        cmap=cmap,
+        vmin=0,
+        vmax=1,
+    )
+    n_rows, n_columns = values.shape
+    ax.set_xticks(range(n_columns), map(short, values.columns), rotation=90, fontsize="small")
+    ax.set_yticks(range(n_rows), map(short, names), fontsize="small")
+    ax.tick_params(length=0)
+    ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
+    ax.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
+    ax.grid(visible=False, which="major")
+    ax.grid(visible=True, which="minor", color="white", linewidth=0.6)
+    ax.tick_params(which="minor", length=0)
+    ax.spines[:].set_visible(False)
+    width = n_columns * _COLUMN
+    bar = ax.inset_axes(
+        (0, 1 + 0.12 / height, min(_COLOUR_BAR_WIDTH / width, 1), _COLOUR_BAR / height)
+    )
+    fig.colorbar(image, cax=bar, orientation="horizontal", ticklocation="top")
+    bar.tick_params(labelsize="x-small", length=2)
+    bar.set_xlabel("median, 0 to 1 per marker", fontsize="small", loc="left")
+    bar.xaxis.set_label_position("top")
