@@ -87,7 +87,8 @@ def cluster(
     n_clusters
         Upper bound for the number of clusters: surplus experts end without cells. ``"auto"``
         for as many as :func:`scmoe.tl.n_clusters` finds, or, with ``"cpl-mixvae"``, as pruning
-        leaves. None for 25, or what the preset says, and for ``"auto"`` with the other models.
+        leaves. None for what the preset says, without one for two more than the similarity has
+        groups, or 25 where it has none, and for ``"auto"`` with the other models.
     n_latent
         Dimensions of the codes. ``"auto"`` for as many as :func:`scmoe.tl.latent_dim` finds.
         None for 9, or what the preset says, and for ``"auto"`` with ``"moe-vae"``, which also

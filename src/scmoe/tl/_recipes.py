@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 AUTO = "auto"
 """For numbers that are estimated."""
 
-N_CLUSTERS = 25
-"""Upper bound for the number of clusters, the paper's for cytometry."""
-
 
 @dataclass
 class Recipe(ABC):
@@ -76,7 +73,7 @@ class Recipe(ABC):
     @property
     def least_clusters(self) -> int:
         """How many clusters there will be at least places for."""
-        return 2 if self.n_clusters == AUTO else self.n_clusters
+        return 2 if self.n_clusters in (AUTO, None) else self.n_clusters
 
     @abstractmethod
     def look_at(self, adata: AnnData, work: AnnData) -> None:
@@ -115,7 +112,7 @@ class SimilarityRecipe(Recipe):
         if self.similarity is None:
             self.similarity = of_preset or CoAssociation()
         check_similarity(self.similarity)
-        of_preset = self.model_kwargs.pop("n_experts", N_CLUSTERS)
+        of_preset = self.model_kwargs.pop("n_experts", None)
         self.n_clusters = of_preset if self.n_clusters is None else self.n_clusters
         if self.n_latent is not None:
             # before the graph is made
@@ -135,7 +132,8 @@ class SimilarityRecipe(Recipe):
             del of_training["max_steps"]
         plan = {**of_training["plan_kwargs"], **(given.get("plan_kwargs") or {})}
         self.model_kwargs = {**found.model_kwargs, **self.model_kwargs}
-        self.train_kwargs = {**of_training, **given, "plan_kwargs": plan}
+        # the paper's training is one from random weights, whatever the similarity
+        self.train_kwargs = {"start": False, **of_training, **given, "plan_kwargs": plan}
         return found.similarity
 
     @property
