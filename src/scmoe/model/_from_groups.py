@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,6 @@ from scmoe.train import one_cycle
 
 if TYPE_CHECKING:
     from scmoe.model._module import MoESimVAEModule
-
-logger = logging.getLogger("scmoe")
 
 SPARE = 2
 """Experts beside those of the groups, for populations that the groups have missed."""
@@ -127,7 +125,7 @@ def start(module: MoESimVAEModule, cells: Cells, rng: np.random.Generator) -> pd
     """
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     with torch.no_grad():
-        start_encoder(module, cells)
+        start_encoder(module, cells, generator)
         codes = module.encode(cells.scaled, cells.batch)
         noise = NOISE if module.code_noise == LEARNED else module.code_noise
         noisy = codes + noise * draw(codes, generator)
@@ -141,29 +139,25 @@ def draw(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.randn(like.shape, generator=generator).to(like)
 
 
-def start_encoder(module: MoESimVAEModule, cells: Cells) -> None:
+def start_encoder(module: MoESimVAEModule, cells: Cells, generator: torch.Generator) -> None:
     """Let the codes be principal components, white within the groups.
 
-    A panel may have fewer markers than there are codes. Then the further codes are components
-    of what the hidden layers say beyond the markers.
+    A panel may have fewer markers than there are codes. Then the components are turned into the
+    space of the codes at random, so that all codes have the same spread and no code is empty.
     """
     x, weight, n_latent = cells.scaled, cells.weight, module.means.shape[1]
     features = module.encoder.features(module.encoder_input(x, cells.batch))
     target = x @ principal_axes(x, weight, n_latent)
-    if target.shape[1] < n_latent:
-        line = ridge(x, features, weight)
-        beyond = features - x @ line.weights - line.bias
-        axes = principal_axes(beyond, weight, n_latent - target.shape[1])
-        target = torch.cat([target, beyond @ axes], 1)
-    spread = target.std(0).clamp_min(1e-6)
-    target = (target - target.mean(0)) / spread
     _, _, within = group_moments(target, cells.membership, weight)
     target = target @ inverse_root(shrunk(within))
+    n = target.shape[1]
+    if n < n_latent:
+        turn = torch.linalg.qr(torch.randn(n_latent, n_latent, generator=generator)).Q
+        target = math.sqrt(n_latent / n) * target @ turn[:n].to(target)
     layer = ridge(features, target, weight)
     out = module.encoder.out
-    d = target.shape[1]
-    out.weight[:d] = layer.weights.T
-    out.bias[:d] = layer.bias
+    out.weight[:n_latent] = layer.weights.T
+    out.bias[:n_latent] = layer.bias
     if module.code_noise == LEARNED:
         out.weight[n_latent:] = 0
         out.bias[n_latent:] = float(np.log(NOISE))
@@ -186,9 +180,9 @@ def start_gate(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) -> No
 
 def start_experts(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) -> None:
     """Let each expert say its group: its mean, and the best line in its hidden features."""
-    if not isinstance(module.experts, Experts):
+    if not can_start_experts(module):
         return
-    codes = module._with_batch(codes, cells.batch)
+    codes = module.with_batch(codes, cells.batch)
     n_groups = cells.membership.shape[1]
     for k in range(module.n_experts):
         weight = cells.weight
@@ -205,6 +199,11 @@ def start_experts(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) ->
         )
 
 
+def can_start_experts(module: MoESimVAEModule) -> bool:
+    """Whether the experts are dense, and their last layer can be solved for."""
+    return isinstance(module.experts, Experts)
+
+
 def set_expert(experts: Experts, k: int, layer: Layer) -> None:
     """Give an expert its last layer."""
     experts.weights[-1][k] = layer.weights
@@ -214,12 +213,12 @@ def set_expert(experts: Experts, k: int, layer: Layer) -> None:
 @torch.no_grad()
 def refit_experts(module: MoESimVAEModule, cells: Cells) -> None:
     """Improve the last layer of each expert by one Newton step on the cells that it owns."""
-    if not isinstance(module.experts, Experts):
+    if not can_start_experts(module):
         return
     module.eval()
     codes = module.encode(cells.scaled, cells.batch)
     owner = module.gate(codes).argmax(1)
-    codes = module._with_batch(codes, cells.batch)
+    codes = module.with_batch(codes, cells.batch)
     experts = module.experts
     for k in owner.unique().tolist():
         own = owner == k

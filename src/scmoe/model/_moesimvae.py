@@ -400,7 +400,8 @@ class MoESimVAE(ExpertModel):
         cross-entropy of the gate with the groups (``"groups_train"``, with the weight of the
         similarity). Small groups are drawn more often; the reconstruction counts all cells
         alike. A last Newton step fits each expert to the cells that it owns. Convolutional
-        experts start at random and have no such step; the codes and the gate start all the same.
+        experts have no such start and no such step: codes and gate start from the groups, and
+        the training is as long as one from random weights.
         """
         x = self._values(self.module_settings_["n_experts"])
         if max_epochs is not None and max_steps is not None:
@@ -438,10 +439,12 @@ class MoESimVAE(ExpertModel):
                 f"{self.module.n_experts} experts."
             )
         start = self._starts(start, groups)
+        # convolutions have all to learn
+        short = start and from_groups.can_start_experts(self.module)
         if batch_size is None:
-            batch_size = from_groups.BATCH_SIZE if start else BATCH_SIZE
+            batch_size = from_groups.BATCH_SIZE if short else BATCH_SIZE
         plan_kwargs = dict(plan_kwargs or {})
-        if start and "lr" not in plan_kwargs:
+        if short and "lr" not in plan_kwargs:
             plan_kwargs = {"lr": from_groups.LR, "cycle": True, **plan_kwargs}
         checkpoints, seed = None, torch.randint(2**31, (1,)).item()
         if checkpoint is not None:
@@ -473,7 +476,7 @@ class MoESimVAE(ExpertModel):
         if checkpoints is not None:
             trainer_kwargs["callbacks"] = [*(trainer_kwargs.get("callbacks") or []), checkpoints]
         n_batches = math.ceil(n_train / batch_size)
-        if start and max_epochs is None and max_steps is None:
+        if short and max_epochs is None and max_steps is None:
             max_steps = from_groups.N_STEPS
         if max_steps is not None:
             trainer_kwargs["max_steps"] = max_steps

@@ -137,7 +137,8 @@ class SimilarityRecipe(Recipe):
             del of_training["max_steps"]
         plan = {**of_training["plan_kwargs"], **(given.get("plan_kwargs") or {})}
         self.model_kwargs = {**found.model_kwargs, **self.model_kwargs}
-        self.train_kwargs = {**of_training, **given, "plan_kwargs": plan}
+        # the paper's training is one from random weights, whatever the similarity
+        self.train_kwargs = {"start": False, **of_training, **given, "plan_kwargs": plan}
         return found.similarity
 
     @property
