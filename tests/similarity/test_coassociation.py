@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from anndata import AnnData
 from scipy import sparse
+from sklearn.metrics import adjusted_rand_score
 
-from scmoe.similarity import CoAssociation
+from scmoe.estimate import neighbor_graph
+from scmoe.similarity import CoAssociation, Similarity, _metaclusters
 from scmoe.similarity import _coassociation as module
-from scmoe.similarity._coassociation import CoAssociationTarget, communities, metaclusters
+from scmoe.similarity._coassociation import CoAssociationTarget
+from scmoe.similarity._metaclusters import metaclusters, separations
 
 PARTITIONS = np.array(
     [
@@ -66,13 +69,13 @@ def test_listed_votes_are_the_dense_ones(majority):
 
 
 @pytest.mark.parametrize(("n_coarse", "n_fine"), [(5, 5), (3, 7), (2, 0), (0, 4)])
-def test_both_kinds_have_the_same_say(linked, n_coarse, n_fine):
+def test_metaclusters_have_twice_the_say(linked, n_coarse, n_fine):
     similarity = CoAssociation(resolutions=(0.5,) * n_coarse, fine_resolutions=(5.0,) * n_fine)
     target = similarity.bind(linked, linked.X)
     assert target.partitions.shape == (n_coarse + n_fine, 600)
     coarse, fine = target.weights[:n_coarse].sum(), target.weights[n_coarse:].sum()
     if n_coarse and n_fine:
-        assert coarse == fine
+        assert 2 * coarse == fine
     assert (target.weights > 0).all()
 
 
@@ -135,53 +138,131 @@ def test_batch_that_is_larger_than_the_data():
     assert [b.shape for b in target.batches(np.arange(7), 256, np.random.default_rng(0))] == [(7,)]
 
 
-def test_communities_of_cliques():
-    label = communities(cliques(4, 6, 5, bridge=0.1), 1.0)
-    assert label.min() == 0
-    assert len(set(label[:4])) == len(set(label[4:10])) == len(set(label[10:])) == 1
-    assert len({label[0], label[4], label[10]}) == 3
-
-
-def test_finer_resolution_gives_more_communities(linked):
-    graph = linked.obsp["connectivities"]
-    assert communities(graph, 5.0).max() > communities(graph, 0.2).max()
-
-
 def test_metaclusters_by_hand():
-    # four communities on a line at 0, 1, 10, 11; the larger share of cells at 0 and 11
-    community = np.repeat([0, 1, 2, 3], [4, 2, 2, 4])
-    profile = np.repeat([0.0, 1.0, 10.0, 11.0], [4, 2, 2, 4])[:, None]
-    scale = np.sqrt(((profile - profile.mean()) ** 2).mean())
-    # 1 merges the neighbours, 10 is the mean distance of the two pairs
-    for distance, groups in [
+    # communities at 0, 1, 10 and 11; within each a standard deviation of 1 by the pooled variance
+    community = np.repeat([0, 1, 2, 3], 1000)
+    inside = np.tile([-1.0, 1.0], 2000)
+    profile = np.stack([np.repeat([0.0, 1.0, 10.0, 11.0], 1000) + inside, np.ones(4000)], axis=1)
+    for separation, groups in [
         (0.9, [{0}, {1}, {2}, {3}]),
         (1.1, [{0, 1}, {2, 3}]),
-        (9.9, [{0, 1}, {2, 3}]),
+        (9.8, [{0, 1}, {2, 3}]),
         (10.1, [{0, 1, 2, 3}]),
     ]:
-        merged = metaclusters(profile, community, distance / scale)
+        merged = metaclusters(profile, community, separation)
         assert merged.min() == 0
         found = [set(community[merged == m]) for m in np.unique(merged)]
         assert sorted(found, key=min) == groups
 
 
-def test_metaclusters_do_not_depend_on_the_unit():
+def test_separation_is_that_of_the_best_marker():
+    rng = np.random.default_rng(0)
+    community = np.arange(3000) % 3
+    profile = rng.normal(size=(3000, 20))
+    profile[:, 4] += 5 * (community == 1)
+    profile[:, 9] += 2 * (community == 2)
+    between = separations(profile, community)
+    np.testing.assert_array_equal(between, between.T)
+    np.testing.assert_allclose(between[[0, 0, 1], [1, 2, 2]], [5, 2, 5], atol=0.2)
+    np.testing.assert_array_equal(between.diagonal(), 0)
+
+
+def test_metaclusters_do_not_depend_on_units():
     rng = np.random.default_rng(0)
     community = rng.permutation(np.arange(200) % 12)
     profile = rng.normal(size=(200, 3)) + 3 * rng.normal(size=(12, 3))[community]
-    a = metaclusters(profile, community, 0.7)
-    b = metaclusters(1000 * profile + 5, community, 0.7)
+    a = metaclusters(profile, community, 3.0)
+    b = metaclusters(profile * [1000, 1, 1e-3] + 5, community, 3.0)
     np.testing.assert_array_equal(a, b)
     assert 1 < len(np.unique(a)) < 12
 
 
+def test_a_gene_of_one_cell_separates_nothing():
+    community = np.arange(1000) // 20
+    profile = np.zeros((1000, 2))
+    profile[0, 0] = 3.0
+    profile[:, 1] = np.random.default_rng(0).normal(size=1000)
+    np.testing.assert_array_equal(metaclusters(profile, community, 3.5), 0)
+
+
+def test_a_marker_that_is_on_or_off():
+    community = np.arange(400) // 100
+    profile = np.stack([community >= 2, np.zeros(400)], axis=1).astype(float)
+    np.testing.assert_array_equal(
+        metaclusters(profile, community, 3.5), metaclusters(profile, community // 2, 3.5)
+    )
+    assert len(np.unique(metaclusters(profile, community, 3.5))) == 2
+
+
 def test_metaclusters_of_one_community():
     community = np.zeros(5, dtype=int)
-    np.testing.assert_array_equal(metaclusters(np.eye(5), community, 0.7), community)
+    np.testing.assert_array_equal(metaclusters(np.eye(5), community, 3.0), community)
+
+
+def test_one_population_is_one_group():
+    x = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
+    adata = cells_with(neighbor_graph(x, 0), x)
+    target = CoAssociation().bind(adata, x)
+    assert target.n_groups == 1
+    assert target.dense(np.arange(2000)).mean() > 0.99
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_order_of_cells_does_not_matter(blobs, seed):
+    rng = np.random.default_rng(seed)
+    # a cloud, too, in which communities hang on who is looked at first
+    x = np.concatenate([blobs.X, rng.normal(size=(1000, 8))]).astype(np.float32)
+    graph = neighbor_graph(x, 0)
+    order = rng.permutation(len(x))
+    first = CoAssociation(random_state=seed).bind(cells_with(graph, x), x)
+    second = CoAssociation(random_state=seed).bind(
+        cells_with(graph[order][:, order], x[order]), x[order]
+    )
+    for before, after in zip(first.partitions[:, order], second.partitions, strict=True):
+        assert adjusted_rand_score(before, after) == 1
+    np.testing.assert_array_equal(first.groups[order], second.groups)
+
+
+def test_another_seed_is_another_order(blobs):
+    x = np.random.default_rng(0).normal(size=(1000, 8)).astype(np.float32)
+    adata = cells_with(neighbor_graph(x, 0), x)
+    first, second = (CoAssociation(random_state=seed).bind(adata, x) for seed in (0, 1))
+    assert adjusted_rand_score(first.partitions[5], second.partitions[5]) < 0.9
+
+
+def test_groups_by_hand(monkeypatch):
+    monkeypatch.setattr(module, "LEAST_SIZE", 2)
+    # most common votes first: (0, 0, 0), then (1, 1, 1); (0, 0, 1) is with the first; the last
+    # cell agrees with nobody by a majority and is alone
+    votes = [[0, 0, 0]] * 3 + [[1, 1, 1]] * 2 + [[0, 0, 1], [2, 1, 3]]
+    target = CoAssociationTarget(np.array(votes), [1, 1, 1], majority=True)
+    np.testing.assert_array_equal(target.groups, [0, 0, 0, 1, 1, 0, 1])
+    assert target.n_groups == 2
+    np.testing.assert_array_equal(target.membership, np.eye(2)[target.groups])
+    assert target.membership.dtype == np.float32
+
+
+def test_groups_are_populations(linked):
+    target = CoAssociation().bind(linked, linked.X)
+    assert target.n_groups == 5
+    assert adjusted_rand_score(target.groups, linked.obs["population"]) == 1
+    np.testing.assert_array_equal(target.membership.sum(1), 1)
+
+
+def test_groups_of_fewer_cells_than_the_smallest_group():
+    target = CoAssociationTarget(np.arange(5)[:, None], [1], majority=True)
+    assert target.n_groups == 5
+
+
+def test_records_of_earlier_versions(caplog):
+    old = {**CoAssociation().to_dict(), "spread": 0.7}
+    assert Similarity.from_dict(old) == CoAssociation()
+    assert "`spread` of CoAssociation is ignored" in caplog.text
+    assert "spread" not in CoAssociation(spread=0.5).to_dict()
 
 
 def test_too_many_communities(monkeypatch):
-    monkeypatch.setattr(module, "MAX_COMMUNITIES", 3)
+    monkeypatch.setattr(_metaclusters, "MAX_COMMUNITIES", 3)
     adata = cells_with(cliques(3, 3, 3, 3), np.random.default_rng(0).normal(size=(12, 2)))
     with pytest.raises(ValueError, match=r"falls apart into 4 communities.*more neighbours"):
         CoAssociation().bind(adata, adata.X)

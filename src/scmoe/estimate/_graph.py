@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import SparseEfficiencyWarning
 
 from scmoe._compat import same_threads
+from scmoe._partition import partition
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -52,18 +53,6 @@ def neighbor_graph(codes: np.ndarray, seed: int) -> csr_matrix:
             transformer="sklearn" if len(codes) <= EXACT_NEIGHBORS else None,
         )
     return cells.obsp["connectivities"]
-
-
-def partition(graph: csr_matrix, resolution: float, seed: int) -> np.ndarray:
-    """Louvain communities, integers from 0."""
-    from sknetwork.clustering import Louvain
-
-    if graph.nnz == 0:
-        return np.arange(graph.shape[0])
-    # in the order of a file, whose cells may come population by population, the same
-    # communities would be found again for the order alone
-    model = Louvain(resolution=resolution, shuffle_nodes=True, random_state=seed)
-    return model.fit_predict(graph)
 
 
 FINEST = 50.0

@@ -10,9 +10,9 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from scmoe._numbers import check_whole
+from scmoe._partition import partition
 from scmoe._progress import bar
 from scmoe.estimate._found import Found, by_size, check_cells, check_size
-from scmoe.estimate._graph import partition
 from scmoe.similarity._graph import check_graph
 
 if TYPE_CHECKING:

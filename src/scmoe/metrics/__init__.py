@@ -5,6 +5,7 @@ What scikit-learn has (:func:`sklearn.metrics.normalized_mutual_info_score`,
 """
 
 from ._accuracy import accuracy
+from ._calibration import Calibration, calibration
 from ._consensus import category_agreement, category_consensus
 from ._f_measure import f1_table, match_table, mean_f1, weighted_f
 from ._generation import generation_report
@@ -12,9 +13,11 @@ from ._mmd import MMDResult, mmd, mmd_table
 from ._two_sample import TwoSampleResult, classifier_two_sample
 
 __all__ = [
+    "Calibration",
     "MMDResult",
     "TwoSampleResult",
     "accuracy",
+    "calibration",
     "category_agreement",
     "category_consensus",
     "classifier_two_sample",

@@ -116,6 +116,8 @@ class MoESimVAEModule(DescribedModule):
             "similarity": similarity_weight,
             "depict": depict_weight,
             "kl": kl_weight,
+            # only of a model that has started from groups
+            "groups": similarity_weight,
         }
         self.centres = None
         if means == LEARNED:
@@ -195,7 +197,11 @@ class MoESimVAEModule(DescribedModule):
         return {"logits": self.experts(self._with_batch(z, batch), expert)}
 
     def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
-        """The weighted sum of eq. 11, and its terms as metrics."""
+        """The weighted sum of eq. 11, and its terms as metrics.
+
+        A model that has started from groups goes on learning them: the cross-entropy of its gate
+        with the groups of the batch is one term more. Pairs alone would let small groups merge.
+        """
         z, proba = inference_outputs["z"], inference_outputs["proba"]
         expert = inference_outputs["expert"]
         reconstructed = reconstruction(
@@ -209,6 +215,10 @@ class MoESimVAEModule(DescribedModule):
             "depict": depict(depict_target(proba, self.depict_target), noisy),
             "kl": self._kl(inference_outputs),
         }
+        if BATCH_KEYS.GROUPS in tensors:
+            groups = tensors[BATCH_KEYS.GROUPS]
+            groups = F.pad(groups, (0, self.n_experts - groups.shape[1]))
+            terms["groups"] = F.cross_entropy(inference_outputs["logits"], groups)
         loss = sum(self.weights[name] * term for name, term in terms.items())
         occupied = (torch.bincount(expert, minlength=self.n_experts) > 0).sum()
         return LossOutput(

@@ -83,9 +83,9 @@ class MoESimVAE(ExpertModel):
     adata
         Cells registered with :meth:`setup_anndata`.
     n_experts
-        K, an upper bound for the number of clusters: surplus experts end without cells.
-        ``"auto"``: as many as :func:`scmoe.tl.n_clusters` finds, when the model is trained. None:
-        two more than the similarity knows groups, or 25 where it knows none.
+        K, an upper bound for the number of clusters: surplus experts end without cells. None for
+        two more than the similarity has groups, or 25 where it has none; ``"auto"`` for as many
+        as :func:`scmoe.tl.n_clusters` finds. Both are known when the model is trained.
     n_latent
         Dimensions of the code. ``"auto"``: as many as :func:`scmoe.tl.latent_dim` finds.
     n_hidden
@@ -332,20 +332,25 @@ class MoESimVAE(ExpertModel):
         Parameters
         ----------
         max_epochs
-            None for about 2,500 steps, and at least 2 epochs.
+            None for 200 steps after a start, else for about 2,500 steps and at least 2 epochs.
         max_steps
             Stop after this many steps, the papers' number of iterations; not together with
             ``max_epochs``.
+        start
+            Whether to start from the groups of the similarity (:attr:`Target.membership`)
+            instead of random weights, see the notes. None for True where the model was not
+            trained yet, and the similarity knows groups, no more than there are experts.
         batch_size
-            Cells in a batch. All pairs of a batch are compared up to 1,024 cells, listed
-            pairs above.
+            Cells in a batch; None for 512 after a start, else 256. All pairs of a batch are
+            compared up to 1,024 cells, listed pairs above and after a start.
         train_size, validation_size
             Shares of the cells, as in scvi-tools; all cells train by default.
         early_stopping
             Stop when the loss of the validation cells (``validation_loss``, all terms) no longer
             falls; needs ``train_size`` below 1.
         plan_kwargs
-            ``{"lr": ..., "betas": ...}`` of Adam.
+            ``{"lr": ..., "betas": ...}`` of Adam. Without ``"lr"`` the rate is 0.003, and after
+            a start it rises to 0.002 and falls to nearly 0.
         estimate_kwargs
             For numbers that are ``"auto"``: ``threshold`` and ``max_epochs`` of the autoencoder
             (:func:`scmoe.tl.latent_dim`), ``method`` and the settings of the method
@@ -374,8 +379,9 @@ class MoESimVAE(ExpertModel):
             likelihood; early stopping without validation cells; ``max_epochs`` with
             ``max_steps``, or ``max_steps`` below 1; epochs or rates that are none; a checkpoint
             of another training (says what differs), or one that is damaged
-            (:class:`ModelFileError`); numbers to estimate where there are fewer than two
-            clusters, or nothing that markers have in common.
+            (:class:`ModelFileError`); ``start=True`` where there is nothing to start from;
+            numbers to estimate where there are fewer than two clusters, or nothing that markers
+            have in common.
         TypeError
             Settings that the training does not have.
         KeyError
@@ -385,6 +391,16 @@ class MoESimVAE(ExpertModel):
         -----
         Writes ``model.history``: the terms of the loss, the experts with cells in a batch and
         the similar partners of a cell within its batch, means over each epoch.
+
+        A start solves for the last layers of all parts, whose hidden layers stay random: codes
+        are principal components, white within the groups (ridge regression); the gate is a
+        linear discriminant analysis of the groups; each expert is the mean of its group and a
+        Newton step from there. Then the gate alone learns the groups (300 steps,
+        ``history["start_gate_train"]``), and all parts train together with one more term, the
+        cross-entropy of the gate with the groups (``"groups_train"``, with the weight of the
+        similarity). Small groups are drawn more often; the reconstruction counts all cells
+        alike. A last Newton step fits each expert to the cells that it owns. Convolutional
+        experts start at random and have no such step; the codes and the gate start all the same.
         """
         x = self._values(self.module_settings_["n_experts"])
         if max_epochs is not None and max_steps is not None:

@@ -1,6 +1,7 @@
 """Pictures, in scanpy's manner: ``show``, ``save``, ``ax``, ``return_fig``."""
 
 from ._arms import arms
+from ._calibration import calibration
 from ._clusters import clusters
 from ._drift import drift
 from ._generated import generated
@@ -18,6 +19,7 @@ from ._traversal import traversal
 
 __all__ = [
     "arms",
+    "calibration",
     "clusters",
     "drift",
     "generated",

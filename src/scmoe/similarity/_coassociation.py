@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
 
+from scmoe._numbers import is_whole
+from scmoe._partition import partition
 from scmoe._progress import bar
 from scmoe.similarity._base import SMALL_FIRST, Similarity, Target
 from scmoe.similarity._graph import neighbour_graph
+from scmoe.similarity._metaclusters import metaclusters
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -19,25 +22,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-MAX_COMMUNITIES = 5000
-"""A graph that falls apart into more communities than this says nothing about clusters."""
+FINER = 2
+"""How many votes all metaclusters have together, for each of all coarse partitions."""
+
+LEAST_SIZE = 10
+"""Cells of the smallest group."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoAssociation(Similarity):
     """Cells are alike when most partitions of the neighbour graph put them together.
 
-    Two kinds of partitions vote with equal weight, because they fail in different ways:
+    Two kinds of partitions vote, because they fail in different ways:
 
     - communities of the graph (Louvain) at several coarse resolutions. They follow the
-      shape of big populations, but merge small ones with their neighbours;
-    - metaclusters: small communities of the graph, merged by average linkage of their mean
-      profiles until the next merge is wider than ``spread`` times the spread of the data, as
-      FlowSOM merges its nodes. A small population whose markers differ stays apart, however
-      few cells it has.
+      shape of big populations, but merge small ones with their neighbours. Together they have
+      half as many votes as the others;
+    - metaclusters: small communities of the graph, merged by average linkage until in every
+      pair some marker differs by ``separation`` standard deviations. A small population whose
+      markers differ stays apart, however few cells it has, and a single population is one
+      metacluster.
 
     The target is dense in any random mini-batch, and cheap: rows of an ``(n_obs, n_votes)``
-    matrix of small integers are compared.
+    matrix of small integers are compared. It hangs on the cells and their graph alone, not on
+    the order in which they come.
 
     Parameters
     ----------
@@ -47,12 +55,16 @@ class CoAssociation(Similarity):
         Resolutions of the coarse partitions; larger gives more communities.
     fine_resolutions
         Resolutions of the communities that are merged to metaclusters, one vote each.
-    spread
-        Where merging stops, as a multiple of the root mean square distance of the cells
-        from their mean. Smaller gives more metaclusters.
+    separation
+        Where merging stops: the difference of two communities in their most separated marker,
+        in standard deviations within communities. Smaller gives more metaclusters.
     majority
         True: the similarity is 1 where more than half of the votes agree, else 0. False: it is
         the share of votes.
+    random_state
+        Of the order in which Louvain looks at cells, 0 to 2**32 - 1.
+    spread
+        No longer used; taken from records of earlier versions, and a log line says so.
 
     References
     ----------
@@ -65,77 +77,67 @@ class CoAssociation(Similarity):
     neighbors_key: str | None = None
     resolutions: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
     fine_resolutions: tuple[float, ...] = (4.0, 5.0, 6.0, 8.0, 10.0)
-    spread: float = 0.7
+    separation: float = 3.5
     majority: bool = True
+    random_state: int = 0
+    spread: InitVar[float | None] = None
 
-    def __post_init__(self):
+    def __post_init__(self, spread: float | None):
         if not self.resolutions and not self.fine_resolutions:
             raise ValueError("CoAssociation needs at least one resolution.")
         for name in ("resolutions", "fine_resolutions"):
             if any(r <= 0 for r in getattr(self, name)):
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
-        if self.spread <= 0:
-            raise ValueError(f"`spread` must be positive, got {self.spread}.")
+        if not self.separation > 0:
+            raise ValueError(f"`separation` must be positive, got {self.separation}.")
+        if not is_whole(self.random_state) or not 0 <= self.random_state < 2**32:
+            raise ValueError(
+                f"`random_state` must be a whole number in [0, 2**32), got {self.random_state!r}."
+            )
+        if spread is not None:
+            logger.warning(
+                "`spread` of CoAssociation is ignored: communities are merged by their most "
+                "separated marker now. See `separation`."
+            )
 
     def bind(
         self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
     ) -> CoAssociationTarget:
         """Partition the graph; raises as ``neighbour_graph`` does."""
         graph = neighbour_graph(adata, self.neighbors_key)
+        order = canonical_order(graph, profile, self.random_state)
+        graph = graph[order][:, order].sorted_indices()
+        place = order.argsort()
         resolutions = self.resolutions + self.fine_resolutions
         found = [
-            communities(graph, resolution)
+            partition(graph, resolution, self.random_state)[place]
             for resolution in bar(resolutions, "partitioning the graph", progress=progress)
         ]
         coarse = found[: len(self.resolutions)]
-        fine = [metaclusters(profile, c, self.spread) for c in found[len(self.resolutions) :]]
+        fine = [metaclusters(profile, c, self.separation) for c in found[len(coarse) :]]
+        # whole numbers, so that a tie is exactly a tie
+        weights = [len(fine) or 1] * len(coarse) + [FINER * len(coarse) or 1] * len(fine)
+        target = CoAssociationTarget(np.stack(coarse + fine, axis=1), weights, self.majority)
         logger.info(
-            "Co-association: %s communities, %s metaclusters.",
+            "Co-association: %s communities, %s metaclusters, %d groups.",
             [int(p.max()) + 1 for p in coarse],
             [int(p.max()) + 1 for p in fine],
+            target.n_groups,
         )
-        # whole numbers that give both kinds the same total, so that a tie is exactly a tie
-        weights = [len(fine) or 1] * len(coarse) + [len(coarse) or 1] * len(fine)
-        return CoAssociationTarget(np.stack(coarse + fine, axis=1), weights, self.majority)
+        return target
 
 
-def communities(graph: csr_matrix, resolution: float) -> np.ndarray:
-    """Louvain communities, ``(n_obs,)`` integers from 0; the same graph gives the same answer."""
-    from sknetwork.clustering import Louvain
+def canonical_order(graph: csr_matrix, profile: np.ndarray, seed: int) -> np.ndarray:
+    """Cells along a random direction; of equal cells that with weaker edges first.
 
-    return Louvain(resolution=resolution).fit_predict(graph)
-
-
-def metaclusters(profile: np.ndarray, community: np.ndarray, spread: float) -> np.ndarray:
-    """Merge communities whose mean profiles are near.
-
-    Parameters
-    ----------
-    profile
-        ``(n_obs, n_features)``.
-    community
-        Community of each cell, ``(n_obs,)`` integers from 0.
-    spread
-        Merging stops at this multiple of the root mean square distance from the mean.
-
-    Returns
-    -------
-    Metacluster of each cell, ``(n_obs,)`` integers from 0.
+    The same cells, in whatever order they come, are in one order then, ``(n_obs,)``.
     """
-    count = np.bincount(community)
-    if len(count) == 1:
-        return community
-    if len(count) > MAX_COMMUNITIES:
-        raise ValueError(
-            f"The neighbour graph falls apart into {len(count):,} communities; build it with "
-            "more neighbours."
-        )
-    means = np.stack(
-        [np.bincount(community, weights=column) / count for column in profile.T], axis=1
-    )
-    scale = np.sqrt(((profile - profile.mean(0)) ** 2).sum(1).mean())
-    merged = fcluster(linkage(means, "average"), spread * scale, "distance") - 1
-    return merged[community]
+    direction = np.random.default_rng(seed).normal(size=profile.shape[1])
+    along = np.zeros(len(profile))
+    # column by column: a product of matrices rounds by the place of the row
+    for values, weight in zip(profile.T, direction, strict=True):
+        along += weight * values
+    return np.lexsort((np.asarray(graph.sum(1)).ravel(), along))
 
 
 class CoAssociationTarget(Target):
@@ -153,15 +155,52 @@ class CoAssociationTarget(Target):
 
     def __init__(self, partitions: np.ndarray, weights: list[int], majority: bool):
         self.partitions = np.ascontiguousarray(partitions.T, dtype=np.int32)
-        self.weights = np.asarray(weights, dtype=np.int16)
+        self.votes = np.asarray(weights, dtype=np.int16)
         self.majority = majority
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Group of each cell, ``(n_obs,)`` int64 from 0.
+
+        Combinations of votes are looked at from the most to the least common. Each joins the
+        earlier one that starts a group and agrees with it in most votes, if they are a majority,
+        else starts a group of its own. Groups of fewer than 10 cells end in the nearest other.
+        """
+        rows, cell, count = np.unique(
+            self.partitions.T, axis=0, return_inverse=True, return_counts=True
+        )
+        weights = self.votes.astype(np.int64)
+        starts, size = np.empty_like(rows), np.zeros(len(rows), dtype=np.int64)
+        group, n = np.empty(len(rows), dtype=np.int64), 0
+        for row in np.argsort(-count, kind="stable"):
+            agree = (starts[:n] == rows[row]) @ weights
+            if n == 0 or 2 * agree.max() <= weights.sum():
+                starts[n] = rows[row]
+                group[row], n = n, n + 1
+            else:
+                group[row] = agree.argmax()
+            size[group[row]] += count[row]
+        large = np.flatnonzero(size[:n] >= min(LEAST_SIZE, size.max()))
+        for row in np.flatnonzero(size[group] < size[large].min()):
+            group[row] = large[((starts[large] == rows[row]) @ weights).argmax()]
+        return np.searchsorted(large, group)[cell.ravel()]
+
+    @property
+    def n_groups(self) -> int:
+        """How many groups of cells the votes see: experts that a model needs for them."""
+        return int(self.groups.max()) + 1
+
+    @cached_property
+    def membership(self) -> np.ndarray:
+        """1 for the group of each cell, else 0: ``(n_obs, n_groups)`` float32."""
+        return np.eye(self.n_groups, dtype=np.float32)[self.groups]
 
     def _vote(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Similarity of cells ``left`` and ``right``, broadcast against each other."""
         agree = 0
-        for partition, weight in zip(self.partitions, self.weights, strict=True):
-            agree = agree + weight * (partition[left] == partition[right])
-        total = self.weights.sum()
+        for group, weight in zip(self.partitions, self.votes, strict=True):
+            agree = agree + weight * (group[left] == group[right])
+        total = self.votes.sum()
         return (2 * agree > total if self.majority else agree / total).astype(np.float32)
 
     def draw_weights(self, cells: np.ndarray) -> np.ndarray:
@@ -172,8 +211,8 @@ class CoAssociationTarget(Target):
         averaged over the partitions.
         """
         weight = np.zeros(len(cells))
-        for partition in self.partitions[:, cells]:
-            weight += np.bincount(partition)[partition] ** -SMALL_FIRST
+        for votes in self.partitions[:, cells]:
+            weight += np.bincount(votes)[votes] ** -SMALL_FIRST
         return weight
 
     def dense(self, cells: np.ndarray) -> np.ndarray:

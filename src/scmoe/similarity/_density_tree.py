@@ -11,7 +11,7 @@ import numpy as np
 from scmoe._checks import check_batches
 from scmoe._numbers import NOTHING, POSITIVE, TEXT, number, whole
 from scmoe.similarity._base import Similarity, Target
-from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, grow
+from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, align, canonical_order, grow
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -49,11 +49,12 @@ class DensityTree(Similarity):
     n_clusters
         Cut the tree at this many populations: its clearest valleys are kept. None for all.
     batch_key
-        Column of ``.obs`` with the batch of each cell: what sets batches apart, and no cells of
-        one batch, is no valley. None for that of :func:`scmoe.tl.cluster`, if it has one.
+        Column of ``.obs`` with the batch of each cell. Then the markers are brought to the same
+        mean and spread in every batch first, and a valley must be there in most batches. None
+        for that of :func:`scmoe.tl.cluster`, if it has one.
     random_state
-        Seed of what is drawn at random. :func:`scmoe.tl.cluster` gives the tree that it takes
-        by default its own seed.
+        Seed of what is drawn at random; the same cells in any order give the same answer.
+        :func:`scmoe.tl.cluster` gives the tree that it takes by default its own seed.
 
     Raises
     ------
@@ -84,13 +85,17 @@ class DensityTree(Similarity):
         self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
     ) -> DensityTreeTarget:
         """Grow the tree of the cells, and those of subsamples."""
-        markers = adata.var_names.to_numpy(dtype=str)
-        how = {"significance": self.significance, "depth": self.depth, "least": self.min_cells}
-        batch = None
+        how = {
+            "markers": adata.var_names.to_numpy(dtype=str),
+            "significance": self.significance,
+            "depth": self.depth,
+            "least": self.min_cells,
+        }
+        x, batch = np.asarray(profile, dtype=np.float32), None
         if self.batch_key is not None:
-            check_batches(adata, self.batch_key)
-            batch = np.unique(adata.obs[self.batch_key].astype(str), return_inverse=True)[1]
-        tree = grow(profile, markers, seed=self.random_state, batch=batch, **how)
+            batch = batch_codes(adata, self.batch_key)
+            x = align(x, batch)
+        tree = grow(x, seed=self.random_state, batch=batch, **how)
         if self.n_clusters is not None and self.n_clusters < tree.n_clusters:
             tree = tree.merge(tree.cut(n_clusters=self.n_clusters))
         logger.info("Density tree: %d populations.", tree.n_clusters)
@@ -101,20 +106,22 @@ class DensityTree(Similarity):
                 tree.n_clusters,
                 self.n_clusters,
             )
-        cluster = tree.predict(profile)
+        cluster = tree.predict(x)
         membership = np.eye(tree.n_clusters, dtype=np.float32)[cluster]
         rng = np.random.default_rng(self.random_state)
+        order = canonical_order(x, rng)
         for _ in range(N_TREES if tree.n_clusters > 1 else 0):
-            some = rng.permutation(len(profile))[: int(SUBSAMPLE * len(profile))]
-            other = grow(
-                profile[some],
-                markers,
-                seed=int(rng.integers(2**31)),
-                batch=None if batch is None else batch[some],
-                **how,
-            )
-            membership += translated(other.predict(profile), cluster, tree.n_clusters)
+            some = order[rng.random(len(x)) < SUBSAMPLE]
+            own = None if batch is None else batch[some]
+            other = grow(x[some], seed=self.random_state, batch=own, **how)
+            membership += translated(other.predict(x), cluster, tree.n_clusters)
         return DensityTreeTarget(tree, membership / membership.sum(1, keepdims=True))
+
+
+def batch_codes(adata: AnnData, batch_key: str) -> np.ndarray:
+    """The batch of each cell, ``(n_obs,)`` integers from 0; raises where a cell has none."""
+    check_batches(adata, batch_key)
+    return np.unique(adata.obs[batch_key].astype(str), return_inverse=True)[1]
 
 
 def translated(found: np.ndarray, cluster: np.ndarray, n_clusters: int) -> np.ndarray:

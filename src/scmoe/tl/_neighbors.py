@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from scmoe._compat import same_threads, seed_argument
 from scmoe._progress import stage
 from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS, N_PCS_FROM
+from scmoe.tree import align
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,7 @@ def add_graph(
     batches = None
     if batch_key is not None and adata.obs[batch_key].nunique() > 1:
         batches = adata.obs[batch_key].astype(str).to_numpy()
-        values = _aligned(values, batches)
+        values = align(values, batches)
     if values.shape[1] > N_PCS_FROM:
         n_comps = min(N_PCS_FROM, adata.n_obs - 1)
         values = sc.pp.pca(values, n_comps=n_comps, **seed_argument(sc.pp.pca, seed))
@@ -94,21 +95,6 @@ def add_graph(
             **seed_argument(sc.pp.neighbors, seed),
             transformer="sklearn" if adata.n_obs <= EXACT_NEIGHBORS else None,
         )
-
-
-def _aligned(x: np.ndarray, batches: np.ndarray) -> np.ndarray:
-    """Cells x features with the mean and the spread of all cells in every batch.
-
-    Neighbours across batches are far behind those of the same batch otherwise, and weigh little.
-    """
-    aligned = np.empty_like(x)
-    mean, spread = x.mean(0), x.std(0)
-    for name in np.unique(batches):
-        own = batches == name
-        # a feature that is constant in a batch stays so
-        scale = np.where((own_spread := x[own].std(0)) > 0, own_spread, 1)
-        aligned[own] = (x[own] - x[own].mean(0)) / scale * spread + mean
-    return aligned
 
 
 def _balanced(x: np.ndarray, batches: np.ndarray, seed: int) -> csr_matrix:

@@ -18,6 +18,8 @@ class _BatchKeys(NamedTuple):
     """What the class term counts beside the pair term, a scalar in [0, 1]."""
     FREQUENCY: str = "frequency"
     """How many cells each one stands for where small groups are drawn more often, ``(B,)``."""
+    GROUPS: str = "groups"
+    """Share of each group that the model has started from, ``(B, n_groups)``."""
     ARMS: str = "arms"
     """A changed copy of the scaled cells for each arm, ``(A, B, n_input)``."""
     TAUGHT: str = "taught"

@@ -155,6 +155,8 @@ class SimilaritySplitter(DataSplitter):
         if share > 0:
             batch[BATCH_KEYS.CLASSES] = torch.from_numpy(self.target.classes(cells))
             batch[BATCH_KEYS.CLASS_SHARE] = torch.tensor(share, dtype=torch.float32)
+        if self.started:
+            batch[BATCH_KEYS.GROUPS] = torch.from_numpy(self.target.membership[cells])
         if self._frequency is not None and self.trainer.training:
             batch[BATCH_KEYS.FREQUENCY] = torch.from_numpy(self._frequency[cells])
         if share == 1:

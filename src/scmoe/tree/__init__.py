@@ -4,8 +4,19 @@
 direction, then each half again, until no half has one.
 """
 
+from scmoe.tree._batches import align
 from scmoe.tree._grow import DEPTH, LEAST, SIGNIFICANCE, grow
+from scmoe.tree._sample import canonical_order
 from scmoe.tree._support import support
 from scmoe.tree._tree import Tree
 
-__all__ = ["DEPTH", "LEAST", "SIGNIFICANCE", "Tree", "grow", "support"]
+__all__ = [
+    "DEPTH",
+    "LEAST",
+    "SIGNIFICANCE",
+    "Tree",
+    "align",
+    "canonical_order",
+    "grow",
+    "support",
+]

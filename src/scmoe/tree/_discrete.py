@@ -151,8 +151,8 @@ def spread_counts(x: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         unit, _ = unit_of(values)
         unit = np.where(np.isnan(unit), np.nanmedian(unit), unit)[:, None]
         values += unit * (rng.random(x.shape) - 0.5)
-        values = np.sign(values) * np.log1p(np.abs(values)) if is_log else values
-        return values.astype(np.float32)
+        # on a log scale values around zero would be two groups, above and below
+        return (np.log1p(np.abs(values)) if is_log else values).astype(np.float32)
     return None
 
 

@@ -1,0 +1,297 @@
+"""A model that starts from groups of cells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import scvi
+import torch
+from groups import Groups
+from lightning.pytorch.callbacks import Callback
+
+from scmoe.metrics import accuracy
+from scmoe.model import MoESimVAE
+from scmoe.model import _from_groups as from_groups
+from scmoe.similarity import CoAssociation
+from scmoe.train import one_cycle
+
+QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def _seed_is_given_back():
+    before = scvi.settings.seed
+    yield
+    scvi.settings.seed = before
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def build(adata, n_experts=None, *, key="population", seed=0, setup=None, **kwargs):
+    scvi.settings.seed = seed
+    MoESimVAE.setup_anndata(adata, similarity=Groups(key=key), **(setup or {}))
+    return MoESimVAE(adata, n_experts, **kwargs)
+
+
+def trained(adata, n_experts=None, *, train=None, **kwargs):
+    model = build(adata, n_experts, **kwargs)
+    model.train(**{**QUIET, **(train or {})})
+    return model
+
+
+def state(model):
+    return {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+
+
+def assert_same_state(first, second):
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_follows_the_groups(blobs):
+    model = trained(blobs)
+    assert model.module.n_experts == 5 + from_groups.SPARE
+    label = model.predict()
+    assert accuracy(blobs.obs["population"], label) == 1
+    assert set(label) == set("01234")
+    assert {"start_gate_train", "loss_train", "groups_train"} <= set(model.history)
+    curve = model.history["start_gate_train"].iloc[:, 0]
+    assert curve.iloc[-1] < 0.1
+    assert curve.index.name == "epoch"
+
+
+def test_the_start_alone_tells_the_groups(blobs):
+    model = trained(blobs, train={"max_steps": 1})
+    assert accuracy(blobs.obs["population"], model.predict()) > 0.99
+
+
+def test_same_seed_same_model(blobs):
+    kwargs = {"train": {"max_steps": 5}}
+    first, again, other = (trained(blobs, seed=s, **kwargs) for s in (0, 0, 1))
+    assert_same_state(state(first), state(again))
+    assert not torch.equal(first.module.gate.out.weight, other.module.gate.out.weight)
+
+
+class Fails(Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.current_epoch == 2:
+            raise RuntimeError("the plug was pulled")
+
+
+def test_goes_on_from_a_checkpoint(blobs, tmp_path):
+    kwargs = {"train_size": 0.8, "validation_size": 0.2, "batch_size": 100, "max_epochs": 5}
+    whole = trained(blobs, train=kwargs)
+    kwargs["checkpoint"] = tmp_path / "state"
+    with pytest.raises(RuntimeError, match="plug"):
+        trained(blobs, train={**kwargs, "callbacks": [Fails()]})
+    assert (tmp_path / "state").is_dir()
+    resumed = trained(blobs, train=kwargs)
+    assert_same_state(state(resumed), state(whole))
+    assert resumed.history.keys() == whole.history.keys()
+    for name, table in whole.history.items():
+        pd.testing.assert_frame_equal(resumed.history[name], table)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_checkpoint_of_other_groups_is_refused(blobs, tmp_path):
+    kwargs = {"checkpoint": tmp_path / "state", "keep_checkpoint": True, "max_epochs": 3}
+    trained(blobs, 7, train={**kwargs, "batch_size": 200})
+    blobs.obs["other"] = blobs.obs["population"].astype(str).replace("pDC", "mono")
+    with pytest.raises(ValueError, match="another training"):
+        trained(blobs, 7, key="other", train={**kwargs, "batch_size": 200})
+
+
+def test_settings_of_the_user_are_kept(blobs):
+    rates = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+            assert len(batch["X"]) == 100
+
+    given = {"batch_size": 100, "max_epochs": 2, "callbacks": [Watch()]}
+    trained(blobs, train={**given, "plan_kwargs": {"lr": 1e-4}})
+    assert rates == [1e-4] * 12
+    rates.clear()
+    trained(blobs, train=given)
+    assert rates == pytest.approx([from_groups.LR * one_cycle(i / 12) for i in range(12)])
+
+
+def test_default_length(blobs):
+    steps = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, *args, **kwargs):
+            steps.append(trainer.global_step)
+
+    trained(blobs, train={"callbacks": [Watch()]})
+    assert steps[-1] == from_groups.N_STEPS
+
+
+def test_without_the_start_as_before(linked):
+    """No start where nothing is known, or where it was declined."""
+
+    def weights(similarity, **train):
+        scvi.settings.seed = 0
+        MoESimVAE.setup_anndata(linked, similarity=similarity)
+        model = MoESimVAE(linked, 6)
+        model.train(1, batch_size=300, **QUIET, **train)
+        return model
+
+    assert "start_gate_train" not in weights(CoAssociation()).history
+    declined = weights(Groups(), start=False)
+    assert "start_gate_train" not in declined.history
+    assert "groups_train" not in declined.history
+
+
+def test_nothing_to_start_from(linked, caplog):
+    scvi.settings.seed = 0
+    MoESimVAE.setup_anndata(linked)
+    model = MoESimVAE(linked, 6)
+    before = state(model)
+    with pytest.raises(ValueError, match="knows no groups"):
+        model.train(1, start=True, **QUIET)
+    with pytest.raises(ValueError, match="`start` must be"):
+        model.train(1, start="yes", **QUIET)
+    few = build(linked, 3)
+    with pytest.raises(ValueError, match="5 groups, more than 3 experts"):
+        few.train(1, start=True, **QUIET)
+    assert_same_state(state(model), before)
+    few.train(1, **QUIET)
+    assert "random weights" in caplog.text
+    assert "start_gate_train" not in few.history
+
+
+def test_further_training_does_not_start_again(blobs):
+    model = trained(blobs, train={"max_steps": 20})
+    label = model.predict()
+    model.train(1, **QUIET)
+    assert "start_gate_train" not in model.history
+    assert accuracy(label, model.predict()) > 0.98
+
+
+def test_no_experts_to_spare(blobs):
+    model = trained(blobs, 5, train={"max_steps": 20})
+    assert accuracy(blobs.obs["population"], model.predict()) == 1
+    many = trained(blobs, 30, train={"max_steps": 20})
+    assert accuracy(blobs.obs["population"], many.predict()) == 1
+    assert many.module.live.sum() == 5
+
+
+def test_numbers_that_nobody_gave_are_not_saved_untrained(blobs, linked, tmp_path):
+    with pytest.raises(ValueError, match="train first"):
+        build(blobs).save(tmp_path / "m")
+    model = trained(blobs, train={"max_steps": 5})
+    model.save(tmp_path / "m")
+    again = MoESimVAE.load(tmp_path / "m", blobs, accelerator="cpu")
+    np.testing.assert_array_equal(again.predict(), model.predict())
+    MoESimVAE.setup_anndata(linked)
+    unknown = MoESimVAE(linked)
+    unknown.train(1, **QUIET)
+    assert unknown.module.n_experts == 25
+
+
+def test_one_group(blobs):
+    blobs.obs["one"] = "all"
+    model = trained(blobs, key="one")
+    assert set(model.predict()) == {"0"}
+    assert model.module.n_experts == 1 + from_groups.SPARE
+    assert model.generate(50).n_obs == 50
+
+
+def test_a_group_of_few_cells(blobs):
+    rare = blobs.obs["population"].astype(str)
+    rare[np.flatnonzero(rare == "pDC")[12:]] = "mono"
+    blobs.obs["rare"] = rare
+    blobs.X[(rare == "pDC").to_numpy(), 7] = 9
+    model = trained(blobs, key="rare")
+    found = model.predict()[(rare == "pDC").to_numpy()]
+    assert len(set(found)) == 1
+    assert (model.predict() == found[0]).sum() == 12
+
+
+def test_undecided_cells_stay_so(blobs):
+    """Between two populations there are cells of which the groups are not sure."""
+    share = pd.get_dummies(blobs.obs["population"]).to_numpy(dtype=np.float32)
+    t, b = (list(blobs.obs["population"].cat.categories).index(name) for name in ("T", "B"))
+    cells = np.flatnonzero(blobs.obs["population"] == "T")[:40]
+    middle = blobs.X[blobs.obs["population"] == "T"].mean(0)
+    middle = (middle + blobs.X[blobs.obs["population"] == "B"].mean(0)) / 2
+    blobs.X[cells] += middle - blobs.X[blobs.obs["population"] == "T"].mean(0)
+    share[np.ix_(cells, [t])], share[np.ix_(cells, [b])] = 0.6, 0.4
+    blobs.obsm["share"] = share
+    proba = trained(blobs, key="share").predict_proba().to_numpy()
+    sure = proba.max(1)
+    others = np.setdiff1d(np.arange(600), cells)
+    assert 0.5 < sure[cells].mean() < 0.75
+    assert sure[others].mean() > 0.97
+
+
+@pytest.mark.parametrize("n_markers", [1, 3, 8])
+def test_panels_of_fewer_markers_than_codes(blobs, n_markers):
+    some = blobs[:, :n_markers].copy()
+    some.obs["high"] = np.where(some.X[:, 0] > 2, "high", "low")
+    model = trained(some, key="high")
+    assert accuracy(some.obs["high"], model.predict()) > 0.99
+    codes = model.get_latent_representation()
+    assert codes.shape == (600, 9)
+    assert np.isfinite(codes).all()
+    new = model.generate(2000).X
+    np.testing.assert_allclose(new.mean(0), some.X.mean(0), atol=0.2)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"likelihood": "gaussian"},
+        {"code_noise": "learned"},
+        {"means": "learned"},
+        {"batch_norm": True},
+        {"encoder_layers": 0, "gate_layers": 0, "expert_layers": 0},
+        {"expert_layers": 3, "gate_layers": 5, "activation": "relu"},
+        {"encode_batch": True},
+    ],
+    ids=lambda kwargs: "-".join(kwargs),
+)
+def test_other_networks(blobs, kwargs):
+    blobs.obs["donor"] = np.where(np.arange(600) % 2, "a", "b")
+    model = trained(blobs, setup={"batch_key": "donor"}, train={"max_steps": 30}, **kwargs)
+    assert accuracy(blobs.obs["population"], model.predict()) > 0.99
+
+
+def test_validation_and_early_stopping(blobs):
+    model = trained(
+        blobs,
+        train={
+            "train_size": 0.8,
+            "early_stopping": True,
+            "early_stopping_patience": 2,
+            "max_epochs": 30,
+        },
+    )
+    assert "validation_loss" in model.history
+    assert accuracy(blobs.obs["population"], model.predict()) > 0.99
+
+
+def test_large_groups_are_sampled(rng):
+    membership = np.eye(2, dtype=np.float32)[np.repeat([0, 1], [from_groups.MOST + 500, 40])]
+    cells = rng.permutation(len(membership))[:-3]
+    chosen, weight = from_groups.choose_cells(membership, cells, rng)
+    assert (np.diff(chosen) > 0).all()
+    assert set(chosen) <= set(cells)
+    own = membership[chosen, 0] == 1
+    assert own.sum() == from_groups.MOST
+    assert weight.sum() == pytest.approx(len(cells))
+    assert (weight[~own] == 1).all()
+
+
+def test_one_cycle():
+    assert one_cycle(0) == pytest.approx(0.04)
+    assert one_cycle(0.3) == pytest.approx(1)
+    assert one_cycle(0.65) == pytest.approx(0.5, abs=1e-3)
+    assert one_cycle(1) == one_cycle(1.5) == pytest.approx(1e-4)
