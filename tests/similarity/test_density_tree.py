@@ -36,14 +36,14 @@ def test_memberships(target):
 
 def test_cells_near_a_valley_are_undecided():
     rng = np.random.default_rng(0)
-    x = np.concatenate([rng.normal(0, 1, (2000, 2)), rng.normal([4, 0], 1, (2000, 2))])
+    x = np.concatenate([rng.normal(0, 1, (600, 2)), rng.normal([4, 0], 1, (600, 2))])
     x = x.astype(np.float32)
     cells = named(x)
     membership = DensityTree().bind(cells, x).membership
     assert membership.shape[1] == 2
-    between = np.abs(x[:, 0] - 2) < 0.1
-    aside = np.abs(x[:, 0] - 2) > 1
-    assert membership[between].max(1).mean() < membership[aside].max(1).mean() - 0.1
+    undecided = membership.max(1) < 0.9
+    assert undecided.any()
+    assert np.abs(x[undecided, 0] - 2).max() < 0.8
 
 
 def named(x):
@@ -57,8 +57,7 @@ def test_same_seed_same_answer_in_any_order(blobs, target):
     again = DensityTree().bind(blobs[order].copy(), blobs.X[order])
     for name, value in target.tree.to_record().items():
         np.testing.assert_array_equal(again.tree.to_record()[name], value)
-    hard = target.membership.argmax(1)
-    np.testing.assert_array_equal(again.membership.argmax(1), hard[order])
+    np.testing.assert_allclose(again.membership, target.membership[order], rtol=1e-6)
 
 
 def test_agreement_by_hand(target):

@@ -21,7 +21,7 @@ from scmoe._compat import released
 from scmoe._random import one_at_a_time, seeded
 from scmoe.similarity._base import with_seed
 from scmoe.tl._cluster import cluster, prepare
-from scmoe.tl._working import working_copy
+from scmoe.tl._working import tree_values
 from scmoe.tree import Tree
 
 if TYPE_CHECKING:
@@ -135,12 +135,11 @@ class Runner:
         codes = np.full(self.n_obs, -1)
         codes[chosen] = found.codes
         names = [str(name) for name in found.categories]
-        leaf, record = None, cells.uns.get(_NAME, {}).get("tree")
-        if record is not None:
+        leaf, record = None, cells.uns.get(_NAME, {})
+        if "tree" in record:
             leaf = np.full(self.n_obs, -1, dtype=np.int32)
-            looked_at = (settings.get(name) for name in ("markers", "layer", "use_rep"))
-            values = working_copy(cells, *looked_at).X
-            leaf[chosen] = Tree.from_record(record).find_leaves(values)
+            tree = Tree.from_record(record["tree"])
+            leaf[chosen] = tree.find_leaves(tree_values(cells, record))
         return Run(pd.Categorical.from_codes(codes, names), leaf)
 
 

@@ -19,7 +19,7 @@ from scmoe._random import as_seed
 from scmoe.tl._recorded import NOT_REPEATED, built_graph, settings_of
 from scmoe.tl._runs import Runner
 from scmoe.tl._slots import check_free, plain, write
-from scmoe.tl._working import working_copy
+from scmoe.tl._working import tree_values
 from scmoe.tree import Tree, support
 
 if TYPE_CHECKING:
@@ -261,11 +261,8 @@ def _support(
     """How often each split of the clustering's tree came again; None without trees."""
     if "tree" not in record or any(leaf is None for leaf in leaves):
         return None
-    tree, params = Tree.from_record(record["tree"]), record["params"]
-    use_rep = params.get("use_rep")
-    markers = tree.markers if use_rep in (None, "X") else None
-    values = working_copy(adata, markers, params.get("layer"), use_rep).X
-    return support(tree, tree.find_leaves(values), leaves)
+    tree = Tree.from_record(record["tree"])
+    return support(tree, tree.find_leaves(tree_values(adata, record)), leaves)
 
 
 def _check_asked(

@@ -23,7 +23,9 @@ from scmoe._compat import rep_key
 from scmoe._keys import Key
 from scmoe.estimate._graph import N_NEIGHBORS, N_PCS_FROM
 from scmoe.io._channels import channel_kind, is_mass_cytometer
+from scmoe.similarity._density_tree import batch_codes
 from scmoe.similarity._graph import check_graph, graph_slot
+from scmoe.tree import align
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +84,23 @@ def working_copy(
     if same and Key.uns.IMAGE_SHAPE in adata.uns:
         work.uns[Key.uns.IMAGE_SHAPE] = adata.uns[Key.uns.IMAGE_SHAPE]
     return work
+
+
+def tree_values(adata: AnnData, record: Mapping[str, Any]) -> np.ndarray:
+    """The values that the density tree of a clustering cuts, ``(n_obs, d)``.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    record
+        Of the clustering.
+    """
+    params = record["params"]
+    use_rep, batch_key = params.get("use_rep"), params["similarity"].get("batch_key")
+    markers = list(record["tree"]["markers"]) if use_rep in (None, "X") else None
+    x = working_copy(adata, markers, params.get("layer"), use_rep).X
+    return x if batch_key is None else align(x, batch_codes(adata, batch_key))
 
 
 def check_scale(
