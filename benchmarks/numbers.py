@@ -146,6 +146,7 @@ def silhouette(x: np.ndarray, seed: int) -> np.ndarray:
 
 METHODS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "stability": functools.partial(estimated, method="stability"),
+    "tree": functools.partial(estimated, method="tree"),
     "density": functools.partial(estimated, method="density"),
     "santos": functools.partial(estimated, method="santos"),
     "Leiden, resolution 1": peers.leiden,

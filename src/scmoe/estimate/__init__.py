@@ -35,6 +35,7 @@ from scmoe.estimate._latent import (
 )
 from scmoe.estimate._mixture import mixture_clusters
 from scmoe.estimate._stability import stable_clusters
+from scmoe.estimate._tree import tree_clusters
 from scmoe.estimate._trends import Trends, trends, variance_explained
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "neighbor_graph",
     "stable_clusters",
     "train_autoencoder",
+    "tree_clusters",
     "trends",
     "variance_explained",
 ]

@@ -322,6 +322,7 @@ class MoEVAE(Probing, ExpertModel):
         of_manager = Schedule(manager_epochs, batch_size, manager_lr, accelerator)
         changes = self._changes(augment, scaled, seed, accelerator=accelerator, progress=progress)
         done = pretrain(
+            x,
             scaled,
             architecture,
             schedule,
