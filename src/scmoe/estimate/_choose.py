@@ -33,6 +33,22 @@ GIVEN = {"codes", "graph", "n_clusters", "seed", "progress"}
 METHODS = tuple(FUNCTIONS)
 """Ways to estimate the number of clusters."""
 
+LARGEST_PANEL = 50
+"""Markers that are looked at one by one; more variables become components, as in scanpy."""
+
+
+def default_method(n_features: int, *, markers: bool) -> str:
+    """Name the method that is taken where none is named: the tree for the markers of a panel.
+
+    Parameters
+    ----------
+    n_features
+        How many values there are of each cell.
+    markers
+        Whether each of them means something by itself, as pixels and components don't.
+    """
+    return "tree" if markers and n_features <= LARGEST_PANEL else "stability"
+
 
 def find_n_clusters(
     codes: np.ndarray | None = None,

@@ -131,6 +131,37 @@ def tree_clusters(
     )
 
 
+def grown_clusters(tree: Tree, proba: np.ndarray, significance: float) -> Found:
+    """Clusters of a tree that is grown already.
+
+    Parameters
+    ----------
+    tree
+        The tree.
+    proba
+        Memberships in its clusters, ``(n, n_clusters)`` float32.
+    significance
+        At which it was grown.
+
+    Returns
+    -------
+    As :func:`tree_clusters`; the table has no more than ``significance``, ``n_clusters`` and
+    ``chosen``.
+    """
+    levels = _levels(tree, significance)
+    n_clusters = [int(tree.cut(significance=level).max()) + 1 for level in levels]
+    table = pd.DataFrame({"significance": levels, "n_clusters": n_clusters})
+    table["chosen"] = table["significance"] == significance
+    table.index = table.index.astype(str)
+    return Found(
+        method="tree",
+        labels=proba.argmax(axis=1).astype(np.int64),
+        proba=proba,
+        table=table,
+        settings={"significance": float(significance)},
+    )
+
+
 def cut(tree: Tree, labels: np.ndarray, significance: float) -> np.ndarray:
     """Clusters ``(n,)`` of a tree, as they are where it is cut at a stricter significance."""
     return tree.cut(significance=significance)[labels]

@@ -156,11 +156,10 @@ def pretrain(
     )
     codes = encode(shared, scaled)
     logger.info("Steps 4 and 5 of 9: clusters.")
-    points = {
-        "values": lambda: values,
-        "codes": lambda: codes,
-        "decoded": lambda: decode(shared, codes),
-    }[space]()
+    if space == "decoded":
+        points = decode(shared, codes)
+    else:
+        points = codes if space == "codes" else values
     if n_experts is None:
         clusters = find_clusters(points, method=method, seed=seed, progress=progress, **settings)
     else:

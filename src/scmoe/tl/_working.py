@@ -61,7 +61,7 @@ def working_copy(
     else:
         x = layer_values(adata, layer)
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-        chosen = _choose_markers(adata, markers)
+        chosen = choose_markers(adata, markers)
         x, names = x[:, chosen], adata.var_names[chosen]
     check_values(x, names, where, counts=counts, if_counts=if_counts)
     x = np.ascontiguousarray(dense(x))
@@ -136,7 +136,8 @@ def _are_technical(adata: AnnData, names: pd.Index) -> np.ndarray:
     return ~np.isin([channel_kind(name, "", mass=mass) for name in names], Key.var.MARKER_KINDS)
 
 
-def _choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:
+def choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:
+    """Return the positions of the markers that are looked at; KeyError for unknown ones."""
     if markers is not None:
         markers = [markers] if isinstance(markers, str) else list(markers)
         unknown = [m for m in markers if m not in adata.var_names]
