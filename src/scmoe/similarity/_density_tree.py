@@ -86,9 +86,7 @@ class DensityTree(Similarity):
         rng = np.random.default_rng(self.random_state)
         for _ in range(N_TREES if tree.n_clusters > 1 else 0):
             some = rng.permutation(len(profile))[: int(SUBSAMPLE * len(profile))]
-            other = grow(
-                profile[some], markers, seed=int(rng.integers(2**31)), n_seedings=1, **how
-            )
+            other = grow(profile[some], markers, seed=int(rng.integers(2**31)), **how)
             membership += translated(other.predict(profile), cluster, tree.n_clusters)
         return DensityTreeTarget(tree, membership / membership.sum(1, keepdims=True))
 

@@ -86,7 +86,7 @@ def candidates(x: np.ndarray, nodes: np.ndarray, noise: np.ndarray, least: int) 
     x
         Cells of the region, ``(n, d)`` float32.
     nodes
-        Node of each cell, ``(n, n_seedings)``.
+        Node of each cell, ``(n,)``.
     noise
         Covariance within one population, ``(d, d)``.
     least
@@ -97,34 +97,31 @@ def candidates(x: np.ndarray, nodes: np.ndarray, noise: np.ndarray, least: int) 
     Unit vectors, ``(m, d)``.
     """
     differences, variances = [], []
-    for node in nodes.T:
-        ids, node = np.unique(node, return_inverse=True)
-        if len(ids) < 3:
-            continue
-        size = np.bincount(node).astype(float)
-        total = np.stack([np.bincount(node, weights=column) for column in x.T], axis=1)
-        seen: set[tuple[int, ...]] = set()
-        for method in ("average", "ward"):
-            for groups in branches(linkage(total / size[:, None], method), N_BRANCHES):
-                count = np.array([size[list(g)].sum() for g in groups])
-                sums = np.stack([total[list(g)].sum(0) for g in groups])
-                mean = sums / count[:, None]
-                apart = ((mean[:, None] - mean) ** 2).sum(-1)
-                np.fill_diagonal(apart, np.inf)
-                next_to = apart.argmin(1)
-                new = [
-                    i
-                    for i, group in enumerate(groups)
-                    if group not in seen and least <= count[i] <= len(x) - least
-                ]
-                seen.update(groups[i] for i in new)
-                others = len(x) - count[new]
-                rest = (total.sum(0) - sums[new]) / others[:, None]
-                differences.append(mean[new] - rest)
-                variances.append(1 / count[new] + 1 / others)
-                if len(groups) > 2:
-                    differences.append(mean[new] - mean[next_to[new]])
-                    variances.append(1 / count[new] + 1 / count[next_to[new]])
+    ids, node = np.unique(nodes, return_inverse=True)
+    size = np.bincount(node).astype(float)
+    total = np.stack([np.bincount(node, weights=column) for column in x.T], axis=1)
+    seen: set[tuple[int, ...]] = set()
+    for method in ("average", "ward") if len(ids) > 2 else ():
+        for groups in branches(linkage(total / size[:, None], method), N_BRANCHES):
+            count = np.array([size[list(g)].sum() for g in groups])
+            sums = np.stack([total[list(g)].sum(0) for g in groups])
+            mean = sums / count[:, None]
+            apart = ((mean[:, None] - mean) ** 2).sum(-1)
+            np.fill_diagonal(apart, np.inf)
+            next_to = apart.argmin(1)
+            new = [
+                i
+                for i, group in enumerate(groups)
+                if group not in seen and least <= count[i] <= len(x) - least
+            ]
+            seen.update(groups[i] for i in new)
+            others = len(x) - count[new]
+            rest = (total.sum(0) - sums[new]) / others[:, None]
+            differences.append(mean[new] - rest)
+            variances.append(1 / count[new] + 1 / others)
+            if len(groups) > 2:
+                differences.append(mean[new] - mean[next_to[new]])
+                variances.append(1 / count[new] + 1 / count[next_to[new]])
     markers = np.eye(x.shape[1])
     if not differences:
         return markers

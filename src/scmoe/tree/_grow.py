@@ -22,9 +22,6 @@ DEPTH = 0.5
 LEAST = 12
 """Cells on either side of a valley."""
 
-N_SEEDINGS = 3
-"""Sets of nodes whose directions are pooled; with one, chance decides more."""
-
 N_REFINED = 4
 """Valleys whose direction is refined."""
 
@@ -41,7 +38,7 @@ class Cells:
     x
         Values, spread where they are discrete, ``(n, d)`` float32.
     nodes
-        Node of each cell in each seeding, ``(n, n_seedings)``.
+        Node of each cell, ``(n,)``.
     noise
         Covariance within one population, ``(d, d)``.
     weight
@@ -70,7 +67,6 @@ def grow(
     depth: float = DEPTH,
     least: int = LEAST,
     seed: int = 0,
-    n_seedings: int = N_SEEDINGS,
 ) -> Tree:
     """Grow a density tree.
 
@@ -86,24 +82,17 @@ def grow(
     significance, depth, least
         What a valley must have, see :class:`scmoe.similarity.DensityTree`.
     seed
-        Of the nodes and the order of the cells.
-    n_seedings
-        Sets of nodes.
+        Of what is drawn at random: the order of the cells, and steps between discrete values.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
     rng = np.random.default_rng(seed)
     order = canonical_order(x, rng)
-    kept, weight = draw_sketch(x[order], seed, rng)
+    kept, weight = draw_sketch(x[order], rng)
     raw = x[order[kept]]
     spread = dithered(raw, rng)
     sample = spread[:SAMPLE]
-    centres = [find_nodes(sample, seed + 1000 * i) for i in range(n_seedings)]
-    cells = Cells(
-        spread,
-        np.stack([nearest(spread, c) for c in centres], axis=1),
-        np.mean([measure_noise(sample, c) for c in centres], axis=0),
-        weight,
-    )
+    centres = find_nodes(sample)
+    cells = Cells(spread, nearest(spread, centres), measure_noise(sample, centres), weight)
 
     def look(members: np.ndarray) -> tuple[Valleys, np.ndarray]:
         # the cells are in random order

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+
 import numpy as np
 from scipy.cluster.hierarchy import linkage
-from sklearn.cluster import kmeans_plusplus
 
 from scmoe.tree._directions import branches
 
@@ -27,15 +28,37 @@ CHUNK = 8192
 """Cells whose distances are computed at a time."""
 
 
-def find_nodes(x: np.ndarray, seed: int) -> np.ndarray:
-    """Centres of the nodes of cells ``(n, d)`` in random order, ``(k, d)`` float32: k-means."""
+def find_nodes(x: np.ndarray) -> np.ndarray:
+    """Centres of the nodes of cells ``(n, d)``, ``(k, d)`` float32.
+
+    The group with the largest sum of squares along its principal direction is cut at its mean
+    (Boley 1998), until there are enough; some rounds of k-means follow. Nothing is drawn at
+    random, so that the nodes hang on the cells alone.
+    """
     x = x.astype(np.float64)
     k = max(1, min(N_NODES, len(x) // CELLS_PER_NODE))
-    centres, _ = kmeans_plusplus(x, k, random_state=seed, n_local_trials=1)
+    groups, largest = [np.arange(len(x))], []
+
+    def look(number: int) -> None:
+        centred = x[groups[number]] - x[groups[number]].mean(0)
+        values, vectors = np.linalg.eigh(centred.T @ centred)
+        along = centred @ vectors[:, -1]
+        if np.any(along > 0):
+            heappush(largest, (-values[-1], number, along > 0))
+
+    look(0)
+    while largest and len(groups) < k:
+        _, number, high = heappop(largest)
+        cells = groups[number]
+        groups[number] = cells[~high]
+        groups.append(cells[high])
+        look(number)
+        look(len(groups) - 1)
+    centres = np.stack([x[cells].mean(0) for cells in groups])
     for _ in range(N_ROUNDS):
         node = nearest(x, centres)
-        count = np.bincount(node, minlength=k)[:, None]
-        sums = np.stack([np.bincount(node, weights=c, minlength=k) for c in x.T], axis=1)
+        count = np.bincount(node, minlength=len(centres))[:, None]
+        sums = np.stack([np.bincount(node, c, len(centres)) for c in x.T], axis=1)
         centres = np.where(count > 0, sums / np.maximum(count, 1), centres)
     return centres.astype(np.float32)
 

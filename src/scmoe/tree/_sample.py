@@ -31,17 +31,13 @@ def canonical_order(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.argsort(key, kind="stable")[rng.permutation(len(x))]
 
 
-def draw_sketch(
-    x: np.ndarray, seed: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray | None]:
+def draw_sketch(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
     """Draw a sketch of many cells, rare ones more densely.
 
     Parameters
     ----------
     x
         Cells in random order, ``(n, d)``.
-    seed
-        Of the nodes.
     rng
         Draws.
 
@@ -53,7 +49,7 @@ def draw_sketch(
     n = len(x)
     if n <= SPARE * WHOLE:
         return np.arange(n), None
-    node = nearest(x, find_nodes(x[:SAMPLE], seed))
+    node = nearest(x, find_nodes(x[:SAMPLE]))
     count = np.bincount(node)
     rate = (1 - EVENLY) * WHOLE / n + EVENLY * WHOLE / (count > 0).sum() / np.maximum(count, 1)
     rate = np.minimum(rate, 1)[node]

@@ -78,7 +78,7 @@ class Tree:
         return steps[::-1]
 
     def project(self, x: np.ndarray, split: int) -> np.ndarray:
-        """Cells ``(n, d)`` along the direction of a split, ``(n,)``; one cell does not change another."""
+        """Cells ``(n, d)`` along the direction of a split, ``(n,)``, each one by itself."""
         used = np.flatnonzero(self.weights[split])
         return np.einsum("ij,j->i", x[:, used], self.weights[split, used])
 
