@@ -105,7 +105,7 @@ def tree_clusters(
     again = []
     for _ in bar(range(N_TREES), "density trees", progress=progress):
         cells = rng.permutation(n)[: int(SUBSAMPLE * n)]
-        other = grown(codes[cells], seed=int(rng.integers(2**31)), n_seedings=1)
+        other = grown(codes[cells], seed=int(rng.integers(2**31)))
         found = other.predict(codes)
         proba += translated(found, labels, tree.n_clusters)
         again.append((cells, other, found[cells]))
