@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scmoe._checks import listing
 from scmoe.estimate._density import density_clusters
 from scmoe.estimate._found import Found, check_codes
-from scmoe.estimate._graph import neighbor_graph
+from scmoe.estimate._graph import N_PCS_FROM, neighbor_graph
 from scmoe.estimate._stability import stable_clusters
 from scmoe.estimate._tree import tree_clusters
 
@@ -33,9 +33,6 @@ GIVEN = {"codes", "graph", "n_clusters", "seed", "progress"}
 METHODS = tuple(FUNCTIONS)
 """Ways to estimate the number of clusters."""
 
-LARGEST_PANEL = 50
-"""Markers that are looked at one by one; more variables become components, as in scanpy."""
-
 
 def default_method(n_features: int, *, markers: bool) -> str:
     """Name the method that is taken where none is named: the tree for the markers of a panel.
@@ -47,7 +44,7 @@ def default_method(n_features: int, *, markers: bool) -> str:
     markers
         Whether each of them means something by itself, as pixels and components don't.
     """
-    return "tree" if markers and n_features <= LARGEST_PANEL else "stability"
+    return "tree" if markers and n_features <= N_PCS_FROM else "stability"
 
 
 def find_n_clusters(

@@ -90,7 +90,8 @@ class MoESimVAE(ExpertModel):
     n_experts
         K, an upper bound for the number of clusters: surplus experts end without cells.
         ``"auto"``: as many as the tree of the similarity has leaves, or else as
-        :func:`scmoe.tl.n_clusters` finds, when the model is trained.
+        :func:`scmoe.tl.n_clusters` finds, when the model is trained. None: two more than the
+        similarity knows groups, or 25 where it knows none.
     n_latent
         Dimensions of the code. ``"auto"``: as many as :func:`scmoe.tl.latent_dim` finds.
     n_hidden
@@ -240,7 +241,7 @@ class MoESimVAE(ExpertModel):
         self.scaling_ = scaling
         self.cluster_names_ = ["0"]
         self.estimates_: dict[str, Any] = {}
-        self.tree_: Tree | None = None
+        self.tree: Tree | None = None
         if n_experts is not None and AUTO not in (n_experts, n_latent):
             self._build()
             self._number_clusters()
@@ -275,7 +276,8 @@ class MoESimVAE(ExpertModel):
             experts get to know: what sets batches apart need not be in the codes. The
             similarity decides about the clusters, so it should not set batches apart either.
         similarity
-            See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.DensityTree` by default.
+            See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.DensityTree` by default, with
+            the batches.
 
         Raises
         ------
@@ -285,7 +287,7 @@ class MoESimVAE(ExpertModel):
         KeyError
             No such layer or column.
         """
-        similarity = DensityTree() if similarity is None else similarity
+        similarity = DensityTree(batch_key=batch_key) if similarity is None else similarity
         if isinstance(similarity, dict):
             similarity = Similarity.from_dict(similarity)
         check_similarity(similarity)
@@ -418,7 +420,7 @@ class MoESimVAE(ExpertModel):
         read_settings(estimate_kwargs or {}, self._default_method())
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
-        self.tree_ = getattr(target, "tree", None)
+        self.tree = getattr(target, "tree", None)
         groups = target.membership
         if self.module is None:
             self._estimate(x, target, accelerator, progress, estimate_kwargs or {})
@@ -580,8 +582,8 @@ class MoESimVAE(ExpertModel):
             groups = target.membership
             known = N_EXPERTS if groups is None else groups.shape[1] + from_groups.SPARE
             found["n_experts"] = known
-        elif settings["n_experts"] == AUTO and self.tree_ is not None and of_clusters == OWN:
-            clusters = grown_clusters(self.tree_, target.membership, self.similarity.significance)
+        elif settings["n_experts"] == AUTO and self.tree is not None and of_clusters == OWN:
+            clusters = grown_clusters(self.tree, target.membership, self.similarity.significance)
             found["n_experts"] = at_least_two(clusters).n_clusters
             evidence["n_clusters"] = clusters.evidence
         elif settings["n_experts"] == AUTO:

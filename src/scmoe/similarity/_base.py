@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -139,12 +139,12 @@ class Target(ABC):
     ) -> Iterator[np.ndarray] | None:
         """Batches of one epoch as positions in ``cells``; None leaves the drawing to chance.
 
-        By default they are drawn with replacement, by :meth:`weights`.
+        By default they are drawn with replacement, by :meth:`draw_weights`.
         """
-        weight = self.weights(cells)
+        weight = self.draw_weights(cells)
         return None if weight is None else weighted_batches(weight, batch_size, rng)
 
-    def weights(self, cells: np.ndarray) -> np.ndarray | None:
+    def draw_weights(self, cells: np.ndarray) -> np.ndarray | None:
         """How often each cell is drawn, ``(n,)`` up to a factor; None for all equally often.
 
         By default one over the root of the size of the group that the cell belongs to.
@@ -213,6 +213,18 @@ class Similarity(ABC):
             return cls(**values)
         except TypeError as error:
             raise ValueError(f"No {name} has such parameters: {error}") from error
+
+
+def with_seed(similarity: Similarity, seed: int) -> Similarity:
+    """The similarity with another ``random_state``, and so its parts; as it is without one."""
+    changed: dict[str, Any] = {}
+    for parameter in fields(similarity):
+        value = getattr(similarity, parameter.name)
+        if isinstance(value, Similarity):
+            changed[parameter.name] = with_seed(value, seed)
+        elif parameter.name == "random_state":
+            changed[parameter.name] = seed
+    return replace(similarity, **changed) if changed else similarity
 
 
 def _to_plain(value: Any) -> Any:

@@ -164,7 +164,7 @@ class CoAssociationTarget(Target):
         total = self.weights.sum()
         return (2 * agree > total if self.majority else agree / total).astype(np.float32)
 
-    def weights(self, cells: np.ndarray) -> np.ndarray:
+    def draw_weights(self, cells: np.ndarray) -> np.ndarray:
         """Cells of small groups are drawn more often.
 
         A population of a thousandth of the cells has no pair in most random batches. A cell is

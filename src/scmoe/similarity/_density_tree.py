@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmoe._checks import check_batches
+from scmoe._numbers import NOTHING, POSITIVE, TEXT, number, whole
 from scmoe.similarity._base import Similarity, Target
 from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, grow
 
@@ -46,23 +48,37 @@ class DensityTree(Similarity):
         Cells on either side of a valley.
     n_clusters
         Cut the tree at this many populations: its clearest valleys are kept. None for all.
+    batch_key
+        Column of ``.obs`` with the batch of each cell: what sets batches apart, and no cells of
+        one batch, is no valley. None for that of :func:`scmoe.tl.cluster`, if it has one.
     random_state
-        Seed of what is drawn at random.
+        Seed of what is drawn at random. :func:`scmoe.tl.cluster` gives the tree that it takes
+        by default its own seed.
+
+    Raises
+    ------
+    ValueError
+        A parameter out of range; cells without a batch.
+    KeyError
+        No such column.
     """
 
     significance: float = SIGNIFICANCE
     depth: float = DEPTH
     min_cells: int = LEAST
     n_clusters: int | None = None
+    batch_key: str | None = None
     random_state: int = 0
 
     def __post_init__(self):
-        if not self.significance >= 0:
-            raise ValueError(f"`significance` must be 0 or more, got {self.significance}.")
-        if not 0 < self.depth <= 1:
-            raise ValueError(f"`depth` must be above 0 and at most 1, got {self.depth}.")
-        if self.min_cells < 1:
-            raise ValueError(f"`min_cells` must be 1 or more, got {self.min_cells}.")
+        number().check("significance", self.significance)
+        POSITIVE.check("depth", self.depth)
+        if self.depth > 1:
+            raise ValueError(f"`depth` is a share of the peak, at most 1; got {self.depth}.")
+        whole(1).check("min_cells", self.min_cells)
+        (whole(1) | NOTHING).check("n_clusters", self.n_clusters)
+        (TEXT | NOTHING).check("batch_key", self.batch_key)
+        whole(0).check("random_state", self.random_state)
 
     def bind(
         self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
@@ -70,7 +86,11 @@ class DensityTree(Similarity):
         """Grow the tree of the cells, and those of subsamples."""
         markers = adata.var_names.to_numpy(dtype=str)
         how = {"significance": self.significance, "depth": self.depth, "least": self.min_cells}
-        tree = grow(profile, markers, seed=self.random_state, **how)
+        batch = None
+        if self.batch_key is not None:
+            check_batches(adata, self.batch_key)
+            batch = np.unique(adata.obs[self.batch_key].astype(str), return_inverse=True)[1]
+        tree = grow(profile, markers, seed=self.random_state, batch=batch, **how)
         if self.n_clusters is not None and self.n_clusters < tree.n_clusters:
             tree = tree.merge(tree.cut(n_clusters=self.n_clusters))
         logger.info("Density tree: %d populations.", tree.n_clusters)
@@ -86,7 +106,13 @@ class DensityTree(Similarity):
         rng = np.random.default_rng(self.random_state)
         for _ in range(N_TREES if tree.n_clusters > 1 else 0):
             some = rng.permutation(len(profile))[: int(SUBSAMPLE * len(profile))]
-            other = grow(profile[some], markers, seed=int(rng.integers(2**31)), **how)
+            other = grow(
+                profile[some],
+                markers,
+                seed=int(rng.integers(2**31)),
+                batch=None if batch is None else batch[some],
+                **how,
+            )
             membership += translated(other.predict(profile), cluster, tree.n_clusters)
         return DensityTreeTarget(tree, membership / membership.sum(1, keepdims=True))
 

@@ -15,8 +15,8 @@ from scmoe._checks import check_adata, holds_images
 from scmoe._compat import rep_key, seed_argument
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
+from scmoe.estimate._graph import N_PCS_FROM
 from scmoe.tl._manifest import graph_hash, manifest
-from scmoe.tl._neighbors import N_PCS_FROM
 from scmoe.tl._slots import check_key, plain, write
 from scmoe.tl._working import (
     check_scale,
@@ -159,7 +159,7 @@ def n_clusters(
     check_adata(adata)
     looked_at = _representation(adata, of_values, use_rep)
     if method is None:
-        other = of_graph or (not of_values and graph_of_other_values(adata, adata) is not None)
+        other = of_graph or (not of_values and graph_of_other_values(adata, None) is not None)
         method = STABILITY if other else _default_method(adata, markers, looked_at)
     check_key(adata, key_added, RECORD)
     graph, origin = None, "not used"

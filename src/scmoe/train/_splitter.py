@@ -77,7 +77,7 @@ def frequencies(target: Target, cells: np.ndarray, n_obs: int) -> np.ndarray:
     The mean over what a target draws of ``cells`` is 1, as it is over cells drawn at random.
     """
     found = np.ones(n_obs, np.float32)
-    weight = target.weights(cells)
+    weight = target.draw_weights(cells)
     if weight is not None:
         found[cells] = weight.mean() / weight
     return found

@@ -5,6 +5,7 @@ direction, then each half again, until no half has one.
 """
 
 from scmoe.tree._grow import DEPTH, LEAST, SIGNIFICANCE, grow
+from scmoe.tree._support import support
 from scmoe.tree._tree import Tree
 
-__all__ = ["DEPTH", "LEAST", "SIGNIFICANCE", "Tree", "grow"]
+__all__ = ["DEPTH", "LEAST", "SIGNIFICANCE", "Tree", "grow", "support"]

@@ -11,6 +11,9 @@ N_BRANCHES = (2, 4, 8, 16)
 CLEAR = 3.0
 """Standard errors by which the means of a marker must differ if it shall count."""
 
+MOST_MARKERS = 50
+"""Markers of a direction, those that differ most: genes come in thousands."""
+
 SHRINKAGE = 2.0
 """Weight of the noise of all cells in that of a pair of groups, in cells for each marker."""
 
@@ -33,23 +36,48 @@ def fisher(difference: np.ndarray, variance: np.ndarray, noise: np.ndarray) -> n
     variance
         Variance of a difference in units of ``noise``: ``1 / n_1 + 1 / n_2``, ``(m,)``.
     noise
-        Covariance within one population, ``(d, d)`` or ``(m, d, d)``.
+        Covariance within one population, ``(d, d)``.
 
     Returns
     -------
-    Unit vectors ``(k, d)``, and which of the differences they are of, ``(k,)``: those with no
-    clear marker are left out.
+    Unit vectors ``(k, d)``; differences without a clear marker have none.
     """
-    noise = np.broadcast_to(noise, (len(difference), *noise.shape[-2:]))
-    spread = np.sqrt(np.einsum("mjj->mj", noise) * variance[:, None])
-    clear = np.abs(difference) > CLEAR * spread
-    kept = np.flatnonzero(clear.any(1))
-    clear, noise = clear[kept], noise[kept]
-    masked = noise * (clear[:, :, None] & clear[:, None, :])
-    masked += np.eye(noise.shape[-1]) * ~clear[:, None]
-    pull = np.where(clear, difference[kept], 0)[..., None]
-    weights = np.linalg.solve(masked, pull)[..., 0]
-    return weights / np.linalg.norm(weights, axis=1, keepdims=True), kept
+    t = np.abs(difference) / np.sqrt(np.diag(noise) * variance[:, None])
+    used = np.argsort(-t, axis=1, kind="stable")[:, :MOST_MARKERS]
+    clear = np.take_along_axis(t, used, axis=1) > CLEAR
+    kept = clear.any(1)
+    used, clear = used[kept], clear[kept]
+    within = noise[used[:, :, None], used[:, None, :]] * (clear[:, :, None] & clear[:, None, :])
+    within += np.eye(used.shape[1]) * ~clear[:, None]
+    pull = np.where(clear, np.take_along_axis(difference[kept], used, axis=1), 0)
+    weights = np.zeros((len(used), difference.shape[1]))
+    found = np.linalg.solve(within, pull[..., None])[..., 0]
+    np.put_along_axis(weights, used, found, axis=1)
+    return weights / np.linalg.norm(weights, axis=1, keepdims=True)
+
+
+def fisher_of_sides(high: np.ndarray, low: np.ndarray, noise: np.ndarray) -> np.ndarray | None:
+    """Fisher direction from low to high cells ``(n, d)``; None where no marker differs clearly.
+
+    The noise is that within the two groups, shrunk to that of all cells: ``(d, d)``.
+    """
+    if not len(high) or not len(low):
+        return None
+    difference = high.mean(0) - low.mean(0)
+    variance = 1 / len(high) + 1 / len(low)
+    if len(noise) > MOST_MARKERS:
+        # the covariance of so many markers is not worth its time
+        gap = np.abs(difference) / np.sqrt(np.diag(noise))
+        used = np.argsort(-gap, kind="stable")[:MOST_MARKERS]
+    else:
+        used = np.arange(len(noise))
+    within = pooled_noise(high[:, used], low[:, used], noise[np.ix_(used, used)])
+    found = fisher(difference[None, used], np.array([variance]), within)
+    if not len(found):
+        return None
+    direction = np.zeros(len(noise))
+    direction[used] = found[0]
+    return direction
 
 
 def pooled_noise(left: np.ndarray, right: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -125,5 +153,5 @@ def candidates(x: np.ndarray, nodes: np.ndarray, noise: np.ndarray, least: int) 
     markers = np.eye(x.shape[1])
     if not differences:
         return markers
-    found, _ = fisher(np.concatenate(differences), np.concatenate(variances), noise)
+    found = fisher(np.concatenate(differences), np.concatenate(variances), noise)
     return np.concatenate([markers, found])

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scmoe.tree._directions import candidates, fisher, pooled_noise
-from scmoe.tree._join import join
+from scmoe.tree._directions import candidates, fisher_of_sides
+from scmoe.tree._discrete import spread_discrete, without_copies
 from scmoe.tree._nodes import find_nodes, measure_noise, nearest
-from scmoe.tree._sample import SAMPLE, canonical_order, dithered, draw_sketch
+from scmoe.tree._sample import SAMPLE, canonical_order, draw_sketch
 from scmoe.tree._tree import Tree
 from scmoe.tree._valleys import Valleys, find_valleys
 
@@ -43,20 +43,24 @@ class Cells:
         Covariance within one population, ``(d, d)``.
     weight
         How many cells each one stands for, ``(n,)``, or None.
+    batch
+        Batch of each one, ``(n,)`` integers from 0, or None.
     """
 
     x: np.ndarray
     nodes: np.ndarray
     noise: np.ndarray
-    weight: np.ndarray | None
+    weight: np.ndarray | None = None
+    batch: np.ndarray | None = None
 
-    def weights_of(self, cells: np.ndarray) -> np.ndarray | None:
-        """Weights of some cells."""
-        return None if self.weight is None else self.weight[cells]
+    def counted(self, cells: np.ndarray) -> dict[str, np.ndarray]:
+        """Weights and batches of some cells, as :func:`find_valleys` counts them."""
+        known = {"weight": self.weight, "batch": self.batch}
+        return {name: values[cells] for name, values in known.items() if values is not None}
 
     def noise_along(self, directions: np.ndarray) -> np.ndarray:
         """Spread of one population along directions ``(m, d)``, ``(m,)``."""
-        return np.sqrt(np.einsum("ij,jk,ik->i", directions, self.noise, directions))
+        return np.sqrt(((directions @ self.noise) * directions).sum(1))
 
 
 def grow(
@@ -67,6 +71,7 @@ def grow(
     depth: float = DEPTH,
     least: int = LEAST,
     seed: int = 0,
+    batch: np.ndarray | None = None,
 ) -> Tree:
     """Grow a density tree.
 
@@ -83,16 +88,25 @@ def grow(
         What a valley must have, see :class:`scmoe.similarity.DensityTree`.
     seed
         Of what is drawn at random: the order of the cells, and steps between discrete values.
+    batch
+        Batch of each cell, ``(n,)`` integers from 0: a valley must be there within batches.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
     rng = np.random.default_rng(seed)
     order = canonical_order(x, rng)
+    order = order[without_copies(x[order])]
     kept, weight = draw_sketch(x[order], rng)
     raw = x[order[kept]]
-    spread = dithered(raw, rng)
+    spread = spread_discrete(raw, rng)
     sample = spread[:SAMPLE]
     centres = find_nodes(sample)
-    cells = Cells(spread, nearest(spread, centres), measure_noise(sample, centres), weight)
+    cells = Cells(
+        spread,
+        nearest(spread, centres),
+        measure_noise(sample, centres),
+        weight,
+        None if batch is None else batch[order[kept]],
+    )
 
     def look(members: np.ndarray) -> tuple[Valleys, np.ndarray]:
         # the cells are in random order
@@ -122,9 +136,6 @@ def grow(
             members[child] = some
             if len(some) >= 2 * least:
                 waiting[child] = look(some)
-    leaf = np.zeros(len(raw), dtype=np.int32)
-    for number, some in members.items():
-        leaf[some] = number
     tree = Tree(
         markers=np.asarray(markers, dtype=str),
         region=np.array(region, dtype=np.int32),
@@ -135,81 +146,82 @@ def grow(
         sizes=np.zeros((len(region), 2), dtype=np.int64),
         cluster=np.zeros(2 * len(region) + 1, dtype=np.int32),
     )
-    return numbered(tree, x, join(cells.x, leaf, cells.noise, least, cells.weight))
+    return numbered(tree, x)
 
 
 def best_split(cells: Cells, members: np.ndarray, least: int) -> tuple[Valleys, np.ndarray]:
     """Find the best valley of a region, and its direction ``(d,)``.
 
     The Fisher direction of the two sides of a valley may see it better: the best few are turned
-    until their bound does not rise.
+    until their bound does not rise. Then those of several markers are judged on cells that had
+    no say in their direction, see :func:`held_out_valley`.
     """
-    x, weight = cells.x[members], cells.weights_of(members)
+    x, counted = cells.x[members], cells.counted(members)
     directions = candidates(x, cells.nodes[members], cells.noise, least)
-    found = find_valleys(directions @ x.T, cells.noise_along(directions), least, weight)
+    found = find_valleys(directions @ x.T, cells.noise_along(directions), least, **counted)
     best = np.argsort(-found.bound, kind="stable")[:N_REFINED]
-    best = best[np.isfinite(found.bound[best])]
-    if not len(best):
-        return found[0], directions[0]
-    found, directions = found[best], directions[best]
-    turning = np.arange(len(best))
+    valleys = [turn(cells, members, found.at(i), directions[i], least) for i in best]
+    judged = [
+        held_out_valley(cells, members, valley, direction, least)
+        if np.count_nonzero(direction) > 1
+        else valley
+        for valley, direction in valleys
+    ]
+    first = int(np.argmax([valley.bound for valley in judged]))
+    return judged[first], valleys[first][1]
+
+
+def turn(
+    cells: Cells, members: np.ndarray, valley: Valleys, direction: np.ndarray, least: int
+) -> tuple[Valleys, np.ndarray]:
+    """Turn the direction of a valley to the Fisher direction of its two sides while it helps."""
+    x, counted = cells.x[members], cells.counted(members)
     for _ in range(N_ROUNDS):
-        high = directions[turning] @ x.T > found.threshold[turning, None]
-        count = high.sum(1)
-        two = np.minimum(count, len(x) - count) >= least
-        turning, high, count = turning[two], high[two], count[two]
-        if not len(turning):
+        high = x @ direction > valley.threshold
+        if not np.isfinite(valley.bound) or not least <= high.sum() <= len(x) - least:
             break
-        sides = [(x[h], x[~h]) for h in high]
-        turned, of = fisher(
-            np.stack([a.mean(0) - b.mean(0) for a, b in sides]),
-            1 / count + 1 / (len(x) - count),
-            np.stack([pooled_noise(a, b, cells.noise) for a, b in sides]),
-        )
-        if not len(of):
+        turned = fisher_of_sides(x[high], x[~high], cells.noise)
+        if turned is None:
             break
-        again = find_valleys(turned @ x.T, cells.noise_along(turned), least, weight)
-        turning = turning[of]
-        better = again.bound > found.bound[turning]
-        turning = turning[better]
-        found = Valleys(
-            *(_put(old, turning, new[better]) for old, new in zip(found, again, strict=True))
-        )
-        directions[turning] = turned[better]
-    first = found.bound.argmax()
-    return found[first], directions[first]
+        spread = cells.noise_along(turned[None])
+        again = find_valleys((turned @ x.T)[None], spread, least, **counted)
+        if not again.bound[0] > valley.bound:
+            break
+        valley, direction = again.at(0), turned
+    return valley, direction
 
 
-def _put(values: np.ndarray, rows: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """A copy of values with new ones in some rows."""
-    values = values.copy()
-    values[rows] = new
-    return values
+def held_out_valley(
+    cells: Cells, members: np.ndarray, valley: Valleys, direction: np.ndarray, least: int
+) -> Valleys:
+    """The valley as cells see it that had no say in its direction.
 
-
-def numbered(tree: Tree, x: np.ndarray, cluster: dict[int, int]) -> Tree:
-    """The tree with the sizes of its regions, and clusters numbered by size.
-
-    Parameters
-    ----------
-    tree
-        A tree with splits.
-    x
-        All cells.
-    cluster
-        Cluster of each leaf.
+    A direction of many markers that was fitted to few cells parts them even where there is
+    nothing. So each half of the cells is projected on the Fisher direction of the other half,
+    and the valley is looked for among all of them. The threshold stays that of the direction of
+    all cells; the counts are those of the worse one of the two valleys.
     """
+    x = cells.x[members]
+    high = x @ direction > valley.threshold
+    projected = np.empty(len(x), dtype=np.float32)
+    first = np.arange(len(x)) % 2 == 0  # the cells are in random order
+    for half in (first, ~first):
+        left, right = x[~half & ~high], x[~half & high]
+        turned = fisher_of_sides(right, left, cells.noise)
+        if turned is None:
+            return valley._replace(bound=-np.inf)
+        middle = (left.mean(0) + right.mean(0)) / 2
+        projected[half] = (x[half] - middle) @ turned / cells.noise_along(turned[None])[0]
+    again = find_valleys(projected[None], np.ones(1), least, **cells.counted(members)).at(0)
+    return again._replace(threshold=valley.threshold) if again.bound < valley.bound else valley
+
+
+def numbered(tree: Tree, x: np.ndarray) -> Tree:
+    """The tree with the sizes of its regions among cells ``(n, d)``, and leaves by size."""
     size = np.bincount(tree.find_leaves(x), minlength=2 * tree.n_splits + 1)
     for split in range(tree.n_splits - 1, -1, -1):
         size[tree.region[split]] = size[2 * split + 1] + size[2 * split + 2]
-    found = np.full(len(size), -1, dtype=np.int32)
-    for leaf, number in cluster.items():
-        found[leaf] = number
-    total = np.bincount(found[tree.leaves], size[tree.leaves])
-    rank = np.empty(len(total), dtype=np.int32)
-    rank[np.argsort(-total, kind="stable")] = np.arange(len(total))
-    return replace(
-        tree,
-        sizes=size[1:].reshape(-1, 2).astype(np.int64),
-        cluster=np.where(found < 0, -1, rank[found]).astype(np.int32),
-    )
+    cluster = np.full(len(size), -1, dtype=np.int32)
+    leaves = tree.leaves
+    cluster[leaves[np.argsort(-size[leaves], kind="stable")]] = np.arange(len(leaves))
+    return replace(tree, sizes=size[1:].reshape(-1, 2).astype(np.int64), cluster=cluster)

@@ -18,12 +18,6 @@ EVENLY = 0.4
 SAMPLE = 20_000
 """Cells of which nodes are made, and through which a region is looked at."""
 
-DISTINCT = 0.98
-"""Share of distinct values from which a marker counts as continuous."""
-
-N_LOOKED_AT = 2_000
-"""Cells by which a marker is called continuous."""
-
 
 def canonical_order(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A random order of cells ``(n, d)`` that does not depend on the order in which they come."""
@@ -55,25 +49,3 @@ def draw_sketch(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
     rate = np.minimum(rate, 1)[node]
     kept = np.flatnonzero(rng.random(n) < rate)
     return kept, WHOLE / n / rate[kept]
-
-
-def dithered(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Cells ``(n, d)`` whose repeated values are spread: steps between them are no valleys.
-
-    A repeated value is spread half-way to the values beside it, and at most by twice the smaller
-    gap, so that a wide gap stays one.
-    """
-    x = x.copy()
-    for column in x.T:
-        some = column[:N_LOOKED_AT]
-        if len(np.unique(some)) > DISTINCT * len(some):
-            continue
-        value, at, count = np.unique(column, return_inverse=True, return_counts=True)
-        if len(value) < 2:
-            continue
-        gap = np.diff(value)
-        below, above = np.concatenate([gap[:1], gap]), np.concatenate([gap, gap[-1:]])
-        most = np.where(count > 1, 2 * np.minimum(below, above), 0)
-        below, above = np.minimum(below, most)[at], np.minimum(above, most)[at]
-        column += rng.random(len(at), dtype=np.float32) * (below + above) / 2 - below / 2
-    return x
