@@ -277,7 +277,9 @@ def test_few_cells_are_told(three, caplog):
 
 def test_an_unknown_space(three):
     model = build(three)
-    with pytest.raises(ValueError, match=r"`space` must be one of \('values', 'decoded', 'codes'\)"):
+    with pytest.raises(
+        ValueError, match=r"`space` must be one of \('values', 'decoded', 'codes'\)"
+    ):
         model.pretrain(space="umap")
     assert model.module is None
 
