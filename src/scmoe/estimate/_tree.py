@@ -59,7 +59,7 @@ def tree_clusters(
         Stricter significances at which the same tree is cut for the evidence. None for steps of
         the square root of 2, up to the first that leaves one cluster.
     seed
-        Of what is drawn at random; the order of the cells does not matter.
+        Of what is drawn at random. The clusters do not depend on the order of the cells.
     progress
         Show a progress bar.
 
