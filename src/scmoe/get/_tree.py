@@ -234,7 +234,9 @@ def label_names(counts: pd.DataFrame) -> np.ndarray:
 
 
 def tree_values(adata: AnnData, key: str, tree: Tree) -> np.ndarray:
-    """The values that a tree cuts, cells x markers, float32."""
+    """The values that a tree cuts, cells x markers, float32; batches are aligned as for it."""
+    from scmoe.similarity import DensityTree, Similarity
+
     params = adata.uns[key].get("params", {})
     layer, use_rep = params.get("layer"), params.get("use_rep")
     if use_rep not in (None, "X"):
@@ -255,7 +257,9 @@ def tree_values(adata: AnnData, key: str, tree: Tree) -> np.ndarray:
         x = layer_values(adata, layer)[:, adata.var_names.get_indexer(tree.markers)]
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
     check_matrix(x, tree.markers, where)
-    return np.ascontiguousarray(dense(x))
+    x = np.ascontiguousarray(dense(x))
+    similarity = Similarity.from_dict(params["similarity"]) if "similarity" in params else None
+    return similarity.aligned(adata, x)[0] if isinstance(similarity, DensityTree) else x
 
 
 def _listed(tree: Tree, names: np.ndarray, region: int) -> str:

@@ -18,10 +18,12 @@ from scmoe._checks import (
 )
 from scmoe._compat import on_device
 from scmoe._scaling import COMMON, rescaled
-from scmoe.estimate import Architecture
+from scmoe.estimate import Architecture, at_least_two, default_method, grown_clusters
 from scmoe.model import _from_groups as from_groups
 from scmoe.model._auto import (
     AUTO,
+    STABILITY,
+    TREE,
     check_number,
     estimate_latent_dim,
     estimate_n_clusters,
@@ -63,6 +65,9 @@ N_EXPERTS = 25
 
 BATCH_SIZE = 256
 """Cells in a batch of a training that starts from random weights."""
+
+OWN = {"method": TREE}
+"""Estimates of the number of clusters that the tree of the similarity answers."""
 
 LEAST_HIDDEN = 128
 """Units of the autoencoder that finds the latent size: a narrow one would find its own width."""
@@ -354,8 +359,10 @@ class MoESimVAE(ExpertModel):
         estimate_kwargs
             For numbers that are ``"auto"``: ``threshold`` and ``max_epochs`` of the autoencoder
             (:func:`scmoe.tl.latent_dim`), ``method`` and the settings of the method
-            (:func:`scmoe.tl.n_clusters`); ``"stability"`` looks at the graph that the similarity
-            names, the others at the scaled markers.
+            (:func:`scmoe.tl.n_clusters`). Where nothing is said of the clusters, the tree of a
+            :class:`~scmoe.similarity.DensityTree` is asked for its own number. ``"stability"``
+            looks at the graph that the similarity names, ``"tree"`` at the markers, the others
+            at the scaled markers.
         checkpoint
             Folder for the state of the training. The same call in a new process, with the same
             cells, settings and seed, goes on from it if the first one was killed, and ends with
@@ -426,13 +433,13 @@ class MoESimVAE(ExpertModel):
         if not (start is None or isinstance(start, bool)):
             raise ValueError(f"`start` must be True, False or None, got {start!r}.")
         # also where there is nothing to estimate, and before the partitions of a graph
-        read_settings(estimate_kwargs or {})
+        read_settings(estimate_kwargs or {}, self._default_method())
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
         self.tree = getattr(target, "tree", None)
         groups = target.membership
         if self.module is None:
-            self._estimate(x, groups, accelerator, progress, estimate_kwargs or {})
+            self._estimate(x, target, accelerator, progress, estimate_kwargs or {})
         if len(target.class_names) > self.module.n_experts:
             raise ValueError(
                 f"The similarity names {len(target.class_names)} classes, more than the "
@@ -548,16 +555,25 @@ class MoESimVAE(ExpertModel):
             torch.from_numpy(weight.astype(np.float32)),
         )
 
+    def _default_method(self) -> str:
+        """How the number of clusters is estimated where no method is named."""
+        if self.similarity.needs_graph:
+            return STABILITY
+        if isinstance(self.similarity, DensityTree):
+            return TREE
+        of_markers = self.scaling_ != COMMON and not holds_images(self.adata)
+        return default_method(self.adata.n_vars, markers=of_markers)
+
     def _estimate(
         self,
         x: np.ndarray,
-        groups: np.ndarray | None,
+        target: Target,
         accelerator: str,
         progress: bool,
         how: dict[str, Any],
     ) -> None:
         """Find the numbers that were not given, then make the networks."""
-        of_latent, of_clusters = read_settings(how)
+        of_latent, of_clusters = read_settings(how, self._default_method())
         settings, found, evidence = self.module_settings_, {}, {}
         scaled = rescaled(x, self.scaling_)
         seed = torch.randint(2**31, (1,)).item()
@@ -581,14 +597,20 @@ class MoESimVAE(ExpertModel):
                 **of_latent,
             )
         if settings["n_experts"] is None:
+            groups = target.membership
             known = N_EXPERTS if groups is None else groups.shape[1] + from_groups.SPARE
             found["n_experts"] = known
+        elif settings["n_experts"] == AUTO and self.tree is not None and of_clusters == OWN:
+            clusters = grown_clusters(self.tree, target.membership, self.similarity.significance)
+            found["n_experts"] = at_least_two(clusters).n_clusters
+            evidence["n_clusters"] = clusters.evidence
         elif settings["n_experts"] == AUTO:
             graph = None
             if self.similarity.needs_graph:
                 graph = neighbour_graph(self.adata, self.similarity.neighbors_key)
+            values = x if of_clusters["method"] == TREE else scaled
             found["n_experts"], evidence["n_clusters"] = estimate_n_clusters(
-                scaled, graph, seed=seed, progress=progress, **of_clusters
+                values, graph, seed=seed, progress=progress, **of_clusters
             )
         self.module_settings_ = {**settings, **found}
         self.estimates_ = evidence

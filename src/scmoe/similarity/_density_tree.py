@@ -90,24 +90,36 @@ class DensityTree(Similarity):
         (TEXT | NOTHING).check("batch_key", self.batch_key)
         whole(0).check("random_state", self.random_state)
 
-    def bind(
-        self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
-    ) -> DensityTreeTarget:
-        """Grow the tree of the cells, and those of subsamples."""
-        how = {
-            "markers": adata.var_names.to_numpy(dtype=str),
+    @property
+    def _how(self) -> dict[str, float]:
+        """How trees are grown."""
+        return {
             "significance": self.significance,
             "depth": self.depth,
             "least": self.min_cells,
             "seed": self.random_state,
         }
-        x, batch = np.asarray(profile, dtype=np.float32), None
-        if self.batch_key is not None:
-            check_batches(adata, self.batch_key)
-            batch = np.unique(adata.obs[self.batch_key].astype(str), return_inverse=True)[1]
-            aligned = align(x, batch)
-            group = grow(aligned, batch=batch, **how).predict(aligned)
-            x = align_groups(x, batch, group, self.min_cells)
+
+    def aligned(self, adata: AnnData, profile: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The values that the tree cuts, ``(n_obs, d)`` float32, and the batch of each cell.
+
+        Without ``batch_key`` they are the values as they are, and None.
+        """
+        x = np.asarray(profile, dtype=np.float32)
+        if self.batch_key is None:
+            return x, None
+        check_batches(adata, self.batch_key)
+        batch = np.unique(adata.obs[self.batch_key].astype(str), return_inverse=True)[1]
+        first = align(x, batch)
+        tree = grow(first, np.arange(x.shape[1]), batch=batch, **self._how)
+        return align_groups(x, batch, tree.predict(first), self.min_cells), batch
+
+    def bind(
+        self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
+    ) -> DensityTreeTarget:
+        """Grow the tree of the cells, and those of subsamples."""
+        x, batch = self.aligned(adata, profile)
+        how = {"markers": adata.var_names.to_numpy(dtype=str), **self._how}
         tree = grow(x, batch=batch, **how)
         if self.n_clusters is not None and self.n_clusters < tree.n_clusters:
             tree = tree.merge(tree.cut(n_clusters=self.n_clusters))

@@ -19,9 +19,9 @@ from natsort import natsorted
 from scmoe._checks import layer_names
 from scmoe._compat import released
 from scmoe._random import one_at_a_time, seeded
+from scmoe.get._tree import tree_values
 from scmoe.similarity._base import with_seed
 from scmoe.tl._cluster import cluster, prepare
-from scmoe.tl._working import tree_values
 from scmoe.tree import Tree
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Runner:
         if "tree" in record:
             leaf = np.full(self.n_obs, -1, dtype=np.int32)
             tree = Tree.from_record(record["tree"])
-            leaf[chosen] = tree.find_leaves(tree_values(cells, record))
+            leaf[chosen] = tree.find_leaves(tree_values(cells, _NAME, tree))
         return Run(pd.Categorical.from_codes(codes, names), leaf)
 
 

@@ -16,10 +16,10 @@ from scmoe._keys import Key
 from scmoe._numbers import check_whole, is_number, is_whole
 from scmoe._progress import bar
 from scmoe._random import as_seed
+from scmoe.get._tree import tree_values
 from scmoe.tl._recorded import NOT_REPEATED, built_graph, settings_of
 from scmoe.tl._runs import Runner
 from scmoe.tl._slots import check_free, plain, write
-from scmoe.tl._working import tree_values
 from scmoe.tree import Tree, support
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def _support(
     if "tree" not in record or any(leaf is None for leaf in leaves):
         return None
     tree = Tree.from_record(record["tree"])
-    return support(tree, tree.find_leaves(tree_values(adata, record)), leaves)
+    return support(tree, tree.find_leaves(tree_values(adata, key, tree)), leaves)
 
 
 def _check_asked(

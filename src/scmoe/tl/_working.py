@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -23,9 +22,7 @@ from scmoe._compat import rep_key
 from scmoe._keys import Key
 from scmoe.estimate._graph import N_NEIGHBORS, N_PCS_FROM
 from scmoe.io._channels import channel_kind, is_mass_cytometer
-from scmoe.similarity._density_tree import batch_codes
 from scmoe.similarity._graph import check_graph, graph_slot
-from scmoe.tree import align
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +62,7 @@ def working_copy(
     else:
         x = layer_values(adata, layer)
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-        chosen = _choose_markers(adata, markers)
+        chosen = choose_markers(adata, markers)
         x, names = x[:, chosen], adata.var_names[chosen]
     check_values(x, names, where, counts=counts, if_counts=if_counts)
     x = np.ascontiguousarray(dense(x))
@@ -84,23 +81,6 @@ def working_copy(
     if same and Key.uns.IMAGE_SHAPE in adata.uns:
         work.uns[Key.uns.IMAGE_SHAPE] = adata.uns[Key.uns.IMAGE_SHAPE]
     return work
-
-
-def tree_values(adata: AnnData, record: Mapping[str, Any]) -> np.ndarray:
-    """The values that the density tree of a clustering cuts, ``(n_obs, d)``.
-
-    Parameters
-    ----------
-    adata
-        The cells.
-    record
-        Of the clustering.
-    """
-    params = record["params"]
-    use_rep, batch_key = params.get("use_rep"), params["similarity"].get("batch_key")
-    markers = list(record["tree"]["markers"]) if use_rep in (None, "X") else None
-    x = working_copy(adata, markers, params.get("layer"), use_rep).X
-    return x if batch_key is None else align(x, batch_codes(adata, batch_key))
 
 
 def check_scale(
@@ -157,7 +137,8 @@ def _are_technical(adata: AnnData, names: pd.Index) -> np.ndarray:
     return ~np.isin([channel_kind(name, "", mass=mass) for name in names], Key.var.MARKER_KINDS)
 
 
-def _choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:
+def choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:
+    """Return the positions of the markers that are looked at; KeyError for unknown ones."""
     if markers is not None:
         markers = [markers] if isinstance(markers, str) else list(markers)
         unknown = [m for m in markers if m not in adata.var_names]
