@@ -243,7 +243,7 @@ def stability(
     }
     stable = result["clusters"]["stable"]
     logger.info("%d of %d clusters are stable over %d runs.", stable.sum(), len(stable), n_runs)
-    supported = _support(adata, adata.uns[key], leaves) if recorded else None
+    supported = _support(adata, key, leaves) if recorded else None
     adata = adata.copy() if copy else adata
     write(
         *([(adata.uns[key]["tree"], "support", supported)] if supported is not None else []),
@@ -255,10 +255,9 @@ def stability(
     return adata if copy else None
 
 
-def _support(
-    adata: AnnData, record: Mapping[str, Any], leaves: list[np.ndarray | None]
-) -> np.ndarray | None:
+def _support(adata: AnnData, key: str, leaves: list[np.ndarray | None]) -> np.ndarray | None:
     """How often each split of the clustering's tree came again; None without trees."""
+    record = adata.uns[key]
     if "tree" not in record or any(leaf is None for leaf in leaves):
         return None
     tree = Tree.from_record(record["tree"])
