@@ -188,7 +188,7 @@ def scores(truth: np.ndarray, found: np.ndarray, sizes: pd.Series, n_cells: int)
         "ari": float(adjusted_rand_score(kept, own)),
         "n_clusters": len(np.unique(found)),
         "rare": {
-            name: round(float(f1), 3)
+            str(name): round(float(f1), 3)
             for name, f1 in best.items()
             if low <= sizes[name] / n_cells <= high
         },
