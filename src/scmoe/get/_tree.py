@@ -163,10 +163,24 @@ def cluster_gates(adata: AnnData, key: str) -> dict[str, tuple[list[Gate], float
 
 
 def read_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
-    """The tree of a clustering, checked, and the cells of its clusters (rows) by their label.
+    """What :func:`recorded_tree` says, with the labels that are in ``.obs[key]`` now.
 
-    Labels are those in ``.obs[key]`` now. Where they were renamed, the cells are counted again.
+    Where they were renamed, the cells are counted again.
     """
+    found, counts = recorded_tree(adata, key)
+    if key not in adata.obs:
+        raise KeyError(
+            f"Did not find the clusters {key!r} in `.obs`: run "
+            f"`scmoe.tl.cluster(adata, key_added={key!r})` again."
+        )
+    labels = _labels(adata, key)
+    if not set(labels.categories) <= set(counts.columns):
+        counts = label_counts(found, tree_values(adata, key, found), labels)
+    return found, counts
+
+
+def recorded_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
+    """The tree of a clustering, checked, and the cells of its clusters (rows) by their label."""
     from scmoe.tree import Tree
 
     record = clustering_record(adata, key)
@@ -183,14 +197,6 @@ def read_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
         and all(dtype.kind in "iu" for dtype in counts.dtypes)
     ):
         raise ValueError(f"{where} is damaged: {LABELS!r} is no table of cells by label.")
-    if key not in adata.obs:
-        raise KeyError(
-            f"Did not find the clusters {key!r} in `.obs`: run "
-            f"`scmoe.tl.cluster(adata, key_added={key!r})` again."
-        )
-    labels = _labels(adata, key)
-    if not set(labels.categories) <= set(counts.columns):
-        counts = label_counts(found, tree_values(adata, key, found), labels)
     return found, counts
 
 
@@ -255,7 +261,19 @@ def tree_values(adata: AnnData, key: str, tree: Tree) -> np.ndarray:
         x = layer_values(adata, layer)[:, adata.var_names.get_indexer(tree.markers)]
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
     check_matrix(x, tree.markers, where)
-    return np.ascontiguousarray(dense(x))
+    return in_batches(np.ascontiguousarray(dense(x)), adata.obs, params.get("similarity", {}))
+
+
+def in_batches(x: np.ndarray, obs: pd.DataFrame, similarity: Mapping) -> np.ndarray:
+    """Values as the tree of a similarity looks at them: those of batches are aligned."""
+    from scmoe.tree import align
+
+    batch_key = similarity.get("batch_key")
+    if batch_key is None:
+        return x
+    if batch_key not in obs:
+        raise KeyError(f"Did not find the batches {batch_key!r}, which the tree knows, in `.obs`.")
+    return align(x, pd.factorize(obs[batch_key].astype(str))[0])
 
 
 def _listed(tree: Tree, names: np.ndarray, region: int) -> str:
