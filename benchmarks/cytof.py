@@ -186,7 +186,7 @@ def scores(truth: np.ndarray, found: np.ndarray, sizes: pd.Series, n_cells: int)
         "weighted_f": scmoe.metrics.weighted_f(kept, own),
         "mean_f1": scmoe.metrics.mean_f1(kept, own),
         "ari": float(adjusted_rand_score(kept, own)),
-        "n_clusters": len(np.unique(found)),
+        "n_clusters": pd.Series(found).nunique(),
         "rare": {
             str(name): round(float(f1), 3)
             for name, f1 in best.items()

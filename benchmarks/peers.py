@@ -148,16 +148,16 @@ def told(x: np.ndarray, truth: np.ndarray, seed: int, least: int) -> np.ndarray:
     Returns
     -------
     Of each cell of such a population the label by the forest that has learned from the other
-    folds; ``"none"`` for the others.
+    folds; None for the others.
     """
     sizes = pd.Series(truth).value_counts()
     known = np.flatnonzero(pd.Series(truth).isin(sizes.index[sizes >= least]))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    found = np.full(len(x), "none", dtype=object)
+    found = np.full(len(x), None, dtype=object)
     found[known] = cross_val_predict(
         RandomForestClassifier(random_state=seed), x[known], truth[known].astype(str), cv=folds
     )
-    return found.astype(str)
+    return found
 
 
 def hdbscan(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
