@@ -337,7 +337,7 @@ def asked_of_pretraining(adata, monkeypatch, **kwargs):
     """The cells and the seed that pretraining is called with."""
     asked = {}
 
-    def stop(scaled, *args, seed, **rest):
+    def stop(values, scaled, *args, seed, **rest):
         asked.update(scaled=scaled, seed=seed)
         raise KeyboardInterrupt
 

@@ -67,20 +67,20 @@ def test_seed(graph):
 
 
 def test_leaves_of_a_half_each():
-    cells = make_three()
+    cells = make_three((450, 300, 250))
     x, kind = np.asarray(cells.X), cells.obs["kind"].to_numpy()
     tree = leaves(x, None, 0)
     assert tree.n_clusters == 3
-    taught = start_categories(of_tree(x, tree), 200, 3, 2, 0)
+    taught = start_categories(of_tree(x, tree), 1000, 3, 2, 0)
     several, arms = np.nonzero(taught >= 0)
-    assert len(several) == 200
+    assert len(several) == 1000
     assert adjusted_rand_score(kind[several], taught[several, arms]) > 0.95
-    one = start_categories(of_tree(x, tree), 200, 3, 1, 0)
+    one = start_categories(of_tree(x, tree), 1000, 3, 1, 0)
     np.testing.assert_array_equal(one[:, 0], tree.predict(x))
     # no half knows more of them than all cells
     two = leaves(x, 2, 0)
     assert two.n_clusters == 2
-    assert start_categories(of_tree(x, two), 200, 2, 2, 0).max() == 1
+    assert start_categories(of_tree(x, two), 1000, 2, 2, 0).max() == 1
 
 
 def test_no_leaves_to_start_from(caplog):

@@ -112,7 +112,9 @@ def tree_clusters(
 
     rows = []
     for level in levels or _levels(tree, significance):
-        parts = [(cells, cut(other, found, level)) for cells, other, found in again]
+        # of fewer cells the same valley is less significant
+        less = max(significance, level * math.sqrt(SUBSAMPLE))
+        parts = [(cells, cut(other, found, less)) for cells, other, found in again]
         rows.append({"significance": level, **_row(cut(tree, labels, level), parts, 1)})
     table = pd.DataFrame(rows)
     table["chosen"] = table["significance"] == significance

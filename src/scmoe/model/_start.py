@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from scmoe._numbers import check_whole
 from scmoe.estimate import communities
-from scmoe.tree import grow
+from scmoe.tree import SIGNIFICANCE, grow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,12 +70,16 @@ def leaves(values: np.ndarray, n_categories: int | None, seed: int) -> Tree | No
 
 
 def of_tree(values: np.ndarray, whole: Tree) -> Find:
-    """Find the leaves of a density tree of some cells, at most as many as the tree of all has."""
+    """Find the leaves of a density tree of some cells, at most as many as the tree of all has.
+
+    Of fewer cells the same valley is less significant.
+    """
 
     def find(cells: np.ndarray, seed: int) -> np.ndarray:
         tree, n = whole, whole.n_clusters
         if len(cells) < len(values):
-            tree = grow(values[cells], whole.markers, seed=seed)
+            less = SIGNIFICANCE * math.sqrt(len(cells) / len(values))
+            tree = grow(values[cells], whole.markers, significance=less, seed=seed)
         if tree.n_clusters > n:
             tree = tree.merge(tree.cut(n_clusters=n))
         return tree.predict(values[cells]).astype(np.int64)

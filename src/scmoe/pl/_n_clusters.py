@@ -201,8 +201,9 @@ def _counts(ax: Axes, table: pd.DataFrame, column: str, what: str) -> None:
     ax.plot(x, table["n_clusters"], "o-", color=_K, label=what)
     ax.plot(x, table["stable"], "s-", color=_SECOND, markersize=4, label="found again")
     _frame(ax, column, what, _round(x), whole=True)
-    ax.set_ylim(0, max(3 * table["stable"].max(), 4))
-    ax.legend(frameon=False, loc="upper left")
+    # at high resolutions there are hundreds of communities that nobody finds again
+    ax.set_ylim(0, max(min(1.2 * table["n_clusters"].max(), 3 * table["stable"].max()), 4))
+    ax.legend(frameon=False, loc="best")
 
 
 def _found_again(ax: Axes, table: pd.DataFrame, column: str) -> None:
