@@ -276,9 +276,7 @@ def cluster(
         },
         "n_clusters": len(categories),
         "markers": work.var_names.to_numpy(dtype=str),
-        "history": pd.DataFrame(
-            {name.removesuffix("_train"): t.iloc[:, 0] for name, t in trained.history.items()}
-        ).astype(float),
+        "history": _history(trained),
         **({"estimates": trained.estimates_} if trained.estimates_ else {}),
         **beside.get("uns", {}),
         **_tree(trained, work, labels, categories),
@@ -381,6 +379,16 @@ def _beside(adata: AnnData, key: str, found: dict[str, dict]) -> list[tuple]:
         for place, values in found.items()
         for slot, value in values.items()
     ]
+
+
+def _history(trained: ExpertModel) -> pd.DataFrame:
+    """The terms of the loss over the epochs, without those of a start before them."""
+    terms = {
+        name.removesuffix("_train"): table.iloc[:, 0]
+        for name, table in trained.history.items()
+        if not name.startswith("start_")
+    }
+    return pd.DataFrame(terms).astype(float)
 
 
 def _why_one(trained: ExpertModel, model: str) -> str:
