@@ -282,19 +282,20 @@ def _records(
 TEXT = f"""## CyTOF
 
 **Figures from before are void.** The files of a Bodenmiller well list most NK cells twice, in two
-gates: up to this version every listed event was a cell, so that half of them were wrong whatever
-their cluster (a weighted F near .92 was all that could be reached), and populations of two names
-pulled the mean F1 down. Now each event is one cell, gates that share more than half of the smaller
-one are one population (`cd14-surf-`, `cd14+surf-` and `nk`), and the few cells of two other gates
-are clustered but not scored: 14,067 and 13,414 cells, see `scmoe.datasets.bodenmiller`. The other
-data sets are the same.
+gates. Every listed event used to be a cell here, so that NK cells had two labels, one of which was
+wrong whatever their cluster (a weighted F near .92 was all that could be reached), and two
+populations of the mean F1 could not be told apart. Now each event is one cell; gates that share
+more than half of the smaller one are one population (`cd14-surf-`, `cd14+surf-` and `nk`); the few
+cells of two other gates are clustered and not scored. That leaves 14,067 and 13,414 cells, see
+`scmoe.datasets.bodenmiller`. Samusik RAMP and multicenter 01 are what they were.
 
 Median over the seeds, and the range in brackets. A seed sets the order of the cells, the split and
 the random state. *All cells*: the cells of a data set are clustered together without labels and
-all are scored. *80/20*, the paper's: scmoe learns from 80 % of the cells and predicts the others,
-which it has never seen; the peers cluster all cells; everybody is scored on the same 20 %.
-Populations of at least {MIN_POPULATION} cells in the data set are scored, cells without a
-population are not. Bodenmiller: the paper's 10 surface markers.
+all are scored. *80/20*, the paper's for its wells: scmoe learns from 80 % of the cells and
+predicts the others, which it has never seen; the peers cluster all cells; everybody is scored on
+the same 20 %. Populations of at least {MIN_POPULATION} cells in the data set are scored, cells
+without a population are not. Bodenmiller: the paper's 10 surface markers. Seconds are those of one
+core.
 
 The last row is the ceiling: a random forest that is told the labels, and its labels of cells that
 it has not learned from ({peers.FOLDS} folds). *Rare*: of the populations of {RARE[0]:.1%} to

@@ -151,3 +151,8 @@ class Key:
         def state_genes(key: str) -> str:
             """What moves with the state within each cluster."""
             return f"{key}_state_genes"
+
+        @staticmethod
+        def cut(key: str) -> str:
+            """The clusters of a tree that is cut at another place."""
+            return f"{key}_cut"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from natsort import natsorted
 
 from scmoe._checks import check_matrix, clustering_record, dense, layer_values, listing
@@ -14,8 +15,6 @@ from scmoe._compat import rep_key
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
     from scmoe.tree import Gate, Tree
 
 LABELS = "labels"
@@ -163,10 +162,24 @@ def cluster_gates(adata: AnnData, key: str) -> dict[str, tuple[list[Gate], float
 
 
 def read_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
-    """The tree of a clustering, checked, and the cells of its clusters (rows) by their label.
+    """What :func:`recorded_tree` says, with the labels that are in ``.obs[key]`` now.
 
-    Labels are those in ``.obs[key]`` now. Where they were renamed, the cells are counted again.
+    Where they were renamed, the cells are counted again.
     """
+    found, counts = recorded_tree(adata, key)
+    if key not in adata.obs:
+        raise KeyError(
+            f"Did not find the clusters {key!r} in `.obs`: run "
+            f"`scmoe.tl.cluster(adata, key_added={key!r})` again."
+        )
+    labels = _labels(adata, key)
+    if not set(labels.categories) <= set(counts.columns):
+        counts = label_counts(found, tree_values(adata, key, found), labels)
+    return found, counts
+
+
+def recorded_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
+    """The tree of a clustering, checked, and the cells of its clusters (rows) by their label."""
     from scmoe.tree import Tree
 
     record = clustering_record(adata, key)
@@ -183,14 +196,6 @@ def read_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
         and all(dtype.kind in "iu" for dtype in counts.dtypes)
     ):
         raise ValueError(f"{where} is damaged: {LABELS!r} is no table of cells by label.")
-    if key not in adata.obs:
-        raise KeyError(
-            f"Did not find the clusters {key!r} in `.obs`: run "
-            f"`scmoe.tl.cluster(adata, key_added={key!r})` again."
-        )
-    labels = _labels(adata, key)
-    if not set(labels.categories) <= set(counts.columns):
-        counts = label_counts(found, tree_values(adata, key, found), labels)
     return found, counts
 
 
@@ -235,8 +240,6 @@ def label_names(counts: pd.DataFrame) -> np.ndarray:
 
 def tree_values(adata: AnnData, key: str, tree: Tree) -> np.ndarray:
     """The values that a tree cuts, cells x markers, float32; batches are aligned as for it."""
-    from scmoe.similarity import DensityTree, Similarity
-
     params = adata.uns[key].get("params", {})
     layer, use_rep = params.get("layer"), params.get("use_rep")
     if use_rep not in (None, "X"):
@@ -257,9 +260,17 @@ def tree_values(adata: AnnData, key: str, tree: Tree) -> np.ndarray:
         x = layer_values(adata, layer)[:, adata.var_names.get_indexer(tree.markers)]
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
     check_matrix(x, tree.markers, where)
-    x = np.ascontiguousarray(dense(x))
-    similarity = Similarity.from_dict(params["similarity"]) if "similarity" in params else None
-    return similarity.aligned(adata, x)[0] if isinstance(similarity, DensityTree) else x
+    return in_batches(np.ascontiguousarray(dense(x)), adata.obs, params.get("similarity", {}))
+
+
+def in_batches(x: np.ndarray, obs: pd.DataFrame, similarity: Mapping) -> np.ndarray:
+    """Values as the tree of a similarity looks at them: those of batches are aligned."""
+    from scmoe.similarity import DensityTree, Similarity
+
+    found = Similarity.from_dict(similarity) if similarity else None
+    if not isinstance(found, DensityTree) or found.batch_key is None:
+        return x
+    return found.aligned(AnnData(obs=obs[[found.batch_key]].copy()), x)[0]
 
 
 def _listed(tree: Tree, names: np.ndarray, region: int) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch.optim.lr_scheduler import LambdaLR
 
 from scmoe.model._module import LEARNED
 from scmoe.nn import Experts
@@ -78,6 +79,11 @@ class Cells:
     membership: torch.Tensor
     weight: torch.Tensor
 
+    def to(self, device: torch.device) -> Cells:
+        """The same cells on another device."""
+        parts = (self.scaled, self.batch, self.membership, self.weight)
+        return Cells(*(part.to(device) for part in parts))
+
 
 def choose_cells(membership: np.ndarray, cells: np.ndarray, rng: np.random.Generator):
     """Return at most ``MOST`` of the cells of each group, and what each of them stands for.
@@ -124,6 +130,7 @@ def start(module: MoESimVAEModule, cells: Cells, rng: np.random.Generator) -> pd
     Mean cross-entropy of the gate over each pass of the cells.
     """
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    cells = cells.to(module.low.device)
     with torch.no_grad():
         start_encoder(module, cells, generator)
         codes = module.encode(cells.scaled, cells.batch)
@@ -216,6 +223,7 @@ def refit_experts(module: MoESimVAEModule, cells: Cells) -> None:
     if not can_start_experts(module):
         return
     module.eval()
+    cells = cells.to(module.low.device)
     codes = module.encode(cells.scaled, cells.batch)
     owner = module.gate(codes).argmax(1)
     codes = module.with_batch(codes, cells.batch)
@@ -255,17 +263,17 @@ def teach_gate(
     chance = (cells.weight * size[group] ** -0.5).cpu()
     batch_size = min(BATCH_SIZE, n)
     optimizer = torch.optim.Adam(module.gate.parameters(), lr=GATE_LR, fused=True)
-    losses = torch.zeros(GATE_STEPS)
-    for step in range(GATE_STEPS):
-        for group_ in optimizer.param_groups:
-            group_["lr"] = GATE_LR * one_cycle(step / GATE_STEPS)
-        rows = torch.multinomial(chance, batch_size, replacement=True, generator=generator)
+    scheduler = LambdaLR(optimizer, lambda step: one_cycle(step / GATE_STEPS))
+    drawn = torch.multinomial(chance, GATE_STEPS * batch_size, True, generator=generator)
+    losses = codes.new_zeros(GATE_STEPS)
+    for step, rows in enumerate(drawn.view(GATE_STEPS, batch_size)):
         z = codes[rows]
         z = z + noise * draw(z, generator)
         loss = F.cross_entropy(module.gate(z), target[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        scheduler.step()
         losses[step] = loss.detach()
     means = [part.mean().item() for part in losses.split(max(n // batch_size, 1))]
     return pd.DataFrame({"start_gate_train": means}, index=pd.RangeIndex(len(means), name="epoch"))

@@ -64,7 +64,7 @@ def generate_cells(
     batch_key
         Column of the batches, None if there are none.
     """
-    module, names = trained.module, trained.clusters
+    module, names = trained.module, trained.names
     for value, choices, what in ((gate, GATES, "gate"), (prior, PRIORS, "prior")):
         if value not in choices:
             raise ValueError(f"`{what}` must be one of {choices}, got {value!r}.")
@@ -86,7 +86,7 @@ def generate_cells(
         )
     calibrate = possible if calibrate is None else calibrate
     drawn = _draw(module, requested, batches, rng, calibrate, gate=gate, prior=prior, noise=noise)
-    categories = natsorted(names)
+    categories = natsorted(set(names))
     names = np.asarray(names, dtype=object)
     stem = "generated"
     while template.obs_names.str.startswith(f"{stem}-").any():
@@ -136,7 +136,8 @@ def _requests(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """The expert that each new cell is asked of, ``(n,)``, sorted by expert."""
-    alive = [name for name, s in zip(names, size, strict=True) if s > 0]
+    # several experts may be one cluster
+    alive = list(dict.fromkeys(name for name, s in zip(names, size, strict=True) if name and s))
     if isinstance(n, Mapping):
         if clusters is not None:
             raise ValueError("`n` names the clusters already; leave `clusters` out.")
@@ -157,10 +158,15 @@ def _requests(
         raise ValueError("`clusters` is empty or names a cluster twice.")
     if not all(is_whole(c) and c >= 1 for c in counts):
         raise ValueError(f"The number of cells must be a whole number from 1, got {n!r}.")
-    experts = np.array([list(names).index(c) for c in asked])
+    names = np.asarray(names, dtype=object)
+    experts = [np.flatnonzero((names == c) & (size > 0)) for c in asked]
     if not isinstance(n, Mapping):
-        counts = rng.multinomial(n, size[experts] / size[experts].sum())
-    return np.sort(np.repeat(experts, counts))
+        sizes = np.array([size[e].sum() for e in experts])
+        counts = rng.multinomial(n, sizes / sizes.sum())
+    of_each = [
+        rng.multinomial(k, size[e] / size[e].sum()) for k, e in zip(counts, experts, strict=True)
+    ]
+    return np.sort(np.repeat(np.concatenate(experts), np.concatenate(of_each)))
 
 
 def _batches(

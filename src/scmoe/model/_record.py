@@ -53,6 +53,13 @@ class Trained:
     """Names of the clusters, in the order of the experts."""
     batches: list[str]
     """Names of the batches."""
+    merged: list[str] | None = None
+    """Cluster of each expert where several are one (:func:`scmoe.tl.cut`), "" for none."""
+
+    @property
+    def names(self) -> list[str]:
+        """Cluster of each expert."""
+        return self.clusters if self.merged is None else self.merged
 
     @torch.inference_mode()
     def predict(self, x: np.ndarray, batch: np.ndarray | None = None) -> dict[str, np.ndarray]:

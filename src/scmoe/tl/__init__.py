@@ -2,6 +2,7 @@
 
 from scmoe.tl._assign import assign
 from scmoe.tl._cluster import cluster
+from scmoe.tl._cut import cut
 from scmoe.tl._drift import DRIFT, SHIFT
 from scmoe.tl._generate import generate
 from scmoe.tl._latent_dim import latent_dim
@@ -15,6 +16,7 @@ __all__ = [
     "SHIFT",
     "assign",
     "cluster",
+    "cut",
     "generate",
     "latent_dim",
     "n_clusters",

@@ -12,6 +12,7 @@ from natsort import natsorted
 
 from scmoe._checks import check_adata, check_batches, listing, obs_columns
 from scmoe._keys import Key
+from scmoe.tl._cut import summed
 from scmoe.tl._drift import drift_table, warn_of_drift
 from scmoe.tl._manifest import manifest
 from scmoe.tl._reference import check_transform, reference_of, reference_values
@@ -153,11 +154,16 @@ def assign(
     check_transform(query, known, layer, x)
     trained = known.trained
     found = trained.predict(x, _batches(query, known))
-    names = np.asarray(trained.clusters, dtype=object)
+    proba = pd.DataFrame(found["proba"], index=query.obs_names, columns=trained.names)
+    names = np.asarray(trained.names, dtype=object)
+    labels = names[found["expert"]]
+    if trained.merged is not None:
+        proba = summed(proba, dict(zip(names, names, strict=True)))
+        labels = proba.idxmax(axis=1).to_numpy()
     rejected = np.zeros(len(x), bool) if reject is None else found["outlier"] > 1 - reject
     # a listed class without reference cells may still win one
-    alive = natsorted({*names[trained.module.size.numpy(force=True) > 0], *names[found["expert"]]})
-    labels = np.where(rejected, None, names[found["expert"]])
+    alive = natsorted({*names[trained.module.size.numpy(force=True) > 0], *labels})
+    labels = np.where(rejected, None, labels)
     samples = query.obs[sample_key].astype(str) if sample_key in query.obs else None
     drift = drift_table(
         trained.module.outliers,
@@ -180,7 +186,6 @@ def assign(
         "manifest": manifest(x, known.markers, model=trained.hash()),
     }
     query = query.copy() if copy else query
-    proba = pd.DataFrame(found["proba"], index=query.obs_names, columns=trained.clusters)
     slots = [
         (query.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=alive)),
         (query.obs, Key.obs.outlier(key_added), found["outlier"]),

@@ -23,7 +23,7 @@ from scmoe._keys import Key
 from scmoe._numbers import FLAG
 from scmoe._random import as_seed, seeded
 from scmoe._store import SaveError
-from scmoe.get._tree import LABELS, label_counts
+from scmoe.get._tree import LABELS, in_batches, label_counts
 from scmoe.tl._manifest import graph_hash, manifest
 from scmoe.tl._recipes import make_recipe
 from scmoe.tl._slots import check_key, plain, write
@@ -214,8 +214,8 @@ def cluster(
     UserWarning
         Channels that are no markers by their names (Time, DNA, barcodes), where no
         ``.var["kind"]`` tells the kinds apart. The clusters under ``key_added`` are others than
-        before, and there are names, a stability or state genes of those before. All cells came
-        into one cluster.
+        before, and there are names, a stability, state genes or a cut of those before. All cells
+        came into one cluster.
 
     Examples
     --------
@@ -279,7 +279,7 @@ def cluster(
         "history": _history(trained),
         **({"estimates": trained.estimates_} if trained.estimates_ else {}),
         **beside.get("uns", {}),
-        **_tree(trained, work, labels, categories),
+        **_tree(trained, work, labels, recipe.params()),
         "model": to_record(trained, landmarks=landmarks),
         "version": version("scmoe"),
         "manifest": manifest(work.X, work.var_names, graph=graph_hash(recipe.graph), seed=seed),
@@ -356,13 +356,15 @@ def prepare(
 
 
 def _tree(
-    trained: ExpertModel, work: AnnData, labels: np.ndarray, categories: list[str]
+    trained: ExpertModel, work: AnnData, labels: np.ndarray, params: dict[str, Any]
 ) -> dict[str, Any]:
     """The tree that the clusters follow, if there is one, and the labels of its clusters."""
     tree = getattr(trained, "tree", None)
     if tree is None:
         return {}
-    counts = label_counts(tree, work.X, pd.Categorical(labels, categories=categories))
+    x = in_batches(work.X, work.obs, params["similarity"])
+    names = natsorted(set(labels))
+    counts = label_counts(tree, x, pd.Categorical(labels, categories=names))
     return {"tree": {**tree.to_record(), LABELS: counts}}
 
 
@@ -420,6 +422,7 @@ def _outdated(adata: AnnData, key: str, labels: np.ndarray, latent: np.ndarray) 
     made = [
         ("obs", adata.obs, Key.obs.names(key), others),
         ("uns", adata.uns, Key.uns.stability(key), others),
+        ("uns", adata.uns, Key.uns.cut(key), others),
         ("uns", adata.uns, Key.uns.state_genes(key), turned),
     ]
     return [f".{place}[{slot!r}]" for place, there, slot, old in made if old and slot in there]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -112,11 +112,23 @@ def read_clustering(
     if not isinstance(params, Mapping) or not isinstance(markers, np.ndarray | list):
         raise ModelFileError(f"{where} is damaged: it lacks 'params' or 'markers'.")
     check_names(list(markers), trained.module.low.numel(), "markers", where)
+    if "experts" in record:
+        trained = replace(trained, merged=_merged(record["experts"], trained, where))
     params = {slot: params[slot] for slot in SLOTS if params.get(slot) is not None}
     for slot, value in params.items():
         if not isinstance(value, str):
             raise ModelFileError(f"{where} is damaged: its {slot!r} is {shown(value)}, no name.")
     return trained, params, pd.Index(markers)
+
+
+def _merged(names: Any, trained: Trained, where: str) -> list[str]:
+    """Cluster of each expert, as :func:`scmoe.tl.cut` has noted it."""
+    from scmoe.model import ModelFileError
+
+    fits = isinstance(names, np.ndarray | list) and len(names) == len(trained.clusters)
+    if not fits or not all(isinstance(name, str) for name in names):
+        raise ModelFileError(f"{where} is damaged: its 'experts' are no clusters of the experts.")
+    return [str(name) for name in names]
 
 
 def _of_model(trained: Trained, registry: dict[str, Any]) -> Reference:
