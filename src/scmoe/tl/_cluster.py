@@ -101,7 +101,7 @@ def cluster(
     similarity
         Who is like whom. By default :class:`scmoe.similarity.DensityTree`, with the seed of the
         clustering; :class:`scmoe.similarity.CoAssociation` where a graph is named or was made of
-        another representation, and for images. One that needs a graph takes the one that is
+        another representation, with ``use_rep``, and for images. One that needs a graph takes the one that is
         named or that of ``sc.pp.neighbors``, else, or if that is one of all channels and some of
         them are no markers, it is given one that is built here, which is said.
     preset
