@@ -101,9 +101,10 @@ def cluster(
     similarity
         Who is like whom. By default :class:`scmoe.similarity.DensityTree`, with the seed of the
         clustering; :class:`scmoe.similarity.CoAssociation` where a graph is named or was made of
-        another representation, with ``use_rep``, and for images. One that needs a graph takes the one that is
-        named or that of ``sc.pp.neighbors``, else, or if that is one of all channels and some of
-        them are no markers, it is given one that is built here, which is said.
+        another representation, with ``use_rep``, and for images. One that needs a graph takes
+        the one that is named or that of ``sc.pp.neighbors``, else, or if that is one of all
+        channels and some of them are no markers, it is given one that is built here, which is
+        said.
     preset
         Start from the settings of one of the papers' experiments, see
         :func:`scmoe.model.preset`; whatever is given here replaces them.
