@@ -13,6 +13,7 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
+from scmoe import get
 from scmoe.similarity import Blend, CoAssociation, Custom, DensityTree, Graph, Labels
 from scmoe.tl import _runs, cluster, stability
 from scmoe.tl._manifest import data_hash
@@ -473,7 +474,7 @@ def test_support_of_splits(linked, tmp_path, how):
         "significance": np.append(tree.significance, 4),
         "depth": np.append(tree.depth, 0.4),
         "sizes": np.vstack([tree.sizes, [135, 135]]),
-        "cluster": np.append(np.where(np.arange(9) == high, -1, tree.cluster), [0, 5]),
+        "cluster": np.append(np.where(np.arange(9) == high, -1, tree.cluster), [0, 0]),
     }
     record.update(invented)
     other = run(linked, n_runs=2, how=how, copy=True)
@@ -481,6 +482,8 @@ def test_support_of_splits(linked, tmp_path, how):
     found = other.uns["scmoe"]["tree"]["support"]
     assert found.dtype == np.float32
     assert found.tolist() == [1, 1, 1, 1, 0]
+    assert "support" not in get.tree(linked)
+    assert get.tree(other)["support"].tolist() == [1, 1, 1, 1, 0]
     other.write_h5ad(tmp_path / "cells.h5ad")
     again = ad.read_h5ad(tmp_path / "cells.h5ad").uns["scmoe"]["tree"]
     assert Tree.from_record(again).n_splits == len(again["support"]) == 5
