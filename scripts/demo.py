@@ -1,6 +1,7 @@
 """FCS files in, clusters out: the whole path on a simulated plate or on your own files.
 
-Writes ``cells.h5ad``, ``summary.json``, ``clusters.png`` and ``markers.png``, and prints a table.
+Writes ``cells.h5ad``, ``summary.json``, ``clusters.png``, ``tree.png`` and ``markers.png``, and
+prints the clusters with their gates.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scanpy as sc
 
 import scmoe
 
@@ -59,22 +59,23 @@ def label(adata) -> None:
 
 
 def add_map(adata, seed: int):
-    """Some of the cells, with a UMAP."""
+    """Some of the cells, with a UMAP of their markers."""
     rng = np.random.default_rng(seed)
     some = rng.choice(adata.n_obs, min(MAP_CELLS, adata.n_obs), replace=False)
     shown = adata[np.sort(some)].copy()
+    shown.obsm["X_markers"] = shown[:, list(adata.uns["scmoe"]["markers"])].X
     scmoe.similarity.umap(shown, use_rep="X_markers", metric="euclidean", random_state=seed)
     return shown
 
 
 def cluster_table(adata) -> pd.DataFrame:
-    """Size, share and the most typical markers of every cluster."""
-    used = list(adata.uns["scmoe"]["markers"])
-    values = adata[:, used].to_df()
-    z = ((values - values.mean()) / values.std()).groupby(adata.obs["scmoe"], observed=True).mean()
+    """Size, share and gates of every cluster."""
+    gates = scmoe.get.gates(adata, key="scmoe")
     size = adata.obs["scmoe"].value_counts(sort=False)
-    top = z.apply(lambda row: " ".join(row.nlargest(3).index), axis=1)
-    return pd.DataFrame({"cells": size, "%": (100 * size / size.sum()).round(2), "highest": top})
+    share = (100 * size / size.sum()).round(2)
+    return pd.DataFrame(
+        {"cells": size, "%": share, "F1": gates["f1"].round(2), "gates": gates["gates"]}
+    )
 
 
 def run(
@@ -82,7 +83,7 @@ def run(
     out: Path,
     *,
     seed: int = 0,
-    n_clusters: int = 25,
+    n_clusters: int | None = None,
     n_cells: int = 6000,
     max_epochs: int | None = None,
 ) -> dict:
@@ -99,17 +100,8 @@ def run(
     with stage("arcsinh"):
         kinds = adata.var["kind"].value_counts().reindex(list(COFACTOR), fill_value=0)
         scmoe.pp.arcsinh(adata, cofactor=COFACTOR[kinds.idxmax()])
-    with stage("graph"):
-        markers = adata[:, adata.var["kind"].isin(list(COFACTOR))]
-        if markers.n_vars == 0:
-            raise ValueError(f"{data}: no channel is a marker")
-        adata.obsm["X_markers"] = np.asarray(markers.X)
-        sc.pp.neighbors(
-            adata,
-            use_rep="X_markers",
-            transformer="sklearn" if adata.n_obs < 50_000 else None,
-            random_state=seed,
-        )
+    if not adata.var["kind"].isin(list(COFACTOR)).any():
+        raise ValueError(f"{data}: no channel is a marker")
     with stage("cluster"):
         epochs = {"max_epochs": max_epochs}
         scmoe.tl.cluster(adata, n_clusters=n_clusters, random_state=seed, train_kwargs=epochs)
@@ -127,6 +119,7 @@ def run(
         color = ["scmoe", "population"] if labelled else ["scmoe"]
         scmoe.pl.clusters(shown, color=color, show=False, save=out / "clusters.png")
         adata.uns["scmoe_colors"] = shown.uns["scmoe_colors"]
+        scmoe.pl.tree(adata, key="scmoe", show=False, save=out / "tree.png")
         scmoe.pl.markers(adata, show=False, save=out / "markers.png")
     with stage("write"):
         adata.write_h5ad(out / "cells.h5ad")
@@ -144,7 +137,7 @@ def run(
         print(f"{table.round(2).to_string()}\n")
         print("weighted F {weighted_f:.3f}   mean F1 {mean_f1:.3f}".format(**scores))
     print(f"{adata.n_obs:,} cells, {summary['n_clusters']} clusters; seconds: {stage.seconds}")
-    names = ["cells.h5ad", "summary.json", "clusters.png", "markers.png"]
+    names = ["cells.h5ad", "summary.json", "clusters.png", "tree.png", "markers.png"]
     print("written: " + ", ".join(str(out / name) for name in names))
     return summary
 
@@ -157,7 +150,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n-cells", type=int, default=6000, help="cells of a simulated well")
     parser.add_argument("--max-epochs", type=int, help="fewer for a quick look")
-    parser.add_argument("--n-clusters", type=int, default=25, help="upper bound")
+    parser.add_argument("--n-clusters", type=int, help="upper bound")
     args = parser.parse_args()
     options = vars(args)
     try:

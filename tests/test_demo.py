@@ -33,7 +33,7 @@ def check_outputs(out: Path) -> dict:
     cells = ad.read_h5ad(out / "cells.h5ad")
     assert cells.n_obs == summary["n_cells"]
     assert cells.obs["scmoe"].nunique() == summary["n_clusters"]
-    for name in ("clusters.png", "markers.png"):
+    for name in ("clusters.png", "tree.png", "markers.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     return summary
 
@@ -44,7 +44,9 @@ def test_simulated_plate(demo, tmp_path, capsys):
     assert summary["n_cells"] == 1600
     assert 0 < summary["weighted_f"] <= 1
     assert 0 < summary["mean_f1"] <= 1
-    assert "CD4 T cells" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "CD4 T cells" in printed
+    assert "CD3+ (> " in printed
 
 
 def test_folder_of_gated_files_is_scored(demo, tmp_path, data_dir):

@@ -13,7 +13,10 @@ from scmoe.cli._pictures import set_colours
 from scmoe.cli._report import write_report
 from scmoe.cli._settings import Settings
 from scmoe.cli._tables import cluster_table
+from scmoe.get import gates
 from scmoe.get._signatures import UNASSIGNED
+from scmoe.similarity import DensityTree
+from scmoe.tl import cluster
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(2)> $\\frac{ & 'x'"
@@ -125,6 +128,29 @@ def test_pieces(page_of, blobs):
         assert told in page.words, told
     # two maps, a map a marker, heat map, two of confidence, loss
     assert len(page.values("img", "src")) == 2 + 8 + 1 + 2 + 1
+
+
+def test_tree_and_gates(page_of, blobs):
+    quick = {"max_steps": 2, "accelerator": "cpu"}
+    cluster(blobs, train_kwargs=quick, progress=False)
+    set_colours(blobs, "scmoe")
+    page = page_of(blobs)
+    assert "tree" in page.values("h2", "id")
+    assert "#tree" in page.values("a", "href")
+    assert len(page.values("img", "src")) == 1 + 1 + 2 + 1
+    lines = gates(blobs)
+    assert len(lines) > 1
+    for name, row in lines.iterrows():
+        assert f"{name} {row['gates']} {row['f1']:.2f}" in page.words
+
+
+def test_one_population_has_no_tree(page_of, blobs):
+    adata = clustered(blobs)
+    tree = DensityTree(significance=1000).bind(blobs, blobs.X).tree
+    adata.uns["scmoe"]["tree"] = tree.to_record()
+    page = page_of(adata)
+    assert "tree" not in page.values("h2", "id")
+    assert "#tree" not in page.values("a", "href")
 
 
 def test_page_needs_nothing_else(page_of, blobs):

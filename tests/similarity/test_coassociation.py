@@ -73,10 +73,10 @@ def test_metaclusters_have_twice_the_say(linked, n_coarse, n_fine):
     similarity = CoAssociation(resolutions=(0.5,) * n_coarse, fine_resolutions=(5.0,) * n_fine)
     target = similarity.bind(linked, linked.X)
     assert target.partitions.shape == (n_coarse + n_fine, 600)
-    coarse, fine = target.weights[:n_coarse].sum(), target.weights[n_coarse:].sum()
+    coarse, fine = target.votes[:n_coarse].sum(), target.votes[n_coarse:].sum()
     if n_coarse and n_fine:
         assert 2 * coarse == fine
-    assert (target.weights > 0).all()
+    assert (target.votes > 0).all()
 
 
 def test_similar_cells_are_of_one_population(linked):

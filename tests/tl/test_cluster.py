@@ -369,10 +369,24 @@ def test_graph_of_another_representation(blobs, caplog, graphs, rep):
     said = GRAPH.format(f"made of {rep}, not of X")
     assert follows(blobs, caplog) == ("CoAssociation", "given", said)
     np.testing.assert_array_equal(graphs[0].toarray(), blobs.obsp["connectivities"].toarray())
-    assert follows(blobs, caplog, use_rep=rep) == ("DensityTree", "not used", OTHER)
+    said = GRAPH.format("as the values are those of a representation, not of markers")
+    assert follows(blobs, caplog, use_rep=rep) == ("CoAssociation", "given", said)
     other = "X_int" if rep == "X_pca" else "X_pca"
     said = GRAPH.format(f"made of {rep}, not of {other}")
     assert follows(blobs, caplog, use_rep=other) == ("CoAssociation", "given", said)
+
+
+def test_representation_without_a_graph(blobs, caplog):
+    """Components and codes have no markers to cut by: a graph is built."""
+    blobs.obsm["X_rep"] = blobs.X[:, :4].copy()
+    said = GRAPH.format("as the values are those of a representation, not of markers")
+    assert follows(blobs, caplog, use_rep="X_rep") == (
+        "CoAssociation",
+        "15 nearest, built here",
+        said,
+    )
+    tree = follows(blobs, caplog, use_rep="X_rep", similarity=DensityTree())
+    assert tree == ("DensityTree", "not used")
 
 
 def test_graph_of_the_components_of_many_variables(blobs, caplog):

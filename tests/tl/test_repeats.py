@@ -166,15 +166,16 @@ def test_seeds_differ(cells):
 
 
 def test_manifest(cells):
-    cluster(cells, n_clusters=4, random_state=3, progress=False, train_kwargs={"max_epochs": 1})
+    similarity, train_kwargs = CoAssociation(), {"max_epochs": 1, "accelerator": "cpu"}
+    how = {"n_clusters": 4, "similarity": similarity, "train_kwargs": train_kwargs}
+    cluster(cells, random_state=3, progress=False, **how)
     record = cells.uns["scmoe"]["manifest"]
     assert record["seed"] == 3
     assert record["versions"]["torch"] == torch.__version__
     assert {"scmoe", "scvi-tools", "anndata", "numpy"} <= set(record["versions"])
 
     def hashes(adata, **kwargs):
-        train_kwargs = {"max_epochs": 1, "accelerator": "cpu"}
-        cluster(adata, n_clusters=4, progress=False, train_kwargs=train_kwargs, **kwargs)
+        cluster(adata, progress=False, **how, **kwargs)
         return [adata.uns["scmoe"]["manifest"][name] for name in ("data", "graph")]
 
     data, graph = record["data"], record["graph"]

@@ -305,7 +305,7 @@ def broken(linked_once, tmp_path_factory):
         ({"kl_weight": 0.5}, {}, r"are: kl_weight \(checkpoint: 0\.01, now: 0\.5\)\. Name"),
         ({}, {"max_epochs": 6}, r"are: max_epochs \(checkpoint: 5, now: 6\)\. Name another"),
         ({}, {"batch_size": 99}, r"are: batch_size \(checkpoint: 100, now: 99\)\."),
-        ({}, {"plan_kwargs": {"lr": 0.1}}, r"plan_kwargs \(checkpoint: None, now: {lr: 0\.1}\)"),
+        ({}, {"plan_kwargs": {"lr": 0.1}}, r"plan_kwargs \(checkpoint: {}, now: {lr: 0\.1}\)"),
         ({}, {"gradient_clip_val": 1.0}, r"gradient_clip_val \(checkpoint: None, now: 1\.0\)"),
         ({}, {"callbacks": []}, r"callbacks \(checkpoint: .*Fails\], now: \[\]\)"),
     ],

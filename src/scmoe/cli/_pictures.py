@@ -99,6 +99,11 @@ def heat_map(adata: AnnData, key: str, markers: list[str], layer: str | None) ->
     return _draw(lambda: pl.markers(adata, key=key, markers=markers, layer=layer, return_fig=True))
 
 
+def tree(adata: AnnData, key: str) -> str:
+    """The tree that the clusters follow."""
+    return _draw(lambda: pl.tree(adata, key=key, return_fig=True))
+
+
 def loss(history: pd.DataFrame) -> str:
     """The terms of the loss over the epochs."""
     return _draw(lambda: pl.history(history, return_fig=True), dpi=90)

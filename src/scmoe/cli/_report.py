@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from scmoe._checks import visible
 from scmoe._keys import Key
+from scmoe.get import gates
 from scmoe.get._signatures import UNASSIGNED, effects, measured_markers, standing_out
 from scmoe.io._extra import extra_channels
 from scmoe.io._record import keywords_of
@@ -123,6 +124,7 @@ def write_report(
         has_consensus=CONSENSUS in table,
         has_names=(table["name"] != table.index).any(),
         clusters=_clusters(table, effect[markers], colours),
+        gates=_gates(adata, key, colours),
         samples=_samples(adata, key, colours),
         command=settings.command,
         images=images,
@@ -190,6 +192,8 @@ def _images(
     in_heat_map = most_telling(effect, shares, pictures.MOST_COLUMNS)
     images["not_used"] = [name for name in in_heat_map if name not in set(markers)]
     images["heat_map"] = pictures.heat_map(adata, key, in_heat_map, layer)
+    if _has_splits(adata, key):
+        images["tree"] = pictures.tree(adata, key)
     images["confidence"] = pictures.confidence(adata, key)
     images["confidence_by_cluster"] = pictures.confidence_by_cluster(adata, key)
     images["loss"] = pictures.loss(adata.uns[key]["history"])
@@ -215,6 +219,26 @@ def _clusters(
             "low": found[name].low,
         }
         for name, row in table.iterrows()
+    ]
+
+
+def _has_splits(adata: AnnData, key: str) -> bool:
+    """Whether the clusters follow a tree that is more than one population."""
+    return len(adata.uns[key].get("tree", {}).get("threshold", ())) > 0
+
+
+def _gates(adata: AnnData, key: str, colours: dict[str, str]) -> list[dict[str, str]]:
+    """The gates of each cluster, where there is a tree."""
+    if not _has_splits(adata, key):
+        return []
+    return [
+        {
+            "cluster": name,
+            "colour": colours.get(name, _GREY),
+            "gates": row["gates"],
+            "f1": _two_digits(row["f1"]),
+        }
+        for name, row in gates(adata, key).iterrows()
     ]
 
 

@@ -53,6 +53,9 @@ def tree(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
         ``""`` for the first, which cuts all cells.
     ``low``, ``high``
         Clusters on either side, joined by commas. A cluster may be on both.
+    ``support``
+        After :func:`scmoe.tl.stability`: the share of its runs whose tree sets the two sides
+        apart.
 
     Raises
     ------
@@ -76,6 +79,7 @@ def tree(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
         [_listed(found, names, 2 * split + side) for split in range(found.n_splits)]
         for side in (1, 2)
     ]
+    support = adata.uns[key]["tree"].get("support")
     return pd.DataFrame(
         {
             "markers": np.array(markers, dtype=object),
@@ -88,6 +92,7 @@ def tree(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
             "side": np.select([found.region == 0, found.region % 2 == 1], ["", "low"], "high"),
             "low": np.array(sides[0], dtype=object),
             "high": np.array(sides[1], dtype=object),
+            **({"support": support} if np.shape(support) == (found.n_splits,) else {}),
         },
         index=pd.RangeIndex(found.n_splits, name="split"),
     )

@@ -101,9 +101,10 @@ def cluster(
     similarity
         Who is like whom. By default :class:`scmoe.similarity.DensityTree`, with the seed of the
         clustering; :class:`scmoe.similarity.CoAssociation` where a graph is named or was made of
-        another representation, and for images. One that needs a graph takes the one that is
-        named or that of ``sc.pp.neighbors``, else, or if that is one of all channels and some of
-        them are no markers, it is given one that is built here, which is said.
+        another representation, with ``use_rep``, and for images. One that needs a graph takes
+        the one that is named or that of ``sc.pp.neighbors``, else, or if that is one of all
+        channels and some of them are no markers, it is given one that is built here, which is
+        said.
     preset
         Start from the settings of one of the papers' experiments, see
         :func:`scmoe.model.preset`; whatever is given here replaces them.
@@ -276,9 +277,7 @@ def cluster(
         },
         "n_clusters": len(categories),
         "markers": work.var_names.to_numpy(dtype=str),
-        "history": pd.DataFrame(
-            {name.removesuffix("_train"): t.iloc[:, 0] for name, t in trained.history.items()}
-        ).astype(float),
+        "history": _history(trained),
         **({"estimates": trained.estimates_} if trained.estimates_ else {}),
         **beside.get("uns", {}),
         **_tree(trained, work, labels, recipe.params()),
@@ -383,6 +382,16 @@ def _beside(adata: AnnData, key: str, found: dict[str, dict]) -> list[tuple]:
         for place, values in found.items()
         for slot, value in values.items()
     ]
+
+
+def _history(trained: ExpertModel) -> pd.DataFrame:
+    """The terms of the loss over the epochs, without those of a start before them."""
+    terms = {
+        name.removesuffix("_train"): table.iloc[:, 0]
+        for name, table in trained.history.items()
+        if not name.startswith("start_")
+    }
+    return pd.DataFrame(terms).astype(float)
 
 
 def _why_one(trained: ExpertModel, model: str) -> str:
