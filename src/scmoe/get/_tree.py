@@ -162,6 +162,22 @@ def cluster_gates(adata: AnnData, key: str) -> dict[str, tuple[list[Gate], float
     return dict(zip(names, gates, strict=True))
 
 
+def gate_signs(adata: AnnData, key: str) -> dict[str, dict[str, int]]:
+    """The sign of each marker among the gates of a cluster, the most telling first.
+
+    Nothing where there is no tree, or one of components or of markers that are gone.
+    """
+    record = clustering_record(adata, key)
+    if "tree" not in record or record.get("params", {}).get("use_rep", "X") != "X":
+        return {}
+    if not set(recorded_tree(adata, key)[0].markers) <= set(adata.var_names):
+        return {}
+    return {
+        name: {gate.marker: gate.sign for gate in found if gate.sign}
+        for name, (found, _) in cluster_gates(adata, key).items()
+    }
+
+
 def read_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
     """What :func:`recorded_tree` says, with the labels that are in ``.obs[key]`` now.
 
