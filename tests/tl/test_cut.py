@@ -181,7 +181,7 @@ def test_new_cells_of_merged_clusters(trained):
     # the very cells of the clusters that were not merged
     old = scmoe.tl.generate(adata, 50)
     np.testing.assert_array_equal(old.X, new.X)
-    with pytest.raises(KeyError, match=r"no cluster '9'; there are '0', '1', '2'"):
+    with pytest.raises(KeyError, match="no cluster '9'; there are '0'"):
         scmoe.tl.generate(adata, 5, clusters=["9"], key="scmoe_cut")
 
 

@@ -20,6 +20,9 @@ ASTRAY = 0.1
 TELLS = 0.5
 """Youden's index by which a marker alone must tell the sides of a sum apart to stand for it."""
 
+MOST_CELLS = 50_000
+"""Cells that gates are chosen on."""
+
 LIGHT = 0.2
 """Markers of a sum with a smaller weight are not written."""
 
@@ -51,6 +54,12 @@ class Gate:
     def marker(self) -> str:
         """The heaviest marker."""
         return next(iter(self.weights))
+
+    def holds(self, x: np.ndarray, markers: np.ndarray) -> np.ndarray:
+        """Which cells ``(n, d)`` of some markers are within it, ``(n,)`` bool."""
+        columns = [int(np.flatnonzero(markers == name)[0]) for name in self.weights]
+        total = x[:, columns] @ np.array(list(self.weights.values()), dtype=x.dtype)
+        return (total > self.low) & (total <= self.high)
 
     def __str__(self) -> str:
         name = weighted(self.weights)
@@ -133,6 +142,9 @@ def find_gates(
     -------
     For each label its gates, the most telling first, and their F1; no gates are all cells.
     """
+    every, every_label = x, labels
+    some = np.linspace(0, len(x) - 1, min(len(x), MOST_CELLS)).astype(np.int64)
+    x, labels = x[some], labels[some]
     leaf = tree.find_leaves(x)
     cluster = tree.cluster[leaf]
     cuts = [_cuts(tree, x, leaf, split) for split in range(tree.n_splits)]
@@ -152,8 +164,12 @@ def find_gates(
             elif share <= ASTRAY:
                 gates.append(Gate(weights, high=threshold))
                 conditions.append(~high)
-        chosen, score = choose(conditions, own, [len(gate.weights) for gate in gates])
-        found.append((merged([gates[i] for i in chosen]), score))
+        chosen = choose(conditions, own, [len(gate.weights) for gate in gates])
+        line = merged([gates[i] for i in chosen])
+        within = [gate.holds(every, tree.markers) for gate in line]
+        everything = np.ones(len(every), dtype=bool)
+        score = f1(np.logical_and.reduce([everything, *within]), every_label == k)
+        found.append((line, score))
     return found
 
 
@@ -208,8 +224,8 @@ def clusters_of(counts: np.ndarray, label: int) -> np.ndarray:
 
 def choose(
     conditions: Sequence[np.ndarray], own: np.ndarray, n_markers: Sequence[int]
-) -> tuple[list[int], float]:
-    """The simplest conditions that together fit a group of cells, and their F1.
+) -> list[int]:
+    """The simplest conditions that together fit a group of cells.
 
     Parameters
     ----------
@@ -243,7 +259,7 @@ def choose(
             chosen = options[0]
         elif max(scores) >= enough:
             chosen = options[int(np.argmax(scores))]
-    return chosen, score(chosen)
+    return chosen
 
 
 def add_greedily(conditions: Sequence[np.ndarray], own: np.ndarray, left: list[int]) -> list[int]:
