@@ -1,6 +1,6 @@
 """Other clusterings, each with the settings that its users start from.
 
-Every function takes cells x markers (arcsinh values, float32), a seed and the number of clusters
+Every clustering takes cells x markers (arcsinh values, float32), a seed and the number of clusters
 (None for its own default; those that choose the number themselves ignore it), and returns one
 label for each cell.
 """
@@ -9,22 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import tempfile
 import warnings
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import scanpy as sc
+import scvi
 import torch
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans, kmeans_plusplus
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances, pairwise_distances_argmin
 from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 N_CLUSTERS = 15
 """Where the user has to say a number: the paper's for the Bodenmiller wells."""
 
 WARD_LIMIT = 30_000
+CYTOVI_STEPS = 6_000
+FOLDS = 5
 
 
 def flowsom(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
@@ -94,6 +101,63 @@ def gaussian_mixture(x: np.ndarray, seed: int, n_clusters: int | None = None) ->
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = GaussianMixture(n_clusters or N_CLUSTERS, random_state=seed).fit(x)
     return model.predict(x).astype(str)
+
+
+def cytovi(
+    x: np.ndarray, seed: int, n_clusters: int | None = None, resolution: float = 1.0
+) -> np.ndarray:
+    """Leiden on scanpy's graph of the codes of CytoVI; chooses the number.
+
+    As in the tutorial of scvi-tools: markers scaled to 0-1, every default. Training ends after
+    1,000 epochs there, or when the loss of held-out cells has not fallen for 30; here also after
+    6,000 steps, and the weight of the KL divergence grows over 0.4 of the epochs as it does there.
+    """
+    scvi.settings.seed = seed
+    cells = ad.AnnData(x)
+    cells.layers["transformed"] = cells.X
+    scvi.external.cytovi.scale(cells)
+    n_steps = math.ceil(0.9 * len(x) / 128)
+    epochs = min(1_000, math.ceil(CYTOVI_STEPS / n_steps))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scvi.external.CYTOVI.setup_anndata(cells, layer="scaled")
+        model = scvi.external.CYTOVI(cells)
+        model.train(
+            max_epochs=epochs,
+            n_epochs_kl_warmup=math.ceil(0.4 * epochs),
+            accelerator="cpu",
+            enable_progress_bar=False,
+        )
+    return leiden(model.get_latent_representation(), seed, resolution=resolution)
+
+
+def told(x: np.ndarray, truth: np.ndarray, seed: int, least: int) -> np.ndarray:
+    """A random forest of scikit-learn, which is told the labels: no peer, but the ceiling.
+
+    Parameters
+    ----------
+    x
+        Cells x markers.
+    truth
+        Population of each cell; NaN where it has none.
+    seed
+        Of the folds and the trees.
+    least
+        Cells of the populations that it is to know.
+
+    Returns
+    -------
+    Of each cell of such a population the label by the forest that has learned from the other
+    folds; ``"none"`` for the others.
+    """
+    sizes = pd.Series(truth).value_counts()
+    known = np.flatnonzero(pd.Series(truth).isin(sizes.index[sizes >= least]))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    found = np.full(len(x), "none", dtype=object)
+    found[known] = cross_val_predict(
+        RandomForestClassifier(random_state=seed), x[known], truth[known].astype(str), cv=folds
+    )
+    return found.astype(str)
 
 
 def hdbscan(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:

@@ -28,6 +28,10 @@ def test_section():
     scores = {"n_clusters": 8, "n_populations": 4, "nmi": 0.5, "ari": 0.4, "weighted_f": 0.6}
     record = {"dataset": "PBMC 68k", "n_cells": 700, "method": "density", "seed": 0}
     record |= scores | {"noise": 0.1, "seconds": 2.0}
-    text = numbers.section({"records": [record, record | {"dataset": "MNIST", "nmi": 0.9}]})
-    assert "| PBMC 68k | 4 | 8 |" in text
-    assert "| density | 1.00 | 0.500 | 0.400 | 0.600 |" in text
+    of_markers = record | {"dataset": "samusik RAMP", "method": "tree", "nmi": 0.7}
+    others = [record | {"dataset": "MNIST", "nmi": 0.9}, of_markers]
+    text = numbers.section({"records": [record, *others]})
+    assert "\n| PBMC 68k | 4 |" in text
+    markers, components = text.split("Components (1 data sets)")
+    assert "| density | 1.00 | 0.500 | 0.400 | 0.600 |" in components
+    assert "| tree | 1.00 | 0.700 | 0.400 | 0.600 |" in markers

@@ -183,10 +183,9 @@ def test_page_of_the_results_that_are_kept(tmp_path):
     assert text == __main__.PAGE.read_text()
     # the summary: the best peer of each line, where we are ahead and where we are not
     for line in (
-        "weighted F | bodenmiller H05 | **0.881** | 0.852 | Leiden, resolution 0.3 |",
-        "weighted F | samusik RAMP | 0.903 | **0.959** | PhenoGraph |",
-        "seconds | multicenter 01 | 62.0 | **1.2** | FlowSOM, 15 metaclusters |",
-        "NMI | mean of 12 data sets | **0.828** | 0.761 | Leiden, resolution 1 |",
+        "weighted F, by components | 20 | **1.000** | 0.894 | Gaussian mixture, true number |",
+        "ACC | MNIST | 0.987 | **0.990** | Gaussian mixture, UMAP of gradients |",
+        "NMI | mean of 11 data sets | **0.828** | 0.771 | Leiden, resolution 1 |",
     ):
         assert line in text
     for path in __main__.RESULTS.glob("*.json"):
@@ -253,52 +252,67 @@ def test_bic_chooses_the_number(monkeypatch):
 # -- CyTOF ---------------------------------------------------------------------------------
 
 
-def test_rare_populations_are_scored_apart():
-    truth = np.repeat(np.array(["big", "mid", "rare", "tiny"], dtype=object), [60, 40, 10, 5])
-    sizes = pd.Series({"big": 300, "mid": 49, "rare": 31, "tiny": 20})
-    found = np.repeat(np.array(["0", "1", "0"]), [60, 40, 15])
-    scores = cytof.scores(truth, found, sizes)
-    # of the populations of at least 30 cells, tiny is left out: cluster 0 is 60 big, 10 rare
-    assert scores["mean_f1"] == pytest.approx((2 * 60 / (60 + 70) + 1 + 0) / 3)
-    big, rare = 2 * 60 / (60 + 70), 2 * 10 / (10 + 70)
-    assert scores["weighted_f"] == pytest.approx((60 * big + 40 * 1 + 10 * rare) / 110)
-    assert scores["mean_f1_from_50"] == 1
-    assert scores["mean_f1_under_50"] == pytest.approx(1 / 3)
-    assert scores["n_under_50"] == 3
+def test_scores_by_hand():
+    truth = np.repeat(np.array(["big", "rare", "tiny", np.nan], dtype=object), [60, 10, 5, 25])
+    sizes = pd.Series({"big": 9_000, "rare": 31, "tiny": 20})
+    found = np.repeat(np.array(["0", "1", "0"]), [60, 8, 32])
+    scores = cytof.scores(truth, found, sizes, 10_000)
+    # tiny and the cells without a population are clustered and not scored
+    big, rare = 2 * 60 / (60 + 62), 2 * 8 / (10 + 8)
+    assert scores["mean_f1"] == pytest.approx((big + rare) / 2)
+    assert scores["weighted_f"] == pytest.approx((60 * big + 10 * rare) / 70)
+    assert scores["ari"] == pytest.approx(adjusted_rand_score([0] * 60 + [1] * 10, found[:70]))
     assert scores["n_clusters"] == 2
-
-
-def test_no_rare_population():
-    truth = np.repeat(np.array(["a", "b"], dtype=object), 60)
-    scores = cytof.scores(truth, truth, pd.Series({"a": 60, "b": 60}))
-    assert scores["mean_f1_under_50"] is None
-    assert scores["n_under_50"] == 0
+    assert scores["rare"] == {"rare": round(rare, 3)}
+    assert cytof.scores(truth, found, sizes, 40_000)["rare"] == {}  # below 0.1 %
 
 
 def test_both_protocols(monkeypatch, blobs, tmp_path):
     monkeypatch.setattr(cytof, "DATASETS", {"blobs": lambda: as_intensities(blobs.copy())})
+    monkeypatch.setattr(cytof, "PAPER", ("blobs",))
     monkeypatch.setattr(cytof, "warm_up", lambda: None)
     calls = []
 
     def constant(x, seed):
-        calls.append(len(x))
+        calls.append(x)
         return np.repeat("0", len(x))
 
     monkeypatch.setattr(cytof, "PEERS", {"constant": constant})
-    monkeypatch.setattr(cytof, "METHODS", ["constant"])
+    monkeypatch.setattr(cytof, "METHODS", ["constant", cytof.CEILING])
     path = tmp_path / "cytof.json"
-    execute(cytof, Options([0, 1]), ignore, path)
+    execute(cytof, Options([0, 1], datasets=["blobs"]), ignore, path)
     records = json.loads(path.read_text())["records"]
-    assert [(r["protocol"], r["seed"]) for r in records] == [
-        ("all cells", 0),
-        ("80/20", 0),
-        ("all cells", 1),
-        ("80/20", 1),
+    assert [(r["protocol"], r["method"], r["seed"]) for r in records] == [
+        ("all cells", "constant", 0),
+        ("80/20", "constant", 0),
+        ("all cells", cytof.CEILING, 0),
+        ("all cells", "constant", 1),
+        ("80/20", "constant", 1),
+        ("all cells", cytof.CEILING, 1),
     ]
-    assert calls == [600, 600]  # a peer's clustering of all cells serves both protocols
-    assert records[0]["weighted_f"] == records[2]["weighted_f"] != records[1]["weighted_f"]
+    # a peer's clustering of all cells serves both protocols; another seed is another order
+    first, second = calls
+    assert len(first) == len(second) == 600
+    assert not np.array_equal(first, second)
+    assert records[0]["weighted_f"] == records[3]["weighted_f"] != records[1]["weighted_f"]
+    assert records[2]["weighted_f"] > 0.95
     text = cytof.section(json.loads(path.read_text()))
     assert text.index("### blobs: 600 cells, all cells") < text.index("600 cells, 80/20")
+
+
+def test_one_population(monkeypatch):
+    monkeypatch.setattr(cytof, "warm_up", lambda: None)
+    options = Options([0, 1], datasets=list(cytof.NULLS), methods=["k-means, 15 clusters"])
+    records = list(cytof.run(options, ignore))
+    assert [r["n_clusters"] for r in records] == [15] * 4
+    text = cytof.section({"records": records})
+    assert "| method | Gaussian | integers | seconds | seeds |" in text
+    assert "| k-means, 15 clusters | 15 (15–15) | 15 (15–15) |" in text
+    for make in cytof.NULLS.values():
+        assert make(0).shape == cytof.NULL_SHAPE
+        assert not np.array_equal(make(0), make(1))
+    whole = 5 * np.sinh(cytof.counts(0))
+    assert np.allclose(whole, np.round(whole))
 
 
 def test_scmoe_predicts_cells_that_it_has_not_seen(blobs, monkeypatch):
@@ -312,23 +326,24 @@ def test_scmoe_predicts_cells_that_it_has_not_seen(blobs, monkeypatch):
     assert adjusted_rand_score(blobs.obs["population"][480:], found) > 0.8
 
 
-def test_old_and_new_records_share_a_table():
-    old = {
-        "dataset": "bodenmiller H05",
-        "n_cells": 9,
-        "protocol": "all cells",
-        "method": "PhenoGraph",
-        "seed": 0,
-        "weighted_f": 0.5,
-        "mean_f1": 0.25,
-        "n_clusters": 4,
-        "seconds": 1.0,
-    }
-    row = "| PhenoGraph | 0.500 | 0.250 | – | – | 4 |"
-    assert row in cytof.section({"records": [old]})
-    new = old | {"seed": 1, "mean_f1_from_50": 0.5, "mean_f1_under_50": 0.125, "n_under_50": 3}
-    text = cytof.section({"records": [old, new]})
-    assert "| 0.500 | 0.125 of 3 |" in text
+def test_share_of_the_rare_populations_that_can_be_found():
+    def record(method, seed, **rare):
+        identity = ("simulated plate", 9, "all cells", method, seed)
+        measured = {"weighted_f": 0.5, "mean_f1": 0.25, "ari": 0.75, "n_clusters": 4}
+        keys = dict(zip(cytof.KEYS, identity, strict=True))
+        return {**keys, **measured, "seconds": 1.0, "rare": rare}
+
+    records = [
+        record(cytof.CEILING, 0, a=0.9, b=0.85, c=0.7),
+        record(cytof.CEILING, 1, a=0.9, b=0.8, c=0.9),
+        record(cytof.CEILING, 2, a=0.9, b=0.7, c=0.6),  # medians 0.9, 0.8 and 0.7
+        record("PhenoGraph", 0, a=0.6, b=0.59, c=0.9),
+    ]
+    text = cytof.section({"records": records})
+    assert "| method | weighted F | mean F1 | ARI | rare, of 2 | clusters |" in text
+    assert "| PhenoGraph | 0.500 | 0.250 | 0.750 | 0.50 | 4 |" in text
+    # without the ceiling nothing is known of what can be found
+    assert "rare, of" not in cytof.section({"records": records[3:]}).split("###", 1)[1]
 
 
 # -- peers ---------------------------------------------------------------------------------
@@ -342,6 +357,28 @@ def test_peers_find_groups_that_are_far_apart(name, groups):
     found = getattr(peers, name)(x, 0, 3)
     assert found.shape == truth.shape
     assert adjusted_rand_score(truth, found) > 0.99
+
+
+def test_the_ceiling_is_told_the_labels_of_other_cells(groups):
+    x, which = groups
+    truth = np.array(["a", "b", "c"], dtype=object)[which]
+    truth[:3] = np.nan
+    truth[3:8] = "rare"
+    found = peers.told(x, truth, 0, 30)
+    assert (found[:8] == "none").all()
+    assert (found[8:] == truth[8:]).mean() > 0.98
+    shuffled = np.random.default_rng(0).permutation(truth)
+    # it does not see the label that it is to say
+    assert (peers.told(x, shuffled, 0, 30)[shuffled == "a"] == "a").mean() < 0.6
+
+
+def test_cytovi(groups, monkeypatch):
+    x, truth = groups
+    neighbors = functools.partial(peers.sc.pp.neighbors, transformer="sklearn")
+    monkeypatch.setattr(peers.sc.pp, "neighbors", neighbors)
+    monkeypatch.setattr(peers, "CYTOVI_STEPS", 150)
+    monkeypatch.setattr(peers, "leiden", lambda codes, *_, **__: peers.k_means(codes, 0, 3))
+    assert adjusted_rand_score(truth, peers.cytovi(x, 0)) > 0.9
 
 
 def test_peers_that_split_groups_do_not_mix_them(groups, monkeypatch):

@@ -161,5 +161,11 @@ def test_one_cluster_is_told():
     adata = make_three()
     train = {"max_epochs": 1, "accelerator": "cpu"}
     with pytest.warns(UserWarning, match=r"into one cluster: .*\"lr\".*here 0\.003.*`similarity`"):
-        scmoe.tl.cluster(adata, n_clusters=2, progress=False, train_kwargs=train)
+        scmoe.tl.cluster(
+            adata,
+            n_clusters=2,
+            similarity=scmoe.similarity.CoAssociation(),
+            progress=False,
+            train_kwargs=train,
+        )
     assert adata.uns["scmoe"]["n_clusters"] == 1

@@ -39,6 +39,11 @@ def test_tl_loads_without_torch():
     assert python(code).strip() == "False"
 
 
+def test_what_compiles_waits_for_a_graph_or_a_map():
+    code = "import sys, scmoe.cli._run; print({'umap', 'pynndescent'} & set(sys.modules))"
+    assert python(code).strip() == "set()"
+
+
 @pytest.mark.parametrize("name", scmoe.__all__)
 def test_every_subpackage_resolves(name):
     package = getattr(scmoe, name)

@@ -13,12 +13,13 @@ from click.testing import CliRunner
 from made_up import as_intensities
 
 from scmoe import io, pp, tl
-from scmoe.cli import main
+from scmoe.cli import _run, main
 from scmoe.cli._console import in_options
 from scmoe.cli._read import read
 from scmoe.io import read_fcs
 from scmoe.model import CplMixVAE, MoESimVAE
 from scmoe.train import SimilarityPlan
+from scmoe.tree import Tree
 
 SURFACE = ["CD3", "CD45", "CD4", "CD20", "CD33", "CD123", "CD14", "IgM", "HLA-DR", "CD7"]
 
@@ -95,8 +96,9 @@ def test_abundance_and_command(whole, plate):
     assert of_0["share"].item() == pytest.approx(of_0["cells"].item() / 150)
     page = (whole / "report.html").read_text()
     assert f"<pre>scmoe cluster {plate} -o {whole}" in page
-    assert "built by this run" in page
-    assert "given" not in page
+    populations = Tree.from_record(adata.uns["scmoe"]["tree"]).n_clusters
+    assert f"<td>density tree, {populations} populations</td>" in page
+    assert "<td>for the map alone</td>" in page
 
 
 def test_model(whole):
@@ -206,13 +208,13 @@ def test_batches(scmoe, plate):
     assert (graph[~first][:, first].getnnz(axis=1) > 0).all()
 
 
-@pytest.mark.parametrize("similarity", ["graph", "knn", "threshold"])
+@pytest.mark.parametrize("similarity", ["tree", "graph", "knn", "threshold"])
 def test_similarities(scmoe, plate, similarity):
     result = scmoe(plate, "--similarity", similarity)
     assert result.exit_code == 0, result.stderr
     adata = ad.read_h5ad(scmoe.home / "out" / "cells.h5ad")
     used = adata.uns["scmoe"]["params"]["similarity"]["name"]
-    assert used.lower() == similarity
+    assert used.lower() == {"tree": "densitytree"}.get(similarity, similarity)
 
 
 def test_cofactor(scmoe, plate):
@@ -252,17 +254,65 @@ def test_raw_h5ad_from_fcs_is_transformed_once(scmoe, plate):
     assert "again" in two.obs
 
 
+def followed(path):
+    """The cells of a folder, and what their clusters follow."""
+    adata = ad.read_h5ad(path / "cells.h5ad")
+    return adata, adata.uns["scmoe"]["params"]["similarity"]["name"]
+
+
 def test_own_graph_is_kept_unless_markers_are_chosen(scmoe, linked):
-    linked.uns["neighbors"] = {"connectivities_key": "connectivities", "params": {"k": 10}}
+    linked.obsm["X_pca"] = linked.X[:, :3].copy()
+    params = {"n_neighbors": 10, "use_rep": "X_pca"}
+    linked.uns["neighbors"] = {"connectivities_key": "connectivities", "params": params}
     linked.write_h5ad(scmoe.home / "linked.h5ad")
     assert scmoe("linked.h5ad", output="own").exit_code == 0
-    result = scmoe("linked.h5ad", "--exclude", "CD45", output="new")
-    assert result.exit_code == 0, result.stderr
-    own = ad.read_h5ad(scmoe.home / "own" / "cells.h5ad")
-    new = ad.read_h5ad(scmoe.home / "new" / "cells.h5ad")
+    own, similarity = followed(scmoe.home / "own")
+    assert similarity == "CoAssociation"
     assert (own.obsp["connectivities"] != linked.obsp["connectivities"]).nnz == 0
+    assert "that of the file" in (scmoe.home / "own" / "report.html").read_text()
+    result = scmoe("linked.h5ad", "--exclude", "CD45", output="new", umap=True)
+    assert result.exit_code == 0, result.stderr
+    new, similarity = followed(scmoe.home / "new")
+    assert similarity == "DensityTree"
     assert (new.obsp["connectivities"] != linked.obsp["connectivities"]).nnz > 0
     assert new.obsm["X_markers"].shape == (600, 7)
+
+
+def test_graph_of_the_markers_is_for_the_map(scmoe, linked):
+    params = {"n_neighbors": 10, "use_rep": "X"}
+    linked.uns["neighbors"] = {"connectivities_key": "connectivities", "params": params}
+    linked.write_h5ad(scmoe.home / "linked.h5ad")
+    assert scmoe("linked.h5ad", umap=True).exit_code == 0
+    adata, similarity = followed(scmoe.home / "out")
+    assert similarity == "DensityTree"
+    assert (adata.obsp["connectivities"] != linked.obsp["connectivities"]).nnz == 0
+
+
+def test_a_graph_is_built_where_it_is_looked_at(scmoe, plate, monkeypatch):
+    built = []
+
+    def add_graph(adata, **kwargs):
+        built.append("scmoe" in adata.obs)
+        add(adata, **kwargs)
+
+    add = _run.add_graph
+    monkeypatch.setattr(_run, "add_graph", add_graph)
+    result = scmoe(plate, "--seed", "7")
+    assert result.exit_code == 0, result.stderr
+    assert built == []
+    adata, similarity = followed(scmoe.home / "out")
+    assert similarity == "DensityTree"
+    assert adata.uns["scmoe"]["params"]["similarity"]["random_state"] == 7
+    told = Tree.from_record(adata.uns["scmoe"]["tree"]).n_clusters
+    assert f"scmoe: density tree: {told} population" in result.stderr
+    # after the clustering, for the map
+    assert scmoe(plate, umap=True, output="map").exit_code == 0
+    assert built == [True]
+    # before it, once
+    words = ["--similarity", "coassociation"]
+    assert scmoe(plate, *words, umap=True, output="graph").exit_code == 0
+    assert built == [True, False]
+    assert "built by this run" in (scmoe.home / "graph" / "report.html").read_text()
 
 
 def test_layer(scmoe, blobs):

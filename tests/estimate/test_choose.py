@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from scmoe.estimate import METHODS, at_least_two, find_n_clusters
+from scmoe.estimate import METHODS, at_least_two, default_method, find_n_clusters
 from scmoe.estimate._choose import santos
 from scmoe.estimate._found import by_size
 
@@ -29,6 +29,12 @@ def test_all_methods(codes, method):
     assert found.evidence["table"]["chosen"].sum() == 1
 
 
+def test_the_tree_is_for_panels():
+    assert default_method(50, markers=True) == "tree"
+    assert default_method(51, markers=True) == "stability"
+    assert default_method(9, markers=False) == "stability"
+
+
 def test_settings_of_the_paper(codes):
     assert santos(70_000)["n_neighbors"] == 233
     assert santos(1_000)["n_neighbors"] == 100
@@ -47,6 +53,8 @@ def test_fewer_than_two_is_a_warning_and_an_error_where_asked():
         found = find_n_clusters(codes, n_samples=3)
     with pytest.raises(ValueError, match=r'Only one cluster .* `method="density"`'):
         at_least_two(found)
+    with pytest.warns(UserWarning, match=r"Only one cluster .* another `significance`"):
+        find_n_clusters(codes, method="tree")
 
 
 def test_nothing_but_noise():

@@ -20,7 +20,7 @@ from scmoe.metrics import accuracy
 from scmoe.model import ModelFileError, MoESimVAE
 from scmoe.model._auto import check_number, read_settings
 from scmoe.model._open import read_trained
-from scmoe.similarity import Blend, CoAssociation, Knn, Prior
+from scmoe.similarity import Blend, CoAssociation, DensityTree, Knn, Prior
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 QUICK = {"max_epochs": 60, "n_samples": 3, "resolutions": [0.05, 0.2, 0.5, 1.0]}
@@ -189,11 +189,55 @@ def test_a_graph_that_is_not_there(few):
 
 def test_values_where_the_similarity_needs_no_graph(few, looked_at):
     del few.obsp["connectivities"]
-    model = train(build(few, similarity=Knn(use_rep="X"), n_latent=2), 1)
+    how = {**QUICK, "method": "stability"}
+    model = train(build(few, similarity=Knn(use_rep="X"), n_latent=2), 1, how)
     codes, _ = looked_at[-1]
     low, high = np.quantile(few.X, [0.001, 0.999], axis=0)
     np.testing.assert_allclose(codes, (few.X - low) / (high - low), rtol=1e-4, atol=1e-5)
     assert model.module.n_experts == 4
+
+
+def test_the_tree_is_the_default_of_markers(few, looked_at):
+    """As they are: what scales them would move its nodes."""
+    model = train(build(few, similarity=Knn(use_rep="X"), n_latent=2), 1, {})
+    codes, graph = looked_at[-1]
+    np.testing.assert_array_equal(codes, few.X)
+    assert graph is None
+    assert model.estimates_["n_clusters"]["method"] == "tree"
+    assert model.module.n_experts == 4
+    components = build(few, similarity=Knn(use_rep="X"), n_latent=2, scaling="common")
+    train(components, 1, {})
+    assert components.estimates_["n_clusters"]["method"] == "stability"
+
+
+def test_the_tree_of_the_similarity_knows_its_number(few, looked_at):
+    model = train(build(few, similarity=DensityTree(), n_latent=2), 1, {})
+    assert not looked_at
+    assert model.module.n_experts == model.tree.n_clusters == 4
+    record = model.estimates_["n_clusters"]
+    assert record["method"] == "tree"
+    assert record["n_clusters"] == 4
+    assert record["settings"] == {"significance": 3.5}
+    assert record["table"]["n_clusters"].iloc[0] == 4
+    assert record["table"]["chosen"].sum() == 1
+    coarse = train(build(few, similarity=DensityTree(n_clusters=3), n_latent=2), 1, {})
+    assert coarse.module.n_experts == 3
+
+
+def test_a_tree_of_other_settings_is_grown(few, looked_at):
+    model = build(few, similarity=DensityTree(), n_latent=2)
+    train(model, 1, {"min_cluster_size": 20})
+    assert len(looked_at) == 1
+    assert model.estimates_["n_clusters"]["settings"]["min_cluster_size"] == 20
+
+
+def test_a_tree_of_one_leaf():
+    x = np.random.default_rng(0).normal(size=(120, 4)).astype(np.float32)
+    model = build(AnnData(x), similarity=DensityTree(), n_latent=2)
+    with pytest.raises(ValueError, match="Only one cluster was found by method 'tree'"):
+        train(model, 1, {})
+    assert model.module is None
+    assert model.estimates_ == {}
 
 
 def test_another_method_looks_at_values_not_at_the_graph(few, looked_at):
@@ -409,11 +453,12 @@ def test_settings_of_the_estimates_where_nothing_is_estimated(few):
 
 
 def test_settings_are_told_apart():
-    of_latent, of_clusters = read_settings({"threshold": 0.8, "max_epochs": 3, "share": 0.5})
+    given = {"threshold": 0.8, "max_epochs": 3, "share": 0.5}
+    of_latent, of_clusters = read_settings(given, "stability")
     assert of_latent == {"threshold": 0.8, "max_epochs": 3}
     assert of_clusters == {"method": "stability", "share": 0.5}
     given = {"method": "santos", "min_dist": 0.2}
-    assert read_settings(given) == ({}, given)
+    assert read_settings(given, "stability") == ({}, given)
     assert given == {"method": "santos", "min_dist": 0.2}
 
 
@@ -421,7 +466,7 @@ def test_no_groups_at_all():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(120, 4)).astype(np.float32)
     model = build(AnnData(x), similarity=Knn(use_rep="X"), n_latent=2)
-    how = {"resolutions": [0.01], "n_samples": 2}
+    how = {"method": "stability", "resolutions": [0.01], "n_samples": 2}
     with pytest.raises(ValueError, match="cluster was found by method 'stability'"):
         train(model, 1, how)
     assert model.module is None
@@ -438,10 +483,10 @@ def test_markers_that_have_nothing_in_common():
 def test_few_cells(few):
     model = build(few[:9].copy(), similarity=Knn(use_rep="X"), n_latent=2)
     with pytest.raises(ValueError, match="can't be estimated from 9 cells"):
-        train(model, 1)
+        train(model, 1, {})
 
 
-@pytest.mark.parametrize("value", ["many", "AUTO", 1, 2.0, True, None, np.array([2, 3]), [2]])
+@pytest.mark.parametrize("value", ["many", "AUTO", 1, 2.0, True, np.array([2, 3]), [2]])
 def test_numbers_that_are_none(few, value):
     with pytest.raises(ValueError, match='`n_experts` must be "auto" or a whole number'):
         build(few, value)

@@ -231,6 +231,37 @@ def test_where_clusters_are_sought(three, monkeypatch, space):
         assert np.square(seen[0] - scaled).mean() < scaled.var(0).mean() / 4
 
 
+@pytest.mark.parametrize(
+    ("scaling", "settings", "method", "space"),
+    [
+        (None, {}, "tree", "values"),
+        (None, {"space": "decoded"}, "stability", "decoded"),
+        (None, {"method": "density"}, "density", "decoded"),
+        ("common", {}, "stability", "decoded"),
+    ],
+)
+def test_markers_have_a_tree(three, monkeypatch, scaling, settings, method, space):
+    seen = {}
+
+    def stop(values, scaled, *args, **kwargs):
+        seen.update(kwargs, values=values)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scmoe.model._moevae.pretrain", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build(three, scaling=scaling).pretrain(**settings)
+    assert (seen["method"], seen["space"]) == (method, space)
+    np.testing.assert_array_equal(seen["values"], three.X)
+
+
+def test_the_leaves_of_the_tree(three):
+    quick = {key: value for key, value in QUICK.items() if key != "method"}
+    model = train(build(three), pretrain_kwargs=quick)
+    record = model.estimates_["n_clusters"]
+    assert (record["method"], record["n_clusters"]) == ("tree", 3)
+    assert accuracy(three.obs["kind"], model.predict()) > 0.95
+
+
 def test_sizes_of_the_experts_are_told(three, caplog):
     caplog.set_level("INFO", logger="scmoe")
     model = build(three, 3, n_latent=[1, 3, 2])
@@ -246,7 +277,9 @@ def test_few_cells_are_told(three, caplog):
 
 def test_an_unknown_space(three):
     model = build(three)
-    with pytest.raises(ValueError, match=r"`space` must be one of \('decoded', 'codes'\)"):
+    with pytest.raises(
+        ValueError, match=r"`space` must be one of \('values', 'decoded', 'codes'\)"
+    ):
         model.pretrain(space="umap")
     assert model.module is None
 

@@ -13,7 +13,7 @@ from torch import nn
 from scmoe.estimate import Architecture, Schedule
 from scmoe.estimate._found import Found
 from scmoe.model import _pretrain
-from scmoe.model._pretrain import pretrain, teach_manager
+from scmoe.model._pretrain import known_clusters, pretrain, teach_manager
 
 # of a cluster that needs many dimensions, of one that needs one, of a single cell, and noise
 LABELS = np.repeat([0, 1, 2, -1], [100, 99, 1, 100])
@@ -64,8 +64,9 @@ def run(**kwargs):
         "seed": 7,
         "progress": False,
     }
-    x = np.zeros((300, 6), np.float32)
-    return pretrain(x, Architecture(6), Schedule(1), **{**settings, **kwargs})
+    values = np.ones((300, 6), np.float32)
+    scaled = np.zeros((300, 6), np.float32)
+    return pretrain(values, scaled, Architecture(6), Schedule(1), **{**settings, **kwargs})
 
 
 def test_sizes_of_experts_come_from_the_large_vae(steps):
@@ -88,6 +89,32 @@ def test_sizes_that_are_given_need_one_vae(steps, given, sizes):
     assert [n for n, _, _ in steps] == [max(given)]
     assert done.n_latents == sizes
     assert done.latent is done.of_clusters is None
+
+
+@pytest.mark.parametrize("space", ["values", "codes", "decoded"])
+def test_where_clusters_are_sought(steps, monkeypatch, space):
+    seen = []
+    monkeypatch.setattr(_pretrain, "decode", lambda network, codes: codes + 5)
+    monkeypatch.setattr(
+        _pretrain, "find_clusters", lambda points, **_: seen.append(points) or found()
+    )
+    done = run(space=space)
+    (points,) = seen
+    expected = {"values": np.ones((300, 6)), "codes": done.codes, "decoded": done.codes + 5}
+    np.testing.assert_array_equal(points, expected[space])
+
+
+def test_a_tree_is_cut_at_a_known_number(caplog):
+    rng = np.random.default_rng(1)
+    x = 9 * np.eye(3)[np.repeat([0, 1, 2], [80, 60, 40])] + rng.normal(size=(180, 3))
+    of = {"seed": 0, "progress": False, "settings": {}}
+    two = known_clusters(x, 2, "tree", **of)
+    assert (two.method, two.n_clusters) == ("tree", 2)
+    assert not caplog.records
+    four = known_clusters(x, 4, "tree", **of)
+    assert (four.method, four.n_clusters) == ("mixture", 4)
+    assert "no more than 3 populations, not 4" in caplog.text
+    assert known_clusters(x, 2, "stability", **of).method == "mixture"
 
 
 def test_the_manager_learns_soft_labels_of_all_but_noise(monkeypatch):

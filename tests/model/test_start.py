@@ -8,7 +8,7 @@ from made_up import make_three
 from sklearn.metrics import adjusted_rand_score
 
 from scmoe.estimate import communities, neighbor_graph
-from scmoe.model._start import _named_like, start_categories
+from scmoe.model._start import _named_like, leaves, of_graph, of_tree, start_categories
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +16,18 @@ def graph():
     return neighbor_graph(make_three().X, 0)
 
 
+def communities_of(graph, n_categories, n_arms, seed):
+    find = of_graph(graph, n_categories)
+    return start_categories(find, graph.shape[0], n_categories, n_arms, seed)
+
+
 def test_one_arm_learns_the_communities_of_all_cells(graph):
-    taught = start_categories(graph, 3, 1, 0)
+    taught = communities_of(graph, 3, 1, 0)
     np.testing.assert_array_equal(taught[:, 0], communities(graph, 3, 10, 0))
 
 
 def test_each_arm_learns_of_a_half_of_its_own(graph):
-    taught = start_categories(graph, 3, 4, 0)
+    taught = communities_of(graph, 3, 4, 0)
     assert taught.shape == (200, 4)
     assert taught.dtype == np.int64
     of_arm = taught >= 0
@@ -41,7 +46,7 @@ def test_few_cells_whose_halves_show_too_little(n):
     rng = np.random.default_rng(0)
     x = 3 * np.eye(3).repeat(2, 1)[kind] + rng.normal(scale=0.3, size=(n, 6))
     graph = neighbor_graph(x.astype(np.float32), 0)
-    taught = start_categories(graph, 3, 2, 0)
+    taught = communities_of(graph, 3, 2, 0)
     np.testing.assert_array_equal(taught, communities(graph, 3, 10, 0)[:, None].repeat(2, 1))
     assert taught.max() >= 1
 
@@ -49,16 +54,42 @@ def test_few_cells_whose_halves_show_too_little(n):
 def test_what_chance_cuts_is_learned_differently():
     # one cloud, which has no parts
     graph = neighbor_graph(np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32), 0)
-    one, other = start_categories(graph, 8, 2, 0).T
+    one, other = communities_of(graph, 8, 2, 0).T
     both = (one >= 0) & (other >= 0)
     assert both.sum() > 50
     assert (one[both] == other[both]).mean() < 0.8
 
 
 def test_seed(graph):
-    first, again, other = (start_categories(graph, 6, 2, seed) for seed in (1, 1, 2))
+    first, again, other = (communities_of(graph, 6, 2, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_leaves_of_a_half_each():
+    cells = make_three()
+    x, kind = np.asarray(cells.X), cells.obs["kind"].to_numpy()
+    tree = leaves(x, None, 0)
+    assert tree.n_clusters == 3
+    taught = start_categories(of_tree(x, tree), 200, 3, 2, 0)
+    several, arms = np.nonzero(taught >= 0)
+    assert len(several) == 200
+    assert adjusted_rand_score(kind[several], taught[several, arms]) > 0.95
+    one = start_categories(of_tree(x, tree), 200, 3, 1, 0)
+    np.testing.assert_array_equal(one[:, 0], tree.predict(x))
+    # no half knows more of them than all cells
+    two = leaves(x, 2, 0)
+    assert two.n_clusters == 2
+    assert start_categories(of_tree(x, two), 200, 2, 2, 0).max() == 1
+
+
+def test_no_leaves_to_start_from(caplog):
+    caplog.set_level("INFO", logger="scmoe")
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    assert leaves(x, None, 0) is None
+    assert "no more than 1 leaves" in caplog.text
+    assert leaves(np.asarray(make_three().X), 4, 0) is None
+    assert "no more than 3 leaves" in caplog.text
 
 
 def test_names_are_those_of_most_common_cells():

@@ -95,6 +95,25 @@ def test_stability(stable):
     assert again.figure._suptitle.get_text() == "4 clusters by stability"
 
 
+def test_tree(stable):
+    """As of stability, over another setting; 0 has no place on a logarithmic axis."""
+    record = stable.uns["n_clusters"]
+    record["method"] = "tree"
+    record["evidence"] = record["evidence"].rename(columns={"resolution": "significance"})
+    record["evidence"]["significance"] = [0, 3.5, 7]
+    clusters, again = pl.n_clusters(stable, show=False)
+    chosen, there, found = clusters.lines
+    assert list(chosen.get_xdata()) == [3.5, 3.5]
+    assert there.get_ydata().tolist() == [2, 4, 30]
+    assert found.get_ydata().tolist() == [2, 4, 1]
+    assert [text.get_text() for text in clusters.get_legend().get_texts()] == [
+        *("clusters", "found again"),
+    ]
+    assert again.get_xlabel() == "significance"
+    assert [text.get_text() for text in again.get_xticklabels()] == ["5"]
+    assert again.figure._suptitle.get_text() == "4 clusters by tree"
+
+
 def test_one_cluster_has_no_choice_to_mark(stable):
     stable.uns["n_clusters"]["evidence"]["chosen"] = False
     stable.uns["n_clusters"]["n_clusters"] = 1

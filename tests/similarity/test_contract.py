@@ -14,6 +14,7 @@ from scmoe.similarity import (
     Blend,
     CoAssociation,
     Custom,
+    DensityTree,
     Differ,
     Graph,
     Knn,
@@ -33,6 +34,8 @@ def tens(cells):
 
 
 SIMILARITIES = [
+    DensityTree(),
+    DensityTree(significance=6, batch_key="sample"),
     CoAssociation(),
     CoAssociation(majority=False),
     Graph(),
@@ -47,6 +50,7 @@ SIMILARITIES = [
     Custom(tens),
     Blend(CoAssociation(resolutions=(0.5,), fine_resolutions=()), Graph(), weight=0.25),
     Blend(Graph(), Knn(n_neighbors=5)),
+    Blend(DensityTree(), Graph(), weight=0.6),
     Blend(Differ("sample"), Graph(obsp="mine"), weight=0.1),
     Blend(Labels("labels"), Differ("sample")),
     Blend(Prior(), Blend(Labels("labels"), Custom(tens)), weight=0.7),
@@ -242,7 +246,7 @@ def test_unknown_name(values):
 
 
 def test_every_name_is_known():
-    for cls in (CoAssociation, Graph, Knn, Prior, Threshold):
+    for cls in (CoAssociation, DensityTree, Graph, Knn, Prior, Threshold):
         assert Similarity.from_dict({"name": cls.__name__}) == cls()
 
 

@@ -20,10 +20,11 @@ from scipy import sparse
 
 from scmoe.metrics import accuracy
 from scmoe.model import MoESimVAE
-from scmoe.similarity import Blend, CoAssociation, Graph, Knn, Threshold
+from scmoe.similarity import Blend, CoAssociation, DensityTree, Graph, Knn, Threshold
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.tl import cluster
 from scmoe.tl._slots import write
+from scmoe.tree import Tree
 
 
 def run(adata, n_clusters=8, *, epochs=2, train_kwargs=None, **kwargs):
@@ -82,6 +83,7 @@ def test_slots(linked, key, same):
         "n_clusters",
         "markers",
         "history",
+        "tree",
         "model",
         "version",
         "manifest",
@@ -98,8 +100,9 @@ def test_slots(linked, key, same):
     params = record["params"]
     assert params["n_clusters"] == 8
     assert params["random_state"] == 0
-    assert params["similarity"]["name"] == "CoAssociation"
-    assert params["neighbors"] == "given"
+    assert params["similarity"]["name"] == "DensityTree"
+    assert params["neighbors"] == "not used"
+    assert Tree.from_record(record["tree"]).n_clusters == 5
     assert params["model_kwargs"] == {"n_latent": 5}
     assert params["train_kwargs"]["max_epochs"] == 2
 
@@ -189,6 +192,15 @@ def test_a_second_run_replaces_the_first(linked):
     assert set(linked.obs["scmoe"].cat.categories) <= {"0", "1", "2"}
 
 
+def test_one_population_is_one_cluster():
+    x = np.random.default_rng(0).normal(size=(500, 5)).astype(np.float32)
+    cells = ad.AnnData(x)
+    with pytest.warns(UserWarning, match="into one cluster: their density has no clear valley"):
+        run(cells, None)
+    assert cells.uns["scmoe"]["n_clusters"] == 1
+    assert len(cells.uns["scmoe"]["tree"]["threshold"]) == 0
+
+
 def test_two_clusters(linked):
     run(linked, 2, epochs=5)
     assert set(linked.obs["scmoe"]) <= {"0", "1"}
@@ -259,7 +271,7 @@ def test_builds_a_graph_where_there_is_none(blobs, caplog, graphs, same, n_featu
         blobs = ad.AnnData(X.astype(np.float32), obs=blobs.obs)
     before = same.look(blobs)
     with caplog.at_level(logging.INFO, logger="scmoe"):
-        run(blobs)
+        run(blobs, similarity=CoAssociation())
     said = [r for r in caplog.records if r.name == "scmoe" and "neighbour graph" in r.message]
     assert len(said) == 1
     assert "sc.pp.neighbors" in said[0].message
@@ -277,8 +289,9 @@ def test_builds_a_graph_where_there_is_none(blobs, caplog, graphs, same, n_featu
 
 
 def test_says_nothing_where_there_is_a_graph(linked, caplog, graphs):
-    run(linked)
+    run(linked, similarity=CoAssociation())
     assert "No neighbour graph" not in caplog.text
+    assert linked.uns["scmoe"]["params"]["neighbors"] == "given"
     np.testing.assert_array_equal(graphs[0].toarray(), linked.obsp["connectivities"].toarray())
 
 
@@ -311,6 +324,87 @@ def test_neighbors_key_of_the_similarity(linked, graphs):
     run(linked, similarity=CoAssociation(neighbors_key="other"))
     np.testing.assert_array_equal(graphs[0].toarray(), expected)
     run(linked, similarity=Graph(neighbors_key="other"))
+
+
+def follows(adata, caplog, **kwargs):
+    """What a clustering follows, by its record and by what it says."""
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="scmoe"):
+        run(adata, **kwargs)
+    params = adata.uns["scmoe"]["params"]
+    said = [r.message for r in caplog.records if r.message.startswith("Clusters follow ")]
+    return params["similarity"]["name"], params["neighbors"], *said
+
+
+TREE = "Clusters follow the valleys of the density (DensityTree)"
+GRAPH = "Clusters follow the neighbour graph, {} (CoAssociation)."
+OTHER = TREE + ", not the neighbour graph in `.obsp`, which `neighbors_key` or `obsp` would name."
+
+
+def test_tree_where_there_is_no_graph(blobs, caplog):
+    assert follows(blobs, caplog) == ("DensityTree", "not used", TREE + ".")
+    assert not blobs.obsp
+
+
+@pytest.mark.parametrize("how", [{"use_rep": "X"}, {}, {"n_pcs": 0}], ids=str)
+def test_tree_where_the_graph_is_of_the_same_values(blobs, caplog, how):
+    """Of up to 50 variables, scanpy looks at these, whatever principal components there are."""
+    sc.pp.pca(blobs, n_comps=4)
+    sc.pp.neighbors(blobs, transformer="sklearn", **how)
+    assert follows(blobs, caplog) == ("DensityTree", "not used", OTHER)
+    chosen = follows(blobs, caplog, markers=["CD3", "CD4", "CD19"])
+    assert chosen == ("DensityTree", "not used", OTHER)
+
+
+def test_tree_where_nothing_says_what_the_graph_is_of(linked, caplog):
+    assert follows(linked, caplog) == ("DensityTree", "not used", OTHER)
+
+
+@pytest.mark.parametrize("rep", ["X_pca", "X_int"])
+def test_graph_of_another_representation(blobs, caplog, graphs, rep):
+    """Principal components, or what a correction of batches wrote."""
+    sc.pp.pca(blobs, n_comps=4)
+    blobs.obsm["X_int"] = blobs.obsm["X_pca"] + 1
+    sc.pp.neighbors(blobs, use_rep=rep, transformer="sklearn")
+    said = GRAPH.format(f"made of {rep}, not of X")
+    assert follows(blobs, caplog) == ("CoAssociation", "given", said)
+    np.testing.assert_array_equal(graphs[0].toarray(), blobs.obsp["connectivities"].toarray())
+    assert follows(blobs, caplog, use_rep=rep) == ("DensityTree", "not used", OTHER)
+    other = "X_int" if rep == "X_pca" else "X_pca"
+    said = GRAPH.format(f"made of {rep}, not of {other}")
+    assert follows(blobs, caplog, use_rep=other) == ("CoAssociation", "given", said)
+
+
+def test_graph_of_the_components_of_many_variables(blobs, caplog):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([blobs.X, rng.normal(size=(600, 52), scale=0.1)], axis=1)
+    blobs = ad.AnnData(x.astype(np.float32), obs=blobs.obs)
+    sc.pp.pca(blobs, n_comps=10)
+    sc.pp.neighbors(blobs, transformer="sklearn")
+    said = GRAPH.format("made of X_pca, not of X")
+    assert follows(blobs, caplog) == ("CoAssociation", "given", said)
+
+
+def test_a_graph_that_was_asked_for(linked, caplog):
+    said = GRAPH.format("the one that was asked for")
+    for asked in ({"neighbors_key": "neighbors"}, {"obsp": "connectivities"}):
+        assert follows(linked, caplog, **asked) == ("CoAssociation", "given", said)
+
+
+def test_a_similarity_that_was_asked_for(blobs, caplog):
+    sc.pp.neighbors(blobs, use_rep="X", transformer="sklearn")
+    assert follows(blobs, caplog, similarity=CoAssociation()) == ("CoAssociation", "given")
+    sc.pp.pca(blobs, n_comps=4)
+    sc.pp.neighbors(blobs, use_rep="X_pca", transformer="sklearn")
+    assert follows(blobs, caplog, similarity=DensityTree()) == ("DensityTree", "not used")
+
+
+def test_seed_of_the_tree(blobs):
+    """That of the clustering by default; one that was given stays."""
+    run(blobs, random_state=7)
+    assert blobs.uns["scmoe"]["params"]["similarity"]["random_state"] == 7
+    run(blobs, random_state=7, similarity=DensityTree(random_state=3))
+    assert blobs.uns["scmoe"]["params"]["similarity"]["random_state"] == 3
 
 
 @pytest.mark.parametrize(
@@ -523,9 +617,9 @@ MISTAKES = [
     (sparse_x, {}, ValueError, r"`adata\.X` is sparse"),
     (integer_x, {}, ValueError, r"`adata\.X` holds int64 values.*scmoe\.pp\.arcsinh"),
     (no_x, {}, ValueError, r"`adata\.X` is empty"),
-    (negative_graph, {}, ValueError, "negative"),
-    (graph_with_nan, {}, ValueError, "NaN or infinite weights"),
-    (empty_graph, {}, ValueError, "no edge"),
+    (negative_graph, {"similarity": CoAssociation()}, ValueError, "negative"),
+    (graph_with_nan, {"similarity": CoAssociation()}, ValueError, "NaN or infinite weights"),
+    (empty_graph, {"similarity": CoAssociation()}, ValueError, "no edge"),
     (None, {"n_clusters": 1}, ValueError, "at least 2, got 1"),
     (None, {"n_clusters": 0}, ValueError, "at least 2, got 0"),
     (None, {"n_clusters": -3}, ValueError, "at least 2, got -3"),
@@ -685,7 +779,7 @@ def test_a_graph_of_all_channels_is_replaced_and_said(blobs, graphs):
     adata = with_time(blobs)
     sc.pp.neighbors(adata, use_rep="X", transformer="sklearn")
     with pytest.warns(UserWarning, match=r"'Time', which are no markers"):
-        run(adata)
+        run(adata, similarity=CoAssociation())
     edges = graphs[0].tocoo()
     population = adata.obs["population"].cat.codes.to_numpy()
     assert (population[edges.row] == population[edges.col]).mean() > 0.98

@@ -291,7 +291,8 @@ def test_nothing_is_written_on_an_interruption(three, same, tmp_path, capsys):
 
 
 def similar(adata, **kwargs):
-    estimates = {"n_samples": 3, "resolutions": [0.05, 0.2], "max_epochs": 30}
+    estimates = {"method": "stability", "n_samples": 3, "resolutions": [0.05, 0.2]}
+    estimates["max_epochs"] = 30
     train_kwargs = {"max_epochs": 60, "accelerator": "cpu", "estimate_kwargs": estimates}
     train_kwargs |= kwargs.pop("train_kwargs", {})
     kwargs = {"similarity": Knn(use_rep="X"), "progress": False, **kwargs}
@@ -343,7 +344,7 @@ def test_presets_and_numbers(linked):
         ({"model_kwargs": {"n_experts": "auto"}}, "Give `n_experts` as `n_clusters`"),
         (
             {"n_clusters": "auto", "train_kwargs": {"estimate_kwargs": {"n": 3}}},
-            "`method='stability'` has no 'n'",
+            "`method='tree'` has no 'n'",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 import scmoe
+from scmoe.similarity import DensityTree
 from scmoe.tl import cluster, n_clusters
 
 DATA = Path(os.environ.get("SCMOE_DATA_DIR", "nowhere"))
@@ -28,7 +29,7 @@ def run(adata, method="stability", **kwargs):
 # what is written
 
 
-@pytest.mark.parametrize("method", ["stability", "density"])
+@pytest.mark.parametrize("method", ["tree", "stability", "density"])
 def test_slots(linked, method):
     assert run(linked, method, key_added="mine") is None
     record = linked.uns["mine"]
@@ -51,7 +52,7 @@ def test_slots(linked, method):
     assert ("X_mine" in linked.obsm) == (method == "density")
 
 
-@pytest.mark.parametrize("method", ["stability", "density"])
+@pytest.mark.parametrize("method", ["tree", "stability", "density"])
 def test_h5ad(linked, method, tmp_path):
     run(linked, method)
     linked.write_h5ad(tmp_path / "cells.h5ad")
@@ -148,6 +149,68 @@ def test_many_variables_become_principal_components():
 
 
 # ----------------------------------------------------------------------------------------
+# the method where none is named
+
+
+def default(adata, **kwargs):
+    n_clusters(adata, progress=False, **kwargs)
+    return adata.uns["n_clusters"]["method"]
+
+
+def test_the_tree_of_a_panel(linked):
+    """The tree that a clustering of the same markers starts from, and not the graph."""
+    linked.obsp["connectivities"] = sparse.identity(linked.n_obs, format="csr")
+    assert default(linked, random_state=3) == "tree"
+    record = linked.uns["n_clusters"]
+    assert record["n_clusters"] == 5
+    assert record["params"]["neighbors"] == "not used"
+    assert list(record["features"]) == list(linked.var_names)
+    cells = ad.AnnData(np.asarray(linked.X), var=linked.var)
+    target = DensityTree(random_state=3).bind(cells, np.asarray(linked.X))
+    np.testing.assert_allclose(linked.obsm["n_clusters_proba"], target.membership, atol=1e-6)
+    assert default(linked, layer="raw") == "tree"
+    assert default(linked, use_rep="X", min_cluster_size=30) == "tree"
+    assert record["n_clusters"] == 5
+
+
+def test_the_graph_where_one_is_named(linked):
+    assert default(linked, obsp="connectivities") == "stability"
+    assert default(linked, neighbors_key="neighbors") == "stability"
+    assert linked.uns["n_clusters"]["params"]["neighbors"] == "given"
+
+
+def test_the_graph_of_other_values(linked):
+    """Such as a representation in which batches are integrated."""
+    linked.uns["neighbors"]["params"] = {"n_neighbors": 10, "use_rep": "X_rep"}
+    assert default(linked) == "stability"
+    assert linked.uns["n_clusters"]["params"]["neighbors"] == "given"
+    # values that are named go before the graph
+    assert default(linked, markers=list(linked.var_names[:7])) == "tree"
+    linked.uns["neighbors"]["params"]["use_rep"] = "X"
+    assert default(linked) == "tree"
+
+
+def test_no_tree_of_what_are_no_markers(linked):
+    assert default(linked, use_rep="X_rep") == "stability"
+    linked.uns["image_shape"] = [2, 4]
+    assert default(linked, use_rep="X") == "stability"
+
+
+@pytest.mark.filterwarnings("ignore:By their names")
+@pytest.mark.parametrize("with_pca", [True, False])
+def test_a_wide_panel(with_pca):
+    rng = np.random.default_rng(0)
+    cells = ad.AnnData(rng.normal(size=(60, 60)).astype(np.float32))
+    cells.X[:30] += 5
+    if with_pca:
+        cells.obsm["X_pca"] = cells.X[:, :3].copy()
+    assert default(cells, method_kwargs={"n_samples": 2}) == "stability"
+    assert default(cells, markers=["1", "2", "3"]) == "tree"
+    assert list(cells.uns["n_clusters"]["features"]) == ["1", "2", "3"]
+    assert cells.uns["n_clusters"]["n_clusters"] == 2
+
+
+# ----------------------------------------------------------------------------------------
 # fewer than two
 
 
@@ -193,6 +256,12 @@ def test_no_cluster_is_written_with_a_warning(tmp_path):
         ({"key_added": "rep"}, ValueError, "overwrite"),
         ({"key_added": "a/b"}, ValueError, "without '/'"),
         ({"min_cluster_size": 0}, ValueError, "`min_cluster_size`"),
+        ({"method": "tree", "obsp": "connectivities"}, ValueError, "not at a graph"),
+        (
+            {"method": "tree", "method_kwargs": {"significance": -1}},
+            ValueError,
+            "`significance` must be 0 or more",
+        ),
         ({"random_state": -1}, ValueError, "`random_state`"),
     ],
 )
@@ -238,6 +307,7 @@ def test_real_cells():
     cells = scmoe.datasets.levine32_balanced()
     cells = cells[cells.obs["population"].notna()].copy()
     scmoe.pp.arcsinh(cells, cofactor=5)
-    run(cells)
-    assert 9 <= cells.uns["n_clusters"]["n_clusters"] <= 20
-    assert adjusted_rand_score(cells.obs["population"], cells.obs["n_clusters"]) > 0.6
+    for method, least in (("stability", 0.6), ("tree", 0.75)):
+        run(cells, method)
+        assert 9 <= cells.uns["n_clusters"]["n_clusters"] <= 20
+        assert adjusted_rand_score(cells.obs["population"], cells.obs["n_clusters"]) > least

@@ -20,12 +20,13 @@ import scanpy as sc
 import torch
 
 from scmoe._random import one_at_a_time, seeded
-from scmoe.similarity import Graph, Knn, Labels
+from scmoe.similarity import CoAssociation, Graph, Knn, Labels
 from scmoe.tl import assign, cluster, generate
 
 WAYS = {
-    "graph given": {},
-    "graph built": {"use_rep": "X_rep"},
+    "tree": {},
+    "graph given": {"similarity": CoAssociation()},
+    "graph built": {"use_rep": "X_rep", "similarity": CoAssociation()},
     "Graph": {"similarity": Graph()},
     "Knn": {"similarity": Knn(use_rep="X_rep", n_neighbors=5)},
     "Labels": {"similarity": Labels("population")},

@@ -13,9 +13,10 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
-from scmoe.similarity import Blend, CoAssociation, Custom, Graph, Labels
+from scmoe.similarity import Blend, CoAssociation, Custom, DensityTree, Graph, Labels
 from scmoe.tl import _runs, cluster, stability
 from scmoe.tl._manifest import data_hash
+from scmoe.tree import Tree
 
 SLOTS = {"scmoe_consensus", "scmoe_ambiguity"}
 CPU = {"accelerator": "cpu"}
@@ -182,6 +183,21 @@ def test_seeds(clustered, calls):
     clustered.uns["scmoe"]["params"]["random_state"] = seeds[0]
     run(clustered)
     assert [call["seed"] for call in calls][-3:-1] == seeds[1:]
+
+
+def test_every_run_has_another_order_and_a_tree_of_another_seed(clustered, calls):
+    clustered.uns["scmoe"]["params"]["similarity"] = DensityTree(depth=0.3).to_dict()
+    clustered.uns["scmoe"]["params"]["neighbors"] = "not used"
+    run(clustered)
+    orders = [list(call["cells"].obs_names) for call in calls]
+    assert all(sorted(order) == sorted(clustered.obs_names) for order in orders)
+    assert list(clustered.obs_names) not in orders
+    assert orders[0] != orders[1]
+    for call in calls:
+        assert call["similarity"] == DensityTree(depth=0.3, random_state=call["seed"])
+        block = clustered[call["cells"].obs_names]
+        np.testing.assert_array_equal(call["cells"].X, block.X)
+        assert (call["cells"].obsp["connectivities"] != block.obsp["connectivities"]).nnz == 0
 
 
 def test_a_graph_that_was_built_is_built_again(clustered, calls):
@@ -442,6 +458,41 @@ MIXTURE = {
 }
 
 
+@pytest.mark.parametrize("how", ["seeds", "subsets"])
+def test_support_of_splits(linked, tmp_path, how):
+    """The populations are there in every run, a split of one of them in none."""
+    settings = {"max_steps": 2, **CPU}
+    cluster(linked, layer="raw", train_kwargs=settings, progress=False)
+    record = linked.uns["scmoe"]["tree"]
+    tree = Tree.from_record(record)
+    high = tree.leaves[tree.cluster[tree.leaves] == 0][0]
+    invented = {
+        "region": np.append(tree.region, high),
+        "weights": np.vstack([tree.weights, np.eye(8)[7]]),
+        "threshold": np.append(tree.threshold, 10.0),
+        "significance": np.append(tree.significance, 4),
+        "depth": np.append(tree.depth, 0.4),
+        "sizes": np.vstack([tree.sizes, [135, 135]]),
+        "cluster": np.append(np.where(np.arange(9) == high, -1, tree.cluster), [0, 5]),
+    }
+    record.update(invented)
+    other = run(linked, n_runs=2, how=how, copy=True)
+    assert "support" not in record
+    found = other.uns["scmoe"]["tree"]["support"]
+    assert found.dtype == np.float32
+    assert found.tolist() == [1, 1, 1, 1, 0]
+    other.write_h5ad(tmp_path / "cells.h5ad")
+    again = ad.read_h5ad(tmp_path / "cells.h5ad").uns["scmoe"]["tree"]
+    assert Tree.from_record(again).n_splits == len(again["support"]) == 5
+
+
+def test_no_support_without_a_tree(linked):
+    how = {"max_steps": 2, **CPU}
+    cluster(linked, similarity=Graph(), n_clusters=5, train_kwargs=how, progress=False)
+    run(linked, n_runs=2)
+    assert "tree" not in linked.uns["scmoe"]
+
+
 def test_mixture_of_vaes_of_subsets(linked):
     linked = linked[:200].copy()
     cluster(linked, n_clusters="auto", **MIXTURE, progress=False)
@@ -522,6 +573,7 @@ def test_what_can_not_be_one_fit(clustered, calls, same, kwargs, message):
 @pytest.mark.parametrize(
     "settings",
     [
+        {},
         {"use_rep": "X_rep"},
         {"layer": "raw", "n_latent": 3, "markers": ["CD3", "CD4", "CD8"]},
         {"similarity": Blend(Labels("population"), Graph(neighbors_key="neighbors"))},
@@ -546,6 +598,7 @@ def test_a_run_with_the_seed_of_the_clustering_is_the_clustering(linked, setting
         again.append(cells.obsm[f"X_{kwargs['key_added']}"])
 
     monkeypatch.setattr(_runs, "cluster", noting)
+    monkeypatch.setattr(_runs, "order_of", lambda n_obs, seed: np.arange(n_obs))
     monkeypatch.setattr(_runs.Runner, "seeds", staticmethod(lambda *args: [0, 1]))
     run(linked, n_runs=2)
     np.testing.assert_array_equal(again[0], codes)

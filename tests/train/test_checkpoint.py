@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from scmoe._store import checksum
 from scmoe.model import ModelFileError, MoESimVAE
-from scmoe.similarity import Blend, CoAssociation, Graph, Knn, Labels, Prior
+from scmoe.similarity import Blend, CoAssociation, DensityTree, Graph, Knn, Labels, Prior
 from scmoe.tl import cluster
 
 SCRIPT = Path(__file__).with_name("killed.py")
@@ -174,6 +174,9 @@ def test_goes_on_as_if_nothing_had_been(linked, tmp_path, kwargs):
         # batches and pairs from the generator of the splitter
         (Graph(), {}),
         (Blend(Labels("population"), Graph()), {}),
+        # batches by groups, from which the model starts
+        (DensityTree(), {}),
+        (DensityTree(), {"train_size": 0.7}),
         # some cells only, and listed pairs
         (Prior(use_rep="prior"), {"train_size": 0.7}),
     ],

@@ -144,7 +144,8 @@ class _Recorded(click.Command):
     type=_Number(min=2),
     metavar="N|auto",
     help="Most clusters there can be; surplus ones end without cells. auto for as many as are "
-    f"found.  [default: 25, or what the preset says; auto with {MIXTURE} and {COUPLED}]",
+    "found.  [default: as many as the tree has populations, and some to spare; 25 without a "
+    f"tree, or what the preset says; auto with {MIXTURE} and {COUPLED}]",
 )
 @click.option(
     "--n-latent",
@@ -161,9 +162,10 @@ class _Recorded(click.Command):
 @click.option(
     "--similarity",
     type=click.Choice(SIMILARITIES),
-    help="Which cells are alike: by partitions of the neighbour graph (coassociation), its "
-    "edges (graph), neighbours (knn) or distance (threshold) on a UMAP.  [default: "
-    "coassociation, or what the preset says]",
+    help="Which cells are alike: those that no valley of the density parts (tree); by partitions "
+    "of the neighbour graph (coassociation), its edges (graph), neighbours (knn) or distance "
+    "(threshold) on a UMAP.  [default: tree, or what the preset says; coassociation for h5ad "
+    "with a graph of a representation, such as principal components]",
 )
 @_MARKERS
 @_EXCLUDE

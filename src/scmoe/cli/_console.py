@@ -232,6 +232,10 @@ _OPTIONS = [
             r"Try a smaller learning rate \(.*?\), train longer, or take another `similarity`",
             "Try more --max-epochs or another --similarity",
         ),
+        (
+            r"`scmoe\.similarity\.DensityTree` with a smaller `significance` takes fainter ones",
+            "Another --similarity may find groups",
+        ),
         (r"(?:pass )?`?(join|by|offsets|dataset)=[\"']?(\w+)[\"']?`?", r"--\1 \2"),
         (r"(?:pass )?`?(strict|overwrite)=True`?", r"--\1"),
         (r"`?(spillover|layer|offsets|dataset|cofactor|markers|channels)=`?", r"--\1"),

@@ -14,9 +14,11 @@ from scmoe._atomic import check_space
 from scmoe._checks import check_batches, layer_names
 from scmoe._compat import rep_key, seed_argument
 from scmoe._store import SaveError
+from scmoe.similarity._base import with_seed
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.tl._neighbors import add_graph
 from scmoe.train import remove_checkpoints
+from scmoe.tree import Tree
 
 from . import _folder as names
 from ._pictures import UMAP, set_colours
@@ -33,6 +35,7 @@ from ._settings import COUPLED, MIXTURE, SIMILAR
 from ._tables import abundance, cluster_table, write_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from anndata import AnnData
@@ -50,6 +53,7 @@ PRUNED = 10
 """Coupled arms train so many times shorter after each category that is pruned."""
 
 _SIMILARITIES = {
+    "tree": similarity.DensityTree,
     "coassociation": similarity.CoAssociation,
     "graph": similarity.Graph,
     "knn": similarity.Knn,
@@ -70,8 +74,9 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     compensate(adata, settings, console)
     scale = transform(adata, settings, console, done=done)
     markers = choose_markers(adata, settings, console)
-    own_graph, own_map = _similar(adata, markers, settings, console)
-    saving = _cluster(adata, markers, output, settings, console)
+    chosen = _chosen(adata, settings)
+    own_graph, own_map = _similar(adata, markers, chosen, settings, console)
+    saving = _cluster(adata, markers, chosen, output, settings, console)
     set_colours(adata, settings.key)
     write_cells = partial(_write_cells, adata, output.path / names.CELLS)
     try:
@@ -88,15 +93,21 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     table = cluster_table(adata, settings.key, markers, settings.layer)
     output.put(names.TABLE, partial(write_table, table.reset_index()))
     output.put(names.ABUNDANCE, partial(write_table, abundance(adata, settings.key)))
-    shown = _map(adata, markers, settings, console, drawn=own_map) if settings.umap else None
+    shown = None
+    if settings.umap:
+        linked = own_graph or (chosen is not None and chosen.needs_graph)
+        shown = _map(adata, markers, settings, console, drawn=own_map, linked=linked)
     if shown is adata and not own_map:
         # with the map
         with console.stage("writing the cells with their map"):
             output.put(names.CELLS, write_cells)
     has_fcs = settings.fcs and not settings.from_h5ad
     has_fcs = has_fcs and _write_fcs(adata, output, settings, console)
-    graph = _graph(adata.uns[settings.key]["params"], settings, given=own_graph)
-    facts = {"transform": scale, "model": settings.model, "neighbor graph": graph}
+    record = adata.uns[settings.key]
+    facts = {"transform": scale, "model": settings.model}
+    if "tree" in record:
+        facts["similarity"] = f"density tree, {_populations(record)}"
+    facts["neighbor graph"] = _graph(record["params"], settings, given=own_graph)
     report = partial(
         write_report,
         adata=adata,
@@ -159,24 +170,40 @@ def _check_slots(adata: AnnData, settings: Settings) -> None:
         )
 
 
-def _chosen(settings: Settings) -> Similarity | None:
-    """The similarity by name, that of the preset, or None for the library's."""
+def _populations(record: Mapping[str, Any]) -> str:
+    """How many there are in the tree of a clustering."""
+    n = Tree.from_record(record["tree"]).n_clusters
+    return f"{n} population{'s' if n != 1 else ''}"
+
+
+def _chosen(adata: AnnData, settings: Settings) -> Similarity | None:
+    """The similarity that was asked for, or None where the library chooses.
+
+    It may choose the graph of a file, but not one that says something of other markers.
+    """
     from scmoe.model import preset
 
     if settings.similarity is not None:
-        return _SIMILARITIES[settings.similarity]()
-    return None if settings.preset is None else preset(settings.preset).similarity
+        return with_seed(_SIMILARITIES[settings.similarity](), settings.seed)
+    if settings.preset is not None:
+        return preset(settings.preset).similarity
+    if settings.model != SIMILAR or has_own_graph(adata, settings):
+        return None
+    return with_seed(similarity.DensityTree(), settings.seed)
 
 
 def _similar(
-    adata: AnnData, markers: list[str], settings: Settings, console: Console
+    adata: AnnData,
+    markers: list[str],
+    chosen: Similarity | None,
+    settings: Settings,
+    console: Console,
 ) -> tuple[bool, bool]:
     """Compute what the similarity looks at.
 
-    Returns whether the neighbour graph is one that came with the cells, and whether there is
-    a map that fits it.
+    Returns whether the neighbour graph is one that came with the cells, and whether there is a
+    map that fits it.
     """
-    chosen = _chosen(settings)
     use_rep = add_profile(adata, markers, settings.layer)
     own_graph = has_own_graph(adata, settings)
     if own_graph:
@@ -188,14 +215,24 @@ def _similar(
             with console.stage("embedding by UMAP, which the similarity looks at"):
                 similarity.umap(adata, use_rep=use_rep, random_state=settings.seed, progress=False)
         return own_graph, True
-    if not own_graph and (settings.umap or settings.model == SIMILAR):
-        with console.stage("searching neighbours"):
-            add_graph(adata, use_rep=use_rep, batch_key=settings.batch_key, seed=settings.seed)
+    if not own_graph and chosen is not None and chosen.needs_graph:
+        _link(adata, use_rep, settings, console)
     return own_graph, own_map
 
 
+def _link(adata: AnnData, use_rep: str, settings: Settings, console: Console) -> None:
+    """Build a neighbour graph of the values to cluster."""
+    with console.stage("searching neighbours"):
+        add_graph(adata, use_rep=use_rep, batch_key=settings.batch_key, seed=settings.seed)
+
+
 def _cluster(
-    adata: AnnData, markers: list[str], output: Output, settings: Settings, console: Console
+    adata: AnnData,
+    markers: list[str],
+    chosen: Similarity | None,
+    output: Output,
+    settings: Settings,
+    console: Console,
 ) -> SaveError | None:
     """Cluster; returns why the model was not saved, which costs the clusters nothing."""
     console.step("clustering")
@@ -214,12 +251,13 @@ def _cluster(
         if settings.model == COUPLED:
             # in proportion to those of a default training
             options["train_kwargs"]["prune_epochs"] = -(-most // PRUNED)
+    unsaved = None
     try:
         tl.cluster(
             adata,
             n_clusters=settings.n_clusters,
             n_latent=settings.n_latent,
-            similarity=None if settings.similarity is None else _chosen(settings),
+            similarity=chosen,
             preset=settings.preset,
             markers=markers,
             layer=settings.layer,
@@ -231,18 +269,31 @@ def _cluster(
             **options,
         )
     except SaveError as error:
-        return error
-    return None
+        unsaved = error
+    if "tree" in (record := adata.uns[settings.key]):
+        console.step(f"density tree: {_populations(record)}")
+    return unsaved
 
 
 def _map(
-    adata: AnnData, markers: list[str], settings: Settings, console: Console, *, drawn: bool
+    adata: AnnData,
+    markers: list[str],
+    settings: Settings,
+    console: Console,
+    *,
+    drawn: bool,
+    linked: bool,
 ) -> AnnData:
-    """The cells of the picture, with a UMAP in ``.obsm["X_umap"]``."""
+    """The cells of the picture, with a UMAP in ``.obsm["X_umap"]``.
+
+    ``linked``: whether there is a neighbour graph to draw it by.
+    """
     if adata.n_obs <= MAP_CELLS:
         if not drawn:
             import scanpy as sc
 
+            if not linked:
+                _link(adata, add_profile(adata, markers, settings.layer), settings, console)
             with console.stage("drawing a map by UMAP"):
                 sc.tl.umap(adata, **seed_argument(sc.tl.umap, settings.seed))
         return adata

@@ -9,7 +9,7 @@ from typing import Any
 
 from scmoe._keys import Key
 
-SIMILARITIES = ("coassociation", "graph", "knn", "threshold")
+SIMILARITIES = ("tree", "coassociation", "graph", "knn", "threshold")
 """Those of ``scmoe.similarity`` that need nothing but the cells."""
 
 SIMILAR, MIXTURE, COUPLED = "moe-sim-vae", "moe-vae", "cpl-mixvae"

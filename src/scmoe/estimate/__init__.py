@@ -17,6 +17,7 @@ from scmoe.estimate._choose import (
     METHODS,
     at_least_two,
     check_method,
+    default_method,
     find_clusters,
     find_n_clusters,
 )
@@ -35,6 +36,7 @@ from scmoe.estimate._latent import (
 )
 from scmoe.estimate._mixture import mixture_clusters
 from scmoe.estimate._stability import stable_clusters
+from scmoe.estimate._tree import grown_clusters, tree_clusters
 from scmoe.estimate._trends import Trends, trends, variance_explained
 
 __all__ = [
@@ -58,17 +60,20 @@ __all__ = [
     "communities",
     "count_dims",
     "decode",
+    "default_method",
     "density_clusters",
     "encode",
     "find_clusters",
     "find_group_dims",
     "find_latent_dim",
     "find_n_clusters",
+    "grown_clusters",
     "large_latent",
     "mixture_clusters",
     "neighbor_graph",
     "stable_clusters",
     "train_autoencoder",
+    "tree_clusters",
     "trends",
     "variance_explained",
 ]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pynndescent import NNDescent
 from sklearn.neighbors import NearestNeighbors
 
 from scmoe._compat import same_threads
@@ -46,6 +45,9 @@ def nearest(x: np.ndarray, k: int, seed: int) -> np.ndarray:
     k = min(k, len(x) - 1)
     if len(x) <= EXACT_NEIGHBORS:
         return NearestNeighbors(n_neighbors=k).fit(x).kneighbors(return_distance=False)
+    # what compiles is loaded where it is needed
+    from pynndescent import NNDescent
+
     with same_threads():
         found = NNDescent(x, n_neighbors=k + 1, random_state=seed).neighbor_graph[0][:, 1:]
     # where its search found fewer, a cell is a neighbour of its own

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from scmoe._checks import listing
 from scmoe.estimate._density import density_clusters
 from scmoe.estimate._found import Found, check_codes
-from scmoe.estimate._graph import neighbor_graph
+from scmoe.estimate._graph import N_PCS_FROM, neighbor_graph
 from scmoe.estimate._stability import stable_clusters
+from scmoe.estimate._tree import tree_clusters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,31 @@ if TYPE_CHECKING:
     import numpy as np
     from scipy.sparse import csr_matrix
 
-METHODS = ("stability", "density", "santos")
+FUNCTIONS = {
+    "stability": stable_clusters,
+    "tree": tree_clusters,
+    "density": density_clusters,
+    "santos": density_clusters,
+}
+
+GIVEN = {"codes", "graph", "n_clusters", "seed", "progress"}
+"""Their parameters that are no settings."""
+
+METHODS = tuple(FUNCTIONS)
 """Ways to estimate the number of clusters."""
+
+
+def default_method(n_features: int, *, markers: bool) -> str:
+    """Name the method that is taken where none is named: the tree for the markers of a panel.
+
+    Parameters
+    ----------
+    n_features
+        How many values there are of each cell.
+    markers
+        Whether each of them means something by itself, as pixels and components don't.
+    """
+    return "tree" if markers and n_features <= N_PCS_FROM else "stability"
 
 
 def find_n_clusters(
@@ -42,8 +66,9 @@ def find_n_clusters(
     graph
         ``(n, n)`` weights of a neighbour graph, for ``"stability"``; None for one of the codes.
     method
-        ``"stability"`` (:func:`stable_clusters`), ``"density"`` (:func:`density_clusters`), or
-        ``"santos"``: the latter with the settings of the paper.
+        ``"stability"`` (:func:`stable_clusters`), ``"tree"`` (:func:`tree_clusters`),
+        ``"density"`` (:func:`density_clusters`), or ``"santos"``: the latter with the settings
+        of the paper.
     seed
         The same seed gives the same answer.
     progress
@@ -88,7 +113,7 @@ def estimate(
         raise ValueError(f"`method={method!r}` takes `codes`, and no graph.")
     if method == "santos":
         settings = {**santos(len(codes)), **settings}
-    found = density_clusters(codes, seed=seed, progress=progress, **settings)
+    found = FUNCTIONS[method](codes, seed=seed, progress=progress, **settings)
     return replace(found, method=method)
 
 
@@ -96,8 +121,7 @@ def check_method(method: str, settings: Mapping[str, Any]) -> None:
     """Raise ValueError for an unknown method, and for settings that it does not have."""
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
-    function = stable_clusters if method == "stability" else density_clusters
-    known = sorted(set(signature(function).parameters) - {"codes", "graph", "seed", "progress"})
+    known = sorted(set(signature(FUNCTIONS[method]).parameters) - GIVEN)
     if unknown := sorted(set(settings) - set(known)):
         raise ValueError(
             f"`method={method!r}` has no {listing(unknown)}; it has {', '.join(known)}."
@@ -138,10 +162,11 @@ def advice(found: Found) -> str:
     """What to do where there are fewer than two clusters."""
     number = "No cluster was" if found.n_clusters == 0 else "Only one cluster was"
     other = "density" if found.method == "stability" else "stability"
+    setting = "significance" if found.method == "tree" else "min_cluster_size"
     return (
         f"{number} found by method {found.method!r}: these values do not fall into groups that "
         f'it can tell apart. Say the number of clusters, try `method="{other}"` or another '
-        "`min_cluster_size` (in `scmoe.tl.cluster` they are `estimate_kwargs`, with "
+        f"`{setting}` (in `scmoe.tl.cluster` they are `estimate_kwargs`, with "
         '`model="moe-vae"` `pretrain_kwargs`, of `train_kwargs`), or look at values in which the '
         "groups are further apart."
     )

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 N_NEIGHBORS = 15
 """Neighbours of each cell; scanpy's default."""
 
+N_PCS_FROM = 50
+"""With more features than this, a graph is made of principal components, as in scanpy."""
+
 EXACT_NEIGHBORS = 50_000
 """Up to this many cells neighbours are searched exactly, which needs no compilation."""
 

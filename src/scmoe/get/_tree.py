@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from natsort import natsorted
 
 from scmoe._checks import check_matrix, clustering_record, dense, layer_values, listing
@@ -14,8 +15,6 @@ from scmoe._compat import rep_key
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
     from scmoe.tree import Gate, Tree
 
 LABELS = "labels"
@@ -257,7 +256,7 @@ def label_names(counts: pd.DataFrame) -> np.ndarray:
 
 
 def tree_values(adata: AnnData, key: str, tree: Tree) -> np.ndarray:
-    """The values that a tree cuts, cells x markers, float32."""
+    """The values that a tree cuts, cells x markers, float32; batches are aligned as for it."""
     params = adata.uns[key].get("params", {})
     layer, use_rep = params.get("layer"), params.get("use_rep")
     if use_rep not in (None, "X"):
@@ -283,14 +282,12 @@ def tree_values(adata: AnnData, key: str, tree: Tree) -> np.ndarray:
 
 def in_batches(x: np.ndarray, obs: pd.DataFrame, similarity: Mapping) -> np.ndarray:
     """Values as the tree of a similarity looks at them: those of batches are aligned."""
-    from scmoe.tree import align
+    from scmoe.similarity import DensityTree, Similarity
 
-    batch_key = similarity.get("batch_key")
-    if batch_key is None:
+    found = Similarity.from_dict(similarity) if similarity else None
+    if not isinstance(found, DensityTree) or found.batch_key is None:
         return x
-    if batch_key not in obs:
-        raise KeyError(f"Did not find the batches {batch_key!r}, which the tree knows, in `.obs`.")
-    return align(x, pd.factorize(obs[batch_key].astype(str))[0])
+    return found.aligned(AnnData(obs=obs[[found.batch_key]].copy()), x)[0]
 
 
 def _listed(tree: Tree, names: np.ndarray, region: int) -> str:

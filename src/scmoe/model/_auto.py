@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 AUTO = "auto"
 """For numbers that are estimated."""
 
-STABILITY = "stability"
-"""The method that is taken where none is named, and the one that looks at a graph."""
+STABILITY, TREE = "stability", "tree"
+"""The method that looks at a graph, and the one that looks at markers as they are."""
 
 OF_LATENT = ("threshold", "max_epochs")
 """Settings of the estimate of the latent size; all others are of the number of clusters."""
@@ -44,13 +44,14 @@ def check_number(name: str, value: Any, least: int) -> None:
         )
 
 
-def read_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_settings(given: Mapping[str, Any], method: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """How the latent size and how the number of clusters shall be estimated.
 
-    Raises ValueError for a threshold out of range, an unknown method, and for what neither has.
+    ``method`` is the one where none is given. Raises ValueError for a threshold out of range, an
+    unknown method, and for what neither has.
     """
     of_latent = {name: given[name] for name in OF_LATENT if name in given}
-    of_clusters = {"method": STABILITY, **given}
+    of_clusters = {"method": method, **given}
     for name in of_latent:
         del of_clusters[name]
     check_threshold(of_latent.get("threshold", CLUSTERING))
@@ -106,7 +107,7 @@ def estimate_n_clusters(
     *,
     seed: int,
     progress: bool,
-    method: str = STABILITY,
+    method: str,
     **settings: Any,
 ) -> tuple[int, dict[str, Any]]:
     """Number of clusters, at least two, and the evidence.

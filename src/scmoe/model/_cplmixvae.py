@@ -17,7 +17,7 @@ import torch
 from scmoe._checks import check_image_shape, holds_images
 from scmoe._numbers import as_whole
 from scmoe._scaling import COMMON
-from scmoe.estimate import augmentation, neighbor_graph
+from scmoe.estimate import augmentation, default_method, neighbor_graph
 from scmoe.metrics import category_consensus
 from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel
@@ -27,7 +27,14 @@ from scmoe.model._prune import THRESHOLD, check_pruning, prune
 from scmoe.model._settings import check_arguments, check_counted
 from scmoe.model._settle import settle
 from scmoe.model._stages import stage_epochs
-from scmoe.model._start import LEAST_SIZE, check_start, start_categories
+from scmoe.model._start import (
+    LEAST_SIZE,
+    check_start,
+    leaves,
+    of_graph,
+    of_tree,
+    start_categories,
+)
 from scmoe.model._states import States
 from scmoe.model._together import check_together, one_module
 from scmoe.train import (
@@ -45,11 +52,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scmoe.train import Augment
+    from scmoe.tree import Tree
 
 logger = logging.getLogger("scmoe")
 
 START = 25
-"""Categories to prune from, where their number is to be found ..."""
+"""Categories to prune from, where their number is to be found and there is no tree ..."""
 
 CELLS_OF_CATEGORY = 10
 """... but not more than one for so many cells."""
@@ -82,17 +90,21 @@ class CplMixVAE(States, ExpertModel):
     the arms agree by being unsure.
 
     Arms that start at random can't agree before they have the same names for their categories,
-    and where they do first are a few large ones. So they learn communities of the cells'
-    neighbour graph first (Louvain, as many as there are categories), each those of a random half
-    of the cells, which gives names; and from then on what they see and each other. What they
-    agree on is then what either half of the cells shows.
+    and where they do first are a few large ones. So they learn groups of cells first, each those
+    of a random half of the cells, which gives names; and from then on what they see and each
+    other. What they agree on is then what either half of the cells shows. With up to 50 markers
+    the groups are the leaves of a density tree (:class:`scmoe.similarity.DensityTree`). With
+    more, with components, counts and images, and where the tree has fewer leaves than there are
+    categories, they are communities of the cells' neighbour graph (Louvain, as many as there are
+    categories).
 
     Parameters
     ----------
     adata
         Cells registered with :meth:`setup_anndata`.
     n_categories
-        K. ``"auto"``: training starts from 25 and prunes those that the arms disagree on.
+        K. ``"auto"``: training starts from the leaves of the tree, or from 25 where there is none,
+        and prunes those that the arms disagree on.
     n_arms
         A. With one arm nothing is coupled, which is a warning.
     n_state
@@ -301,8 +313,9 @@ class CplMixVAE(States, ExpertModel):
         max_epochs
             None for about 3,000 steps, and at most 500 epochs.
         start
-            Whether the arms learn communities of the neighbour graph first, each those of a
-            random half of the cells. None for True where the model was not trained yet.
+            Whether the arms learn leaves of the tree, or communities of the neighbour graph
+            first, each those of a random half of the cells. None for True where the model was
+            not trained yet.
         start_epochs
             How long. None for about 500 steps, and at most ``max_epochs``, which they are not a
             part of.
@@ -426,8 +439,14 @@ class CplMixVAE(States, ExpertModel):
             stack.enter_context(self._training(batch_size))
             for model in beside:
                 stack.enter_context(model._as_it_was_on_failure())
+            # fewer cells are no two groups
+            start = start and len(x) >= 2 * LEAST_SIZE
+            tree = self._leaves(x, seed) if start else None
             for model in models:
                 if model.module is None:
+                    if tree is not None:
+                        found = {"n_categories": tree.n_clusters}
+                        model.module_settings_ = {**model.module_settings_, **found}
                     model._build()
                     model._look_at(x)
                 model.module.live.fill_(True)
@@ -442,11 +461,13 @@ class CplMixVAE(States, ExpertModel):
                 "external_indexing": split,
             }
             with one_module(models):
-                # fewer cells are no two communities
-                if start and len(x) >= 2 * LEAST_SIZE:
-                    graph = neighbor_graph(near, seed)
-                    n_arms = self.module_settings_["n_arms"]
-                    found = [start_categories(graph, n_categories, n_arms, s) for s in seeds]
+                if start:
+                    n = {k: self.module_settings_[k] for k in ("n_categories", "n_arms")}
+                    if tree is None:
+                        find = of_graph(neighbor_graph(near, seed), n["n_categories"])
+                    else:
+                        find = of_tree(x, tree)
+                    found = [start_categories(find, len(x), **n, seed=s) for s in seeds]
                     taught = torch.from_numpy(np.concatenate(found, axis=1))
                     self._fit(stages.start, {**batches, "taught": taught}, how)
                 self._fit(stages.main, batches, how)
@@ -455,6 +476,15 @@ class CplMixVAE(States, ExpertModel):
                     model._prune(partial(model._fit, stages.prune, batches, how), threshold)
                 with torch.inference_mode():
                     model._settle(x)
+
+    def _leaves(self, x: np.ndarray, seed: int) -> Tree | None:
+        """The density tree that the arms start from; None where they start from communities."""
+        others = holds_images(self.adata), self.registry["setup_args"]["counts"]
+        of_markers = not any(others) and self.scaling_ != COMMON
+        if default_method(x.shape[1], markers=of_markers) != "tree":
+            return None
+        open_ = self.n_categories_ == AUTO and self.module is None
+        return leaves(x, None if open_ else self.module_settings_["n_categories"], seed)
 
     def _fit(self, n_epochs: int, batches: dict[str, Any], how: dict[str, Any]) -> None:
         """Train the module that there is: one stage of the training."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch.optim.lr_scheduler import LambdaLR
 
 from scmoe.model._module import LEARNED
 from scmoe.nn import Experts
@@ -28,8 +29,6 @@ from scmoe.train import one_cycle
 
 if TYPE_CHECKING:
     from scmoe.model._module import MoESimVAEModule
-
-logger = logging.getLogger("scmoe")
 
 SPARE = 2
 """Experts beside those of the groups, for populations that the groups have missed."""
@@ -80,6 +79,11 @@ class Cells:
     membership: torch.Tensor
     weight: torch.Tensor
 
+    def to(self, device: torch.device) -> Cells:
+        """The same cells on another device."""
+        parts = (self.scaled, self.batch, self.membership, self.weight)
+        return Cells(*(part.to(device) for part in parts))
+
 
 def choose_cells(membership: np.ndarray, cells: np.ndarray, rng: np.random.Generator):
     """Return at most ``MOST`` of the cells of each group, and what each of them stands for.
@@ -126,8 +130,9 @@ def start(module: MoESimVAEModule, cells: Cells, rng: np.random.Generator) -> pd
     Mean cross-entropy of the gate over each pass of the cells.
     """
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    cells = cells.to(module.low.device)
     with torch.no_grad():
-        start_encoder(module, cells)
+        start_encoder(module, cells, generator)
         codes = module.encode(cells.scaled, cells.batch)
         noise = NOISE if module.code_noise == LEARNED else module.code_noise
         noisy = codes + noise * draw(codes, generator)
@@ -141,29 +146,25 @@ def draw(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.randn(like.shape, generator=generator).to(like)
 
 
-def start_encoder(module: MoESimVAEModule, cells: Cells) -> None:
+def start_encoder(module: MoESimVAEModule, cells: Cells, generator: torch.Generator) -> None:
     """Let the codes be principal components, white within the groups.
 
-    A panel may have fewer markers than there are codes. Then the further codes are components
-    of what the hidden layers say beyond the markers.
+    A panel may have fewer markers than there are codes. Then the components are turned into the
+    space of the codes at random, so that all codes have the same spread and no code is empty.
     """
     x, weight, n_latent = cells.scaled, cells.weight, module.means.shape[1]
     features = module.encoder.features(module.encoder_input(x, cells.batch))
     target = x @ principal_axes(x, weight, n_latent)
-    if target.shape[1] < n_latent:
-        line = ridge(x, features, weight)
-        beyond = features - x @ line.weights - line.bias
-        axes = principal_axes(beyond, weight, n_latent - target.shape[1])
-        target = torch.cat([target, beyond @ axes], 1)
-    spread = target.std(0).clamp_min(1e-6)
-    target = (target - target.mean(0)) / spread
     _, _, within = group_moments(target, cells.membership, weight)
     target = target @ inverse_root(shrunk(within))
+    n = target.shape[1]
+    if n < n_latent:
+        turn = torch.linalg.qr(torch.randn(n_latent, n_latent, generator=generator)).Q
+        target = math.sqrt(n_latent / n) * target @ turn[:n].to(target)
     layer = ridge(features, target, weight)
     out = module.encoder.out
-    d = target.shape[1]
-    out.weight[:d] = layer.weights.T
-    out.bias[:d] = layer.bias
+    out.weight[:n_latent] = layer.weights.T
+    out.bias[:n_latent] = layer.bias
     if module.code_noise == LEARNED:
         out.weight[n_latent:] = 0
         out.bias[n_latent:] = float(np.log(NOISE))
@@ -186,9 +187,9 @@ def start_gate(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) -> No
 
 def start_experts(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) -> None:
     """Let each expert say its group: its mean, and the best line in its hidden features."""
-    if not isinstance(module.experts, Experts):
+    if not can_start_experts(module):
         return
-    codes = module._with_batch(codes, cells.batch)
+    codes = module.with_batch(codes, cells.batch)
     n_groups = cells.membership.shape[1]
     for k in range(module.n_experts):
         weight = cells.weight
@@ -205,6 +206,11 @@ def start_experts(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) ->
         )
 
 
+def can_start_experts(module: MoESimVAEModule) -> bool:
+    """Whether the experts are dense, and their last layer can be solved for."""
+    return isinstance(module.experts, Experts)
+
+
 def set_expert(experts: Experts, k: int, layer: Layer) -> None:
     """Give an expert its last layer."""
     experts.weights[-1][k] = layer.weights
@@ -214,12 +220,13 @@ def set_expert(experts: Experts, k: int, layer: Layer) -> None:
 @torch.no_grad()
 def refit_experts(module: MoESimVAEModule, cells: Cells) -> None:
     """Improve the last layer of each expert by one Newton step on the cells that it owns."""
-    if not isinstance(module.experts, Experts):
+    if not can_start_experts(module):
         return
     module.eval()
+    cells = cells.to(module.low.device)
     codes = module.encode(cells.scaled, cells.batch)
     owner = module.gate(codes).argmax(1)
-    codes = module._with_batch(codes, cells.batch)
+    codes = module.with_batch(codes, cells.batch)
     experts = module.experts
     for k in owner.unique().tolist():
         own = owner == k
@@ -256,17 +263,17 @@ def teach_gate(
     chance = (cells.weight * size[group] ** -0.5).cpu()
     batch_size = min(BATCH_SIZE, n)
     optimizer = torch.optim.Adam(module.gate.parameters(), lr=GATE_LR, fused=True)
-    losses = torch.zeros(GATE_STEPS)
-    for step in range(GATE_STEPS):
-        for group_ in optimizer.param_groups:
-            group_["lr"] = GATE_LR * one_cycle(step / GATE_STEPS)
-        rows = torch.multinomial(chance, batch_size, replacement=True, generator=generator)
+    scheduler = LambdaLR(optimizer, lambda step: one_cycle(step / GATE_STEPS))
+    drawn = torch.multinomial(chance, GATE_STEPS * batch_size, True, generator=generator)
+    losses = codes.new_zeros(GATE_STEPS)
+    for step, rows in enumerate(drawn.view(GATE_STEPS, batch_size)):
         z = codes[rows]
         z = z + noise * draw(z, generator)
         loss = F.cross_entropy(module.gate(z), target[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        scheduler.step()
         losses[step] = loss.detach()
     means = [part.mean().item() for part in losses.split(max(n // batch_size, 1))]
     return pd.DataFrame({"start_gate_train": means}, index=pd.RangeIndex(len(means), name="epoch"))

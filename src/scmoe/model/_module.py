@@ -130,7 +130,7 @@ class MoESimVAEModule(DescribedModule):
     def _get_inference_input(self, tensors: dict, **kwargs) -> dict:
         return {"x": tensors[REGISTRY_KEYS.X_KEY], "batch": tensors.get(REGISTRY_KEYS.BATCH_KEY)}
 
-    def _with_batch(self, values: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
+    def with_batch(self, values: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
         """Append the batch of each cell (None: the first), one-hot: ``(n, d + n_batch)``."""
         if not self.n_batch:
             return values
@@ -140,7 +140,7 @@ class MoESimVAEModule(DescribedModule):
 
     def encoder_input(self, scaled: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
         """What the encoder sees: scaled markers, and the batch if it shall know it."""
-        return self._with_batch(scaled, batch) if self.encode_batch else scaled
+        return self.with_batch(scaled, batch) if self.encode_batch else scaled
 
     def encode(self, scaled: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
         """Codes of scaled markers without noise, ``(n, n_latent)``."""
@@ -194,7 +194,7 @@ class MoESimVAEModule(DescribedModule):
         self, z: torch.Tensor, expert: torch.Tensor, batch: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         """Each code through its expert: ``logits`` (n, n_input) of the scaled markers."""
-        return {"logits": self.experts(self._with_batch(z, batch), expert)}
+        return {"logits": self.experts(self.with_batch(z, batch), expert)}
 
     def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
         """The weighted sum of eq. 11, and its terms as metrics.

@@ -18,10 +18,12 @@ from scmoe._checks import (
 )
 from scmoe._compat import on_device
 from scmoe._scaling import COMMON, rescaled
-from scmoe.estimate import Architecture
+from scmoe.estimate import Architecture, at_least_two, default_method, grown_clusters
 from scmoe.model import _from_groups as from_groups
 from scmoe.model._auto import (
     AUTO,
+    STABILITY,
+    TREE,
     check_number,
     estimate_latent_dim,
     estimate_n_clusters,
@@ -63,6 +65,9 @@ N_EXPERTS = 25
 
 BATCH_SIZE = 256
 """Cells in a batch of a training that starts from random weights."""
+
+OWN = {"method": TREE}
+"""Estimates of the number of clusters that the tree of the similarity answers."""
 
 LEAST_HIDDEN = 128
 """Units of the autoencoder that finds the latent size: a narrow one would find its own width."""
@@ -235,7 +240,7 @@ class MoESimVAE(ExpertModel):
         self.scaling_ = scaling
         self.cluster_names_ = ["0"]
         self.estimates_: dict[str, Any] = {}
-        self.tree_: Tree | None = None
+        self.tree: Tree | None = None
         if n_experts is not None and AUTO not in (n_experts, n_latent):
             self._build()
             self._number_clusters()
@@ -270,7 +275,8 @@ class MoESimVAE(ExpertModel):
             experts get to know: what sets batches apart need not be in the codes. The
             similarity decides about the clusters, so it should not set batches apart either.
         similarity
-            See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.DensityTree` by default.
+            See :mod:`scmoe.similarity`; :class:`~scmoe.similarity.DensityTree` by default, with
+            the batches.
 
         Raises
         ------
@@ -280,7 +286,7 @@ class MoESimVAE(ExpertModel):
         KeyError
             No such layer or column.
         """
-        similarity = DensityTree() if similarity is None else similarity
+        similarity = DensityTree(batch_key=batch_key) if similarity is None else similarity
         if isinstance(similarity, dict):
             similarity = Similarity.from_dict(similarity)
         check_similarity(similarity)
@@ -353,8 +359,10 @@ class MoESimVAE(ExpertModel):
         estimate_kwargs
             For numbers that are ``"auto"``: ``threshold`` and ``max_epochs`` of the autoencoder
             (:func:`scmoe.tl.latent_dim`), ``method`` and the settings of the method
-            (:func:`scmoe.tl.n_clusters`); ``"stability"`` looks at the graph that the similarity
-            names, the others at the scaled markers.
+            (:func:`scmoe.tl.n_clusters`). Where nothing is said of the clusters, the tree of a
+            :class:`~scmoe.similarity.DensityTree` is asked for its own number. ``"stability"``
+            looks at the graph that the similarity names, ``"tree"`` at the markers, the others
+            at the scaled markers.
         checkpoint
             Folder for the state of the training. The same call in a new process, with the same
             cells, settings and seed, goes on from it if the first one was killed, and ends with
@@ -378,8 +386,9 @@ class MoESimVAE(ExpertModel):
             likelihood; early stopping without validation cells; ``max_epochs`` with
             ``max_steps``, or ``max_steps`` below 1; epochs or rates that are none; a checkpoint
             of another training (says what differs), or one that is damaged
-            (:class:`ModelFileError`); ``start=True`` where there is nothing to start from; numbers to estimate where there are fewer than two
-            clusters, or nothing that markers have in common.
+            (:class:`ModelFileError`); ``start=True`` where there is nothing to start from; numbers
+            to estimate where there are fewer than two clusters, or nothing that markers have in
+            common.
         TypeError
             Settings that the training does not have.
         KeyError
@@ -398,7 +407,8 @@ class MoESimVAE(ExpertModel):
         cross-entropy of the gate with the groups (``"groups_train"``, with the weight of the
         similarity). Small groups are drawn more often; the reconstruction counts all cells
         alike. A last Newton step fits each expert to the cells that it owns. Convolutional
-        experts start at random and have no such step; the codes and the gate start all the same.
+        experts have no such start and no such step: codes and gate start from the groups, and
+        the training is as long as one from random weights.
         """
         x = self._values(self.module_settings_["n_experts"])
         if max_epochs is not None and max_steps is not None:
@@ -423,23 +433,25 @@ class MoESimVAE(ExpertModel):
         if not (start is None or isinstance(start, bool)):
             raise ValueError(f"`start` must be True, False or None, got {start!r}.")
         # also where there is nothing to estimate, and before the partitions of a graph
-        read_settings(estimate_kwargs or {})
+        read_settings(estimate_kwargs or {}, self._default_method())
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = self.similarity.bind(self.adata, x, progress=progress)
-        self.tree_ = getattr(target, "tree", None)
+        self.tree = getattr(target, "tree", None)
         groups = target.membership
         if self.module is None:
-            self._estimate(x, groups, accelerator, progress, estimate_kwargs or {})
+            self._estimate(x, target, accelerator, progress, estimate_kwargs or {})
         if len(target.class_names) > self.module.n_experts:
             raise ValueError(
                 f"The similarity names {len(target.class_names)} classes, more than the "
                 f"{self.module.n_experts} experts."
             )
         start = self._starts(start, groups)
+        # convolutions have all to learn
+        short = start and from_groups.can_start_experts(self.module)
         if batch_size is None:
-            batch_size = from_groups.BATCH_SIZE if start else BATCH_SIZE
+            batch_size = from_groups.BATCH_SIZE if short else BATCH_SIZE
         plan_kwargs = dict(plan_kwargs or {})
-        if start and "lr" not in plan_kwargs:
+        if short and "lr" not in plan_kwargs:
             plan_kwargs = {"lr": from_groups.LR, "cycle": True, **plan_kwargs}
         checkpoints, seed = None, torch.randint(2**31, (1,)).item()
         if checkpoint is not None:
@@ -471,7 +483,7 @@ class MoESimVAE(ExpertModel):
         if checkpoints is not None:
             trainer_kwargs["callbacks"] = [*(trainer_kwargs.get("callbacks") or []), checkpoints]
         n_batches = math.ceil(n_train / batch_size)
-        if start and max_epochs is None and max_steps is None:
+        if short and max_epochs is None and max_steps is None:
             max_steps = from_groups.N_STEPS
         if max_steps is not None:
             trainer_kwargs["max_steps"] = max_steps
@@ -543,16 +555,25 @@ class MoESimVAE(ExpertModel):
             torch.from_numpy(weight.astype(np.float32)),
         )
 
+    def _default_method(self) -> str:
+        """How the number of clusters is estimated where no method is named."""
+        if self.similarity.needs_graph:
+            return STABILITY
+        if isinstance(self.similarity, DensityTree):
+            return TREE
+        of_markers = self.scaling_ != COMMON and not holds_images(self.adata)
+        return default_method(self.adata.n_vars, markers=of_markers)
+
     def _estimate(
         self,
         x: np.ndarray,
-        groups: np.ndarray | None,
+        target: Target,
         accelerator: str,
         progress: bool,
         how: dict[str, Any],
     ) -> None:
         """Find the numbers that were not given, then make the networks."""
-        of_latent, of_clusters = read_settings(how)
+        of_latent, of_clusters = read_settings(how, self._default_method())
         settings, found, evidence = self.module_settings_, {}, {}
         scaled = rescaled(x, self.scaling_)
         seed = torch.randint(2**31, (1,)).item()
@@ -576,14 +597,20 @@ class MoESimVAE(ExpertModel):
                 **of_latent,
             )
         if settings["n_experts"] is None:
+            groups = target.membership
             known = N_EXPERTS if groups is None else groups.shape[1] + from_groups.SPARE
             found["n_experts"] = known
+        elif settings["n_experts"] == AUTO and self.tree is not None and of_clusters == OWN:
+            clusters = grown_clusters(self.tree, target.membership, self.similarity.significance)
+            found["n_experts"] = at_least_two(clusters).n_clusters
+            evidence["n_clusters"] = clusters.evidence
         elif settings["n_experts"] == AUTO:
             graph = None
             if self.similarity.needs_graph:
                 graph = neighbour_graph(self.adata, self.similarity.neighbors_key)
+            values = x if of_clusters["method"] == TREE else scaled
             found["n_experts"], evidence["n_clusters"] = estimate_n_clusters(
-                scaled, graph, seed=seed, progress=progress, **of_clusters
+                values, graph, seed=seed, progress=progress, **of_clusters
             )
         self.module_settings_ = {**settings, **found}
         self.estimates_ = evidence

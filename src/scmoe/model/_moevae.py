@@ -23,6 +23,7 @@ from scmoe.estimate import (
     check_cells,
     check_method,
     check_threshold,
+    default_method,
 )
 from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel
@@ -236,7 +237,7 @@ class MoEVAE(Probing, ExpertModel):
         augment: bool | str | Sequence[str] | Mapping[str, Any] | None = None,
         threshold: float = CLUSTERING,
         space: str | None = None,
-        method: str = "stability",
+        method: str | None = None,
         accelerator: str = "auto",
         progress: bool = True,
         **settings: Any,
@@ -244,11 +245,12 @@ class MoEVAE(Probing, ExpertModel):
         """Estimate what was not given, find clusters and teach the manager; steps 1 to 8.
 
         1. A VAE with 100 latent dimensions. 2. The latent dimension finder
-        (:func:`scmoe.tl.latent_dim`). 3. A VAE of that size. 4., 5. The clusters that it shows
-        (:func:`scmoe.tl.n_clusters`); if the number of experts was given, a Gaussian mixture on
-        a UMAP. 6. The manager learns these clusters, without the cells of none. 7. The
-        latent dimensions of each cluster, from the codes of the first VAE. 8. The mixture is
-        built: experts start from random weights.
+        (:func:`scmoe.tl.latent_dim`). 3. A VAE of that size. 4., 5. The clusters
+        (:func:`scmoe.tl.n_clusters`) of the markers, or of what the VAE shows. If the number of
+        experts was given, the tree of the markers is cut there; where there is no tree, or one
+        with fewer leaves, it is a Gaussian mixture on a UMAP. 6. The manager learns these
+        clusters, without the cells of none. 7. The latent dimensions of each cluster, from the
+        codes of the first VAE. 8. The mixture is built: experts start from random weights.
 
         Parameters
         ----------
@@ -264,13 +266,15 @@ class MoEVAE(Probing, ExpertModel):
         threshold
             Share of the variance that the latent dimension finder keeps.
         space
-            Where clusters are sought: among the ``"codes"``, as Santos has it, or among what
-            the VAE makes of them, ``"decoded"``. A VAE gives every dimension that it uses the
-            same spread, however little it changes a cell; what it decodes is the cell without
-            its noise, on the scale on which cells differ. None for codes with images, whose
-            pixels say little about what is alike, and for decoded cells otherwise.
+            Where clusters are sought: among the ``"values"`` as they are, the ``"codes"``, as
+            Santos has it, or what the VAE makes of them, ``"decoded"``. A VAE gives every
+            dimension that it uses the same spread, however little it changes a cell; what it
+            decodes is the cell without its noise, on the scale on which cells differ. None for
+            values with ``method="tree"``, for codes with images, whose pixels say little about
+            what is alike, and for decoded cells otherwise.
         method, **settings
-            How clusters are found, see :func:`scmoe.tl.n_clusters`.
+            How clusters are found, see :func:`scmoe.tl.n_clusters`. None for ``"tree"`` with up
+            to 50 markers unless another ``space`` is given, and for ``"stability"`` otherwise.
         accelerator
             As in scvi-tools.
         progress
@@ -289,10 +293,14 @@ class MoEVAE(Probing, ExpertModel):
         came out as twelve, those of 600 as three.
         """
         check_threshold(threshold)
-        if space is None:
-            space = "codes" if holds_images(self.adata) else "decoded"
-        if space not in SPACES:
+        if not (space is None or space in SPACES):
             raise ValueError(f"`space` must be one of {SPACES}, got {space!r}.")
+        images = holds_images(self.adata)
+        if method is None:
+            of_markers = not images and self.scaling_ != COMMON and space in (None, "values")
+            method = default_method(self.adata.n_vars, markers=of_markers)
+        if space is None:
+            space = "values" if method == "tree" else "codes" if images else "decoded"
         check_method(method, settings)
         check_rate("manager_lr", manager_lr)
         x = self._values(self.n_experts_)
@@ -322,6 +330,7 @@ class MoEVAE(Probing, ExpertModel):
         of_manager = Schedule(manager_epochs, batch_size, manager_lr, accelerator)
         changes = self._changes(augment, scaled, seed, accelerator=accelerator, progress=progress)
         done = pretrain(
+            x,
             scaled,
             architecture,
             schedule,

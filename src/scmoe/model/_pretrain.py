@@ -22,6 +22,7 @@ from scmoe.estimate import (
     large_latent,
     mixture_clusters,
     train_autoencoder,
+    tree_clusters,
 )
 from scmoe.train import fit
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-SPACES = ("decoded", "codes")
+SPACES = ("values", "decoded", "codes")
 """What clusters are sought in."""
 
 LEAST_LATENT = 2
@@ -81,6 +82,7 @@ class Pretraining:
 
 
 def pretrain(
+    values: np.ndarray,
     scaled: np.ndarray,
     architecture: Architecture,
     schedule: Schedule,
@@ -99,19 +101,20 @@ def pretrain(
 
     Parameters
     ----------
-    scaled
-        Cells x features float32.
+    values, scaled
+        Cells x features float32, as they are and as the VAEs see them.
     architecture, schedule
         Of both VAEs.
     n_experts
-        Number of clusters if it is known: a Gaussian mixture on the UMAP instead of an estimate.
+        Number of clusters if it is known: the tree is cut there, or where there is none, or it
+        has fewer, a Gaussian mixture on a UMAP.
     n_latents
         Latent sizes if they are known: one, or one for each expert.
     threshold
         Share of the variance that the latent dimension finder keeps.
     space
-        Clusters are sought among the ``"codes"``, or among what the VAE makes of them,
-        ``"decoded"``.
+        Clusters are sought among the ``"values"`` themselves, the ``"codes"``, or what the VAE
+        makes of them, ``"decoded"``.
     method, settings
         How the number of clusters is estimated, see :func:`scmoe.estimate.find_n_clusters`.
     augment
@@ -153,11 +156,14 @@ def pretrain(
     )
     codes = encode(shared, scaled)
     logger.info("Steps 4 and 5 of 9: clusters.")
-    points = codes if space == "codes" else decode(shared, codes)
+    if space == "decoded":
+        points = decode(shared, codes)
+    else:
+        points = codes if space == "codes" else values
     if n_experts is None:
         clusters = find_clusters(points, method=method, seed=seed, progress=progress, **settings)
     else:
-        clusters = mixture_clusters(points, n_experts, seed=seed)
+        clusters = known_clusters(points, n_experts, method, seed, progress, settings)
     n_found = clusters.n_clusters
     if n_latents is None:
         logger.info("Step 7 of 9: latent dimensions of %d clusters.", n_found)
@@ -175,6 +181,28 @@ def pretrain(
             )
         n_latents = list(n_latents) * n_found if len(n_latents) == 1 else list(n_latents)
     return Pretraining(shared, codes, clusters, tuple(n_latents), latent, of_clusters)
+
+
+def known_clusters(
+    points: np.ndarray,
+    n: int,
+    method: str,
+    seed: int,
+    progress: bool,
+    settings: dict[str, Any],
+) -> Found:
+    """Clusters whose number is known; see :func:`pretrain`."""
+    if method == "tree":
+        found = tree_clusters(points, n, seed=seed, progress=progress, **settings)
+        if found.n_clusters == n:
+            return found
+        logger.warning(
+            "The density tree finds no more than %d populations, not %d: the clusters are those "
+            "of a Gaussian mixture.",
+            found.n_clusters,
+            n,
+        )
+    return mixture_clusters(points, n, seed=seed)
 
 
 def teach_manager(

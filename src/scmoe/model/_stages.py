@@ -15,14 +15,14 @@ MAX_EPOCHS = 500
 """A default training sees every cell at most so often."""
 
 START_STEPS = 500
-"""Before, in which communities are learned; no more epochs than afterwards."""
+"""Before, in which groups are learned; no more epochs than afterwards."""
 
 
 class Stages(NamedTuple):
     """Epochs of each stage."""
 
     start: int
-    """In which communities are learned."""
+    """In which groups are learned."""
     main: int
     prune: int
     """After each round of pruning."""

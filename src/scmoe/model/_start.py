@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from scmoe._numbers import check_whole
 from scmoe.estimate import communities
+from scmoe.tree import grow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scipy.sparse import csr_matrix
+
+    from scmoe.tree import Tree
+
+    Find: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
+    """From indices of cells and a seed to the group of each of them, ``(n,)`` int64."""
+
+logger = logging.getLogger("scmoe")
 
 LEAST_SIZE = 10
 """Cells of the smallest community that is learned."""
 
 SHARE = 0.5
-"""Of the cells, in which the communities of an arm are sought."""
+"""Of the cells, in which the groups of an arm are sought."""
 
 
 def check_start(start: Any, epochs: int | None) -> None:
@@ -28,40 +39,95 @@ def check_start(start: Any, epochs: int | None) -> None:
         check_whole("start_epochs", epochs, 1)
 
 
-def start_categories(graph: csr_matrix, n_categories: int, n_arms: int, seed: int) -> np.ndarray:
-    """Communities of a neighbour graph that the arms learn, those of an arm among its own cells.
+def leaves(values: np.ndarray, n_categories: int | None, seed: int) -> Tree | None:
+    """Grow the density tree that arms start from, cut at a number that is known.
+
+    Parameters
+    ----------
+    values
+        Markers as they are, ``(n, n_input)``.
+    n_categories
+        None for as many as there are.
+    seed
+        Of the tree.
+
+    Returns
+    -------
+    The tree, with ``n_categories`` clusters, or two or more; None where it has fewer.
+    """
+    tree = grow(values, np.arange(values.shape[1]).astype(str), seed=seed)
+    if tree.n_clusters < (n_categories or 2):
+        logger.info(
+            "The density tree has no more than %d leaves: the arms start from communities of the "
+            "neighbour graph.",
+            tree.n_clusters,
+        )
+        return None
+    if n_categories is None or tree.n_clusters == n_categories:
+        return tree
+    return tree.merge(tree.cut(n_clusters=n_categories))
+
+
+def of_tree(values: np.ndarray, whole: Tree) -> Find:
+    """Find the leaves of a density tree of some cells, at most as many as the tree of all has."""
+
+    def find(cells: np.ndarray, seed: int) -> np.ndarray:
+        tree, n = whole, whole.n_clusters
+        if len(cells) < len(values):
+            tree = grow(values[cells], whole.markers, seed=seed)
+        if tree.n_clusters > n:
+            tree = tree.merge(tree.cut(n_clusters=n))
+        return tree.predict(values[cells]).astype(np.int64)
+
+    return find
+
+
+def of_graph(graph: csr_matrix, n_categories: int) -> Find:
+    """Find the communities of some cells in a neighbour graph."""
+
+    def find(cells: np.ndarray, seed: int) -> np.ndarray:
+        return communities(graph[cells][:, cells], n_categories, LEAST_SIZE, seed)
+
+    return find
+
+
+def start_categories(
+    find: Find, n_cells: int, n_categories: int, n_arms: int, seed: int
+) -> np.ndarray:
+    """Groups that the arms learn, those of an arm found among its own cells.
 
     Arms that learn the same partition would agree on it, right or wrong. So each of several gets
-    a random half of the cells, and their communities: what a partition owes to chance the arms
-    learn differently. They have the names of those communities of all cells that they have most
+    a random half of the cells, and their groups: what a partition owes to chance the arms
+    learn differently. They have the names of those groups of all cells that they have most
     cells in common with (the assignment by which the sum over all is largest). A single arm
     learns those of all cells, and so does one whose half shows less than two, which would be a
     name for everything or for nothing.
 
     Parameters
     ----------
-    graph
-        ``(n, n)`` weights.
+    find
+        From indices of cells and a seed to the group of each, -1 for none.
+    n_cells
+        n.
     n_categories
-        How many communities are sought.
+        How many groups there are at most.
     n_arms
         A.
     seed
-        Of the halves, and of the order in which cells are looked at.
+        Of the halves, and of the groups.
 
     Returns
     -------
     ``(n, A)`` int64, below ``n_categories``; -1 for cells that an arm is taught nothing about.
     """
-    n = graph.shape[0]
-    whole = communities(graph, n_categories, LEAST_SIZE, seed)
+    whole = find(np.arange(n_cells), seed)
     if n_arms == 1:
         return whole[:, None]
     rng = np.random.default_rng(seed)
-    taught = np.full((n, n_arms), -1, dtype=np.int64)
+    taught = np.full((n_cells, n_arms), -1, dtype=np.int64)
     for arm in range(n_arms):
-        cells = np.sort(rng.permutation(n)[: round(SHARE * n)])
-        own = communities(graph[cells][:, cells], n_categories, LEAST_SIZE, seed + arm)
+        cells = np.sort(rng.permutation(n_cells)[: round(SHARE * n_cells)])
+        own = find(cells, seed + arm)
         if own.max() < 1:
             taught[:, arm] = whole
         else:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LEAST_RATIO = math.log(1.4)
 """How far apart two ticks of a logarithmic axis must be, so that their numbers do not touch."""
 
+REPEATED = {"tree": ("significance", "clusters"), "stability": ("resolution", "communities")}
+"""What is varied, and what is counted, by methods that look at random subsets of the cells."""
+
 _K, _SECOND, _CHOSEN, _NOISE = "tab:blue", "tab:orange", "0.45", "lightgray"
 
 
@@ -41,9 +44,10 @@ def n_clusters(
     """The evidence for the number of clusters, with the choice marked.
 
     Of density: the map that the clusters were found in, noise in grey, and the number of
-    clusters and the share of noise over the size of the smallest cluster. Of stability: the
-    number of communities, how many of them are found again among random subsets of the cells,
-    and their mean stability, over the resolution.
+    clusters and the share of noise over the size of the smallest cluster. Of a tree and of
+    stability: the number of clusters, how many of them are found again among random subsets of
+    the cells, and their mean stability, over the significance of the valleys or the resolution
+    of the graph.
 
     Parameters
     ----------
@@ -82,8 +86,9 @@ def n_clusters(
             f"Did not find an estimate in `.uns[{key!r}]`: run `scmoe.tl.n_clusters(adata)` "
             "first, or name its `key_added` as `key`."
         )
-    table, stability = record["evidence"], record["method"] == "stability"
-    if not stability:
+    table = record["evidence"]
+    over = REPEATED.get(record["method"])
+    if over is None:
         for place, slots, name in (
             ("obs", adata.obs, Key.obs.labels(key)),
             ("obsm", adata.obsm, Key.obsm.latent(key)),
@@ -94,9 +99,9 @@ def n_clusters(
                     f"key_added={key!r})` again."
                 )
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained")
-    if stability:
-        _communities(left, table)
-        _found_again(right, table)
+    if over is not None:
+        _counts(left, table, *over)
+        _found_again(right, table, over[0])
     else:
         labels = adata.obs[Key.obs.labels(key)]
         _map(left, np.asarray(adata.obsm[Key.obsm.latent(key)]), labels)
@@ -127,11 +132,11 @@ def _frame(ax: Axes, x: str, y: str, ticks: list[float], *, whole: bool = False)
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _round(resolutions: pd.Series) -> list[float]:
+def _round(values: pd.Series) -> list[float]:
     """Round numbers in their range for the ticks, or the numbers themselves."""
     steps = [m * 10.0**e for e in range(-4, 5) for m in (1, 2, 5)]
-    inside = [s for s in steps if resolutions.min() <= s <= resolutions.max()]
-    return inside or resolutions.tolist()
+    inside = [s for s in steps if values[values > 0].min() <= s <= values.max()]
+    return inside or values.tolist()
 
 
 def _apart(table: pd.DataFrame) -> list[float]:
@@ -189,24 +194,24 @@ def _sizes(ax: Axes, table: pd.DataFrame) -> None:
     twin.grid(False)
 
 
-def _communities(ax: Axes, table: pd.DataFrame) -> None:
-    """How many communities there are, and how many are found again."""
-    x = table["resolution"]
-    _chosen(ax, table, "resolution")
-    ax.plot(x, table["n_clusters"], "o-", color=_K, label="communities")
+def _counts(ax: Axes, table: pd.DataFrame, column: str, what: str) -> None:
+    """How many clusters or communities there are, and how many are found again."""
+    x = table[column]
+    _chosen(ax, table, column)
+    ax.plot(x, table["n_clusters"], "o-", color=_K, label=what)
     ax.plot(x, table["stable"], "s-", color=_SECOND, markersize=4, label="found again")
-    _frame(ax, "resolution", "communities", _round(x), whole=True)
+    _frame(ax, column, what, _round(x), whole=True)
     ax.set_ylim(0, max(3 * table["stable"].max(), 4))
     ax.legend(frameon=False, loc="upper left")
 
 
-def _found_again(ax: Axes, table: pd.DataFrame) -> None:
-    """Mean stability over the resolution, with its spread over the subsets."""
-    x, mean, spread = table["resolution"], table["stability"], table["spread"]
-    _chosen(ax, table, "resolution")
+def _found_again(ax: Axes, table: pd.DataFrame, column: str) -> None:
+    """Mean stability over what is varied, with its spread over the subsets."""
+    x, mean, spread = table[column], table["stability"], table["spread"]
+    _chosen(ax, table, column)
     # no mean can be above 1
     top = (mean + spread).clip(upper=1)
     ax.fill_between(x, mean - spread, top, color=_K, alpha=0.2, linewidth=0)
     ax.plot(x, mean, "o-", color=_K)
-    _frame(ax, "resolution", "mean stability (Jaccard index)", _round(x))
+    _frame(ax, column, "mean stability (Jaccard index)", _round(x))
     ax.set_ylim(0, 1.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -213,6 +213,18 @@ class Similarity(ABC):
             return cls(**values)
         except TypeError as error:
             raise ValueError(f"No {name} has such parameters: {error}") from error
+
+
+def with_seed(similarity: Similarity, seed: int) -> Similarity:
+    """The similarity with another ``random_state``, and so its parts; as it is without one."""
+    changed: dict[str, Any] = {}
+    for parameter in fields(similarity):
+        value = getattr(similarity, parameter.name)
+        if isinstance(value, Similarity):
+            changed[parameter.name] = with_seed(value, seed)
+        elif parameter.name == "random_state":
+            changed[parameter.name] = seed
+    return replace(similarity, **changed) if changed else similarity
 
 
 def _to_plain(value: Any) -> Any:

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmoe._checks import check_batches
+from scmoe._numbers import NOTHING, POSITIVE, TEXT, number, whole
 from scmoe.similarity._base import Similarity, Target
-from scmoe.similarity._groups import group_codes
-from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, align, canonical_order, grow
+from scmoe.tree import (
+    DEPTH,
+    LEAST,
+    SIGNIFICANCE,
+    align,
+    align_groups,
+    canonical_order,
+    grow,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -48,11 +57,20 @@ class DensityTree(Similarity):
     n_clusters
         Cut the tree at this many populations: its clearest valleys are kept. None for all.
     batch_key
-        Column of ``.obs`` with the batch of each cell. Then the markers are brought to the same
-        mean and spread in every batch first, and a valley must be there in most batches.
-        ``tl.cluster`` fills it in. None for one batch.
+        Column of ``.obs`` with the batch of each cell: what sets batches apart, and no cells of
+        one batch, is no valley, and the markers of batches are brought to one place: first by
+        their means and spreads, then by the groups of a tree of those. None for that of
+        :func:`scmoe.tl.cluster`, if it has one.
     random_state
-        Seed of what is drawn at random. The same cells in any order give the same answer.
+        Seed of what is drawn at random. :func:`scmoe.tl.cluster` gives the tree that it takes
+        by default its own seed.
+
+    Raises
+    ------
+    ValueError
+        A parameter out of range; cells without a batch.
+    KeyError
+        No such column.
     """
 
     significance: float = SIGNIFICANCE
@@ -63,28 +81,46 @@ class DensityTree(Similarity):
     random_state: int = 0
 
     def __post_init__(self):
-        if not self.significance >= 0:
-            raise ValueError(f"`significance` must be 0 or more, got {self.significance}.")
-        if not 0 < self.depth <= 1:
-            raise ValueError(f"`depth` must be above 0 and at most 1, got {self.depth}.")
-        if self.min_cells < 1:
-            raise ValueError(f"`min_cells` must be 1 or more, got {self.min_cells}.")
+        number().check("significance", self.significance)
+        POSITIVE.check("depth", self.depth)
+        if self.depth > 1:
+            raise ValueError(f"`depth` is a share of the peak, at most 1; got {self.depth}.")
+        whole(1).check("min_cells", self.min_cells)
+        (whole(1) | NOTHING).check("n_clusters", self.n_clusters)
+        (TEXT | NOTHING).check("batch_key", self.batch_key)
+        whole(0).check("random_state", self.random_state)
+
+    @property
+    def _how(self) -> dict[str, float]:
+        """How trees are grown."""
+        return {
+            "significance": self.significance,
+            "depth": self.depth,
+            "least": self.min_cells,
+            "seed": self.random_state,
+        }
+
+    def aligned(self, adata: AnnData, profile: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The values that the tree cuts, ``(n_obs, d)`` float32, and the batch of each cell.
+
+        Without ``batch_key`` they are the values as they are, and None.
+        """
+        x = np.asarray(profile, dtype=np.float32)
+        if self.batch_key is None:
+            return x, None
+        check_batches(adata, self.batch_key)
+        batch = np.unique(adata.obs[self.batch_key].astype(str), return_inverse=True)[1]
+        first = align(x, batch)
+        tree = grow(first, np.arange(x.shape[1]), batch=batch, **self._how)
+        return align_groups(x, batch, tree.predict(first), self.min_cells), batch
 
     def bind(
         self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
     ) -> DensityTreeTarget:
         """Grow the tree of the cells, and those of subsamples."""
-        how = {
-            "markers": adata.var_names.to_numpy(dtype=str),
-            "significance": self.significance,
-            "depth": self.depth,
-            "least": self.min_cells,
-        }
-        x, batch = np.asarray(profile, dtype=np.float32), None
-        if self.batch_key is not None:
-            batch, _ = group_codes(adata, self.batch_key)
-            x = align(x, batch)
-        tree = grow(x, seed=self.random_state, batch=batch, **how)
+        x, batch = self.aligned(adata, profile)
+        how = {"markers": adata.var_names.to_numpy(dtype=str), **self._how}
+        tree = grow(x, batch=batch, **how)
         if self.n_clusters is not None and self.n_clusters < tree.n_clusters:
             tree = tree.merge(tree.cut(n_clusters=self.n_clusters))
         logger.info("Density tree: %d populations.", tree.n_clusters)
@@ -101,8 +137,7 @@ class DensityTree(Similarity):
         order = canonical_order(x, rng)
         for _ in range(N_TREES if tree.n_clusters > 1 else 0):
             some = order[rng.random(len(x)) < SUBSAMPLE]
-            own = None if batch is None else batch[some]
-            other = grow(x[some], seed=self.random_state, batch=own, **how)
+            other = grow(x[some], batch=None if batch is None else batch[some], **how)
             membership += translated(other.predict(x), cluster, tree.n_clusters)
         return DensityTreeTarget(tree, membership / membership.sum(1, keepdims=True))
 

@@ -68,11 +68,13 @@ def cluster(
 ) -> AnnData | None:
     """Cluster cells with a mixture of experts.
 
-    MoE-Sim-VAE uses the neighbour graph of ``sc.pp.neighbors`` if there is one, else builds one
-    and says so; also if the graph is one of all channels and some of them are no markers. The
-    results are written when everything has succeeded: on an error or an interruption ``adata``
-    is as it was. Calls in several threads of one process wait for each other, as the generators
-    that they draw from are those of the process; use processes to run several at a time.
+    The clusters of MoE-Sim-VAE are by default the populations that valleys of the density set
+    apart, which needs no neighbour graph. It follows a graph that is named (``neighbors_key``,
+    ``obsp``), and that of ``sc.pp.neighbors`` where it was made of another representation than
+    the values in use, such as principal components; the log says which it was. The results are
+    written when everything has succeeded: on an error or an interruption ``adata`` is as it was.
+    Calls in several threads of one process wait for each other, as the generators that they draw
+    from are those of the process; use processes to run several at a time.
 
     Parameters
     ----------
@@ -88,14 +90,20 @@ def cluster(
     n_clusters
         Upper bound for the number of clusters: surplus experts end without cells. ``"auto"``
         for as many as :func:`scmoe.tl.n_clusters` finds, or, with ``"cpl-mixvae"``, as pruning
-        leaves. None for 25, or what the preset says, and for ``"auto"`` with the other models.
+        leaves. None for as many as the similarity knows groups (the populations of a tree) and
+        two to spare, else 25, or what the preset says; with the other models for ``"auto"``.
+        A tree with more populations is cut at a number that is given.
     n_latent
         Dimensions of the codes. ``"auto"`` for as many as :func:`scmoe.tl.latent_dim` finds.
         None for 9, or what the preset says, and for ``"auto"`` with ``"moe-vae"``, which also
         takes one number for each of its clusters. With ``"cpl-mixvae"`` it is the size of the
         states, 2 by default.
     similarity
-        Who is like whom; :class:`scmoe.similarity.CoAssociation` by default.
+        Who is like whom. By default :class:`scmoe.similarity.DensityTree`, with the seed of the
+        clustering; :class:`scmoe.similarity.CoAssociation` where a graph is named or was made of
+        another representation, and for images. One that needs a graph takes the one that is
+        named or that of ``sc.pp.neighbors``, else, or if that is one of all channels and some of
+        them are no markers, it is given one that is built here, which is said.
     preset
         Start from the settings of one of the papers' experiments, see
         :func:`scmoe.model.preset`; whatever is given here replaces them.
@@ -114,9 +122,10 @@ def cluster(
         Key of the graph in ``.obsp``; not together with ``neighbors_key``.
     batch_key
         Column of ``.obs`` with the batch of each cell (plate, donor, instrument). The experts
-        learn what is a matter of batches; a graph that is built here is one of markers that
-        have the same mean and spread in each batch, with as many neighbours from each. A graph
-        of yours should come from integrated data.
+        learn what is a matter of batches; a valley of the density must be there within batches;
+        a graph that is built here is one of markers that have the same mean and spread in each
+        batch, with as many neighbours from each. A graph of yours should come from integrated
+        data.
     key_added
         Names the slots that are written.
     random_state
@@ -210,7 +219,6 @@ def cluster(
 
     Examples
     --------
-    >>> sc.pp.neighbors(adata, use_rep="X")
     >>> scmoe.tl.cluster(adata)
     >>> adata.obs["scmoe"].value_counts()
     >>> scmoe.tl.cluster(adata, n_clusters=10, key_added="ten")  # beside the first
@@ -280,15 +288,7 @@ def cluster(
     }
     logger.info("%d of %d experts own cells.", len(categories), trained.module.n_experts)
     if len(categories) == 1:
-        others = ", or take another `similarity`" if model == "moe-sim-vae" else ""
-        rate = trained.trainer.lightning_module.lr
-        warnings.warn(
-            "All cells came into one cluster: the markers may show no groups, or the training "
-            'did not find them. Try a smaller learning rate (`train_kwargs={"plan_kwargs": '
-            f'{{"lr": ...}}}}`, here {rate:g}), train longer{others}.',
-            UserWarning,
-            stacklevel=2,
-        )
+        warnings.warn(_why_one(trained, model), UserWarning, stacklevel=2)
     outdated = _outdated(adata, key_added, labels, latent)
     if outdated:
         warnings.warn(
@@ -338,7 +338,7 @@ def prepare(
         n_clusters=n_clusters,
         n_latent=n_latent,
         layer=layer,
-        components=use_rep not in (None, "X"),
+        use_rep=use_rep,
         model_kwargs=model_kwargs,
         train_kwargs=train_kwargs,
         similar=similar,
@@ -361,7 +361,7 @@ def _tree(
     trained: ExpertModel, work: AnnData, labels: np.ndarray, params: dict[str, Any]
 ) -> dict[str, Any]:
     """The tree that the clusters follow, if there is one, and the labels of its clusters."""
-    tree = getattr(trained, "tree_", None)
+    tree = getattr(trained, "tree", None)
     if tree is None:
         return {}
     x = in_batches(work.X, work.obs, params["similarity"])
@@ -383,6 +383,24 @@ def _beside(adata: AnnData, key: str, found: dict[str, dict]) -> list[tuple]:
         for place, values in found.items()
         for slot, value in values.items()
     ]
+
+
+def _why_one(trained: ExpertModel, model: str) -> str:
+    """Why there may be one cluster only, and what to do."""
+    told = "All cells came into one cluster"
+    tree = getattr(trained, "tree", None)
+    if tree is not None and tree.n_clusters == 1:
+        return (
+            f"{told}: their density has no clear valley. `scmoe.similarity.DensityTree` with a "
+            "smaller `significance` takes fainter ones."
+        )
+    others = ", or take another `similarity`" if model == "moe-sim-vae" else ""
+    rate = trained.trainer.lightning_module.lr
+    return (
+        f"{told}: the markers may show no groups, or the training did not find them. Try a "
+        f'smaller learning rate (`train_kwargs={{"plan_kwargs": {{"lr": ...}}}}`, here {rate:g}), '
+        f"train longer{others}."
+    )
 
 
 def _outdated(adata: AnnData, key: str, labels: np.ndarray, latent: np.ndarray) -> list[str]:

@@ -11,14 +11,20 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 
-from scmoe._checks import check_adata
+from scmoe._checks import check_adata, holds_images
 from scmoe._compat import rep_key, seed_argument
 from scmoe._keys import Key
 from scmoe._random import as_seed, seeded
+from scmoe.estimate._graph import N_PCS_FROM
 from scmoe.tl._manifest import graph_hash, manifest
-from scmoe.tl._neighbors import N_PCS_FROM
 from scmoe.tl._slots import check_key, plain, write
-from scmoe.tl._working import check_scale, given_graph, working_copy
+from scmoe.tl._working import (
+    check_scale,
+    choose_markers,
+    given_graph,
+    graph_of_other_values,
+    working_copy,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
+STABILITY = "stability"
+"""The method that looks at a graph."""
+
 RECORD = {"method", "evidence", "params", "version"}
 """What the record of an estimate holds."""
 
@@ -36,7 +45,7 @@ RECORD = {"method", "evidence", "params", "version"}
 def n_clusters(
     adata: AnnData,
     *,
-    method: str = "stability",
+    method: str | None = None,
     use_rep: str | None = None,
     layer: str | None = None,
     markers: Sequence[str] | None = None,
@@ -51,10 +60,13 @@ def n_clusters(
 ) -> AnnData | None:
     """Estimate the number of clusters, with the clusters themselves and the evidence.
 
-    Three methods. ``"stability"`` looks at a neighbour graph: which of its communities do random
-    subsets of the cells show again (:func:`scmoe.estimate.stable_clusters`)? ``"density"`` looks
-    for dense places in a UMAP (:func:`scmoe.estimate.density_clusters`); ``"santos"`` is the
-    same with the settings of Santos' paper, made for the codes of an autoencoder.
+    Four methods. ``"tree"`` cuts the cells where the density of their markers has valleys, and
+    counts what is left (:func:`scmoe.estimate.tree_clusters`); with the same markers it is the
+    tree that :func:`scmoe.tl.cluster` starts from. ``"stability"`` looks at a neighbour graph:
+    which of its communities do random subsets of the cells show again
+    (:func:`scmoe.estimate.stable_clusters`)? ``"density"`` looks for dense places in a UMAP
+    (:func:`scmoe.estimate.density_clusters`); ``"santos"`` is the same with the settings of
+    Santos' paper, made for the codes of an autoencoder.
 
     Values are chosen as in scanpy where nothing is said: those of up to 50 variables as they
     are; of more, ``.obsm["X_pca"]``, or 50 principal components. ``"stability"`` takes the graph
@@ -65,7 +77,9 @@ def n_clusters(
     adata
         Cells, with floating-point values on a scale where distances mean something.
     method
-        ``"stability"``, ``"density"`` or ``"santos"``.
+        ``"tree"``, ``"stability"``, ``"density"`` or ``"santos"``. None for ``"tree"`` where the
+        values are up to 50 markers, and for ``"stability"`` where they are principal components,
+        another representation or images, and where a graph is named or was made of such values.
     use_rep
         Representation in ``.obsm`` to look at, or ``"X"``.
     layer
@@ -80,7 +94,8 @@ def n_clusters(
     min_cluster_size
         Cells of the smallest cluster. None for the default of the method.
     method_kwargs
-        Passed to the method, such as ``{"n_neighbors": 100}`` or ``{"resolutions": [0.1, 1]}``.
+        Passed to the method, such as ``{"significance": 5}`` or ``{"resolutions": [0.1, 1]}``;
+        settings of another method than the default want their ``method``, too.
     key_added
         Names the slots that are written.
     random_state
@@ -106,7 +121,8 @@ def n_clusters(
         Membership, DataFrame ``(n_obs, n_clusters)`` float32, rows sum to 1; not where there is
         no cluster.
     ``.obsm["X_" + key_added]``
-        The UMAP, ``(n_obs, n_components)`` float32; not for ``"stability"``.
+        The UMAP, ``(n_obs, n_components)`` float32; for ``"density"`` and
+        ``"santos"``.
 
     Warns
     -----
@@ -134,21 +150,26 @@ def n_clusters(
     from scmoe.estimate._choose import advice, estimate
     from scmoe.estimate._stability import FEW_CELLS
 
-    if method not in METHODS:
+    if method is not None and method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
     of_values = any(said is not None for said in (use_rep, layer, markers))
-    _check_choice(method, of_values, neighbors_key is not None or obsp is not None)
+    of_graph = neighbors_key is not None or obsp is not None
+    _check_choice(method, of_values, of_graph)
     seed = as_seed(random_state)
     check_adata(adata)
+    looked_at = _representation(adata, of_values, use_rep)
+    if method is None:
+        other = of_graph or (not of_values and graph_of_other_values(adata, None) is not None)
+        method = STABILITY if other else _default_method(adata, markers, looked_at)
     check_key(adata, key_added, RECORD)
     graph, origin = None, "not used"
-    if method == "stability":
+    if method == STABILITY:
         origin = "built here"
         if not of_values:
             graph, origin = given_graph(adata, neighbors_key, obsp, of_variables=True)
     names, x = np.array([], dtype=str), np.empty((adata.n_obs, 0), np.float32)
     if graph is None:
-        x, names = _values(adata, markers, layer, use_rep, seed)
+        x, names = _values(adata, markers, layer, looked_at, seed)
     settings = dict(method_kwargs or {})
     if min_cluster_size is not None:
         settings["min_cluster_size"] = min_cluster_size
@@ -175,7 +196,7 @@ def n_clusters(
         "version": version("scmoe"),
         "manifest": manifest(x, names, graph=graph_hash(graph), seed=seed),
     }
-    if method == "stability" and adata.n_obs < FEW_CELLS:
+    if method == STABILITY and adata.n_obs < FEW_CELLS:
         logger.warning(
             "%d cells are few: a cloud without groups may be cut into some.", adata.n_obs
         )
@@ -195,9 +216,9 @@ def n_clusters(
     return adata if copy else None
 
 
-def _check_choice(method: str, of_values: bool, of_graph: bool) -> None:
+def _check_choice(method: str | None, of_values: bool, of_graph: bool) -> None:
     """Raise ValueError for values and a graph at once, and for a graph that nobody looks at."""
-    if of_graph and method != "stability":
+    if of_graph and method not in (None, STABILITY):
         raise ValueError(
             f"`method={method!r}` looks at values, not at a graph: leave `neighbors_key` and "
             "`obsp` out."
@@ -209,6 +230,21 @@ def _check_choice(method: str, of_values: bool, of_graph: bool) -> None:
         )
 
 
+def _representation(adata: AnnData, of_values: bool, use_rep: str | None) -> str | None:
+    """The representation that is looked at: by scanpy's rule where no values are named."""
+    wide = adata.n_vars > N_PCS_FROM and rep_key(adata, "X_pca") in adata.obsm
+    return "X_pca" if wide and not of_values else use_rep
+
+
+def _default_method(adata: AnnData, markers: Sequence[str] | None, use_rep: str | None) -> str:
+    """What is taken of values, where no method is named."""
+    from scmoe.estimate import default_method
+
+    of_markers = use_rep in (None, "X") and not holds_images(adata)
+    n = len(choose_markers(adata, markers)) if of_markers else 0
+    return default_method(n, markers=of_markers)
+
+
 def _values(
     adata: AnnData,
     markers: Sequence[str] | None,
@@ -217,9 +253,6 @@ def _values(
     seed: int,
 ) -> tuple[np.ndarray, Sequence[str]]:
     """Values by scanpy's rule, ``(n_obs, d)`` float32, and their names."""
-    said = markers is not None or layer is not None or use_rep is not None
-    if not said and adata.n_vars > N_PCS_FROM and rep_key(adata, "X_pca") in adata.obsm:
-        use_rep = "X_pca"
     work = working_copy(adata, markers, layer, use_rep)
     check_scale(adata, work, markers, use_rep, stacklevel=4)
     x, names = np.asarray(work.X), work.var_names

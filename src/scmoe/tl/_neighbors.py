@@ -9,11 +9,10 @@ import anndata as ad
 import numpy as np
 import scanpy as sc
 from sklearn.neighbors import NearestNeighbors
-from umap.umap_ import fuzzy_simplicial_set
 
 from scmoe._compat import same_threads, seed_argument
 from scmoe._progress import stage
-from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS
+from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS, N_PCS_FROM
 from scmoe.tree import align
 
 if TYPE_CHECKING:
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 logger = logging.getLogger("scmoe")
-
-N_PCS_FROM = 50
-"""With more features than this, the graph is built on principal components, as in scanpy."""
 
 LEAST_OF_BATCH = 3
 """Neighbours in each batch, however many batches there are; as in BBKNN."""
@@ -103,6 +99,9 @@ def add_graph(
 
 def _balanced(x: np.ndarray, batches: np.ndarray, seed: int) -> csr_matrix:
     """Connectivities of as many neighbours from each batch, the cell itself among them."""
+    # what compiles is loaded where it is needed
+    from umap.umap_ import fuzzy_simplicial_set
+
     names = np.unique(batches)
     of_batch = max(LEAST_OF_BATCH, N_NEIGHBORS // len(names))
     indices, distances = [], []

@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from scmoe._checks import check_batches, check_similarity, listing
+from scmoe._checks import check_batches, check_similarity, holds_images, listing
 from scmoe._keys import Key
 from scmoe._scaling import COMMON
+from scmoe.similarity._base import with_seed
 from scmoe.tl._working import find_graph, graph_of_other_values
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class Recipe(ABC):
         Numbers, ``"auto"``, or None for the default of the model.
     layer
         That the cells are in, None for ``.X``.
-    components
-        Whether the features are those of a representation.
+    use_rep
+        Representation that the features are those of; None or ``"X"`` for markers.
     model_kwargs, train_kwargs
         Passed on.
     """
@@ -49,13 +50,14 @@ class Recipe(ABC):
     n_clusters: int | str | None
     n_latent: int | Sequence[int] | str | None
     layer: str | None
-    components: bool
+    use_rep: str | None
     model_kwargs: dict[str, Any]
     train_kwargs: dict[str, Any]
     graph: csr_matrix | None = field(default=None, init=False)
 
     def __post_init__(self):
-        if self.components:
+        self.use_rep = None if self.use_rep == "X" else self.use_rep
+        if self.use_rep is not None:
             self.model_kwargs.setdefault("scaling", COMMON)
 
     @property
@@ -135,7 +137,8 @@ class SimilarityRecipe(Recipe):
             del of_training["max_steps"]
         plan = {**of_training["plan_kwargs"], **(given.get("plan_kwargs") or {})}
         self.model_kwargs = {**found.model_kwargs, **self.model_kwargs}
-        self.train_kwargs = {**of_training, **given, "plan_kwargs": plan}
+        # the paper's training is one from random weights, whatever the similarity
+        self.train_kwargs = {"start": False, **of_training, **given, "plan_kwargs": plan}
         return found.similarity
 
     @property
@@ -147,34 +150,49 @@ class SimilarityRecipe(Recipe):
     def look_at(self, adata: AnnData, work: AnnData) -> None:
         from scmoe.similarity import DensityTree
 
-        if self.similarity is None:
+        self.by_default = self.similarity is None
+        if self.by_default:
             self.similarity = self._default(adata, work)
         if isinstance(self.similarity, DensityTree):
-            known = {"batch_key": self.batch_key, "n_clusters": self.n_clusters}
-            known = {name: value for name, value in known.items() if value not in (None, AUTO)}
-            self.similarity = replace(self.similarity, **known)
+            told = {}
+            if self.n_clusters not in (None, AUTO):
+                told["n_clusters"] = self.n_clusters
+            if self.similarity.batch_key is None:
+                told["batch_key"] = self.batch_key
+            self.similarity = replace(self.similarity, **told)
         self.graph, self.origin = find_graph(
             adata, work, self.similarity, self.neighbors_key, self.obsp
         )
 
     def _default(self, adata: AnnData, work: AnnData) -> Similarity:
-        """The graph where the user asked for one or made one of other values, else the tree."""
+        """The graph that the user asked for or made of other values; else the tree."""
         from scmoe.similarity import CoAssociation, DensityTree
 
-        asked = self.neighbors_key is not None or self.obsp is not None
-        made_of = None if asked else graph_of_other_values(adata, work)
-        if asked or made_of:
-            logger.info(
-                "Clusters follow the neighbour graph%s (CoAssociation).",
-                f", which was made of {made_of}" if made_of else " that was asked for",
-            )
+        reason = None
+        if self.neighbors_key is not None or self.obsp is not None:
+            reason = "the one that was asked for"
+        elif (source := graph_of_other_values(adata, self.use_rep)) is not None:
+            reason = f"made of {source}, not of {self.use_rep or 'X'}"
+        elif self.components:
+            reason = "as the values are those of a representation, not of markers"
+        elif holds_images(work):
+            reason = "as the values are pixels"
+        if reason is not None:
+            logger.info("Clusters follow the neighbour graph, %s (CoAssociation).", reason)
             return CoAssociation()
-        logger.info("Clusters follow the valleys of the density (DensityTree), not a graph.")
+        beside = ""
+        if "connectivities" in adata.obsp:
+            beside = (
+                ", not the neighbour graph in `.obsp`, which `neighbors_key` or `obsp` would name"
+            )
+        logger.info("Clusters follow the valleys of the density (DensityTree)%s.", beside)
         return DensityTree()
 
     def fit(self, work: AnnData, seed: int, progress: bool) -> ExpertModel:
         from scmoe.tl._neighbors import build_graph
 
+        if self.by_default:
+            self.similarity = with_seed(self.similarity, seed)
         if self.similarity.needs_graph:
             if self.graph is None:
                 self.graph = build_graph(work.X, work.obs, self.batch_key, seed, progress=progress)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anndata as ad
 import numpy as np
@@ -19,7 +19,10 @@ from natsort import natsorted
 from scmoe._checks import layer_names
 from scmoe._compat import released
 from scmoe._random import one_at_a_time, seeded
+from scmoe.get._tree import tree_values
+from scmoe.similarity._base import with_seed
 from scmoe.tl._cluster import cluster, prepare
+from scmoe.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +37,15 @@ _NAME = "a run of stability"
 
 SHARED = 1_000_000
 """Bytes of an array from which processes share it."""
+
+
+class Run(NamedTuple):
+    """What a run says of the cells."""
+
+    clusters: pd.Categorical
+    """Cluster of each cell, NaN for cells that are not in the run."""
+    leaf: np.ndarray | None
+    """Leaf of each cell in the density tree of the run, -1 for the others; None without one."""
 
 
 class Runner:
@@ -92,8 +104,8 @@ class Runner:
                 found.append(drawn)
         return found
 
-    def runs(self, seeds: list[int], n_jobs: int) -> Iterator[pd.Categorical]:
-        """The clusters of each run in turn, of which so many processes work at a time.
+    def runs(self, seeds: list[int], n_jobs: int) -> Iterator[Run]:
+        """Each run in turn, of which so many processes work at a time.
 
         Processes get the cells once, as files in memory that they may write to for themselves.
         """
@@ -101,32 +113,39 @@ class Runner:
         # what the first run says, the others need not say again
         return jobs(delayed(self.run)(seed, quiet=n > 0) for n, seed in enumerate(seeds))
 
-    def together(self, seed: int, n_runs: int, progress: bool) -> list[pd.Categorical]:
-        """The clusters of runs of coupled mixtures that are trained in one fit."""
+    def together(self, seed: int, n_runs: int, progress: bool) -> list[Run]:
+        """Runs of coupled mixtures that are trained in one fit."""
         # names that `cluster` has not would pass for those of another model
         signature(cluster).bind(self.cells, **self.settings)
         recipe, work = prepare(_light(self.cells), **self.settings)
         with seeded(seed), released(recipe.model_class, work):
             found = [m.predict() for m in recipe.fit_several(work, n_runs, progress)]
-        return [pd.Categorical(labels, natsorted(set(labels))) for labels in found]
+        return [Run(pd.Categorical(labels, natsorted(set(labels))), None) for labels in found]
 
-    def run(self, seed: int, *, quiet: bool) -> pd.Categorical:
-        """The clusters of one run, NaN for cells that are not in it."""
-        chosen, cells, settings = np.arange(self.n_obs), self.cells, dict(self.settings)
-        if self.share is None:
-            cells = _light(cells)
-        else:
-            rng = np.random.default_rng(seed)
-            chosen = np.sort(rng.permutation(self.n_obs)[: self.n_drawn])
-            cells = cells[chosen].copy()
-            if settings.get("similarity") is not None:
-                settings["similarity"] = _of_subset(settings["similarity"], chosen)
+    def run(self, seed: int, *, quiet: bool) -> Run:
+        """One run, of cells in an order of its own: all of them, or as many as are drawn."""
+        chosen = order_of(self.n_obs, seed)[: self.n_drawn]
+        cells, settings = self.cells[chosen].copy(), dict(self.settings)
+        if settings.get("similarity") is not None:
+            similarity = _of_subset(settings["similarity"], chosen)
+            settings["similarity"] = with_seed(similarity, seed)
         with _quiet(quiet):
             cluster(cells, key_added=_NAME, random_state=seed, progress=False, **settings)
         found = cells.obs[_NAME].cat
         codes = np.full(self.n_obs, -1)
         codes[chosen] = found.codes
-        return pd.Categorical.from_codes(codes, [str(name) for name in found.categories])
+        names = [str(name) for name in found.categories]
+        leaf, record = None, cells.uns.get(_NAME, {})
+        if "tree" in record:
+            leaf = np.full(self.n_obs, -1, dtype=np.int32)
+            tree = Tree.from_record(record["tree"])
+            leaf[chosen] = tree.find_leaves(tree_values(cells, _NAME, tree))
+        return Run(pd.Categorical.from_codes(codes, names), leaf)
+
+
+def order_of(n_obs: int, seed: int) -> np.ndarray:
+    """The order of the cells in a run, ``(n_obs,)``."""
+    return np.random.default_rng(seed).permutation(n_obs)
 
 
 def _light(adata: AnnData, own_graph: bool = False) -> AnnData:

@@ -16,9 +16,11 @@ from scmoe._keys import Key
 from scmoe._numbers import check_whole, is_number, is_whole
 from scmoe._progress import bar
 from scmoe._random import as_seed
+from scmoe.get._tree import tree_values
 from scmoe.tl._recorded import NOT_REPEATED, built_graph, settings_of
 from scmoe.tl._runs import Runner
 from scmoe.tl._slots import check_free, plain, write
+from scmoe.tree import Tree, support
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -53,10 +55,11 @@ def stability(
 ) -> AnnData | None:
     """Which clusters come again when the clustering is run again.
 
-    The clustering is repeated with other seeds, with the settings that are recorded of it, and
-    each of its clusters is looked for in each run. A cluster that is found again is not thereby
-    a population, but one that is not found again is none that you should build on. It takes as
-    long as ``n_runs`` clusterings, or, with several processes, a part of that.
+    The clustering is repeated with other seeds and the cells in another order, with the settings
+    that are recorded of it, and each of its clusters is looked for in each run. A cluster that is
+    found again is not thereby a population, but one that is not found again is none that you
+    should build on. It takes as long as ``n_runs`` clusterings, or, with several processes, a
+    part of that.
 
     Parameters
     ----------
@@ -70,11 +73,12 @@ def stability(
     n_runs
         How often to cluster, at least 2.
     how
-        ``"seeds"``: all cells, with other seeds. ``"subsets"``: each run has a random subset of
-        the cells too, drawn without replacement, and tells so what hangs on few cells. A
-        neighbour graph of yours is restricted to the subset; one that the clustering built is
-        built anew. The other cells are left out of the run: where its model would put them says
-        what the model has learned, not whether the cells form that cluster by themselves.
+        ``"seeds"``: all cells, each time in another order and with another seed, also of the
+        density tree. ``"subsets"``: each run has a random subset of the cells instead, drawn
+        without replacement, and tells so what hangs on few cells. A neighbour graph of yours is
+        restricted to the subset; one that the clustering built is built anew. The other cells
+        are left out of the run: where its model would put them says what the model has learned,
+        not whether the cells form that cluster by themselves.
     share
         Share of the cells in each subset, between 0 and 1.
     key_added
@@ -89,8 +93,8 @@ def stability(
     together
         Train all runs in one fit: with ``"cpl-mixvae"`` and ``how="seeds"``, in the memory of
         ``n_runs`` models. On one core five runs took a quarter less time so; where there are
-        more cores, ``n_jobs`` takes less. The runs see the same batches and draw from one seed,
-        with other weights and other copies of the cells.
+        more cores, ``n_jobs`` takes less. The runs see the same batches of cells in the same
+        order and draw from one seed, with other weights and other copies of the cells.
     copy
         Return an annotated copy and leave ``adata`` alone.
     progress
@@ -126,6 +130,11 @@ def stability(
         themselves, clusters x runs. ``runs``, a table by run: ``seed``, ``n_cells``,
         ``n_clusters``, ``adjusted_rand`` (with the reference) and ``reference`` (whether it is
         the reference; then its Jaccard indices do not count). ``params`` and ``version``.
+    ``.uns[key]["tree"]["support"]``
+        Where the clustering and its runs have a density tree: the share of the runs whose tree
+        sets the two sides of each split apart, ``(n_splits,)`` float32. Each leaf of a run's
+        tree is given to the side that has most of its cells; a split is found again where both
+        sides have a Jaccard index of at least 0.8 with what they are given.
 
     Raises
     ------
@@ -198,8 +207,10 @@ def stability(
     else:
         runs = runner.runs(seeds, n_jobs)
         runs = bar(runs, "runs", total=n_runs, progress=progress)
-    for number, clusters in enumerate(runs):
-        labels[f"run{number}"] = clusters
+    leaves = []
+    for number, run in enumerate(runs):
+        labels[f"run{number}"] = run.clusters
+        leaves.append(run.leaf)
 
     codes = np.stack([labels[name].cat.codes.to_numpy() for name in labels], axis=1)
     found = agreement(codes, None if reference is None else reference.cat.codes.to_numpy())
@@ -232,14 +243,25 @@ def stability(
     }
     stable = result["clusters"]["stable"]
     logger.info("%d of %d clusters are stable over %d runs.", stable.sum(), len(stable), n_runs)
+    supported = _support(adata, key, leaves) if recorded else None
     adata = adata.copy() if copy else adata
     write(
+        *([(adata.uns[key]["tree"], "support", supported)] if supported is not None else []),
         (adata.obs, Key.obs.consensus(key_added), _consensus(found, names, adata.obs_names)),
         (adata.obs, Key.obs.ambiguity(key_added), found.ambiguity),
         (adata.obsm, Key.obsm.runs(key_added), labels),
         (adata.uns, Key.uns.stability(key_added), plain(result)),
     )
     return adata if copy else None
+
+
+def _support(adata: AnnData, key: str, leaves: list[np.ndarray | None]) -> np.ndarray | None:
+    """How often each split of the clustering's tree came again; None without trees."""
+    record = adata.uns[key]
+    if "tree" not in record or any(leaf is None for leaf in leaves):
+        return None
+    tree = Tree.from_record(record["tree"])
+    return support(tree, tree.find_leaves(tree_values(adata, key, tree)), leaves)
 
 
 def _check_asked(

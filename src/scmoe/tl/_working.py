@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -20,6 +21,7 @@ from scmoe._checks import (
 )
 from scmoe._compat import rep_key
 from scmoe._keys import Key
+from scmoe.estimate._graph import N_NEIGHBORS, N_PCS_FROM
 from scmoe.io._channels import channel_kind, is_mass_cytometer
 from scmoe.similarity._graph import check_graph, graph_slot
 
@@ -61,7 +63,7 @@ def working_copy(
     else:
         x = layer_values(adata, layer)
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-        chosen = _choose_markers(adata, markers)
+        chosen = choose_markers(adata, markers)
         x, names = x[:, chosen], adata.var_names[chosen]
     check_values(x, names, where, counts=counts, if_counts=if_counts)
     x = np.ascontiguousarray(dense(x))
@@ -136,7 +138,8 @@ def _are_technical(adata: AnnData, names: pd.Index) -> np.ndarray:
     return ~np.isin([channel_kind(name, "", mass=mass) for name in names], Key.var.MARKER_KINDS)
 
 
-def _choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:
+def choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:
+    """Return the positions of the markers that are looked at; KeyError for unknown ones."""
     if markers is not None:
         markers = [markers] if isinstance(markers, str) else list(markers)
         unknown = [m for m in markers if m not in adata.var_names]
@@ -189,8 +192,6 @@ def given_graph(
 
     ``of_variables``: whether the values that are looked at are those of variables.
     """
-    from scmoe.tl._neighbors import N_NEIGHBORS
-
     if obsp is not None and neighbors_key is not None:
         raise ValueError("You can't specify both `obsp` and `neighbors_key`.")
     built = f"{N_NEIGHBORS} nearest, built here"
@@ -215,20 +216,36 @@ def given_graph(
     return check_graph(adata.obsp[obsp], adata.n_obs, f"`adata.obsp[{obsp!r}]`"), "given"
 
 
-def graph_of_other_values(adata: AnnData, work: AnnData) -> str | None:
-    """The representation that scanpy's graph is of, where it is not of the values to cluster.
+def graph_of_other_values(adata: AnnData, use_rep: str | None) -> str | None:
+    """The values that scanpy's graph was made of, where they are not those to cluster.
 
-    None where there is no graph, or one of these values, or of channels that are no markers.
+    None where there is no graph, or one of these values, or nothing says what it is of.
+
+    Parameters
+    ----------
+    adata
+        The user's cells.
+    use_rep
+        Representation to cluster; None for markers, of whatever layer.
     """
-    params = adata.uns.get("neighbors", {}).get("params", {})
-    if "connectivities" not in adata.obsp or "n_neighbors" not in params:
+    source = _source_of_graph(adata, "neighbors")
+    if "connectivities" not in adata.obsp or source is None:
         return None
-    made_of = params.get("use_rep")
-    if made_of is None:
-        made_of = "X_pca" if rep_key(adata, "X_pca") in adata.obsm else "X"
-    of_variables = work.var_names.isin(adata.var_names).all()
-    values = "X" if of_variables else work.var_names[0].removesuffix("_0")
-    return None if made_of == values else made_of
+    same = rep_key(adata, source) == rep_key(adata, use_rep or "X")
+    return None if same else source
+
+
+def _source_of_graph(adata: AnnData, neighbors_key: str) -> str | None:
+    """The values that scanpy made a graph of: ``"X"`` or a representation; None if unknown."""
+    record = adata.uns.get(neighbors_key)
+    params = record.get("params", {}) if isinstance(record, Mapping) else {}
+    if params.get("use_rep") is not None:
+        return str(params["use_rep"])
+    if "n_neighbors" not in params:
+        return None
+    # scanpy's own choice
+    few = params.get("n_pcs") == 0 or adata.n_vars <= N_PCS_FROM
+    return "X" if few else "X_pca"
 
 
 def _graph_of_dropped_channels(adata: AnnData, neighbors_key: str) -> list[str]:
@@ -238,10 +255,6 @@ def _graph_of_dropped_channels(adata: AnnData, neighbors_key: str) -> list[str]:
     """
     if Key.var.KIND not in adata.var:
         return []
-    params = adata.uns.get(neighbors_key, {}).get("params", {})
-    without_pca = rep_key(adata, "X_pca") not in adata.obsm
-    of_all_channels = params.get("use_rep") == "X" or (
-        params.get("use_rep") is None and "n_neighbors" in params and without_pca
-    )
+    of_all_channels = _source_of_graph(adata, neighbors_key) == "X"
     no_marker = ~adata.var[Key.var.KIND].isin(Key.var.MARKER_KINDS).to_numpy()
     return list(adata.var_names[no_marker]) if of_all_channels else []

@@ -17,7 +17,7 @@ class _BatchKeys(NamedTuple):
     CLASS_SHARE: str = "class_share"
     """What the class term counts beside the pair term, a scalar in [0, 1]."""
     FREQUENCY: str = "frequency"
-    """How many random cells each cell stands for where small groups are drawn more often, ``(B,)``."""
+    """How many cells each one stands for where small groups are drawn more often, ``(B,)``."""
     GROUPS: str = "groups"
     """Share of each group that the model has started from, ``(B, n_groups)``."""
     ARMS: str = "arms"

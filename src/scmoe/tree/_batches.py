@@ -1,17 +1,14 @@
-"""Valleys between populations, not between batches."""
+"""Bring the markers of batches to one place, so that populations lie on each other."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from scmoe.tree._valleys import find_valleys
-
-ENOUGH = 10
-"""A batch has a say in a region with this many times the least cells of a side."""
-
 
 def align(x: np.ndarray, batch: np.ndarray) -> np.ndarray:
     """Give every batch the mean and the spread of all cells, marker by marker.
+
+    Right where batches have the same populations in the same shares.
 
     Parameters
     ----------
@@ -30,35 +27,39 @@ def align(x: np.ndarray, batch: np.ndarray) -> np.ndarray:
     return aligned
 
 
-def in_most_batches(
-    projected: np.ndarray, high: np.ndarray, batch: np.ndarray, noise: float, least: int
-) -> bool:
-    """Whether batches see a valley themselves: one that lies between them is none in any.
+def align_groups(x: np.ndarray, batch: np.ndarray, group: np.ndarray, least: int) -> np.ndarray:
+    """Move every batch by what its groups differ from those of the others, marker by marker.
 
-    A batch with (nearly) all of its cells on one side says nothing: a population may be missing
-    there. Of the others at least half must have a valley of their own; where no batch has
-    cells enough, the valley stands.
+    The shift of a batch is the median over groups, weighted by the root of their cells, of the
+    difference between the mean of the group in the batch and the mean of these means over all
+    batches. The shares of the groups do not enter, as they do in :func:`align`.
 
     Parameters
     ----------
-    projected
-        Cells of the region along the direction, ``(n,)``.
-    high
-        Which of them are on the high side.
-    batch
-        Batch of each cell, ``(n,)`` integers.
-    noise
-        Spread of one population along the direction.
+    x
+        Cells, ``(n, d)``.
+    batch, group
+        Batch and group of each cell, ``(n,)`` integers from 0.
     least
-        Cells on either side of a valley.
+        Cells of a group that a batch must have.
     """
-    votes, asked = [], 0
-    for name in np.unique(batch):
-        own = batch == name
-        if own.sum() < ENOUGH * least:
+    n_batches, n_groups = int(batch.max()) + 1, int(group.max()) + 1
+    both = batch * n_groups + group
+    count = np.bincount(both, minlength=n_batches * n_groups).reshape(n_batches, n_groups)
+    sums = np.stack([np.bincount(both, column, count.size) for column in x.T], axis=1)
+    mean = sums.reshape(n_batches, n_groups, -1) / np.maximum(count, 1)[..., None]
+    known = count >= least
+    known &= known.sum(0) > 1
+    middle = (mean * known[..., None]).sum(0) / np.maximum(known.sum(0), 1)[:, None]
+    moved = x.copy()
+    for number in range(n_batches):
+        weight = np.sqrt(count[number]) * known[number]
+        if not weight.any():
             continue
-        asked += 1
-        if least <= high[own].sum() <= own.sum() - least:
-            found = find_valleys(projected[None, own], np.array([noise]), least)
-            votes.append(found.bound[0] > 0)
-    return asked == 0 or (bool(votes) and 2 * sum(votes) >= len(votes))
+        difference = mean[number] - middle
+        order = np.argsort(difference, axis=0, kind="stable")
+        share = np.cumsum(weight[order], axis=0) / weight.sum()
+        at = order[(share >= 0.5).argmax(0), np.arange(x.shape[1])]
+        shift = difference[at, np.arange(x.shape[1])]
+        moved[batch == number] -= shift.astype(x.dtype)
+    return moved

@@ -20,9 +20,6 @@ SHRINKAGE = 2.0
 MOST_WEIGHT = 500
 """Cells that a group weighs at most, so that a large one does not drown a small one."""
 
-MOST_CELLS = 2_000
-"""Cells of a group that its covariance is computed of."""
-
 
 def fisher(difference: np.ndarray, variance: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Sparse Fisher directions: of the markers whose means differ clearly, the others are 0.
@@ -86,8 +83,7 @@ def pooled_noise(left: np.ndarray, right: np.ndarray, noise: np.ndarray) -> np.n
     for group in (left, right):
         if len(group) > 1:
             weight = min(len(group), MOST_WEIGHT)
-            # the cells are in random order
-            total = total + weight * np.cov(group[:MOST_CELLS].T).reshape(noise.shape)
+            total = total + weight * np.cov(group.T).reshape(noise.shape)
             amount += weight
     return total / amount
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scmoe.tree._batches import in_most_batches
 from scmoe.tree._directions import candidates, fisher_of_sides
 from scmoe.tree._discrete import spread_discrete, without_copies
 from scmoe.tree._nodes import find_nodes, measure_noise, nearest
@@ -45,18 +44,19 @@ class Cells:
     weight
         How many cells each one stands for, ``(n,)``, or None.
     batch
-        Batch of each cell, ``(n,)`` integers, or None.
+        Batch of each one, ``(n,)`` integers from 0, or None.
     """
 
     x: np.ndarray
     nodes: np.ndarray
     noise: np.ndarray
-    weight: np.ndarray | None
-    batch: np.ndarray | None
+    weight: np.ndarray | None = None
+    batch: np.ndarray | None = None
 
-    def weights_of(self, cells: np.ndarray) -> np.ndarray | None:
-        """Weights of some cells."""
-        return None if self.weight is None else self.weight[cells]
+    def counted(self, cells: np.ndarray) -> dict[str, np.ndarray]:
+        """Weights and batches of some cells, as :func:`find_valleys` counts them."""
+        known = {"weight": self.weight, "batch": self.batch}
+        return {name: values[cells] for name, values in known.items() if values is not None}
 
     def noise_along(self, directions: np.ndarray) -> np.ndarray:
         """Spread of one population along directions ``(m, d)``, ``(m,)``."""
@@ -89,8 +89,7 @@ def grow(
     seed
         Of what is drawn at random: the order of the cells, and steps between discrete values.
     batch
-        Batch of each cell, ``(n,)`` integers: valleys must be there in most batches. The values
-        should be aligned, see :func:`scmoe.tree.align`.
+        Batch of each cell, ``(n,)`` integers from 0: a valley must be there within batches.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
     rng = np.random.default_rng(seed)
@@ -106,7 +105,7 @@ def grow(
         nearest(spread, centres),
         measure_noise(sample, centres),
         weight,
-        None if batch is None else np.asarray(batch)[order[kept]],
+        None if batch is None else batch[order[kept]],
     )
 
     def look(members: np.ndarray) -> tuple[Valleys, np.ndarray]:
@@ -159,12 +158,17 @@ def best_split(cells: Cells, members: np.ndarray, least: int) -> tuple[Valleys, 
     until their bound does not rise. Then those of several markers are judged on cells that had
     no say in their direction, see :func:`held_out_valley`.
     """
-    x, weight = cells.x[members], cells.weights_of(members)
+    x, counted = cells.x[members], cells.counted(members)
     directions = candidates(x, cells.nodes[members], cells.noise, least)
-    found = find_valleys(directions @ x.T, cells.noise_along(directions), least, weight)
+    found = find_valleys(directions @ x.T, cells.noise_along(directions), least, **counted)
     best = np.argsort(-found.bound, kind="stable")[:N_REFINED]
     valleys = [turn(cells, members, found.at(i), directions[i], least) for i in best]
-    judged = [judge(cells, members, *found, least) for found in valleys]
+    judged = [
+        held_out_valley(cells, members, valley, direction, least)
+        if np.count_nonzero(direction) > 1
+        else valley
+        for valley, direction in valleys
+    ]
     first = int(np.argmax([valley.bound for valley in judged]))
     return judged[first], valleys[first][1]
 
@@ -173,7 +177,7 @@ def turn(
     cells: Cells, members: np.ndarray, valley: Valleys, direction: np.ndarray, least: int
 ) -> tuple[Valleys, np.ndarray]:
     """Turn the direction of a valley to the Fisher direction of its two sides while it helps."""
-    x, weight = cells.x[members], cells.weights_of(members)
+    x, counted = cells.x[members], cells.counted(members)
     for _ in range(N_ROUNDS):
         high = x @ direction > valley.threshold
         if not np.isfinite(valley.bound) or not least <= high.sum() <= len(x) - least:
@@ -181,25 +185,12 @@ def turn(
         turned = fisher_of_sides(x[high], x[~high], cells.noise)
         if turned is None:
             break
-        again = find_valleys((turned @ x.T)[None], cells.noise_along(turned[None]), least, weight)
+        spread = cells.noise_along(turned[None])
+        again = find_valleys((turned @ x.T)[None], spread, least, **counted)
         if not again.bound[0] > valley.bound:
             break
         valley, direction = again.at(0), turned
     return valley, direction
-
-
-def judge(
-    cells: Cells, members: np.ndarray, valley: Valleys, direction: np.ndarray, least: int
-) -> Valleys:
-    """What a valley is worth: on held-out cells where it has several markers, in most batches."""
-    if np.count_nonzero(direction) > 1:
-        valley = held_out_valley(cells, members, valley, direction, least)
-    if cells.batch is None or not valley.bound > 0:
-        return valley
-    projected = cells.x[members] @ direction
-    high, noise = projected > valley.threshold, cells.noise_along(direction[None])[0]
-    stands = in_most_batches(projected, high, cells.batch[members], noise, least)
-    return valley if stands else valley._replace(bound=-np.inf)
 
 
 def held_out_valley(
@@ -213,9 +204,11 @@ def held_out_valley(
     all cells; the counts are those of the worse one of the two valleys.
     """
     x = cells.x[members]
-    high = x @ direction > valley.threshold
+    along = x @ direction
+    high = along > valley.threshold
     projected = np.empty(len(x), dtype=np.float32)
-    first = np.arange(len(x)) % 2 == 0  # the cells are in random order
+    # every second cell along the direction, so that chance does not choose the halves
+    first = np.argsort(np.argsort(along, kind="stable"), kind="stable") % 2 == 0
     for half in (first, ~first):
         left, right = x[~half & ~high], x[~half & high]
         turned = fisher_of_sides(right, left, cells.noise)
@@ -223,7 +216,7 @@ def held_out_valley(
             return valley._replace(bound=-np.inf)
         middle = (left.mean(0) + right.mean(0)) / 2
         projected[half] = (x[half] - middle) @ turned / cells.noise_along(turned[None])[0]
-    again = find_valleys(projected[None], np.ones(1), least, cells.weights_of(members)).at(0)
+    again = find_valleys(projected[None], np.ones(1), least, **cells.counted(members)).at(0)
     return again._replace(threshold=valley.threshold) if again.bound < valley.bound else valley
 
 

@@ -15,7 +15,7 @@ SPARE = 1.2
 EVENLY = 0.4
 """Share of a sketch that is drawn evenly over the nodes; the rest is drawn uniformly."""
 
-SAMPLE = 20_000
+SAMPLE = 30_000
 """Cells of which nodes are made, and through which a region is looked at."""
 
 

@@ -50,7 +50,11 @@ class Valleys(NamedTuple):
 
 
 def find_valleys(
-    projected: np.ndarray, noise: np.ndarray, least: int, weight: np.ndarray | None = None
+    projected: np.ndarray,
+    noise: np.ndarray,
+    least: int,
+    weight: np.ndarray | None = None,
+    batch: np.ndarray | None = None,
 ) -> Valleys:
     """Find the best supported valley along each direction.
 
@@ -69,17 +73,24 @@ def find_valleys(
         Cells that there must be on either side.
     weight
         How many cells each cell stands for, ``(n,)``, 1 on average; None for 1.
+    batch
+        Batch of each cell, ``(n,)`` integers from 0. Peaks and valleys are counted within each
+        batch and summed, so that what only sets batches apart is no valley. None for one batch.
     """
     rows = max(1, MOST_VALUES // projected.shape[1])
     parts = [
-        _find_valleys(projected[i : i + rows], noise[i : i + rows], least, weight)
+        _find_valleys(projected[i : i + rows], noise[i : i + rows], least, weight, batch)
         for i in range(0, len(projected), rows)
     ]
     return Valleys(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
 def _find_valleys(
-    projected: np.ndarray, noise: np.ndarray, least: int, weight: np.ndarray | None
+    projected: np.ndarray,
+    noise: np.ndarray,
+    least: int,
+    weight: np.ndarray | None,
+    batch: np.ndarray | None,
 ) -> Valleys:
     """:func:`find_valleys` of so few values that their copies fit into memory."""
     m, n = projected.shape
@@ -91,41 +102,43 @@ def _find_valleys(
     high = np.minimum(projected.max(1), edges[:, n - least] + margin)
     step = np.maximum((high - low) / (N_BINS - 1), 1e-9)
     bins = ((projected - low[:, None]) / step[:, None] + 0.5).clip(-1, N_BINS).astype(np.int64) + 1
-    bins += (np.arange(m) * (N_BINS + 2))[:, None]
+    batch, n_batches = (0, 1) if batch is None else (batch, int(batch.max()) + 1)
+    bins += (np.arange(m)[:, None] * n_batches + batch) * (N_BINS + 2)
 
     def tally(values: np.ndarray | None) -> np.ndarray:
-        counts = np.bincount(bins.ravel(), values, m * (N_BINS + 2)).astype(float)
-        return counts.reshape(m, N_BINS + 2)
+        counts = np.bincount(bins.ravel(), values, m * n_batches * (N_BINS + 2)).astype(float)
+        return counts.reshape(m, n_batches, N_BINS + 2)
 
     counts = tally(None)
-    below = counts.cumsum(1)[:, 1:-1]
+    below = counts.sum(1).cumsum(1)[:, 1:-1]
     barred = (below < least) | (n - below < least)
-    counts = counts[:, 1:-1]
+    counts = counts[..., 1:-1]
     seen = None
     if weight is not None:
-        seen, counts = counts, tally(np.tile(weight, m))[:, 1:-1]
+        seen, counts = counts, tally(np.tile(weight, m))[..., 1:-1]
     best = np.full((4, m), -np.inf)
     rows, lag = np.arange(m), np.minimum(np.arange(2 * N_BINS), 2 * N_BINS - np.arange(2 * N_BINS))
-    spectra = [np.fft.rfft(c, 2 * N_BINS, axis=1) for c in (counts, seen) if c is not None]
+    spectra = [np.fft.rfft(c, 2 * N_BINS) for c in (counts, seen) if c is not None]
     for bandwidth in BANDWIDTHS:
-        width = np.maximum(bandwidth * noise / step, 0.7)[:, None]
+        width = np.maximum(bandwidth * noise / step, 0.7)[:, None, None]
         # of a kernel of few bins a spectrum cut off at the highest frequency would ring
         kernel = np.exp(-0.5 * (lag / width) ** 2)
-        kernel = np.fft.rfft(kernel / kernel.sum(1, keepdims=True), axis=1).real
+        kernel = np.fft.rfft(kernel / kernel.sum(-1, keepdims=True)).real
         # cells that a flat window with the variance of the kernel would hold
         smooth = [
-            np.fft.irfft(s * kernel, 2 * N_BINS, axis=1)[:, :N_BINS].clip(0)
+            np.fft.irfft(s * kernel, 2 * N_BINS)[..., :N_BINS].clip(0)
             * (2 * np.sqrt(np.pi) * width)
             for s in spectra
         ]
         density = smooth[0]
         peak = np.minimum(
-            np.maximum.accumulate(density, 1),
-            np.maximum.accumulate(density[:, ::-1], 1)[:, ::-1],
-        )
+            np.maximum.accumulate(density, -1),
+            np.maximum.accumulate(density[..., ::-1], -1)[..., ::-1],
+        ).sum(1)
+        density = density.sum(1)
         if weight is not None:
             # cells that were seen for each that they stand for, at most as many as on average
-            share = ((smooth[1] + 1e-3) / (density + 1e-3)).clip(0.2, n / weight.sum())
+            share = ((smooth[1].sum(1) + 1e-3) / (density + 1e-3)).clip(0.2, n / weight.sum())
             peak, density = peak * share, density * share
         peak, density = peak + 0.5, density + 0.5
         bound = np.log(peak / density) - CONFIDENCE * np.sqrt(1 / peak + 1 / density)
