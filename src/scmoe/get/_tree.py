@@ -287,6 +287,8 @@ def in_batches(x: np.ndarray, obs: pd.DataFrame, similarity: Mapping) -> np.ndar
     found = Similarity.from_dict(similarity) if similarity else None
     if not isinstance(found, DensityTree) or found.batch_key is None:
         return x
+    if found.batch_key not in obs:
+        raise KeyError(f"Did not find {found.batch_key!r} in `.obs`: the tree aligns its batches.")
     return found.aligned(AnnData(obs=obs[[found.batch_key]].copy()), x)[0]
 
 
