@@ -128,14 +128,17 @@ def test_choose():
     other = np.array([1, 1, 1, 1, 0, 0, 1, 1], bool)
     exact = own.copy()
     # one sum of markers would do, but two markers do as well
-    assert choose([exact, loose, other], own, [3, 1, 1]) == [1, 2]
+    assert choose([exact, loose, other], own, [3, 1, 1], [0]) == [1, 2]
     # not where they don't
-    assert choose([exact, loose], own, [3, 1]) == [0]
+    assert choose([exact, loose], own, [3, 1], [0]) == [0]
     # a first one that is needless in the end
-    assert choose([loose, exact], own, [1, 1]) == [1]
-    assert choose([], own, []) == []
+    assert choose([loose, exact], own, [1, 1], [0, 1]) == [1]
+    assert choose([], own, [], []) == []
+    # one that is nearly right, and can't be mended
+    tempting = np.array([1, 1, 1, 0, 0, 0, 0, 0], bool)
+    assert choose([tempting, loose, other], own, [1, 1, 1], [1, 2]) == [1, 2]
     # one that makes it worse
-    assert choose([~own], own, [1]) == []
+    assert choose([~own], own, [1], [0]) == []
 
 
 def test_best_threshold():

@@ -155,16 +155,18 @@ def find_gates(
         path = sorted({split for region in leaves for split, _ in tree.path(int(region))})
         own = labels == k
         inside = own & np.isin(cluster, clusters)
-        gates, conditions = [], []
-        for weights, threshold, high in (cut for split in path for cut in cuts[split]):
+        gates, conditions, of_tree = [], [], []
+        for place, (weights, threshold, high) in (
+            numbered for split in path for numbered in enumerate(cuts[split])
+        ):
             share = high[inside].mean() if inside.any() else 0.5
-            if share >= 1 - ASTRAY:
-                gates.append(Gate(weights, low=threshold))
-                conditions.append(high)
-            elif share <= ASTRAY:
-                gates.append(Gate(weights, high=threshold))
-                conditions.append(~high)
-        chosen = choose(conditions, own, [len(gate.weights) for gate in gates])
+            if ASTRAY < share < 1 - ASTRAY:
+                continue
+            if place == 0:
+                of_tree.append(len(gates))
+            gates.append(Gate(weights, **{"low" if share > 0.5 else "high": threshold}))
+            conditions.append(high if share > 0.5 else ~high)
+        chosen = choose(conditions, own, [len(gate.weights) for gate in gates], of_tree)
         line = merged([gates[i] for i in chosen])
         within = [gate.holds(every, tree.markers) for gate in line]
         everything = np.ones(len(every), dtype=bool)
@@ -223,7 +225,10 @@ def clusters_of(counts: np.ndarray, label: int) -> np.ndarray:
 
 
 def choose(
-    conditions: Sequence[np.ndarray], own: np.ndarray, n_markers: Sequence[int]
+    conditions: Sequence[np.ndarray],
+    own: np.ndarray,
+    n_markers: Sequence[int],
+    of_tree: Sequence[int],
 ) -> list[int]:
     """The simplest conditions that together fit a group of cells.
 
@@ -235,16 +240,19 @@ def choose(
         Which cells are of the group, ``(n,)`` bool.
     n_markers
         Markers of each condition.
+    of_tree
+        Which of the conditions are sides of splits, and stand for nothing else.
     """
 
     def score(some: Sequence[int]) -> float:
         return f1(np.logical_and.reduce([np.ones_like(own), *(conditions[i] for i in some)]), own)
 
     everything = range(len(conditions))
+    # what loses some of the cells may fit best at first, and not in the end
     tried = [
         add_greedily(conditions, own, [i for i in everything if n_markers[i] == 1]),
+        add_greedily(conditions, own, list(of_tree)),
         add_greedily(conditions, own, list(everything)),
-        [i for i in everything if n_markers[i] > 1],
     ]
     scores = [score(some) for some in tried]
     enough = max(scores) - SUFFICIENT
