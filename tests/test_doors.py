@@ -40,11 +40,14 @@ DOORS = {
     "signatures": scmoe.get.signatures,
     "cluster_proba": scmoe.get.cluster_proba,
     "get.state_genes": scmoe.get.state_genes,
+    "get.tree": scmoe.get.tree,
+    "get.gates": scmoe.get.gates,
+    "cut": lambda adata: scmoe.tl.cut(adata, n_clusters=2),
     **{
         f"pl.{name}": getattr(scmoe.pl, name)
         for name in (
             *("arms", "clusters", "images", "latent_dim", "markers", "n_clusters", "prior"),
-            *("pruning", "stability", "state_genes", "drift"),
+            *("pruning", "stability", "state_genes", "drift", "tree"),
         )
     },
     "MoESimVAE.setup": MoESimVAE.setup_anndata,

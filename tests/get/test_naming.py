@@ -95,3 +95,22 @@ def test_the_order_of_clusters_does_not_matter(seed):
     assert len(set(names.values())) == 12
     mixed = table.iloc[rng.permutation(12)] + 1e-9 * rng.normal(size=(12, 5))
     assert names_of(mixed, sizes[mixed.index], 2) == names
+
+
+def test_gates_go_first():
+    table = effects([1.0, 1.5, -2.0, -1.0, 0.1], [-1.5, -1.0, 0.0, 2.5, 0.0])
+    shares = pd.Series([0.5, 0.5], index=table.index)
+
+    # what is left for others are those that stand out
+    gates = {"0": {"CD45": -1}, "1": {"CD8": 1, "gone": -1}}
+    assert list(names_of(table, shares, 3, gates).values()) == [
+        "CD3+ CD4+ CD45-",
+        "CD8+ CD19+ CD3-",
+    ]
+    # the most telling one, whatever the means say
+    gates = {"0": {"CD4": -1, "CD3": 1}}
+    assert list(names_of(table, shares, 1, gates).values()) == ["CD4-", "CD19+"]
+    # gates by which two are called alike
+    gates = {"0": {"CD3": -1}, "1": {"CD3": -1}}
+    names = list(names_of(table, shares, 1, gates).values())
+    assert names == ["CD3- CD19-", "CD19+ CD3-"]

@@ -137,3 +137,19 @@ def test_values_that_are_gone(clustered):
     del clustered.obs["scmoe"]
     with pytest.raises(KeyError, match=r"clusters 'scmoe' in `\.obs`"):
         tree(clustered)
+
+
+def test_batches_that_the_tree_aligns(clustered):
+    table = gates(clustered)
+    clustered.uns["scmoe"]["params"]["similarity"]["batch_key"] = "plate"
+    with pytest.raises(KeyError, match=r"'plate' in `\.obs`: the tree aligns its batches"):
+        gates(clustered)
+    # the same cells on two plates, one of which measures more
+    clustered.obs["plate"] = "one"
+    both = ad.concat([clustered, clustered], uns_merge="same", index_unique="-")
+    both.uns = clustered.uns
+    both.obs["plate"] = ["one"] * 100 + ["two"] * 100
+    both.X[100:] += 0.5
+    found = gates(both)
+    assert found["f1"].tolist() == table["f1"].tolist()
+    assert found["n_cells"].tolist() == [10, 80, 60, 50]

@@ -28,12 +28,9 @@ def by_hand():
 
 
 @pytest.fixture(scope="module")
-def trained():
-    from conftest import make_blobs
-
-    adata = make_blobs()
-    scmoe.tl.cluster(adata, progress=False, train_kwargs={"max_epochs": 2})
-    return adata
+def trained(linked_once):
+    scmoe.tl.cluster(linked_once, progress=False, train_kwargs={"max_epochs": 2})
+    return linked_once
 
 
 def test_merged_clusters(by_hand):
@@ -55,7 +52,7 @@ def test_merged_clusters(by_hand):
     assert "significance" not in record["params"]
     tree = scmoe.get.tree(by_hand, "scmoe_cut")
     assert tree["markers"].tolist() == ["CD3", "CD4", "CD8"]
-    assert tree["low"].tolist() == ["1, 2", "1, 2", "1"]
+    assert tree["low"].tolist() == ["1", "1, 2", "1"]
     gates = scmoe.get.gates(by_hand, "scmoe_cut")["gates"]
     assert gates.to_dict() == {
         "0": "CD4+ (> 2)",
@@ -81,9 +78,7 @@ def test_significance_and_cuts_of_cuts(by_hand):
 
 def test_a_population_that_the_model_gave_no_cluster(by_hand, caplog):
     """T8 cells were left to the cluster of T4."""
-    by_hand.obs["scmoe"] = (
-        by_hand.obs["scmoe"].replace({"T8": "T4"}).cat.remove_unused_categories()
-    )
+    by_hand.obs["scmoe"] = by_hand.obs["scmoe"].astype(str).replace({"T8": "T4"})
     counts = by_hand.uns["scmoe"]["tree"]["labels"]
     counts["T4"] += counts.pop("T8")
     proba = by_hand.obsm["scmoe_proba"]
@@ -172,7 +167,7 @@ def test_a_real_clustering(trained, tmp_path):
     scmoe.pl.tree(adata, key="scmoe_cut", show=False)
     scmoe.pl.markers(adata, key="scmoe_cut", show=False)
     scmoe.tl.name_clusters(adata, key="scmoe_cut")
-    with pytest.raises(ValueError, match="not written by `scmoe.tl.cluster`"):
+    with pytest.raises(ValueError, match=r"not written by `scmoe\.tl\.cluster`"):
         scmoe.tl.stability(adata, key="scmoe_cut")
 
 
@@ -186,7 +181,7 @@ def test_new_cells_of_merged_clusters(trained):
     # the very cells of the clusters that were not merged
     old = scmoe.tl.generate(adata, 50)
     np.testing.assert_array_equal(old.X, new.X)
-    with pytest.raises(KeyError, match=r"no cluster '9'; there are '0', '1', '2'"):
+    with pytest.raises(KeyError, match="no cluster '9'; there are '0'"):
         scmoe.tl.generate(adata, 5, clusters=["9"], key="scmoe_cut")
 
 

@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from trees import make_clustered
 
 from scmoe.tl import name_clusters
 
@@ -101,3 +102,20 @@ def test_names_have_the_colors_of_their_clusters(blobs):
     names = blobs.obs["population_names"].cat.categories
     found = dict(zip(names, blobs.uns["population_names_colors"], strict=True))
     assert found == {NAMES[population]: color for population, color in colors.items()}
+
+
+def test_signs_of_gates():
+    adata = make_clustered()
+    name_clusters(adata, max_markers=1)
+    # the gates of the rest are CD4-, CD8- and CD19-, of which the first tells most
+    assert adata.uns["scmoe_names"]["names"]["name"].to_dict() == {
+        "B": "CD19+",
+        "T4": "CD4+",
+        "T8": "CD8+",
+        "rest": "CD4-",
+    }
+    # without the markers of the tree there are means, as for clusters of others
+    name_clusters(adata[:, ["CD3", "CD19"]].copy(), max_markers=1)
+    adata.uns["scmoe"]["params"]["use_rep"] = "X_pca"
+    name_clusters(adata, max_markers=1)
+    assert adata.uns["scmoe_names"]["names"]["name"]["rest"] == "CD3-"

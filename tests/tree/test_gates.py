@@ -7,7 +7,7 @@ import pytest
 from trees import POPULATIONS, make_stump, make_tree
 
 from scmoe.tree import Gate, Tree, count_labels, find_gates, split_weights, weighted
-from scmoe.tree._gates import best_threshold, choose, f1, merged
+from scmoe.tree._gates import best_threshold, choose, merged
 
 X = np.repeat(
     np.array([values for _, values in POPULATIONS.values()], dtype=np.float32),
@@ -128,14 +128,17 @@ def test_choose():
     other = np.array([1, 1, 1, 1, 0, 0, 1, 1], bool)
     exact = own.copy()
     # one sum of markers would do, but two markers do as well
-    assert choose([exact, loose, other], own, [3, 1, 1]) == ([1, 2], 1.0)
+    assert choose([exact, loose, other], own, [3, 1, 1], [0]) == [1, 2]
     # not where they don't
-    assert choose([exact, loose], own, [3, 1]) == ([0], 1.0)
+    assert choose([exact, loose], own, [3, 1], [0]) == [0]
     # a first one that is needless in the end
-    assert choose([loose, exact], own, [1, 1]) == ([1], 1.0)
-    assert choose([], own, []) == ([], f1(np.ones(8, bool), own))
+    assert choose([loose, exact], own, [1, 1], [0, 1]) == [1]
+    assert choose([], own, [], []) == []
+    # one that is nearly right, and can't be mended
+    tempting = np.array([1, 1, 1, 0, 0, 0, 0, 0], bool)
+    assert choose([tempting, loose, other], own, [1, 1, 1], [1, 2]) == [1, 2]
     # one that makes it worse
-    assert choose([~own], own, [1])[0] == []
+    assert choose([~own], own, [1], [0]) == []
 
 
 def test_best_threshold():
@@ -155,3 +158,21 @@ def test_merged():
     assert merged([a, Gate({"a": 1.0}, low=3)]) == [Gate({"a": 1.0}, low=3)]
     total = Gate({"a": 0.8, "b": 0.6}, low=1)
     assert merged([total, Gate({"a": 0.8, "b": 0.6}, low=2)])[0] == total
+
+
+def test_cells_within_a_gate():
+    x = np.array([[1, 0], [2, 1], [3, 5]], dtype=np.float32)
+    markers = np.array(["a", "b"])
+    assert Gate({"a": 1.0}, low=1, high=2).holds(x, markers).tolist() == [False, True, False]
+    total = Gate({"b": 0.8, "a": -0.6}, low=0)
+    assert total.holds(x, markers).tolist() == [False, False, True]
+
+
+def test_a_sample_of_many_cells(monkeypatch):
+    """Gates are chosen on some of the cells, their F1 is that of all."""
+    monkeypatch.setattr("scmoe.tree._gates.MOST_CELLS", 50)
+    found = find_gates(make_tree(), X, LABELS, np.diag([40, 30, 25, 5]))
+    assert written(found)[:2] == ["CD4+ (> 2)", "CD8+ (> 3)"]
+    labels = np.where(np.arange(100) < 4, -1, LABELS)
+    found = find_gates(make_tree(), X, labels, np.diag([40, 30, 25, 5]))
+    assert found[0][1] == pytest.approx(2 * 36 / (36 + 40))

@@ -12,6 +12,7 @@ from scmoe._checks import apart, visible
 from scmoe._keys import Key
 from scmoe.get._naming import names_of
 from scmoe.get._signatures import cluster_effects, labels_of, marker_values, measured_markers
+from scmoe.get._tree import gate_signs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +90,9 @@ def _names(adata: AnnData, key: str, used: list[str], layer: str | None) -> pd.S
     effect, sizes = cluster_effects(adata, key, used, layer)
     if not all(name.isdigit() for name in effect.index):
         return pd.Series(effect.index, effect.index)
-    return pd.Series(names_of(effect, sizes / adata.n_obs, _MARKERS_OF_NAME))
+    return pd.Series(
+        names_of(effect, sizes / adata.n_obs, _MARKERS_OF_NAME, gate_signs(adata, key))
+    )
 
 
 def _consensus(adata: AnnData, key: str) -> pd.Series | None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
 ENTERS = 1.0
@@ -25,11 +27,17 @@ UNMARKED = "no marker"
 """Clusters in which nothing is high or low."""
 
 
-def names_of(effect: pd.DataFrame, shares: pd.Series, max_markers: int) -> dict[str, str]:
+def names_of(
+    effect: pd.DataFrame,
+    shares: pd.Series,
+    max_markers: int,
+    gates: Mapping[str, Mapping[str, int]] | None = None,
+) -> dict[str, str]:
     """A different name for each cluster that depends on its markers and not on its number.
 
-    A name has the markers that are highest in the cluster (``CD3+``) and, where these are fewer
-    than ``max_markers``, those that are lowest (``CD8-``); in it markers keep their order. Where
+    A name has the markers of the gates of the cluster, if it has some, then those that are highest
+    in it (``CD3+``) and, where these are fewer than ``max_markers``, those that are lowest
+    (``CD8-``); in it markers keep their order. Where
     none enters it has the one that is highest, or else lowest, if that has a sign.
     Clusters of the same name are told apart by the marker that differs most between them, again
     and again, and numbered from the largest on where none does.
@@ -42,6 +50,8 @@ def names_of(effect: pd.DataFrame, shares: pd.Series, max_markers: int) -> dict[
         Share of all cells that each cluster has.
     max_markers
         Markers of a name that needs no others to be told apart.
+    gates
+        By cluster the sign, 1 or -1, of the markers of its gates, the most telling first.
 
     Returns
     -------
@@ -51,7 +61,10 @@ def names_of(effect: pd.DataFrame, shares: pd.Series, max_markers: int) -> dict[
     values = effect.to_numpy().round(6)
     # of the means of clusters among each other, where effects grow with the size of a cluster
     means = (values * (1 - shares.to_numpy()[:, None])).round(6)
-    signs = [_first_markers(row, max_markers) for row in values]
+    known = [_of_gates(effect.columns, (gates or {}).get(name, {})) for name in effect.index]
+    signs = [
+        _first_markers(row, max_markers, gated) for row, gated in zip(values, known, strict=True)
+    ]
     told = True
     while told:
         groups = _equal([_text(sign, effect.columns) for sign in signs])
@@ -64,15 +77,23 @@ def names_of(effect: pd.DataFrame, shares: pd.Series, max_markers: int) -> dict[
     return dict(zip(effect.index, names, strict=True))
 
 
-def _first_markers(row: np.ndarray, most: int) -> dict[int, int]:
-    """Signs of the markers that stand out most, by position."""
-    high = _strongest(row, most)
-    low = _strongest(-row, most - len(high))
-    if not high and not low:
+def _of_gates(markers: pd.Index, gates: Mapping[str, int]) -> dict[int, int]:
+    """Signs of the markers of gates, by position."""
+    return {int(markers.get_loc(m)): sign for m, sign in gates.items() if m in markers}
+
+
+def _first_markers(row: np.ndarray, most: int, gated: dict[int, int]) -> dict[int, int]:
+    """Signs of the markers of gates, then of those that stand out most, by position."""
+    signs = dict(list(gated.items())[:most])
+    row = row.copy()
+    row[list(gated)] = 0
+    high = _strongest(row, most - len(signs))
+    low = _strongest(-row, most - len(signs) - len(high))
+    if not high and not low and not signs:
         # one weak marker is better than no name
         high = _strongest(row, 1, STAYS)
         low = [] if high else _strongest(-row, 1, STAYS)
-    return dict.fromkeys(high, 1) | dict.fromkeys(low, -1)
+    return signs | dict.fromkeys(high, 1) | dict.fromkeys(low, -1)
 
 
 def _strongest(effect: np.ndarray, most: int, least: float = ENTERS) -> list[int]:

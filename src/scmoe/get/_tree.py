@@ -101,11 +101,12 @@ def tree(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
 def gates(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
     """Write each cluster as a line of gates, with how well they fit it.
 
-    The gates are sides of the splits of the tree that the clustering follows, of which only those
-    are kept that are needed: they are added one by one, the most telling first, until the F1 of
-    the cells within them is within 0.01 of the best that can be reached. A single marker goes
-    before a sum of markers that is as good. A split that cuts through a cluster, with more than a
-    tenth of its cells on either side, is none of its gates.
+    Gates are sides of the splits of the tree that the clustering follows; in place of a sum of
+    markers there is one of them, cut where it tells the sides of the split apart best, where that
+    is enough. Only those gates are kept that are needed: they are added one by one, the most
+    telling first, until the F1 of the cells within them is within 0.01 of the best that can be
+    reached. A split that cuts through a cluster, with more than a tenth of its cells on either
+    side, is none of its gates.
 
     Parameters
     ----------
@@ -160,10 +161,26 @@ def cluster_gates(adata: AnnData, key: str) -> dict[str, tuple[list[Gate], float
 
     found, counts = read_tree(adata, key)
     labels = _labels(adata, key)
-    names = list(labels.categories)
-    x = tree_values(adata, key, found)
-    gates = find_gates(found, x, labels.codes, counts[names].to_numpy())
-    return dict(zip(names, gates, strict=True))
+    codes = labels.set_categories(list(counts.columns)).codes
+    gates = find_gates(found, tree_values(adata, key, found), codes, counts.to_numpy())
+    by_label = dict(zip(counts.columns, gates, strict=True))
+    return {name: by_label[name] for name in labels.categories}
+
+
+def gate_signs(adata: AnnData, key: str) -> dict[str, dict[str, int]]:
+    """The sign of each marker among the gates of a cluster, the most telling first.
+
+    Nothing where there is no tree, or one of components or of markers that are gone.
+    """
+    record = clustering_record(adata, key)
+    if "tree" not in record or record.get("params", {}).get("use_rep", "X") != "X":
+        return {}
+    if not set(recorded_tree(adata, key)[0].markers) <= set(adata.var_names):
+        return {}
+    return {
+        name: {gate.marker: gate.sign for gate in found if gate.sign}
+        for name, (found, _) in cluster_gates(adata, key).items()
+    }
 
 
 def read_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
@@ -275,6 +292,8 @@ def in_batches(x: np.ndarray, obs: pd.DataFrame, similarity: Mapping) -> np.ndar
     found = Similarity.from_dict(similarity) if similarity else None
     if not isinstance(found, DensityTree) or found.batch_key is None:
         return x
+    if found.batch_key not in obs:
+        raise KeyError(f"Did not find {found.batch_key!r} in `.obs`: the tree aligns its batches.")
     return found.aligned(AnnData(obs=obs[[found.batch_key]].copy()), x)[0]
 
 

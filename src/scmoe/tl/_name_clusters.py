@@ -13,6 +13,7 @@ from scmoe._keys import Key
 from scmoe._numbers import check_whole
 from scmoe.get._naming import names_of
 from scmoe.get._signatures import cluster_effects
+from scmoe.get._tree import gate_signs
 from scmoe.tl._slots import check_free, plain, write
 
 if TYPE_CHECKING:
@@ -36,11 +37,13 @@ def name_clusters(
 ) -> AnnData | None:
     """Name clusters after the markers by which they differ, such as ``CD3+ CD4+ CD8-``.
 
-    A marker is ``+`` or ``-`` in a cluster whose mean is above or below that of all other cells
-    by at least one standard deviation; what all cells have in common is in no name. A name has
-    up to ``max_markers`` of them, high ones before low ones; where there is none, the strongest
-    one from 0.4 on. Clusters that would be called the same get further markers, down to 0.4
-    standard deviations, where their means differ by at least 0.6 of them, and then numbers,
+    Where the clusters follow a tree, a name has first the markers of their gates, ``+`` above the
+    threshold and ``-`` below it (:func:`scmoe.get.gates`; not those of sums of markers, or between
+    two thresholds). Besides, a marker is ``+`` or ``-`` in a cluster whose mean is above or below
+    that of all other cells by at least one standard deviation; what all cells have in common is
+    in no name. A name has up to ``max_markers``, high ones before low ones; where there is none,
+    the strongest one from 0.4 on. Clusters that would be called the same get further markers, down
+    to 0.4 standard deviations, where their means differ by at least 0.6 of them, and then numbers,
     ``(1)`` for the largest. Markers that are equal up to 0.1 are taken in their own order. So
     names depend on what the clusters are and not on how they are numbered, and stay where
     effects change a little, unless one is at a limit.
@@ -96,7 +99,7 @@ def name_clusters(
     effect, sizes = cluster_effects(adata, key, markers, layer)
     key_added = Key.obs.names(key) if key_added is None else key_added
     check_free(adata, key_added, RECORD, ("uns", key_added), ("obs", key_added))
-    names = names_of(effect, sizes / adata.n_obs, max_markers)
+    names = names_of(effect, sizes / adata.n_obs, max_markers, gate_signs(adata, key))
     labels = adata.obs[key].astype("object").map(lambda name: names[str(name)], na_action="ignore")
     categories = natsorted(names.values())
     result = {

@@ -173,7 +173,7 @@ class SimilarityRecipe(Recipe):
             reason = "the one that was asked for"
         elif (source := graph_of_other_values(adata, self.use_rep)) is not None:
             reason = f"made of {source}, not of {self.use_rep or 'X'}"
-        elif self.use_rep is not None:
+        elif self.use_rep not in (None, "X"):
             reason = "as the values are those of a representation, not of markers"
         elif holds_images(work):
             reason = "as the values are pixels"

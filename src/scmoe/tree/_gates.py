@@ -20,6 +20,9 @@ ASTRAY = 0.1
 TELLS = 0.5
 """Youden's index by which a marker alone must tell the sides of a sum apart to stand for it."""
 
+MOST_CELLS = 50_000
+"""Cells that gates are chosen on."""
+
 LIGHT = 0.2
 """Markers of a sum with a smaller weight are not written."""
 
@@ -51,6 +54,12 @@ class Gate:
     def marker(self) -> str:
         """The heaviest marker."""
         return next(iter(self.weights))
+
+    def holds(self, x: np.ndarray, markers: np.ndarray) -> np.ndarray:
+        """Which cells ``(n, d)`` of some markers are within it, ``(n,)`` bool."""
+        columns = [int(np.flatnonzero(markers == name)[0]) for name in self.weights]
+        total = x[:, columns] @ np.array(list(self.weights.values()), dtype=x.dtype)
+        return (total > self.low) & (total <= self.high)
 
     def __str__(self) -> str:
         name = weighted(self.weights)
@@ -133,6 +142,9 @@ def find_gates(
     -------
     For each label its gates, the most telling first, and their F1; no gates are all cells.
     """
+    every, every_label = x, labels
+    some = np.linspace(0, len(x) - 1, min(len(x), MOST_CELLS)).astype(np.int64)
+    x, labels = x[some], labels[some]
     leaf = tree.find_leaves(x)
     cluster = tree.cluster[leaf]
     cuts = [_cuts(tree, x, leaf, split) for split in range(tree.n_splits)]
@@ -143,17 +155,23 @@ def find_gates(
         path = sorted({split for region in leaves for split, _ in tree.path(int(region))})
         own = labels == k
         inside = own & np.isin(cluster, clusters)
-        gates, conditions = [], []
-        for weights, threshold, high in (cut for split in path for cut in cuts[split]):
+        gates, conditions, of_tree = [], [], []
+        for place, (weights, threshold, high) in (
+            numbered for split in path for numbered in enumerate(cuts[split])
+        ):
             share = high[inside].mean() if inside.any() else 0.5
-            if share >= 1 - ASTRAY:
-                gates.append(Gate(weights, low=threshold))
-                conditions.append(high)
-            elif share <= ASTRAY:
-                gates.append(Gate(weights, high=threshold))
-                conditions.append(~high)
-        chosen, score = choose(conditions, own, [len(gate.weights) for gate in gates])
-        found.append((merged([gates[i] for i in chosen]), score))
+            if ASTRAY < share < 1 - ASTRAY:
+                continue
+            if place == 0:
+                of_tree.append(len(gates))
+            gates.append(Gate(weights, **{"low" if share > 0.5 else "high": threshold}))
+            conditions.append(high if share > 0.5 else ~high)
+        chosen = choose(conditions, own, [len(gate.weights) for gate in gates], of_tree)
+        line = merged([gates[i] for i in chosen])
+        within = [gate.holds(every, tree.markers) for gate in line]
+        everything = np.ones(len(every), dtype=bool)
+        score = f1(np.logical_and.reduce([everything, *within]), every_label == k)
+        found.append((line, score))
     return found
 
 
@@ -207,9 +225,12 @@ def clusters_of(counts: np.ndarray, label: int) -> np.ndarray:
 
 
 def choose(
-    conditions: Sequence[np.ndarray], own: np.ndarray, n_markers: Sequence[int]
-) -> tuple[list[int], float]:
-    """The simplest conditions that together fit a group of cells, and their F1.
+    conditions: Sequence[np.ndarray],
+    own: np.ndarray,
+    n_markers: Sequence[int],
+    of_tree: Sequence[int],
+) -> list[int]:
+    """The simplest conditions that together fit a group of cells.
 
     Parameters
     ----------
@@ -219,16 +240,19 @@ def choose(
         Which cells are of the group, ``(n,)`` bool.
     n_markers
         Markers of each condition.
+    of_tree
+        Which of the conditions are sides of splits, and stand for nothing else.
     """
 
     def score(some: Sequence[int]) -> float:
         return f1(np.logical_and.reduce([np.ones_like(own), *(conditions[i] for i in some)]), own)
 
     everything = range(len(conditions))
+    # what loses some of the cells may fit best at first, and not in the end
     tried = [
         add_greedily(conditions, own, [i for i in everything if n_markers[i] == 1]),
+        add_greedily(conditions, own, list(of_tree)),
         add_greedily(conditions, own, list(everything)),
-        [i for i in everything if n_markers[i] > 1],
     ]
     scores = [score(some) for some in tried]
     enough = max(scores) - SUFFICIENT
@@ -243,7 +267,7 @@ def choose(
             chosen = options[0]
         elif max(scores) >= enough:
             chosen = options[int(np.argmax(scores))]
-    return chosen, score(chosen)
+    return chosen
 
 
 def add_greedily(conditions: Sequence[np.ndarray], own: np.ndarray, left: list[int]) -> list[int]:
