@@ -298,9 +298,9 @@ without a population are not. Bodenmiller: the paper's 10 surface markers. Secon
 core.
 
 The last row is the ceiling: a random forest that is told the labels, and its labels of cells that
-it has not learned from ({peers.FOLDS} folds). *Rare*: of the populations of {RARE[0]:.1%} to
-{RARE[1]:.0%} of the cells that the forest finds (F1 of at least {FINDABLE}), the share that a
-method finds (F1 of a cluster at least {FOUND}). {FORMER} is the first release (commit 14c3379),
+it has not learned from ({peers.FOLDS} folds). *Rare*: of the populations of {100 * RARE[0]:g} to
+{100 * RARE[1]:g} % of the cells that the forest finds (F1 of at least {FINDABLE}), the share that
+a method finds (F1 of a cluster at least {FOUND}). {FORMER} is the first release (commit 14c3379),
 run once. CytoVI is trained as in its tutorial, but for at most {peers.CYTOVI_STEPS:,} steps.
 """
 
