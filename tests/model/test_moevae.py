@@ -232,15 +232,14 @@ def test_where_clusters_are_sought(three, monkeypatch, space):
 
 
 @pytest.mark.parametrize(
-    ("scaling", "settings", "method", "space"),
+    ("settings", "method", "space"),
     [
-        (None, {}, "tree", "values"),
-        (None, {"space": "decoded"}, "stability", "decoded"),
-        (None, {"method": "density"}, "density", "decoded"),
-        ("common", {}, "stability", "decoded"),
+        ({}, "stability", "decoded"),
+        ({"method": "tree"}, "tree", "values"),
+        ({"method": "tree", "space": "decoded"}, "tree", "decoded"),
     ],
 )
-def test_markers_have_a_tree(three, monkeypatch, scaling, settings, method, space):
+def test_a_tree_is_of_the_markers(three, monkeypatch, settings, method, space):
     seen = {}
 
     def stop(values, scaled, *args, **kwargs):
@@ -249,14 +248,13 @@ def test_markers_have_a_tree(three, monkeypatch, scaling, settings, method, spac
 
     monkeypatch.setattr("scmoe.model._moevae.pretrain", stop)
     with pytest.raises(KeyboardInterrupt):
-        build(three, scaling=scaling).pretrain(**settings)
+        build(three).pretrain(**settings)
     assert (seen["method"], seen["space"]) == (method, space)
     np.testing.assert_array_equal(seen["values"], three.X)
 
 
 def test_the_leaves_of_the_tree(three):
-    quick = {key: value for key, value in QUICK.items() if key != "method"}
-    model = train(build(three), pretrain_kwargs=quick)
+    model = train(build(three), pretrain_kwargs={**QUICK, "method": "tree"})
     record = model.estimates_["n_clusters"]
     assert (record["method"], record["n_clusters"]) == ("tree", 3)
     assert accuracy(three.obs["kind"], model.predict()) > 0.95

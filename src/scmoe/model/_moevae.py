@@ -23,7 +23,6 @@ from scmoe.estimate import (
     check_cells,
     check_method,
     check_threshold,
-    default_method,
 )
 from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel
@@ -237,7 +236,7 @@ class MoEVAE(Probing, ExpertModel):
         augment: bool | str | Sequence[str] | Mapping[str, Any] | None = None,
         threshold: float = CLUSTERING,
         space: str | None = None,
-        method: str | None = None,
+        method: str = "stability",
         accelerator: str = "auto",
         progress: bool = True,
         **settings: Any,
@@ -246,11 +245,12 @@ class MoEVAE(Probing, ExpertModel):
 
         1. A VAE with 100 latent dimensions. 2. The latent dimension finder
         (:func:`scmoe.tl.latent_dim`). 3. A VAE of that size. 4., 5. The clusters
-        (:func:`scmoe.tl.n_clusters`) of the markers, or of what the VAE shows. If the number of
-        experts was given, the tree of the markers is cut there; where there is no tree, or one
-        with fewer leaves, it is a Gaussian mixture on a UMAP. 6. The manager learns these
-        clusters, without the cells of none. 7. The latent dimensions of each cluster, from the
-        codes of the first VAE. 8. The mixture is built: experts start from random weights.
+        (:func:`scmoe.tl.n_clusters`) that it shows, or with ``method="tree"`` those of the
+        markers themselves. If the number of experts was given, the tree is cut there; where there
+        is no tree, or one with fewer leaves, it is a Gaussian mixture on a UMAP. 6. The manager
+        learns these clusters, without the cells of none. 7. The latent dimensions of each
+        cluster, from the codes of the first VAE. 8. The mixture is built: experts start from
+        random weights.
 
         Parameters
         ----------
@@ -273,8 +273,7 @@ class MoEVAE(Probing, ExpertModel):
             values with ``method="tree"``, for codes with images, whose pixels say little about
             what is alike, and for decoded cells otherwise.
         method, **settings
-            How clusters are found, see :func:`scmoe.tl.n_clusters`. None for ``"tree"`` with up
-            to 50 markers unless another ``space`` is given, and for ``"stability"`` otherwise.
+            How clusters are found, see :func:`scmoe.tl.n_clusters`; ``"tree"`` is for markers.
         accelerator
             As in scvi-tools.
         progress
@@ -295,12 +294,9 @@ class MoEVAE(Probing, ExpertModel):
         check_threshold(threshold)
         if not (space is None or space in SPACES):
             raise ValueError(f"`space` must be one of {SPACES}, got {space!r}.")
-        images = holds_images(self.adata)
-        if method is None:
-            of_markers = not images and self.scaling_ != COMMON and space in (None, "values")
-            method = default_method(self.adata.n_vars, markers=of_markers)
         if space is None:
-            space = "values" if method == "tree" else "codes" if images else "decoded"
+            of_images = holds_images(self.adata)
+            space = "values" if method == "tree" else "codes" if of_images else "decoded"
         check_method(method, settings)
         check_rate("manager_lr", manager_lr)
         x = self._values(self.n_experts_)
