@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from groups import Groups
 from scvi import REGISTRY_KEYS
 
 from scmoe.model import MoESimVAE
@@ -129,6 +132,29 @@ def test_large_batches_list_pairs(linked, similarity):
     np.testing.assert_array_equal(batch[BATCH_KEYS.SIMILARITY], dense[left, right])
     assert batch[BATCH_KEYS.WEIGHT].shape == batch[BATCH_KEYS.SIMILARITY].shape
     assert batch[BATCH_KEYS.WEIGHT].dtype == batch[BATCH_KEYS.SIMILARITY].dtype == torch.float32
+
+
+def test_batches_of_a_model_that_has_started(blobs):
+    """Small groups come more often, and what a cell stands for makes up for it."""
+    splitter, target = splitter_for(blobs, Groups(), started=True)
+    splitter.trainer = SimpleNamespace(training=True)
+    batches = [batch for _ in range(40) for batch in filled(splitter)]
+    index = np.concatenate([rows(batch) for batch in batches])
+    frequency = np.concatenate([batch[BATCH_KEYS.FREQUENCY] for batch in batches])
+    group = target.membership.argmax(1)
+    size = np.bincount(group)
+    drawn = np.bincount(group[index]) / len(index)
+    np.testing.assert_allclose(drawn, size**0.5 / (size**0.5).sum(), atol=0.01)
+    np.testing.assert_allclose(frequency.mean(), 1, atol=0.01)
+    stood_for = np.bincount(group[index], weights=frequency) / len(index)
+    np.testing.assert_allclose(stood_for, size / 600, atol=0.01)
+    batch = batches[0]
+    np.testing.assert_array_equal(batch[BATCH_KEYS.GROUPS], target.membership[index[:128]])
+    left, right = batch[BATCH_KEYS.PAIRS].numpy()
+    dense = target.dense(index[:128])
+    np.testing.assert_array_equal(batch[BATCH_KEYS.SIMILARITY], dense[left, right])
+    splitter.trainer.training = False
+    assert BATCH_KEYS.FREQUENCY not in filled(splitter)[0]
 
 
 class Nobody(Similarity):
