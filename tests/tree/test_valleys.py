@@ -56,14 +56,6 @@ def test_values_far_out_do_not_widen_the_bins():
     assert 0 < found.threshold[0] < 10
 
 
-def test_weights_count_cells_that_were_seen():
-    """Of cells that stand for two each, half as many are seen: they prove no more."""
-    x = two_places(300, 100)
-    plain = find_valleys(x, np.ones(1), 12)
-    weighted = find_valleys(x, np.ones(1), 12, weight=np.full(400, 1.0))
-    assert weighted.peak[0] == pytest.approx(plain.peak[0], rel=0.01)
-
-
 def test_what_only_sets_batches_apart_is_no_valley():
     x = two_places(300, 300)
     apart = np.repeat([0, 1], 300)

@@ -31,6 +31,9 @@ logger = logging.getLogger("scmoe")
 N_TREES = 5
 """Trees of subsamples, by which the memberships of cells near a valley are undecided."""
 
+OWN = 5
+"""What the tree of all cells counts, in trees: as much as all others, so that it decides."""
+
 SUBSAMPLE = 0.7
 """Share of the cells in a subsample."""
 
@@ -132,7 +135,7 @@ class DensityTree(Similarity):
                 self.n_clusters,
             )
         cluster = tree.predict(x)
-        membership = np.eye(tree.n_clusters, dtype=np.float32)[cluster]
+        membership = OWN * np.eye(tree.n_clusters, dtype=np.float32)[cluster]
         rng = np.random.default_rng(self.random_state)
         order = canonical_order(x, rng)
         for _ in range(N_TREES if tree.n_clusters > 1 else 0):

@@ -9,7 +9,7 @@ import numpy as np
 from scmoe.tree._directions import candidates, fisher_of_sides
 from scmoe.tree._discrete import spread_discrete, without_copies
 from scmoe.tree._nodes import find_nodes, measure_noise, nearest
-from scmoe.tree._sample import SAMPLE, canonical_order, draw_sketch
+from scmoe.tree._sample import SAMPLE, WHOLE, canonical_order
 from scmoe.tree._tree import Tree
 from scmoe.tree._valleys import Valleys, find_valleys
 
@@ -41,8 +41,6 @@ class Cells:
         Node of each cell, ``(n,)``.
     noise
         Covariance within one population, ``(d, d)``.
-    weight
-        How many cells each one stands for, ``(n,)``, or None.
     batch
         Batch of each one, ``(n,)`` integers from 0, or None.
     """
@@ -50,13 +48,11 @@ class Cells:
     x: np.ndarray
     nodes: np.ndarray
     noise: np.ndarray
-    weight: np.ndarray | None = None
     batch: np.ndarray | None = None
 
-    def counted(self, cells: np.ndarray) -> dict[str, np.ndarray]:
-        """Weights and batches of some cells, as :func:`find_valleys` counts them."""
-        known = {"weight": self.weight, "batch": self.batch}
-        return {name: values[cells] for name, values in known.items() if values is not None}
+    def batch_of(self, cells: np.ndarray) -> np.ndarray | None:
+        """Batches of some cells."""
+        return None if self.batch is None else self.batch[cells]
 
     def noise_along(self, directions: np.ndarray) -> np.ndarray:
         """Spread of one population along directions ``(m, d)``, ``(m,)``."""
@@ -95,8 +91,8 @@ def grow(
     rng = np.random.default_rng(seed)
     order = canonical_order(x, rng)
     order = order[without_copies(x[order])]
-    kept, weight = draw_sketch(x[order], rng)
-    raw = x[order[kept]]
+    order = order[:WHOLE]
+    raw = x[order]
     spread = spread_discrete(raw, rng)
     sample = spread[:SAMPLE]
     centres = find_nodes(sample)
@@ -104,8 +100,7 @@ def grow(
         spread,
         nearest(spread, centres),
         measure_noise(sample, centres),
-        weight,
-        None if batch is None else batch[order[kept]],
+        None if batch is None else batch[order],
     )
 
     def look(members: np.ndarray) -> tuple[Valleys, np.ndarray]:
@@ -158,9 +153,9 @@ def best_split(cells: Cells, members: np.ndarray, least: int) -> tuple[Valleys, 
     until their bound does not rise. Then those of several markers are judged on cells that had
     no say in their direction, see :func:`held_out_valley`.
     """
-    x, counted = cells.x[members], cells.counted(members)
+    x, batch = cells.x[members], cells.batch_of(members)
     directions = candidates(x, cells.nodes[members], cells.noise, least)
-    found = find_valleys(directions @ x.T, cells.noise_along(directions), least, **counted)
+    found = find_valleys(directions @ x.T, cells.noise_along(directions), least, batch)
     best = np.argsort(-found.bound, kind="stable")[:N_REFINED]
     valleys = [turn(cells, members, found.at(i), directions[i], least) for i in best]
     judged = [
@@ -177,7 +172,7 @@ def turn(
     cells: Cells, members: np.ndarray, valley: Valleys, direction: np.ndarray, least: int
 ) -> tuple[Valleys, np.ndarray]:
     """Turn the direction of a valley to the Fisher direction of its two sides while it helps."""
-    x, counted = cells.x[members], cells.counted(members)
+    x, batch = cells.x[members], cells.batch_of(members)
     for _ in range(N_ROUNDS):
         high = x @ direction > valley.threshold
         if not np.isfinite(valley.bound) or not least <= high.sum() <= len(x) - least:
@@ -186,7 +181,7 @@ def turn(
         if turned is None:
             break
         spread = cells.noise_along(turned[None])
-        again = find_valleys((turned @ x.T)[None], spread, least, **counted)
+        again = find_valleys((turned @ x.T)[None], spread, least, batch)
         if not again.bound[0] > valley.bound:
             break
         valley, direction = again.at(0), turned
@@ -216,7 +211,7 @@ def held_out_valley(
             return valley._replace(bound=-np.inf)
         middle = (left.mean(0) + right.mean(0)) / 2
         projected[half] = (x[half] - middle) @ turned / cells.noise_along(turned[None])[0]
-    again = find_valleys(projected[None], np.ones(1), least, **cells.counted(members)).at(0)
+    again = find_valleys(projected[None], np.ones(1), least, cells.batch_of(members)).at(0)
     return again._replace(threshold=valley.threshold) if again.bound < valley.bound else valley
 
 

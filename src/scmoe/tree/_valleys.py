@@ -53,7 +53,6 @@ def find_valleys(
     projected: np.ndarray,
     noise: np.ndarray,
     least: int,
-    weight: np.ndarray | None = None,
     batch: np.ndarray | None = None,
 ) -> Valleys:
     """Find the best supported valley along each direction.
@@ -71,15 +70,13 @@ def find_valleys(
         Spread of one population along each direction, ``(m,)``.
     least
         Cells that there must be on either side.
-    weight
-        How many cells each cell stands for, ``(n,)``, 1 on average; None for 1.
     batch
         Batch of each cell, ``(n,)`` integers from 0. Peaks and valleys are counted within each
         batch and summed, so that what only sets batches apart is no valley. None for one batch.
     """
     rows = max(1, MOST_VALUES // projected.shape[1])
     parts = [
-        _find_valleys(projected[i : i + rows], noise[i : i + rows], least, weight, batch)
+        _find_valleys(projected[i : i + rows], noise[i : i + rows], least, batch)
         for i in range(0, len(projected), rows)
     ]
     return Valleys(*(np.concatenate(values) for values in zip(*parts, strict=True)))
@@ -89,7 +86,6 @@ def _find_valleys(
     projected: np.ndarray,
     noise: np.ndarray,
     least: int,
-    weight: np.ndarray | None,
     batch: np.ndarray | None,
 ) -> Valleys:
     """:func:`find_valleys` of so few values that their copies fit into memory."""
@@ -105,42 +101,26 @@ def _find_valleys(
     batch, n_batches = (0, 1) if batch is None else (batch, int(batch.max()) + 1)
     bins += (np.arange(m)[:, None] * n_batches + batch) * (N_BINS + 2)
 
-    def tally(values: np.ndarray | None) -> np.ndarray:
-        counts = np.bincount(bins.ravel(), values, m * n_batches * (N_BINS + 2)).astype(float)
-        return counts.reshape(m, n_batches, N_BINS + 2)
-
-    counts = tally(None)
+    shape = (m, n_batches, N_BINS + 2)
+    counts = np.bincount(bins.ravel(), minlength=np.prod(shape)).reshape(shape).astype(float)
     below = counts.sum(1).cumsum(1)[:, 1:-1]
     barred = (below < least) | (n - below < least)
-    counts = counts[..., 1:-1]
-    seen = None
-    if weight is not None:
-        seen, counts = counts, tally(np.tile(weight, m))[..., 1:-1]
     best = np.full((4, m), -np.inf)
     rows, lag = np.arange(m), np.minimum(np.arange(2 * N_BINS), 2 * N_BINS - np.arange(2 * N_BINS))
-    spectra = [np.fft.rfft(c, 2 * N_BINS) for c in (counts, seen) if c is not None]
+    spectrum = np.fft.rfft(counts[..., 1:-1], 2 * N_BINS)
     for bandwidth in BANDWIDTHS:
         width = np.maximum(bandwidth * noise / step, 0.7)[:, None, None]
         # of a kernel of few bins a spectrum cut off at the highest frequency would ring
         kernel = np.exp(-0.5 * (lag / width) ** 2)
         kernel = np.fft.rfft(kernel / kernel.sum(-1, keepdims=True)).real
         # cells that a flat window with the variance of the kernel would hold
-        smooth = [
-            np.fft.irfft(s * kernel, 2 * N_BINS)[..., :N_BINS].clip(0)
-            * (2 * np.sqrt(np.pi) * width)
-            for s in spectra
-        ]
-        density = smooth[0]
+        density = np.fft.irfft(spectrum * kernel, 2 * N_BINS)[..., :N_BINS].clip(0)
+        density *= 2 * np.sqrt(np.pi) * width
         peak = np.minimum(
             np.maximum.accumulate(density, -1),
             np.maximum.accumulate(density[..., ::-1], -1)[..., ::-1],
-        ).sum(1)
-        density = density.sum(1)
-        if weight is not None:
-            # cells that were seen for each that they stand for, at most as many as on average
-            share = ((smooth[1].sum(1) + 1e-3) / (density + 1e-3)).clip(0.2, n / weight.sum())
-            peak, density = peak * share, density * share
-        peak, density = peak + 0.5, density + 0.5
+        )
+        peak, density = peak.sum(1) + 0.5, density.sum(1) + 0.5
         bound = np.log(peak / density) - CONFIDENCE * np.sqrt(1 / peak + 1 / density)
         bound[barred] = -np.inf
         at = bound.argmax(1)
