@@ -147,7 +147,8 @@ def test_tree_and_gates(page_of, blobs):
 def test_one_population_has_no_tree(page_of, blobs):
     adata = clustered(blobs)
     tree = DensityTree(significance=1000).bind(blobs, blobs.X).tree
-    adata.uns["scmoe"]["tree"] = tree.to_record()
+    labels = pd.DataFrame({"0": [adata.n_obs]}, index=["0"])
+    adata.uns["scmoe"]["tree"] = {**tree.to_record(), "labels": labels}
     page = page_of(adata)
     assert "tree" not in page.values("h2", "id")
     assert "#tree" not in page.values("a", "href")

@@ -14,7 +14,7 @@ import scvi
 import scmoe
 from scmoe.model import MoESimVAE, preset
 from scmoe.model._presets import _PRESETS
-from scmoe.similarity import CoAssociation, Knn, Prior, Threshold
+from scmoe.similarity import DensityTree, Knn, Prior, Threshold
 from scmoe.tl import cluster, generate
 
 NAMES = sorted(_PRESETS)
@@ -240,8 +240,10 @@ def test_preset_alone(ready, asked):
     model_kwargs = dict(expected.model_kwargs)
     assert found["n_experts"] == model_kwargs.pop("n_experts")
     assert found["model"] == model_kwargs
-    assert found["train"] == {"enable_progress_bar": False, **expected.train_kwargs}
-    assert found["kind"] == expected.similarity
+    # the paper's training starts from random weights
+    expected = {"enable_progress_bar": False, "start": False, **expected.train_kwargs}
+    assert found["train"] == expected
+    assert found["kind"] == preset("mnist").similarity
 
 
 def test_arguments_replace_what_the_preset_says(ready, asked):
@@ -290,10 +292,10 @@ def test_epochs_with_steps_are_a_mistake_with_a_preset_too(ready, name):
 
 def test_without_a_preset_nothing_is_set(linked, asked):
     found = asked(linked)
-    assert found["n_experts"] == 25
+    assert found["n_experts"] is None
     assert found["model"] == {}
     assert found["train"] == {"enable_progress_bar": False}
-    assert found["kind"] == CoAssociation()
+    assert found["kind"] == DensityTree()
 
 
 def test_a_preset_says_what_it_misses(blobs):

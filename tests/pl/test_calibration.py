@@ -16,8 +16,9 @@ def cells():
     rng = np.random.default_rng(0)
     proba = rng.dirichlet([0.2, 0.2, 0.2], 400)
     label = (rng.random((400, 1)) > proba.cumsum(1)).sum(1)
-    adata = ad.AnnData(np.zeros((400, 1)), obs=pd.DataFrame({"truth": label.astype(str)}))
-    adata.obs_names = adata.obs_names.astype(str)
+    names = [f"cell_{i}" for i in range(400)]
+    obs = pd.DataFrame({"truth": label.astype(str)}, index=names)
+    adata = ad.AnnData(np.zeros((400, 1)), obs=obs)
     adata.obsm["mine_proba"] = pd.DataFrame(proba, index=adata.obs_names, columns=list("012"))
     return adata
 

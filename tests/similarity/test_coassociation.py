@@ -256,7 +256,8 @@ def test_groups_of_fewer_cells_than_the_smallest_group():
 
 def test_records_of_earlier_versions(caplog):
     old = {**CoAssociation().to_dict(), "spread": 0.7}
-    assert Similarity.from_dict(old) == CoAssociation()
+    with caplog.at_level("WARNING", logger="scmoe"):
+        assert Similarity.from_dict(old) == CoAssociation()
     assert "`spread` of CoAssociation is ignored" in caplog.text
     assert "spread" not in CoAssociation(spread=0.5).to_dict()
 
@@ -288,7 +289,8 @@ def test_cells_without_edges():
 
 
 def test_what_it_found_is_logged(linked, caplog):
-    CoAssociation(resolutions=(0.1,), fine_resolutions=(8.0,)).bind(linked, linked.X)
+    with caplog.at_level("INFO", logger="scmoe"):
+        CoAssociation(resolutions=(0.1,), fine_resolutions=(8.0,)).bind(linked, linked.X)
     assert [r.name for r in caplog.records] == ["scmoe"]
     assert "communities" in caplog.text
 

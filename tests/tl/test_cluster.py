@@ -484,7 +484,7 @@ def test_use_rep(linked, as_frame):
     alone = ad.AnnData(rep, obs=linked.obs, obsp={"connectivities": linked.obsp["connectivities"]})
     linked.X = sparse.csr_matrix(linked.X)  # nobody looks there
     run(linked, use_rep="X_rep")
-    run(alone, model_kwargs={"scaling": "common"})
+    run(alone, similarity=CoAssociation(), model_kwargs={"scaling": "common"})
     assert_same_result(linked, alone)
     assert markers_of(linked) == [f"X_rep_{i}" for i in range(4)]
 

@@ -451,7 +451,7 @@ class MoESimVAE(ExpertModel):
         if batch_size is None:
             batch_size = from_groups.BATCH_SIZE if short else BATCH_SIZE
         plan_kwargs = dict(plan_kwargs or {})
-        if short:
+        if start:
             # a rate that is given is the peak of the cycle
             plan_kwargs = {"lr": from_groups.LR, "cycle": True, **plan_kwargs}
         checkpoints, seed = None, torch.randint(2**31, (1,)).item()

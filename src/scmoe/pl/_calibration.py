@@ -74,8 +74,8 @@ def calibration(
 
     Examples
     --------
-    >>> scmoe.tl.assign(new, reference)
-    >>> scmoe.pl.calibration(new, "population")
+    >>> scmoe.tl.cluster(adata)
+    >>> scmoe.pl.calibration(adata, "population")
     """
     check_is_adata(adata)
     slot = Key.obsm.proba(key)
