@@ -75,3 +75,27 @@ def test_one_population_is_one_cluster(integers):
     with pytest.warns(UserWarning, match="one cluster"):
         scmoe.tl.cluster(adata, progress=False)
     assert adata.obs["scmoe"].nunique() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "train", "weighted_f", "mean_f1"),
+    [
+        (
+            "moe-vae",
+            {"max_epochs": 40, "pretrain_kwargs": {"max_epochs": 40, "manager_epochs": 40}},
+            0.9,
+            0.6,
+        ),
+        ("cpl-mixvae", {"max_epochs": 60}, 0.7, 0.4),
+    ],
+)
+def test_other_models(data_dir, model, train, weighted_f, mean_f1):
+    """A part of a well, in few epochs."""
+    adata = surface("H05")
+    scmoe.pp.arcsinh(adata, cofactor=5)
+    adata = adata[np.random.default_rng(3).permutation(adata.n_obs)[:4000]].copy()
+    scmoe.tl.cluster(adata, model=model, random_state=1, progress=False, train_kwargs=train)
+    truth, found = adata.obs["population"], adata.obs["scmoe"]
+    assert scmoe.metrics.weighted_f(truth, found, min_size=LEAST) >= weighted_f
+    assert scmoe.metrics.mean_f1(truth, found, min_size=LEAST) >= mean_f1
