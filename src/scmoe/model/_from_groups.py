@@ -217,14 +217,22 @@ def set_expert(experts: Experts, k: int, layer: Layer) -> None:
     experts.biases[-1][k] = layer.bias
 
 
-@torch.no_grad()
-def refit_experts(module: MoESimVAEModule, cells: Cells) -> None:
-    """Improve the last layer of each expert by one Newton step on the cells that it owns."""
-    if not can_start_experts(module):
-        return
-    module.eval()
+def finish(module: MoESimVAEModule, cells: Cells) -> None:
+    """Teach the gate once more, on codes as they are predicted by, then improve the experts."""
     cells = cells.to(module.low.device)
-    codes = module.encode(cells.scaled, cells.batch)
+    module.eval()
+    with torch.no_grad():
+        codes = module.encode(cells.scaled, cells.batch)
+    module.train()
+    teach_gate(module, codes, 0.0, cells, torch.Generator().manual_seed(0))
+    module.eval()
+    if can_start_experts(module):
+        refit_experts(module, codes, cells)
+
+
+@torch.no_grad()
+def refit_experts(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) -> None:
+    """Improve the last layer of each expert by one Newton step on the cells that it owns."""
     owner = module.gate(codes).argmax(1)
     codes = module.with_batch(codes, cells.batch)
     experts = module.experts

@@ -342,7 +342,7 @@ class MoESimVAE(ExpertModel):
             Stop after this many steps, the papers' number of iterations; not together with
             ``max_epochs``.
         start
-            Whether to start from the groups of the similarity (:attr:`Target.membership`)
+            Whether to start from the groups of the similarity (``Target.membership``)
             instead of random weights, see the notes. None for True where the model was not
             trained yet, and the similarity knows groups, no more than there are experts.
         batch_size
@@ -520,7 +520,7 @@ class MoESimVAE(ExpertModel):
                 **trainer_kwargs,
             )
             if start:
-                from_groups.refit_experts(self.module, cells)
+                from_groups.finish(self.module, cells)
                 self.history_[history.columns[0]] = history
             self._settle(target)
         if checkpoints is not None and not keep_checkpoint:
