@@ -89,9 +89,8 @@ def grow(
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
     rng = np.random.default_rng(seed)
-    order = canonical_order(x, rng)
+    order = canonical_order(x, rng)[:WHOLE]
     order = order[without_copies(x[order])]
-    order = order[:WHOLE]
     raw = x[order]
     spread = spread_discrete(raw, rng)
     sample = spread[:SAMPLE]
