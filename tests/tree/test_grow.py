@@ -137,7 +137,7 @@ def test_cells_that_hardly_are_any():
 
 def test_a_sketch_keeps_rare_populations(monkeypatch):
     """Of more cells the tree is grown on some, and does not find ever more."""
-    monkeypatch.setattr("scmoe.tree._sample.WHOLE", 20_000)
+    monkeypatch.setattr("scmoe.tree._grow.WHOLE", 20_000)
     x, truth = blobs([30_000, 15_000, 5_000, 100])
     tree = grown(x)
     assert tree.n_clusters == 4

@@ -6,8 +6,7 @@ direction, then each half again, until no half has one.
 
 from scmoe.tree._batches import align, align_groups
 from scmoe.tree._gates import Gate, count_labels, find_gates, split_weights, weighted
-from scmoe.tree._grow import DEPTH, LEAST, SIGNIFICANCE, grow
-from scmoe.tree._sample import canonical_order
+from scmoe.tree._grow import DEPTH, LEAST, SIGNIFICANCE, canonical_order, grow
 from scmoe.tree._support import support
 from scmoe.tree._tree import Tree
 

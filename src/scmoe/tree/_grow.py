@@ -9,7 +9,6 @@ import numpy as np
 from scmoe.tree._directions import candidates, fisher_of_sides
 from scmoe.tree._discrete import spread_discrete, without_copies
 from scmoe.tree._nodes import find_nodes, measure_noise, nearest
-from scmoe.tree._sample import SAMPLE, WHOLE, canonical_order
 from scmoe.tree._tree import Tree
 from scmoe.tree._valleys import Valleys, find_valleys
 
@@ -21,6 +20,12 @@ DEPTH = 0.5
 
 LEAST = 12
 """Cells on either side of a valley."""
+
+WHOLE = 100_000
+"""Cells that a tree is grown on: of more cells ever smaller dips would become significant."""
+
+SAMPLE = 30_000
+"""Cells of which nodes are made, and through which a region is looked at."""
 
 N_REFINED = 4
 """Valleys whose direction is refined."""
@@ -143,6 +148,12 @@ def grow(
         cluster=np.zeros(2 * len(region) + 1, dtype=np.int32),
     )
     return numbered(tree, x)
+
+
+def canonical_order(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random order of cells ``(n, d)`` that does not depend on the order in which they come."""
+    key = np.einsum("ij,j->i", x, rng.normal(size=x.shape[1]))
+    return np.argsort(key, kind="stable")[rng.permutation(len(x))]
 
 
 def best_split(cells: Cells, members: np.ndarray, least: int) -> tuple[Valleys, np.ndarray]:
