@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from scmoe.similarity import Blend, DensityTree, Labels, Similarity
-from scmoe.similarity._density_tree import translated
 
 
 @pytest.fixture
@@ -64,12 +63,6 @@ def test_agreement_by_hand(target):
     target.membership = np.array([[1, 0], [0.25, 0.75], [0.5, 0.5]], np.float32)
     expected = [[1, 0.25, 0.5], [0.25, 1, 0.5], [0.5, 0.5, 1]]
     np.testing.assert_allclose(target.dense(np.arange(3)), expected)
-
-
-def test_translated_by_hand():
-    found, cluster = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 1])
-    expected = [[0.75, 0.25]] * 4 + [[0, 1]]
-    np.testing.assert_allclose(translated(found, cluster, 2), expected)
 
 
 def test_cut_at_a_number_of_clusters(blobs, caplog):

@@ -12,13 +12,15 @@ from scmoe._numbers import is_number
 from scmoe._progress import bar
 from scmoe.estimate._found import Found, by_size, check_codes, check_size
 from scmoe.estimate._stability import _row
-from scmoe.similarity._density_tree import N_TREES, SUBSAMPLE, translated
-from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, grow
+from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, SUBSAMPLE, grow, memberships
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scmoe.tree import Tree
+
+N_TREES = 5
+"""Trees of random subsets, which show what comes again."""
 
 STEP = math.sqrt(2)
 """From one significance of the evidence to the next."""
@@ -65,12 +67,12 @@ def tree_clusters(
 
     Returns
     -------
-    Clusters; no cell is noise. ``proba`` is the share of each cluster in the group that a cell
-    has in the tree of all cells and in those of 5 random subsets, so cells near a valley are
-    undecided. The table has ``significance``, ``n_clusters``, ``stable`` (how many of them the
-    trees of the subsets show again, with a mean Jaccard index of at least 0.75), ``stability``
-    (mean index over the clusters), ``spread`` (its standard deviation over the subsets), ``ari``
-    (mean adjusted Rand index between all cells and the subsets) and ``chosen``.
+    Clusters; no cell is noise. ``proba`` is undecided near the valleys, as they lie elsewhere in
+    subsamples of the cells. The table has ``significance``, ``n_clusters``, ``stable`` (how many
+    of them the trees of 5 random subsets show again, with a mean Jaccard index of at least
+    0.75), ``stability`` (mean index over the clusters), ``spread`` (its standard deviation over
+    the subsets), ``ari`` (mean adjusted Rand index between all cells and the subsets) and
+    ``chosen``.
 
     Raises
     ------
@@ -100,14 +102,12 @@ def tree_clusters(
 
     tree = grown(codes, seed=seed)
     labels = tree.predict(codes)
-    proba = np.eye(tree.n_clusters, dtype=np.float32)[labels]
     rng = np.random.default_rng(seed)
     again = []
     for _ in bar(range(N_TREES), "density trees", progress=progress):
         cells = rng.permutation(n)[: int(SUBSAMPLE * n)]
         other = grown(codes[cells], seed=int(rng.integers(2**31)))
         found = other.predict(codes)
-        proba += translated(found, labels, tree.n_clusters)
         again.append((cells, other, found[cells]))
 
     rows = []
@@ -119,11 +119,12 @@ def tree_clusters(
     table = pd.DataFrame(rows)
     table["chosen"] = table["significance"] == significance
     table.index = table.index.astype(str)
+    proba = memberships(tree, codes, seed=seed, **how)
     labels, kept = by_size(labels)
     return Found(
         method="tree",
         labels=labels,
-        proba=proba[:, kept] / proba.sum(axis=1, keepdims=True),
+        proba=proba[:, kept],
         table=table,
         settings={
             "significance": float(significance),

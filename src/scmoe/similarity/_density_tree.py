@@ -17,8 +17,8 @@ from scmoe.tree import (
     SIGNIFICANCE,
     align,
     align_groups,
-    canonical_order,
     grow,
+    memberships,
 )
 
 if TYPE_CHECKING:
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     from scmoe.tree import Tree
 
 logger = logging.getLogger("scmoe")
-
-N_TREES = 5
-"""Trees of subsamples, by which the memberships of cells near a valley are undecided."""
-
-OWN = 5
-"""What the tree of all cells counts, in trees: as much as all others, so that it decides."""
-
-SUBSAMPLE = 0.7
-"""Share of the cells in a subsample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +111,9 @@ class DensityTree(Similarity):
     def bind(
         self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
     ) -> DensityTreeTarget:
-        """Grow the tree of the cells, and those of subsamples."""
+        """Grow the tree of the cells."""
         x, batch = self.aligned(adata, profile)
-        how = {"markers": adata.var_names.to_numpy(dtype=str), **self._how}
-        tree = grow(x, batch=batch, **how)
+        tree = grow(x, adata.var_names.to_numpy(dtype=str), batch=batch, **self._how)
         if self.n_clusters is not None and self.n_clusters < tree.n_clusters:
             tree = tree.merge(tree.cut(n_clusters=self.n_clusters))
         logger.info("Density tree: %d populations.", tree.n_clusters)
@@ -134,34 +124,7 @@ class DensityTree(Similarity):
                 tree.n_clusters,
                 self.n_clusters,
             )
-        cluster = tree.predict(x)
-        membership = OWN * np.eye(tree.n_clusters, dtype=np.float32)[cluster]
-        rng = np.random.default_rng(self.random_state)
-        order = canonical_order(x, rng)
-        for _ in range(N_TREES if tree.n_clusters > 1 else 0):
-            some = order[rng.random(len(x)) < SUBSAMPLE]
-            other = grow(x[some], batch=None if batch is None else batch[some], **how)
-            membership += translated(other.predict(x), cluster, tree.n_clusters)
-        return DensityTreeTarget(tree, membership / membership.sum(1, keepdims=True))
-
-
-def translated(found: np.ndarray, cluster: np.ndarray, n_clusters: int) -> np.ndarray:
-    """What groups say of clusters: the share of each cluster in the group of each cell.
-
-    Parameters
-    ----------
-    found, cluster
-        Group and cluster of each cell, ``(n,)`` integers from 0.
-    n_clusters
-        Number of clusters.
-
-    Returns
-    -------
-    ``(n, n_clusters)`` float32, rows sum to 1.
-    """
-    pairs = np.bincount(found * n_clusters + cluster, minlength=(found.max() + 1) * n_clusters)
-    table = pairs.reshape(-1, n_clusters).astype(np.float32)
-    return (table / np.maximum(table.sum(1, keepdims=True), 1))[found]
+        return DensityTreeTarget(tree, memberships(tree, x, batch=batch, **self._how))
 
 
 class DensityTreeTarget(Target):

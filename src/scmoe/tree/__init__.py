@@ -7,6 +7,7 @@ direction, then each half again, until no half has one.
 from scmoe.tree._batches import align, align_groups
 from scmoe.tree._gates import Gate, count_labels, find_gates, split_weights, weighted
 from scmoe.tree._grow import DEPTH, LEAST, SIGNIFICANCE, canonical_order, grow
+from scmoe.tree._memberships import SUBSAMPLE, memberships, translated
 from scmoe.tree._support import support
 from scmoe.tree._tree import Tree
 
@@ -14,6 +15,7 @@ __all__ = [
     "DEPTH",
     "LEAST",
     "SIGNIFICANCE",
+    "SUBSAMPLE",
     "Gate",
     "Tree",
     "align",
@@ -22,7 +24,9 @@ __all__ = [
     "count_labels",
     "find_gates",
     "grow",
+    "memberships",
     "split_weights",
     "support",
+    "translated",
     "weighted",
 ]

@@ -48,12 +48,31 @@ class Cells:
         Covariance within one population, ``(d, d)``.
     batch
         Batch of each one, ``(n,)`` integers from 0, or None.
+    raw
+        Values as they are.
     """
 
     x: np.ndarray
     nodes: np.ndarray
     noise: np.ndarray
-    batch: np.ndarray | None = None
+    batch: np.ndarray | None
+    raw: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, rng: np.random.Generator, batch: np.ndarray | None) -> Cells:
+        """Of all cells ``(n, d)``; with the same seed the same ones, whatever their order."""
+        order = canonical_order(x, rng)[:WHOLE]
+        order = order[without_copies(x[order])]
+        spread = spread_discrete(x[order], rng)
+        sample = spread[:SAMPLE]
+        centres = find_nodes(sample)
+        return cls(
+            spread,
+            nearest(spread, centres),
+            measure_noise(sample, centres),
+            None if batch is None else batch[order],
+            x[order],
+        )
 
     def batch_of(self, cells: np.ndarray) -> np.ndarray | None:
         """Batches of some cells."""
@@ -93,26 +112,14 @@ def grow(
         Batch of each cell, ``(n,)`` integers from 0: a valley must be there within batches.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
-    rng = np.random.default_rng(seed)
-    order = canonical_order(x, rng)[:WHOLE]
-    order = order[without_copies(x[order])]
-    raw = x[order]
-    spread = spread_discrete(raw, rng)
-    sample = spread[:SAMPLE]
-    centres = find_nodes(sample)
-    cells = Cells(
-        spread,
-        nearest(spread, centres),
-        measure_noise(sample, centres),
-        None if batch is None else batch[order],
-    )
+    cells = Cells.of(x, np.random.default_rng(seed), batch)
 
     def look(members: np.ndarray) -> tuple[Valleys, np.ndarray]:
         # the cells are in random order
         return best_split(cells, members[:SAMPLE], least)
 
     region, weights, found = [], [], []
-    members, waiting = {0: np.arange(len(raw))}, {}
+    members, waiting = {0: np.arange(len(cells.x))}, {}
     waiting[0] = look(members[0])
     while waiting:
         best = max(waiting, key=lambda r: waiting[r][0].bound)
@@ -125,7 +132,7 @@ def grow(
         direction = direction.astype(np.float32)
         if direction[np.abs(direction).argmax()] < 0:  # high is where the heaviest marker is
             direction, valley = -direction, valley._replace(threshold=-valley.threshold)
-        high = np.einsum("ij,j->i", raw[own], direction) > valley.threshold
+        high = np.einsum("ij,j->i", cells.raw[own], direction) > valley.threshold
         if min(high.sum(), (~high).sum()) < least:  # the step of a discrete marker
             continue
         del members[best]

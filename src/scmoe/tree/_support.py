@@ -37,7 +37,7 @@ def support(tree: Tree, leaf: np.ndarray, others: Iterable[np.ndarray]) -> np.nd
     -------
     ``(n_splits,)`` float32.
     """
-    inside = tree._inside()
+    inside = tree.inside()
     low, high = inside[1::2].astype(np.int64), inside[2::2].astype(np.int64)
     found = []
     for other in others:

@@ -82,7 +82,7 @@ class Tree:
     def leaves_within(self, region: int) -> np.ndarray:
         """The leaves of a region; a leaf is its own."""
         leaves = self.leaves
-        return leaves[self._inside()[region, leaves]]
+        return leaves[self.inside()[region, leaves]]
 
     def project(self, x: np.ndarray, split: int) -> np.ndarray:
         """Cells ``(n, d)`` along the direction of a split, ``(n,)``, each one by itself."""
@@ -141,7 +141,7 @@ class Tree:
         """Merge what the splits set apart, the latest first, until ``least`` clusters are left."""
         home = self._homes()
         into = np.arange(self.n_clusters)
-        inside = self._inside()
+        inside = self.inside()
         for split in splits[::-1]:
             if len(np.unique(into)) <= least:
                 break
@@ -158,7 +158,7 @@ class Tree:
             home[self.cluster[leaf]] = leaf
         return home
 
-    def _inside(self) -> np.ndarray:
+    def inside(self) -> np.ndarray:
         """Whether a region (row) holds another (column), bool."""
         inside = np.eye(2 * self.n_splits + 1, dtype=bool)
         for split in range(self.n_splits - 1, -1, -1):
@@ -174,7 +174,7 @@ class Tree:
             New cluster of each cluster, as :meth:`cut` gives it.
         """
         cluster = np.where(self.cluster < 0, -1, np.asarray(into)[self.cluster])
-        inside, leaves = self._inside(), self.leaves
+        inside, leaves = self.inside(), self.leaves
         alike = {}
         for region in range(2 * self.n_splits + 1):
             found = np.unique(cluster[leaves[inside[region, leaves]]])

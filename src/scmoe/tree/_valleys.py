@@ -74,7 +74,7 @@ def find_valleys(
         Batch of each cell, ``(n,)`` integers from 0. Peaks and valleys are counted within each
         batch and summed, so that what only sets batches apart is no valley. None for one batch.
     """
-    rows = max(1, MOST_VALUES // projected.shape[1])
+    rows = max(1, MOST_VALUES // max(1, projected.shape[1]))
     parts = [
         _find_valleys(projected[i : i + rows], noise[i : i + rows], least, batch)
         for i in range(0, len(projected), rows)
