@@ -4,12 +4,13 @@
 
 *80/20*: the paper's, for its Bodenmiller wells. scmoe learns from a random 80 % of the cells and
 predicts the other 20 %, which it has never seen; the peers, most of which cannot predict, cluster
-all cells; everybody is scored on the same 20 %.
+all cells; everybody is scored on the same 20 %. On the other panels scmoe alone does so, for the
+calibration of its probabilities.
 
 In both, populations of at least 30 cells in the whole data set are scored (as in the paper).
 Cells without a population are clustered but not scored. A seed sets the order of the cells and
 the split as well as the random state of each method. On the Bodenmiller wells only the paper's 10
-surface markers are used.
+surface markers are used. Of the two transcriptomes all methods see 50 principal components.
 
 *one population*: made-up cells of a single population, a new draw for each seed. The right number
 of clusters is one.
@@ -46,6 +47,10 @@ RARE = (0.001, 0.01)
 FINDABLE, FOUND = 0.8, 0.6
 TRAIN_SHARE = 0.8
 SMALL = 3_000
+CUTS = (3.5, 5.0, 7.0, 10.0, 14.0)
+"""Significances at which the tree of scmoe is cut."""
+UNDECIDED = 0.9
+"""Probability below which a cell counts as undecided."""
 
 SETTINGS = {"min_population": MIN_POPULATION, "rare": RARE, "train_share": TRAIN_SHARE}
 
@@ -72,6 +77,10 @@ DATASETS: dict[str, Callable[[], ad.AnnData]] = {
 PAPER = ("bodenmiller H05", "bodenmiller H08")
 """Data sets of the protocol 80/20."""
 
+TRANSCRIPTOMES = ("Tabula Muris kidney", "PBMC 68k")
+"""Of these the values are principal components of log-normalised counts."""
+N_PCS = 50
+
 NULL_SHAPE = (5_000, 10)
 
 
@@ -94,7 +103,13 @@ NULLS: dict[str, Callable[[int], np.ndarray]] = {
 
 
 def load(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Arcsinh values of the markers (float32), and the population of each cell (NaN: none)."""
+    """Arcsinh values of the markers, or components (float32), and populations (NaN: none)."""
+    if name in TRANSCRIPTOMES:
+        from benchmarks import organs
+
+        adata = organs.prepared(name)
+        x = sc.pp.pca(adata.X, n_comps=N_PCS, random_state=0)
+        return x, adata.obs["population"].to_numpy(dtype=object)
     adata = DATASETS[name]()
     wanted = adata.var["surface"] if "surface" in adata.var else adata.var["kind"] == "mass"
     adata = adata[:, wanted.to_numpy()].copy()
@@ -102,39 +117,47 @@ def load(name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(adata.X, dtype=np.float32), adata.obs["population"].to_numpy(dtype=object)
 
 
-def _cells(x: np.ndarray, seed: int, neighbors: bool) -> ad.AnnData:
-    cells = ad.AnnData(x)
-    if neighbors:
-        sc.pp.neighbors(cells, use_rep="X", random_state=seed)
+OURS, OURS_GRAPH, OURS_TREE = "scmoe", "scmoe, graph of sc.pp.neighbors", "scmoe, density tree"
+SCMOE: dict[str, Callable[[], scmoe.similarity.Similarity | None]] = {
+    OURS: lambda: None,
+    OURS_GRAPH: scmoe.similarity.CoAssociation,
+    OURS_TREE: scmoe.similarity.DensityTree,
+}
+"""The similarity of each of ours. The tree is the default of panels, a graph of components."""
+
+
+def clustered(x: np.ndarray, seed: int, method: str, components: bool, **how) -> ad.AnnData:
+    """Cells that ``tl.cluster`` has clustered, from markers or from principal components."""
+    cells = ad.AnnData(x, obsm={"X_pca": x} if components else {})
+    rep = "X_pca" if components else "X"
+    if method == OURS_GRAPH:
+        sc.pp.neighbors(cells, use_rep=rep, random_state=seed)
+    similarity = SCMOE[method]()
+    scmoe.tl.cluster(
+        cells, similarity=similarity, use_rep=rep, random_state=seed, progress=False, **how
+    )
     return cells
 
 
-def _how(neighbors: bool) -> dict:
-    return {"similarity": scmoe.similarity.CoAssociation()} if neighbors else {}
+def granularity(cells: ad.AnnData) -> dict[str, np.ndarray]:
+    """Clusters of each cell where the tree is cut at coarser significances, by these."""
+    found = {}
+    for significance in CUTS:
+        scmoe.tl.cut(cells, significance=significance, key_added="cut")
+        found[f"{significance:g}"] = cells.obs["cut"].to_numpy().astype(str)
+    return found
 
 
-def scmoe_labels(x: np.ndarray, seed: int, *, neighbors: bool) -> np.ndarray:
-    """``tl.cluster`` as it comes, or from the graph of ``sc.pp.neighbors`` with its defaults."""
-    cells = _cells(x, seed, neighbors)
-    scmoe.tl.cluster(cells, random_state=seed, progress=False, **_how(neighbors))
-    return cells.obs["scmoe"].to_numpy().astype(str)
-
-
-def scmoe_unseen(train: np.ndarray, test: np.ndarray, seed: int, *, neighbors: bool) -> np.ndarray:
-    """The same, trained on some cells, and its labels of others."""
-    cells = _cells(train, seed, neighbors)
+def scmoe_unseen(
+    train: np.ndarray, test: np.ndarray, seed: int, method: str = OURS
+) -> pd.DataFrame:
+    """Probabilities of cells that were not learned from; the columns are the clusters."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
-        scmoe.tl.cluster(
-            cells, random_state=seed, progress=False, save_model=path, **_how(neighbors)
-        )
+        clustered(train, seed, method, components=False, save_model=path)
         model = scmoe.model.MoESimVAE.load(str(path), ad.AnnData(train), accelerator="cpu")
-    return model.predict(ad.AnnData(test)).astype(str)
+    return model.predict_proba(ad.AnnData(test))
 
-
-OURS = "scmoe"
-SCMOE = {OURS: False, "scmoe, graph of sc.pp.neighbors": True}
-"""Whether ``sc.pp.neighbors`` goes before, and its graph is the similarity."""
 
 FORMER = "scmoe 0.1.0"
 """Not run again: its labels were made once, by ``tl.cluster`` of commit 14c3379 on these cells."""
@@ -205,9 +228,10 @@ def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
     """One record for each data set, seed, method and protocol."""
     methods = options.choose("methods", [m for m in METHODS if m != FORMER])
     warm_up()
-    for dataset in options.choose("datasets", [*DATASETS, *NULLS]):
+    for dataset in options.choose("datasets", [*DATASETS, *TRANSCRIPTOMES, *NULLS]):
+        own = [m for m in methods if m != OURS_TREE or dataset in TRANSCRIPTOMES]
         if dataset in NULLS:
-            yield from _nulls(dataset, methods, options, say)
+            yield from _nulls(dataset, own, options, say)
             continue
         x, truth = load(dataset)
         if options.size == "small":
@@ -216,7 +240,7 @@ def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
         for seed in options.seeds:
             # graph partitions depend on the order of the cells: a seed is an order, too
             order = np.random.default_rng(seed).permutation(len(x))
-            for method in methods:
+            for method in own:
                 yield from _records(dataset, x[order], truth[order], method, seed, say)
 
 
@@ -240,7 +264,7 @@ def _nulls(
 def _labels(x: np.ndarray, method: str, seed: int) -> np.ndarray:
     if method in PEERS:
         return PEERS[method](x, seed)
-    return scmoe_labels(x, seed, neighbors=SCMOE[method])
+    return clustered(x, seed, method, components=False).obs["scmoe"].to_numpy().astype(str)
 
 
 def _records(
@@ -257,26 +281,67 @@ def _records(
         return timed(lambda: _labels(x, method, seed))
 
     def all_cells() -> dict:
-        found, seconds = labelled()
-        return {**scores(truth, found, sizes, len(x)), "seconds": seconds}
+        cuts = {}
+        if method in SCMOE:
+            cells, seconds = timed(lambda: clustered(x, seed, method, dataset in TRANSCRIPTOMES))
+            found = cells.obs["scmoe"].to_numpy().astype(str)
+            if "tree" in cells.uns["scmoe"]:
+                cuts = granularity(cells)
+        else:
+            found, seconds = labelled()
+        told = {
+            at: {what: scored[what] for what in ("n_clusters", "weighted_f", "mean_f1")}
+            for at, labels in cuts.items()
+            for scored in [scores(truth, labels, sizes, len(x))]
+        }
+        return {
+            **scores(truth, found, sizes, len(x)),
+            **({"cuts": told} if told else {}),
+            "seconds": seconds,
+        }
 
     def split() -> dict:
         if method in PEERS:
             found, seconds = labelled()
-            found = found[n_train:]
-        else:
-            found, seconds = timed(
-                lambda: scmoe_unseen(x[:n_train], x[n_train:], seed, neighbors=SCMOE[method])
-            )
-        return {**scores(truth[n_train:], found, sizes, len(x)), "seconds": seconds}
+            return {**scores(truth[n_train:], found[n_train:], sizes, len(x)), "seconds": seconds}
+        proba, seconds = timed(lambda: scmoe_unseen(x[:n_train], x[n_train:], seed, method))
+        unseen = truth[n_train:]
+        found = proba.columns.to_numpy().astype(str)[proba.to_numpy().argmax(axis=1)]
+        return {
+            **scores(unseen, found, sizes, len(x)),
+            **trust(proba, unseen, sizes),
+            "seconds": seconds,
+        }
 
     protocols = {ALL: all_cells}
-    if dataset in PAPER and method != CEILING:
+    if (dataset in PAPER and method != CEILING) or (method == OURS and dataset in DATASETS):
         protocols[SPLIT] = split
     for protocol, call in protocols.items():
         yield attempt(
             dict(zip(KEYS, (dataset, len(x), protocol, method, seed), strict=True)), call, say
         )
+
+
+def trust(proba: pd.DataFrame, truth: np.ndarray, sizes: pd.Series) -> dict:
+    """How far probabilities can be trusted: of cells of the populations that are scored.
+
+    Returns
+    -------
+    ``calibration_error`` (expected calibration error), ``undecided`` (share of cells), and the
+    shares of ``right_decided`` and ``right_undecided`` cells that are right.
+    """
+    large = sizes.index[sizes >= MIN_POPULATION]
+    of_large = pd.Series(truth).where(pd.Series(truth).isin(large))
+    found = scmoe.metrics.calibration(proba, of_large, n_bins=10)
+    table = found.table
+    unsure = table["high"] <= UNDECIDED + 1e-9
+    right = (table["accuracy"] * table["n_cells"]).fillna(0)
+    return {
+        "calibration_error": found.error,
+        "undecided": float(table.loc[unsure, "n_cells"].sum() / found.n_cells),
+        "right_decided": float(right[~unsure].sum() / max(1, table.loc[~unsure, "n_cells"].sum())),
+        "right_undecided": float(right[unsure].sum() / max(1, table.loc[unsure, "n_cells"].sum())),
+    }
 
 
 TEXT = f"""## CyTOF
@@ -294,14 +359,33 @@ the random state. *All cells*: the cells of a data set are clustered together wi
 all are scored. *80/20*, the paper's for its wells: scmoe learns from 80 % of the cells and
 predicts the others, which it has never seen; the peers cluster all cells; everybody is scored on
 the same 20 %. Populations of at least {MIN_POPULATION} cells in the data set are scored, cells
-without a population are not. Bodenmiller: the paper's 10 surface markers. Seconds are those of one
-core.
+without a population are not. Bodenmiller: the paper's 10 surface markers. The transcriptomes are
+{N_PCS} principal components. Seconds are CPU seconds.
 
 The last row is the ceiling: a random forest that is told the labels, and its labels of cells that
 it has not learned from ({peers.FOLDS} folds). *Rare*: of the populations of {100 * RARE[0]:g} to
 {100 * RARE[1]:g} % of the cells that the forest finds (F1 of at least {FINDABLE}), the share that
 a method finds (F1 of a cluster at least {FOUND}). {FORMER} is the first release (commit 14c3379),
 run once. CytoVI is trained as in its tutorial, but for at most {peers.CYTOVI_STEPS:,} steps.
+"""
+
+TRUST_TEXT = f"""
+### Are the probabilities right?
+
+Of cells that scmoe has not learned from (80/20): the expected calibration error of the probability
+of a cell's cluster, against whether the population that most cells of the cluster belong to is its
+own; the share of undecided cells (probability below {UNDECIDED:g}); and the shares of decided and
+of undecided cells that are right. A cluster of two populations is wrong for the cells of the
+smaller one whatever its probabilities, so the error is one of the clusters, too.
+
+"""
+
+CUT_TEXT = """
+### Granularity
+
+The tree of scmoe, cut at coarser significances by `scmoe.tl.cut` without training again: number of
+clusters, weighted F / mean F1. The default is 3.5.
+
 """
 
 ONE_TEXT = f"""
@@ -349,9 +433,41 @@ def section(result: dict) -> str:
                 for method, runs in _by_method(rows)
             ),
         )
+    ours = table[table["method"] == OURS]
+    if "calibration_error" in ours:
+        text += TRUST_TEXT + _trust(ours[ours["calibration_error"].notna()])
+    if "cuts" in ours:
+        text += CUT_TEXT + _granularity(ours[ours["cuts"].notna()])
     if alone.any():
         text += ONE_TEXT + _one_population(table[alone])
     return text
+
+
+def _trust(rows: pd.DataFrame) -> str:
+    columns = ["calibration_error", "undecided", "right_decided", "right_undecided"]
+    return markdown(
+        ["data", "calibration error", "undecided", "right if decided", "if undecided", "seeds"],
+        (
+            [name, *(spread(runs[column], 3) for column in columns), len(runs)]
+            for name, runs in rows.groupby("dataset", sort=False)
+        ),
+    )
+
+
+def _granularity(rows: pd.DataFrame) -> str:
+    def cell(runs: pd.DataFrame, at: str) -> str:
+        told = pd.DataFrame([cuts[at] for cuts in runs["cuts"]])
+        n, weighted, mean = told[["n_clusters", "weighted_f", "mean_f1"]].median()
+        return f"{n:g}: {weighted:.3f} / {mean:.3f}"
+
+    levels = [f"{significance:g}" for significance in CUTS]
+    return markdown(
+        ["data", *levels, "seeds"],
+        (
+            [name, *(cell(runs, at) for at in levels), len(runs)]
+            for name, runs in rows.groupby("dataset", sort=False)
+        ),
+    )
 
 
 def _by_method(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -361,7 +477,7 @@ def _by_method(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 def _place(group: tuple) -> tuple:
     dataset, n_cells, protocol = group[0]
-    return list(DATASETS).index(dataset), -n_cells, (ALL, SPLIT).index(protocol)
+    return [*DATASETS, *TRANSCRIPTOMES].index(dataset), -n_cells, (ALL, SPLIT).index(protocol)
 
 
 def _findable(rows: pd.DataFrame) -> list[str]:

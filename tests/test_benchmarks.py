@@ -322,8 +322,12 @@ def test_scmoe_predicts_cells_that_it_has_not_seen(blobs, monkeypatch):
 
     cluster = cytof.scmoe.tl.cluster
     monkeypatch.setattr(cytof.scmoe.tl, "cluster", short)
-    found = cytof.scmoe_unseen(blobs.X[:480], blobs.X[480:], 0, neighbors=False)
-    assert adjusted_rand_score(blobs.obs["population"][480:], found) > 0.8
+    truth = blobs.obs["population"].to_numpy(dtype=object)
+    proba = cytof.scmoe_unseen(blobs.X[:480], blobs.X[480:], 0)
+    assert adjusted_rand_score(truth[480:], proba.to_numpy().argmax(1)) > 0.8
+    told = cytof.trust(proba, truth[480:], pd.Series(truth).value_counts())
+    assert told["calibration_error"] < 0.1
+    assert told["right_decided"] > 0.9
 
 
 def test_share_of_the_rare_populations_that_can_be_found():
