@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,32 +18,26 @@ _DIGITS = np.zeros(256, dtype=bool)
 _DIGITS[list(b"0123456789")] = True
 _SEPARATORS = np.zeros(256, dtype=bool)
 _SEPARATORS[list(b" \t,\r\n")] = True
-_BIT_ROWS = 1 << 13
+_PIECE = 1 << 21
+"""Bytes of the events that are decoded at once."""
 
 
 class Events:
-    """The events of a data set, one channel at a time."""
+    """Some events of a data set, one channel at a time."""
 
-    def __init__(self, source: Source, place: Place) -> None:
-        self.n_events = place.n_events
-        self._layout = place.layout
-        columns = place.layout.columns
-        if place.n_events == 0:
-            self.matrix: np.ndarray | None = np.empty((0, len(columns)), dtype=np.float32)
-            return
-        raw = source.array(place.start, place.size)
-        if len(raw) < place.size:
-            raise Fault(f"the file ends within DATA, after {len(raw)} of {place.size} bytes")
-        self.matrix = None
+    def __init__(self, raw: np.ndarray, n_events: int, layout: Layout) -> None:
+        columns = layout.columns
+        self._layout = layout
         self._rows = raw
+        self.matrix: np.ndarray | None = None
         if columns[0].kind == "A":
-            self.matrix = _text(raw, place.n_events, columns)
-        elif place.layout.packed:
-            self.matrix = _bits(raw, place.n_events, place.layout)
+            self.matrix = _text(raw, n_events, columns)
+        elif layout.packed:
+            self.matrix = _bits(raw, n_events, layout)
         else:
-            self._rows = raw.reshape(place.n_events, -1)
+            self._rows = raw.reshape(n_events, -1)
             self._starts = np.cumsum([0, *(column.size for column in columns)])
-            self.matrix = _uniform(self._rows, place.layout)
+            self.matrix = _uniform(self._rows, layout)
 
     def column(self, i: int) -> np.ndarray:
         """Return a channel, counted from 0."""
@@ -51,6 +46,22 @@ class Events:
         column = self._layout.columns[i]
         raw = self._rows[:, self._starts[i] : self._starts[i + 1]]
         return _masked(_words(raw, column, self._layout), column)
+
+
+def pieces(source: Source, place: Place) -> Iterator[tuple[slice, Events]]:
+    """Read the events of a data set, some rows at a time that stay in the cache."""
+    bits, n = place.layout.event_bits, place.n_events
+    # eight events end with a byte; text with delimiters ends anywhere
+    step = max(_PIECE // bits, 1) * 8 if bits else max(n, 1)
+    for first in range(0, n, step):
+        stop = min(first + step, n)
+        begin = place.start + first * bits // 8
+        size = place.layout.needed(stop - first) if bits else place.size
+        raw = source.array(begin, size)
+        if len(raw) < size:
+            got = begin - place.start + len(raw)
+            raise Fault(f"the file ends within DATA, after {got} of {place.size} bytes")
+        yield slice(first, stop), Events(raw, stop - first, place.layout)
 
 
 def _uniform(rows: np.ndarray, layout: Layout) -> np.ndarray | None:
@@ -94,21 +105,17 @@ def _bits(raw: np.ndarray, n_events: int, layout: Layout) -> np.ndarray:
     matrix = np.empty((n_events, len(layout.columns)), dtype=np.uint64)
     order = "big" if layout.big else "little"
     width = layout.event_bits
-    # eight events end with a byte; so many at a time keep the bits from filling the memory
-    for begin in range(0, n_events, _BIT_ROWS):
-        n = min(_BIT_ROWS, n_events - begin)
-        part = raw[begin * width // 8 :][: -(-n * width // 8)]
-        bits = np.unpackbits(part, bitorder=order)[: n * width].reshape(n, width)
-        at = 0
-        for i, column in enumerate(layout.columns):
-            own = bits[:, at : at + column.bits]
-            if order == "big":
-                own = own[:, ::-1]
-            value = np.zeros(n, dtype=np.uint64)
-            for k in range(column.bits):
-                value |= own[:, k].astype(np.uint64) << np.uint64(k)
-            matrix[begin : begin + n, i] = _masked(value, column)
-            at += column.bits
+    bits = np.unpackbits(raw, bitorder=order)[: n_events * width].reshape(n_events, width)
+    at = 0
+    for i, column in enumerate(layout.columns):
+        own = bits[:, at : at + column.bits]
+        if order == "big":
+            own = own[:, ::-1]
+        value = np.zeros(n_events, dtype=np.uint64)
+        for k in range(column.bits):
+            value |= own[:, k].astype(np.uint64) << np.uint64(k)
+        matrix[:, i] = _masked(value, column)
+        at += column.bits
     return matrix
 
 

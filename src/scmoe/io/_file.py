@@ -21,7 +21,7 @@ from ._channels import (
     variable_names,
 )
 from ._data import Place, locate
-from ._decode import Events
+from ._decode import pieces
 from ._errors import Fault, Repairs, listed, naming, printable, shown
 from ._layout import layouts
 from ._scale import Scale, scales
@@ -283,20 +283,28 @@ def read_values(
     channels = list(range(len(about.names)) if channels is None else channels)
     columns = list(range(len(channels)) if columns is None else columns)
     everything = channels == columns == list(range(out.shape[1])) == list(range(len(about.names)))
-    with naming(about.path), open_source(about.path) as source:
-        events = Events(source, about.place)
-        if everything and events.matrix is not None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                out[...] = events.matrix
-        for i, column in zip(channels, columns, strict=True):
-            scale = about.scales[i]
-            if everything and events.matrix is not None and scale.is_identity:
-                continue
-            values = events.column(i)
-            with np.errstate(over="ignore", invalid="ignore"):
-                out[:, column] = values if scale.is_identity else scale.apply(values)
+    with (
+        naming(about.path),
+        open_source(about.path) as source,
+        np.errstate(over="ignore", invalid="ignore"),
+    ):
+        finite = np.ones(out.shape[1], dtype=bool)
+        for rows, events in pieces(source, about.place):
+            part = out[rows]
+            whole = everything and events.matrix is not None
+            if whole:
+                part[...] = events.matrix
+            for i, column in zip(channels, columns, strict=True):
+                scale = about.scales[i]
+                if whole and scale.is_identity:
+                    continue
+                values = events.column(i)
+                part[:, column] = values if scale.is_identity else scale.apply(values)
+            # one sum tells cheaply that all are
+            finite &= np.isfinite(part.sum(axis=0))
         source.check()
-    _note_non_finite(about, out, channels, columns)
+    suspects = [pair for pair in zip(channels, columns, strict=True) if not finite[pair[1]]]
+    _note_non_finite(about, out, suspects)
 
 
 def spill_of(about: FCSText) -> Spill:
@@ -352,17 +360,11 @@ def _number(keywords: Keywords, key: str, default: float) -> float:
 
 
 def _note_non_finite(
-    about: FCSText, out: np.ndarray, channels: Sequence[int], columns: Sequence[int]
+    about: FCSText, out: np.ndarray, suspects: Sequence[tuple[int, int]]
 ) -> None:
-    """Say which values are not finite; one sum tells cheaply that all are."""
-    bad, count = [], 0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for i, column in zip(channels, columns, strict=True):
-            if np.isfinite(out[:, column].sum()):
-                continue
-            here = int((~np.isfinite(out[:, column])).sum())
-            if here:
-                bad.append(about.variables[i])
-                count += here
+    """Say which values are not finite, among those of some channels and their columns."""
+    counts = {i: int((~np.isfinite(out[:, column])).sum()) for i, column in suspects}
+    bad = [about.variables[i] for i, count in counts.items() if count]
     if bad:
-        about.notes.tell(f"{count} values are not finite and were kept, in: {', '.join(bad)}")
+        total = sum(counts.values())
+        about.notes.tell(f"{total} values are not finite and were kept, in: {', '.join(bad)}")

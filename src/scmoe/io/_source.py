@@ -103,7 +103,8 @@ class GzipSource(Source):
 
     def array(self, start: int, count: int) -> np.ndarray:
         self.holds(start + count)
-        return np.frombuffer(self._bytes, dtype=np.uint8)[start : start + count]
+        # a copy: what is looked at cannot grow
+        return np.frombuffer(self._bytes[start : start + count], dtype=np.uint8)
 
     def check(self) -> None:
         """Go through to the checksum at the end, which tells damaged values from good ones."""
