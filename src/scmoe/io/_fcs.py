@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -21,13 +22,15 @@ from ._channels import WHY
 from ._data import OFFSETS
 from ._errors import FCSRepairWarning, printable
 from ._file import FCSText, read_about, read_every, read_values
-from ._panels import BY, JOINS, Panel, join_panels
+from ._panels import BY, JOINS, join_panels
 from ._paths import find_files, sample_names
 from ._record import digest, record_of
 
 logger = logging.getLogger("scmoe")
 
 _PROGRESS_FROM = 6
+_STARTS = np.array([str(i) for i in range(1000)], dtype=object)
+_ENDS = np.array([f"{i:03d}" for i in range(1000)], dtype=object)
 
 
 def read_fcs(
@@ -160,44 +163,127 @@ def read_fcs(
     >>> adata = scmoe.io.read_fcs("plate/")
     >>> adata.var["kind"].value_counts()
     """
-    _check_arguments(dataset, dtype, join=join, by=by, offsets=offsets)
-    paths = find_files(path)
-    progress = len(paths) >= _PROGRESS_FROM if progress is None else progress
-    # all panels and counts are known before any values are read, so the result is made once
-    headers = bar(paths, "reading FCS headers", unit="file", progress=progress)
-    files = read_headers(headers, dataset=dataset, offsets=offsets, strict=strict)
-    panel = join_panels(files, join, by, stacklevel=3)
-    samples = sample_names(
-        [file.path for file in files],
-        [file.dataset if file.several else None for file in files],
+    plate = Plate(
+        path,
+        join=join,
+        by=by,
+        dataset=dataset,
+        offsets=offsets,
+        dtype=dtype,
+        strict=strict,
+        progress=progress,
     )
-    counts = [file.n_events for file in files]
-    X, measured = _allocate(sum(counts), panel, dtype)
-    records: dict[str, dict] = {}
-    digests: dict[Path, str] = {}
+    X, measured = plate.allocate(sum(plate.counts))
     at = 0
-    shown = bar(files, "reading FCS files", unit="file", progress=progress)
-    for i, (sample, file) in enumerate(zip(samples, shown, strict=True)):
-        end = at + file.n_events
-        channels, columns = panel.matching(i)
-        read_values(file, X[at:end], channels, columns)
-        if measured is not None:
-            measured[at:end, columns] = True
-        if file.path not in digests:
-            digests[file.path] = digest(file.path)
-        records[sample] = record_of(file, digests[file.path], panel.renamed(i, file))
+    for i in plate.each("reading FCS files"):
+        end = at + plate.counts[i]
+        plate.read(i, X[at:end], None if measured is None else measured[at:end])
         at = end
-    adata = ad.AnnData(
-        X=X,
-        obs=_cells(samples, counts),
-        var=panel.variables(files).drop(columns=WHY),
-        layers=None if measured is None else {Key.layers.MEASURED: measured},
-        uns={Key.uns.FCS: records},
-    )
-    _warn_of_copies(files)
-    _warn_of_repairs(files)
-    logger.info("read %d events x %d channels from %d files", *adata.shape, len(files))
+    # the names are unique as they are made
+    with ad.settings.override(check_uniqueness=False):
+        adata = ad.AnnData(
+            X=X,
+            obs=plate.cells(),
+            var=plate.var,
+            layers=None if measured is None else {Key.layers.MEASURED: measured},
+            uns={Key.uns.FCS: plate.records()},
+        )
+    plate.warn()
+    logger.info("read %d events x %d channels from %d files", *adata.shape, len(plate.files))
     return adata
+
+
+class Plate:
+    """FCS files that are read one by one and joined; parameters of :func:`read_fcs`.
+
+    All panels and counts are known before any values are read, so the result is made once.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str] | Iterable[str | PathLike[str]],
+        *,
+        join: str,
+        by: str,
+        dataset: int | str,
+        offsets: str,
+        dtype: str,
+        strict: bool,
+        progress: bool | None,
+    ) -> None:
+        _check_arguments(dataset, dtype, join=join, by=by, offsets=offsets)
+        paths = find_files(path)
+        self.dtype = np.dtype(dtype)
+        self._progress = len(paths) >= _PROGRESS_FROM if progress is None else progress
+        headers = bar(paths, "reading FCS headers", unit="file", progress=self._progress)
+        self.files = read_headers(headers, dataset=dataset, offsets=offsets, strict=strict)
+        self._panel = join_panels(self.files, join, by, stacklevel=4)
+        self.samples = sample_names(
+            [file.path for file in self.files],
+            [file.dataset if file.several else None for file in self.files],
+        )
+        self.counts = [file.n_events for file in self.files]
+        self.var = self._panel.variables(self.files).drop(columns=WHY)
+        self._beside = ThreadPoolExecutor(1)
+        self._digests: dict[Path, Future[str]] = {}
+
+    def each(self, text: str) -> Iterator[int]:
+        """Yield the numbers of the samples, and show how many are done."""
+        return bar(range(len(self.files)), text, unit="file", progress=self._progress)
+
+    def allocate(self, n_events: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Make room for values; NaN, and a table of what is there, if files lack markers."""
+        shape = (n_events, len(self._panel.names))
+        if self._panel.is_whole:
+            return np.empty(shape, dtype=self.dtype), None
+        return np.full(shape, np.nan, dtype=self.dtype), np.zeros(shape, dtype=bool)
+
+    def read(self, i: int, X: np.ndarray, measured: np.ndarray | None) -> None:
+        """Read the values of a sample into what :meth:`allocate` made."""
+        file = self.files[i]
+        channels, columns = self._panel.matching(i)
+        if file.path not in self._digests:
+            # at most a file behind, so that it need not come from the disk twice
+            for digested in list(self._digests.values())[-1:]:
+                digested.result()
+            self._digests[file.path] = self._beside.submit(digest, file.path)
+        read_values(file, X, channels, columns)
+        if measured is not None:
+            measured[:, columns] = True
+
+    def records(self) -> dict[str, dict]:
+        """Return what ``.uns["fcs"]`` holds, once all samples are read."""
+        return {
+            sample: record_of(
+                file, self._digests[file.path].result(), self._panel.renamed(i, file)
+            )
+            for i, (sample, file) in enumerate(zip(self.samples, self.files, strict=True))
+        }
+
+    def names(self, i: int) -> np.ndarray:
+        """Name the cells of a sample: ``sample-0``, ``sample-1`` and so on."""
+        n, start = self.counts[i], f"{self.samples[i]}-"
+        thousands = [f"{start}{k}" for k in range(1, -(-n // 1000))]
+        # sums of strings take half the time of formatting each number
+        later = np.add.outer(np.array(thousands, dtype=object), _ENDS).ravel()
+        return np.concatenate([start + _STARTS, later])[:n]
+
+    def cells(self) -> pd.DataFrame:
+        """Make ``.obs``."""
+        codes = np.repeat(np.arange(len(self.samples)), self.counts)
+        events = [np.arange(n, dtype=np.int64) for n in self.counts]
+        return pd.DataFrame(
+            {
+                Key.obs.SAMPLE: pd.Categorical.from_codes(codes, categories=self.samples),
+                Key.obs.EVENT: np.concatenate(events),
+            },
+            index=pd.Index(np.concatenate([self.names(i) for i in range(len(self.files))])),
+        )
+
+    def warn(self) -> None:
+        """Warn of copies and of repairs, once all is read."""
+        _warn_of_copies(self.files)
+        _warn_of_repairs(self.files)
 
 
 def read_headers(
@@ -223,25 +309,6 @@ def _check_arguments(dataset: int | str, dtype: str, *, join: str, by: str, offs
         raise ValueError(f"`dataset` is a number from 0 on, or 'all', not {dataset!r}.")
 
 
-def _allocate(n_events: int, panel: Panel, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Make room for all values; NaN, and a table of what is there, if files lack markers."""
-    shape = (n_events, len(panel.names))
-    if panel.is_whole:
-        return np.empty(shape, dtype=dtype), None
-    return np.full(shape, np.nan, dtype=dtype), np.zeros(shape, dtype=bool)
-
-
-def _cells(samples: list[str], counts: list[int]) -> pd.DataFrame:
-    events = [np.arange(n, dtype=np.int64) for n in counts]
-    return pd.DataFrame(
-        {
-            Key.obs.SAMPLE: pd.Categorical(np.repeat(samples, counts), categories=samples),
-            Key.obs.EVENT: np.concatenate(events),
-        },
-        index=[f"{s}-{i}" for s, n in zip(samples, counts, strict=True) for i in range(n)],
-    )
-
-
 def _warn_of_copies(files: list[FCSText]) -> None:
     """Warn of data sets of one file that may be the same events in two versions of FCS."""
     seen: dict[tuple, FCSText] = {}
@@ -252,7 +319,7 @@ def _warn_of_copies(files: list[FCSText]) -> None:
                 f"{printable(str(file.path))}: data sets {other.dataset} and {file.dataset} have "
                 f"{file.n_events} events each, in {other.version} and {file.version}: they may "
                 "be the same events. `dataset=` chooses one.",
-                stacklevel=3,
+                stacklevel=4,
             )
             return
 
@@ -267,5 +334,5 @@ def _warn_of_repairs(files: list[FCSText]) -> None:
         f'nevertheless; .uns["fcs"][sample]["repairs"] tells how. For instance '
         f"{printable(example.path.name)}: {'; '.join(example.repairs)}.",
         FCSRepairWarning,
-        stacklevel=3,
+        stacklevel=4,
     )

@@ -288,7 +288,7 @@ def read_values(
         open_source(about.path) as source,
         np.errstate(over="ignore", invalid="ignore"),
     ):
-        finite = np.ones(out.shape[1], dtype=bool)
+        bad = np.zeros(out.shape[1], dtype=int)
         for rows, events in pieces(source, about.place):
             part = out[rows]
             whole = everything and events.matrix is not None
@@ -300,11 +300,15 @@ def read_values(
                     continue
                 values = events.column(i)
                 part[:, column] = values if scale.is_identity else scale.apply(values)
-            # one sum tells cheaply that all are
-            finite &= np.isfinite(part.sum(axis=0))
+            finite = np.isfinite(part)
+            if not finite.all():
+                bad += (~finite).sum(axis=0)
         source.check()
-    suspects = [pair for pair in zip(channels, columns, strict=True) if not finite[pair[1]]]
-    _note_non_finite(about, out, suspects)
+    named = [about.variables[i] for i, k in zip(channels, columns, strict=True) if bad[k]]
+    if named:
+        about.notes.tell(
+            f"{bad[columns].sum()} values are not finite and were kept, in: {', '.join(named)}"
+        )
 
 
 def spill_of(about: FCSText) -> Spill:
@@ -357,14 +361,3 @@ def _number(keywords: Keywords, key: str, default: float) -> float:
     text = keywords.get(key, "").strip(BLANKS)
     number = to_number(text) if text else default
     return np.nan if number is None else number
-
-
-def _note_non_finite(
-    about: FCSText, out: np.ndarray, suspects: Sequence[tuple[int, int]]
-) -> None:
-    """Say which values are not finite, among those of some channels and their columns."""
-    counts = {i: int((~np.isfinite(out[:, column])).sum()) for i, column in suspects}
-    bad = [about.variables[i] for i, count in counts.items() if count]
-    if bad:
-        total = sum(counts.values())
-        about.notes.tell(f"{total} values are not finite and were kept, in: {', '.join(bad)}")

@@ -44,13 +44,17 @@ class Panel:
 
     def variables(self, files: Sequence[FCSText]) -> pd.DataFrame:
         """Describe variables by the first file that calls them so, else that has them."""
-        rows: dict[str, pd.Series] = {}
+        places: dict[str, tuple[int, int]] = {}
         for own in (True, False):
-            for file, called in zip(files, self.called, strict=True):
+            for k, (file, called) in enumerate(zip(files, self.called, strict=True)):
                 for i, name in enumerate(called):
-                    if name not in rows and (not own or file.variables[i] == name):
-                        rows[name] = file.var.iloc[i]
-        var = pd.DataFrame([rows[name] for name in self.names], index=list(self.names))
+                    if name not in places and (not own or file.variables[i] == name):
+                        places[name] = (k, i)
+        tables = []
+        for k in dict.fromkeys(places[name][0] for name in self.names):
+            here = {name: places[name][1] for name in self.names if places[name][0] == k}
+            tables.append(files[k].var.iloc[list(here.values())].set_axis(list(here)))
+        var = pd.concat(tables).loc[self.names]
         var = var.astype(dict(files[0].var.dtypes))
         return _judged(var)
 
