@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from anndata.compat import DaskArray
 from scipy import sparse
 
 from scmoe._checks import (
+    FEW_CELLS,
     arcsinh_record,
+    cells_beyond,
     check_adata,
+    check_is_adata,
+    check_names,
     layer_values,
     warn_if_transformed,
     written,
@@ -24,6 +32,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger("scmoe")
+
+_PIECE = 1 << 18
+"""Values that are transformed at once."""
+_JUDGED = 10_000
+"""Cells by which a dask array is judged."""
 
 
 def arcsinh(
@@ -40,7 +53,8 @@ def arcsinh(
     Parameters
     ----------
     adata
-        Cells x channels, raw intensities; dense or sparse.
+        Cells x channels, raw intensities; dense, sparse, or a dask array, which stays one (of
+        AnnData that was read lazily, too).
     cofactor
         Below it the transform is about linear, far above it about logarithmic. One positive
         number (5 is usual for mass cytometry, 150 for fluorescence), or one per marker: a
@@ -60,7 +74,8 @@ def arcsinh(
     None, or the copy if `copy`. Writes
 
     ``.X``, ``.layers[layer]`` or ``.layers[key_added]``
-        float32; float64 where the source is float64.
+        float32; float64 where the source is float64. Floats that nothing else refers to are
+        transformed in place, others leave the source as it is.
     ``.uns["arcsinh"][name]``
         ``channels`` (array of str), ``cofactor`` (one float for each of them) and ``source``;
         `name` is the layer that was written, ``"X"`` for ``.X``. :func:`inverse_arcsinh`
@@ -69,10 +84,10 @@ def arcsinh(
     Raises
     ------
     ValueError
-        If the source was transformed before; if `adata` is a view, or in a file, or has names
-        that are not unique; if a cofactor is not a positive number; if a mapping lacks a marker
-        that is to be transformed; if there is nothing to transform; if the source holds values
-        that are not numbers.
+        If the source was transformed before; if `adata` is a view, or backed by a file, or has
+        names that are not unique; if the chunks of a dask array split the channels; if a cofactor
+        is not a positive number; if a mapping lacks a marker that is to be transformed; if there
+        is nothing to transform; if the source holds values that are not numbers.
     KeyError
         If `layer`, `channels` or `cofactor` name what is not there.
 
@@ -85,9 +100,10 @@ def arcsinh(
 
     Notes
     -----
-    Nothing is written if an error is raised.
+    Nothing is written if an error is raised; an interruption waits until all is. A dask array is
+    judged by its first 10,000 cells.
     """
-    check_adata(adata)
+    _check_cells(adata)
     source_name = "X" if layer is None else layer
     target = source_name if key_added is None else key_added
     done = adata.uns.get(Key.uns.ARCSINH, {})
@@ -96,28 +112,36 @@ def arcsinh(
             f"{written(name)} holds arcsinh values already, see .uns['{Key.uns.ARCSINH}']; it "
             "is not transformed twice."
         )
-    source = layer_values(adata, layer)
+    source = _values(adata, layer)
     chosen = _channels(adata, channels)
     cofactors = _cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
     columns = adata.var_names.get_indexer(chosen)
-    # a cofactor below 1 is for intensities that were scaled down
-    units = np.minimum(cofactors, 1)
-    judged = source[:, columns]
     warn_if_transformed(
         adata,
-        judged if (units == 1).all() else judged / units,
+        _judged(source, columns, cofactors),
         source_name,
         "What is transformed already can be clustered as it is.",
     )
-    values = _transform(source, columns, cofactors, lambda x, c: np.arcsinh(x / c))
-
+    del source
     result = adata.copy() if copy else adata
-    if target == "X":
-        result.X = values
-    else:
-        result.layers[target] = values
     record = {"channels": np.array(chosen, dtype=object), "cofactor": cofactors}
-    result.uns[Key.uns.ARCSINH] = {**done, target: {**record, "source": source_name}}
+
+    def write() -> None:
+        values = _values(result, layer)
+        # overflow may raise half-way
+        in_place = target == source_name and cofactors.min() >= 1 and _may_change(values)
+        if in_place:
+            in_place = sys.getrefcount(values) <= _references()
+        values = _transform(_arcsinh, values, columns, cofactors, in_place=in_place)
+        if target == "X":
+            result.X = values
+        else:
+            result.layers[target] = values
+        result.uns[Key.uns.ARCSINH] = {**done, target: {**record, "source": source_name}}
+
+    # interruptions reach the main thread only, which waits for the end
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(write).result()
     logger.info("arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, written(target))
     return result if copy else None
 
@@ -172,7 +196,7 @@ def inverse_arcsinh(
     columns = adata.var_names.get_indexer(chosen)
     try:
         with np.errstate(over="raise"):
-            values = _transform(source, columns, cofactors, lambda x, c: c * np.sinh(x))
+            values = _transform(_sinh, source, columns, cofactors)
     except FloatingPointError:
         raise ValueError(
             f"{written(name)} holds values that are too large to come from arcsinh; was it "
@@ -260,27 +284,115 @@ def _is_positive(x: Any) -> bool:
     return bool(is_number(x) and 0 < x < np.inf)
 
 
+def _check_cells(adata: AnnData) -> None:
+    """Check AnnData like :func:`check_adata`, but let one pass that was read lazily."""
+    check_is_adata(adata)
+    if adata.isbacked:
+        raise ValueError(
+            "`adata` is backed by a file; pass `adata.to_memory()`, or read the file with "
+            "`anndata.experimental.read_lazy`, which leaves the values on the disk."
+        )
+    if isinstance(adata.obs, pd.DataFrame):
+        check_adata(adata)
+    else:
+        check_names(adata)
+
+
+def _values(adata: AnnData, layer: str | None) -> Any:
+    """Return the matrix to transform, which may be a dask array."""
+    if layer is None or layer in adata.layers:
+        values = adata.X if layer is None else adata.layers[layer]
+        if isinstance(values, DaskArray):
+            if len(values.chunks[1]) > 1:
+                raise ValueError(
+                    f"The chunks of {written(layer or 'X')} split the channels; rechunk it, such "
+                    "as `x.rechunk({1: -1})`, so that a chunk has all of them."
+                )
+            return values
+    return layer_values(adata, layer)
+
+
+def _judged(source: Any, columns: np.ndarray, cofactors: np.ndarray) -> Any:
+    """Return the values by which to judge whether they are raw; none if they surely are."""
+    # a cofactor below 1 is for intensities that were scaled down
+    units = np.minimum(cofactors, 1)
+    if isinstance(source, DaskArray):
+        source = source[:_JUDGED].compute()
+    beyond = np.zeros(len(columns))
+    for rows in _pieces(source):
+        piece = source[rows][:, columns]
+        beyond += cells_beyond(piece if (units == 1).all() else piece / units)
+        if (beyond > FEW_CELLS * source.shape[0]).any():
+            return source[:0, columns]
+    judged = source[:, columns]
+    return judged if (units == 1).all() else judged / units
+
+
+def _may_change(values: Any) -> bool:
+    """Whether values are floats in memory of their own."""
+    return (
+        isinstance(values, np.ndarray)
+        and values.dtype in (np.float32, np.float64)
+        and values.flags.owndata
+        and values.flags.writeable
+    )
+
+
+def _references() -> int:
+    """Count what refers to an array that is in one place and has a name here."""
+    place = [np.empty(0)]
+    values = place[0]
+    return sys.getrefcount(values)
+
+
+def _arcsinh(x: np.ndarray, cofactor: np.ndarray) -> None:
+    np.divide(x, cofactor, out=x)
+    np.arcsinh(x, out=x)
+
+
+def _sinh(x: np.ndarray, cofactor: np.ndarray) -> None:
+    np.sinh(x, out=x)
+    np.multiply(cofactor, x, out=x)
+
+
+def _pieces(values: Any) -> Iterator[slice]:
+    """Cut rows into pieces that stay in the cache; a sparse matrix is one."""
+    n, d = values.shape
+    step = n if sparse.issparse(values) else _PIECE // d
+    return (slice(first, first + step) for first in range(0, n, max(step, 1)))
+
+
 def _transform(
+    function: Callable[[np.ndarray, np.ndarray], None],
     source: Any,
     columns: np.ndarray,
     cofactors: np.ndarray,
-    function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    in_place: bool = False,
 ) -> Any:
-    """Return a copy with a function of value and cofactor applied to some columns.
+    """Apply a function of value and cofactor to some columns, of a copy if not in place.
 
-    Sparse stays sparse: the function of 0 is 0.
+    Sparse stays sparse, the function of 0 is 0; a dask array stays one.
     """
     dtype = np.float64 if source.dtype == np.float64 else np.float32
+    if isinstance(source, DaskArray):
+        meta = source._meta.astype(dtype)
+        return source.map_blocks(partial(_transform, function), columns, cofactors, meta=meta)
     cofactor = np.ones(source.shape[1], dtype=dtype)
     cofactor[columns] = cofactors
-    touched = np.zeros(source.shape[1], dtype=bool)
-    touched[columns] = True
+    columns = np.sort(columns)
     if sparse.issparse(source):
         values = source.tocsr().astype(dtype, copy=True)
-        of_chosen = touched[values.indices]
-        which = values.indices[of_chosen]
-        values.data[of_chosen] = function(values.data[of_chosen], cofactor[which])
+        of_chosen = np.isin(values.indices, columns)
+        part = values.data[of_chosen]
+        function(part, cofactor[values.indices[of_chosen]])
+        values.data[of_chosen] = part
         return values.asformat(source.format)
-    values = np.array(source, dtype=dtype)
-    values[:, touched] = function(values[:, touched], cofactor[touched])
+    values = source if in_place else np.array(source, dtype=dtype)
+    every = len(columns) == values.shape[1]
+    for rows in _pieces(values):
+        part = values[rows] if every else values[rows, columns]
+        function(part, cofactor[columns])
+        if not every:
+            values[rows, columns] = part
     return values
