@@ -410,7 +410,9 @@ def _transformed_files(adata: AnnData) -> list[str]:
     from scmoe.io._record import says_transformed
 
     records: Mapping[str, Any] = adata.uns.get(Key.uns.FCS, {})
-    there = set(adata.obs[Key.obs.SAMPLE].astype(str)) if Key.obs.SAMPLE in adata.obs else None
+    there = None
+    if isinstance(adata.obs, pd.DataFrame) and Key.obs.SAMPLE in adata.obs:
+        there = set(adata.obs[Key.obs.SAMPLE].astype(str))
     return [
         sample
         for sample, record in records.items()

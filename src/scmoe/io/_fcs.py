@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
@@ -183,7 +183,7 @@ def read_fcs(
     with ad.settings.override(check_uniqueness=False):
         adata = ad.AnnData(
             X=X,
-            obs=plate.cells(),
+            obs=plate.cells(range(len(plate.files))),
             var=plate.var,
             layers=None if measured is None else {Key.layers.MEASURED: measured},
             uns={Key.uns.FCS: plate.records()},
@@ -260,7 +260,7 @@ class Plate:
             for i, (sample, file) in enumerate(zip(self.samples, self.files, strict=True))
         }
 
-    def names(self, i: int) -> np.ndarray:
+    def _names(self, i: int) -> np.ndarray:
         """Name the cells of a sample: ``sample-0``, ``sample-1`` and so on."""
         n, start = self.counts[i], f"{self.samples[i]}-"
         thousands = [f"{start}{k}" for k in range(1, -(-n // 1000))]
@@ -268,16 +268,18 @@ class Plate:
         later = np.add.outer(np.array(thousands, dtype=object), _ENDS).ravel()
         return np.concatenate([start + _STARTS, later])[:n]
 
-    def cells(self) -> pd.DataFrame:
-        """Make ``.obs``."""
-        codes = np.repeat(np.arange(len(self.samples)), self.counts)
-        events = [np.arange(n, dtype=np.int64) for n in self.counts]
+    def cells(self, numbers: Sequence[int]) -> pd.DataFrame:
+        """Make ``.obs`` of some samples."""
+        counts = [self.counts[i] for i in numbers]
+        events = [np.zeros(0, dtype=np.int64), *(np.arange(n, dtype=np.int64) for n in counts)]
+        names = [np.array([], dtype=object), *(self._names(i) for i in numbers)]
+        codes = np.repeat(np.array(numbers, dtype=np.int64), counts)
         return pd.DataFrame(
             {
                 Key.obs.SAMPLE: pd.Categorical.from_codes(codes, categories=self.samples),
                 Key.obs.EVENT: np.concatenate(events),
             },
-            index=pd.Index(np.concatenate([self.names(i) for i in range(len(self.files))])),
+            index=pd.Index(np.concatenate(names)),
         )
 
     def warn(self) -> None:

@@ -55,7 +55,10 @@ def record_of(about: FCSText, sha256: str, renamed: pd.DataFrame | None = None) 
 
 def keywords_of(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the keywords of a record: lower case, without the leading ``$``."""
-    return dict(record["keywords"][_VALUE])
+    table = record["keywords"]
+    # AnnData that was read lazily leaves tables on the disk
+    table = table if isinstance(table, pd.DataFrame) else table.to_memory()
+    return dict(table[_VALUE])
 
 
 def says_transformed(record: Mapping[str, Any]) -> bool:

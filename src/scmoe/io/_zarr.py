@@ -107,10 +107,108 @@ def fcs_to_zarr(
         strict=strict,
         progress=progress,
     )
+    # the pre-processing imports this package
+    from scmoe.pp._arcsinh import JUDGED, channel_cofactors, record_of, to_judge, transform
+
+    uns: dict[str, Any] = {}
+    raw = np.empty((0, 0))
+    cofactors = None
+    if cofactor is not None:
+        cofactors = channel_cofactors(ad.AnnData(var=plate.var), cofactor)
+        columns = plate.var.index.get_indexer(cofactors.index)
+        uns[Key.uns.ARCSINH] = {"X": record_of(cofactors, "X")}
     with made_folder(target.parent), workspace(target.parent) as work:
-        write_plate(plate, work / "new", cofactor)
+        group = _new_store(plate, work / "new")
+        rows: dict[str, _Rows] = {}
+        for i in plate.each("writing FCS files to zarr"):
+            X, measured = plate.allocate(plate.counts[i])
+            plate.read(i, X, measured)
+            if cofactors is not None:
+                if not raw.size:
+                    raw = to_judge(X[:JUDGED].copy(), columns, cofactors.to_numpy())
+                X = transform(X, columns, cofactors.to_numpy(), in_place=True)
+            for name, values in _by_array(X, measured, plate.cells([i])).items():
+                if name not in rows:
+                    rows[name] = _Rows(group[name])
+                rows[name].add(values)
+        for grown in rows.values():
+            grown.close()
+        uns[Key.uns.FCS] = plate.records()
+        if cofactors is not None:
+            warn_if_transformed(
+                ad.AnnData(var=plate.var, uns=uns), raw, "X", "Leave `cofactor` out."
+            )
+        plate.warn()
+        write_elem(group, "uns", uns)
+        zarr.consolidate_metadata(group.store)
         _check_target(target, overwrite=overwrite)
         move_folder(work / "new", target, replace=overwrite, work=work)
-    plate.warn()
     logger.info("wrote %d events of %d files to %s", sum(plate.counts), len(plate.files), target)
     return target
+
+
+def _check_target(target: Path, *, overwrite: bool) -> None:
+    """Raise FileExistsError for what must not be replaced."""
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise FileExistsError(f"Would overwrite {target}; pass `overwrite=True`.")
+    if not any((target / name).is_file() for name in (".zgroup", "zarr.json")):
+        raise FileExistsError(f"{target} is no zarr store, so it is not replaced.")
+
+
+def _new_store(plate: Plate, folder: Path) -> zarr.Group:
+    """Make a store without cells, whose arrays can grow by whole chunks."""
+    group = zarr.open_group(str(folder), mode="w", zarr_format=ad.settings.zarr_write_format)
+    X, measured = plate.allocate(0)
+    layers = {} if measured is None else {Key.layers.MEASURED: measured}
+    empty = ad.AnnData(X, obs=plate.cells([]), var=plate.var, layers=layers)
+    # as AnnData does when it is written
+    empty.strings_to_categoricals()
+    write_elem(group, "/", empty)
+    of_matrix = {"chunks": (ROWS, X.shape[1])}
+    write_elem(group, "X", X, dataset_kwargs=of_matrix)
+    write_elem(group, "layers", layers, dataset_kwargs=of_matrix)
+    write_elem(group, "obs", empty.obs, dataset_kwargs={"chunks": (ROWS,)})
+    return group
+
+
+def _by_array(
+    X: np.ndarray, measured: np.ndarray | None, cells: pd.DataFrame
+) -> dict[str, np.ndarray]:
+    """Return values of some cells by the array of the store that they go to."""
+    arrays = {
+        "X": X,
+        f"layers/{Key.layers.MEASURED}": measured,
+        "obs/_index": cells.index.to_numpy(),
+        f"obs/{Key.obs.SAMPLE}/codes": cells[Key.obs.SAMPLE].cat.codes.to_numpy(),
+        f"obs/{Key.obs.EVENT}": cells[Key.obs.EVENT].to_numpy(),
+    }
+    return {name: values for name, values in arrays.items() if values is not None}
+
+
+class _Rows:
+    """An array that grows by whole chunks, so that none is compressed twice."""
+
+    def __init__(self, array: zarr.Array) -> None:
+        self._array = array
+        self._left: list[np.ndarray] = []
+        self._n_left = 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Add rows; less than a chunk of them wait."""
+        first = 0
+        while self._n_left + len(values) - first >= ROWS:
+            stop = first + ROWS - self._n_left
+            self._left.append(values[first:stop])
+            self.close()
+            first = stop
+        # a copy: a view would keep all values in memory
+        self._left.append(values[first:].copy())
+        self._n_left += len(values) - first
+
+    def close(self) -> None:
+        """Write the rows that wait."""
+        if self._left:
+            self._array.append(np.concatenate(self._left))
+        self._left, self._n_left = [], 0

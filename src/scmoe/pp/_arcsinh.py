@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,8 +34,8 @@ logger = logging.getLogger("scmoe")
 
 _PIECE = 1 << 18
 """Values that are transformed at once."""
-_JUDGED = 10_000
-"""Cells by which a dask array is judged."""
+JUDGED = 10_000
+"""Cells by which values are judged that are not in memory."""
 
 
 def arcsinh(
@@ -113,18 +112,16 @@ def arcsinh(
             "is not transformed twice."
         )
     source = _values(adata, layer)
-    chosen = _channels(adata, channels)
-    cofactors = _cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
-    columns = adata.var_names.get_indexer(chosen)
+    cofactors = channel_cofactors(adata, cofactor, channels)
+    columns = adata.var_names.get_indexer(cofactors.index)
     warn_if_transformed(
         adata,
-        _judged(source, columns, cofactors),
+        to_judge(source, columns, cofactors.to_numpy()),
         source_name,
         "What is transformed already can be clustered as it is.",
     )
     del source
     result = adata.copy() if copy else adata
-    record = {"channels": np.array(chosen, dtype=object), "cofactor": cofactors}
 
     def write() -> None:
         values = _values(result, layer)
@@ -132,17 +129,18 @@ def arcsinh(
         in_place = target == source_name and cofactors.min() >= 1 and _may_change(values)
         if in_place:
             in_place = sys.getrefcount(values) <= _references()
-        values = _transform(_arcsinh, values, columns, cofactors, in_place=in_place)
+        values = transform(values, columns, cofactors.to_numpy(), in_place=in_place)
         if target == "X":
             result.X = values
         else:
             result.layers[target] = values
-        result.uns[Key.uns.ARCSINH] = {**done, target: {**record, "source": source_name}}
+        record = record_of(cofactors, source_name)
+        result.uns[Key.uns.ARCSINH] = {**done, target: record}
 
     # interruptions reach the main thread only, which waits for the end
     with ThreadPoolExecutor(1) as beside:
         beside.submit(write).result()
-    logger.info("arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, written(target))
+    logger.info("arcsinh of %d of %d channels in %s", len(columns), adata.n_vars, written(target))
     return result if copy else None
 
 
@@ -196,7 +194,7 @@ def inverse_arcsinh(
     columns = adata.var_names.get_indexer(chosen)
     try:
         with np.errstate(over="raise"):
-            values = _transform(_sinh, source, columns, cofactors)
+            values = transform(source, columns, cofactors, function=_sinh)
     except FloatingPointError:
         raise ValueError(
             f"{written(name)} holds values that are too large to come from arcsinh; was it "
@@ -234,6 +232,21 @@ def _recorded(adata: AnnData, name: str) -> tuple[list[str], np.ndarray]:
             f".uns['{Key.uns.ARCSINH}'] is in .var_names: {', '.join(given)}"
         )
     return chosen, np.array([given[channel] for channel in chosen], dtype=np.float64)
+
+
+def channel_cofactors(
+    adata: AnnData, cofactor: Any, channels: Sequence[str] | None = None
+) -> pd.Series:
+    """Return the cofactor of each channel that is to be transformed, by its name."""
+    chosen = _channels(adata, channels)
+    values = _cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
+    return pd.Series(values, index=pd.Index(chosen, dtype=object))
+
+
+def record_of(cofactors: pd.Series, source: str) -> dict[str, Any]:
+    """Return what ``.uns["arcsinh"]`` holds of a transform."""
+    channels = np.array(cofactors.index, dtype=object)
+    return {"channels": channels, "cofactor": cofactors.to_numpy(), "source": source}
 
 
 def _channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:
@@ -312,12 +325,12 @@ def _values(adata: AnnData, layer: str | None) -> Any:
     return layer_values(adata, layer)
 
 
-def _judged(source: Any, columns: np.ndarray, cofactors: np.ndarray) -> Any:
+def to_judge(source: Any, columns: np.ndarray, cofactors: np.ndarray) -> Any:
     """Return the values by which to judge whether they are raw; none if they surely are."""
     # a cofactor below 1 is for intensities that were scaled down
     units = np.minimum(cofactors, 1)
     if isinstance(source, DaskArray):
-        source = source[:_JUDGED].compute()
+        source = source[:JUDGED].compute()
     beyond = np.zeros(len(columns))
     for rows in _pieces(source):
         piece = source[rows][:, columns]
@@ -362,12 +375,12 @@ def _pieces(values: Any) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, n, max(step, 1)))
 
 
-def _transform(
-    function: Callable[[np.ndarray, np.ndarray], None],
+def transform(
     source: Any,
     columns: np.ndarray,
     cofactors: np.ndarray,
     *,
+    function: Callable[[np.ndarray, np.ndarray], None] = _arcsinh,
     in_place: bool = False,
 ) -> Any:
     """Apply a function of value and cofactor to some columns, of a copy if not in place.
@@ -377,7 +390,7 @@ def _transform(
     dtype = np.float64 if source.dtype == np.float64 else np.float32
     if isinstance(source, DaskArray):
         meta = source._meta.astype(dtype)
-        return source.map_blocks(partial(_transform, function), columns, cofactors, meta=meta)
+        return source.map_blocks(transform, columns, cofactors, function=function, meta=meta)
     cofactor = np.ones(source.shape[1], dtype=dtype)
     cofactor[columns] = cofactors
     columns = np.sort(columns)
