@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import _thread
+import tracemalloc
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -34,6 +37,68 @@ def test_in_place(adata, tmp_path):
     adata.write_h5ad(tmp_path / "x.h5ad")
     with pytest.raises(ValueError, match=r"\.X holds arcsinh values already"):
         arcsinh(ad.read_h5ad(tmp_path / "x.h5ad"))
+
+
+def test_in_place_where_nothing_else_refers_to_the_values():
+    raw = np.tile(RAW, (30_000, 1))
+    adata = ad.AnnData(raw.copy())
+    before = adata.X.ctypes.data
+    tracemalloc.start()
+    arcsinh(adata)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert adata.X.ctypes.data == before
+    assert peak < raw.nbytes * 3  # names of the cells are looked through once
+    np.testing.assert_array_equal(adata.X, np.arcsinh(raw / np.float32(5)))
+
+
+def test_what_others_refer_to_stays():
+    mine = RAW.copy()
+    adata = ad.AnnData(mine)
+    arcsinh(adata)
+    np.testing.assert_array_equal(mine, RAW)
+    adata = ad.AnnData(RAW.copy())
+    adata.layers["raw"] = adata.X
+    arcsinh(adata)
+    np.testing.assert_array_equal(adata.layers["raw"], RAW)
+    whole = np.concatenate([RAW, RAW])
+    arcsinh(ad.AnnData(whole[:3]))
+    np.testing.assert_array_equal(whole[:3], RAW)
+
+
+def test_an_interruption_waits(adata, monkeypatch):
+    from scmoe.pp import _arcsinh
+
+    def interrupted(*args, make=_arcsinh.record_of):
+        _thread.interrupt_main()
+        return make(*args)
+
+    monkeypatch.setattr(_arcsinh, "record_of", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        arcsinh(adata)
+    np.testing.assert_allclose(adata.X, expected(), rtol=1e-6)
+    assert list(adata.uns["arcsinh"]) == ["X"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+def test_dask_stays_lazy(adata, dtype):
+    da = pytest.importorskip("dask.array")
+    adata.X = np.abs(adata.X).astype(dtype)
+    lazy = ad.AnnData(da.from_array(adata.X, chunks=(2, 3)), obs=adata.obs, var=adata.var)
+    arcsinh(adata, {"CD3": 5, "CD4": 150})
+    arcsinh(lazy, {"CD3": 5, "CD4": 150})
+    assert isinstance(lazy.X, da.Array)
+    assert lazy.X.dtype == adata.X.dtype
+    np.testing.assert_array_equal(lazy.X.compute(), adata.X)
+    split = ad.AnnData(da.from_array(RAW, chunks=(2, 2)), obs=adata.obs, var=adata.var)
+    with pytest.raises(ValueError, match="rechunk"):
+        arcsinh(split)
+
+
+def test_cells_in_a_file(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    with pytest.raises(ValueError, match=r"to_memory.*read_lazy"):
+        arcsinh(ad.read_h5ad(tmp_path / "x.h5ad", backed="r"))
 
 
 def test_copy_leaves_the_original(adata):
