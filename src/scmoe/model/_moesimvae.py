@@ -152,7 +152,7 @@ class MoESimVAE(ExpertModel):
     Examples
     --------
     >>> scmoe.model.MoESimVAE.setup_anndata(adata, similarity=scmoe.similarity.DensityTree())
-    >>> model = scmoe.model.MoESimVAE(adata, n_experts=25)
+    >>> model = scmoe.model.MoESimVAE(adata)
     >>> model.train()
     >>> adata.obs["cluster"] = model.predict()
 
