@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
@@ -33,17 +32,17 @@ if TYPE_CHECKING:
 SPARE = 2
 """Experts beside those of the groups, for populations that the groups have missed."""
 
-N_STEPS = 200
+N_STEPS = 100
 """Optimiser steps of all parts together after a start."""
 
 BATCH_SIZE = 512
-"""Cells of their batches."""
+"""Cells of their batches, and of those of the gate."""
 
 LR = 2e-3
 """Largest learning rate of these steps."""
 
 GATE_STEPS = 300
-"""Steps in which the gate alone learns the groups."""
+"""Steps in which the gate alone learns the groups in the end."""
 
 GATE_LR = 3e-3
 """Their largest learning rate."""
@@ -113,8 +112,9 @@ def choose_cells(membership: np.ndarray, cells: np.ndarray, rng: np.random.Gener
     return chosen[order], weight[order]
 
 
-def start(module: MoESimVAEModule, cells: Cells, rng: np.random.Generator) -> pd.DataFrame:
-    """Start all parts from groups, then teach the gate the groups of its codes.
+@torch.no_grad()
+def start(module: MoESimVAEModule, cells: Cells, rng: np.random.Generator) -> None:
+    """Start all parts from groups.
 
     Parameters
     ----------
@@ -123,22 +123,16 @@ def start(module: MoESimVAEModule, cells: Cells, rng: np.random.Generator) -> pd
     cells
         With as many groups as there are experts, or fewer.
     rng
-        Draws the noise of codes, and batches.
-
-    Returns
-    -------
-    Mean cross-entropy of the gate over each pass of the cells.
+        Draws the noise of codes.
     """
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     cells = cells.to(module.low.device)
-    with torch.no_grad():
-        start_encoder(module, cells, generator)
-        codes = module.encode(cells.scaled, cells.batch)
-        noise = NOISE if module.code_noise == LEARNED else module.code_noise
-        noisy = codes + noise * draw(codes, generator)
-        start_gate(module, noisy, cells)
-        start_experts(module, noisy, cells)
-    return teach_gate(module, codes, noise, cells, generator)
+    start_encoder(module, cells, generator)
+    codes = module.encode(cells.scaled, cells.batch)
+    noise = NOISE if module.code_noise == LEARNED else module.code_noise
+    codes = codes + noise * draw(codes, generator)
+    start_gate(module, codes, cells)
+    start_experts(module, codes, cells)
 
 
 def draw(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -218,13 +212,13 @@ def set_expert(experts: Experts, k: int, layer: Layer) -> None:
 
 
 def finish(module: MoESimVAEModule, cells: Cells) -> None:
-    """Teach the gate once more, on codes as they are predicted by, then improve the experts."""
+    """Teach the gate alone on codes as they are predicted by, then improve the experts."""
     cells = cells.to(module.low.device)
     module.eval()
     with torch.no_grad():
         codes = module.encode(cells.scaled, cells.batch)
     module.train()
-    teach_gate(module, codes, 0.0, cells, torch.Generator().manual_seed(0))
+    teach_gate(module, codes, cells)
     module.eval()
     if can_start_experts(module):
         refit_experts(module, codes, cells)
@@ -246,23 +240,10 @@ def refit_experts(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) ->
         set_expert(experts, k, layer)
 
 
-def teach_gate(
-    module: MoESimVAEModule,
-    codes: torch.Tensor,
-    noise: float,
-    cells: Cells,
-    generator: torch.Generator,
-) -> pd.DataFrame:
-    """Teach the gate alone the groups, by their cross-entropy on codes that stay as they are.
+def teach_gate(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) -> None:
+    """Teach the gate alone the groups, by their cross-entropy on codes ``(n, n_latent)``.
 
-    Parameters
-    ----------
-    module, cells, generator
-        As of :func:`start`.
-    codes
-        ``(n, n_latent)``.
-    noise
-        Standard deviation of what is added to them in each step.
+    Small groups are drawn more often.
     """
     n, n_groups = cells.membership.shape
     target = F.pad(cells.membership, (0, module.n_experts - n_groups))
@@ -270,18 +251,13 @@ def teach_gate(
     size = torch.zeros(n_groups).to(codes).index_add(0, group, cells.weight)
     chance = (cells.weight * size[group] ** -0.5).cpu()
     batch_size = min(BATCH_SIZE, n)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.multinomial(chance, GATE_STEPS * batch_size, True, generator=generator)
     optimizer = torch.optim.Adam(module.gate.parameters(), lr=GATE_LR, fused=True)
     scheduler = LambdaLR(optimizer, lambda step: one_cycle(step / GATE_STEPS))
-    drawn = torch.multinomial(chance, GATE_STEPS * batch_size, True, generator=generator)
-    losses = codes.new_zeros(GATE_STEPS)
-    for step, rows in enumerate(drawn.view(GATE_STEPS, batch_size)):
-        z = codes[rows]
-        z = z + noise * draw(z, generator)
-        loss = F.cross_entropy(module.gate(z), target[rows])
+    for rows in drawn.view(GATE_STEPS, batch_size).to(codes.device):
+        loss = F.cross_entropy(module.gate(codes[rows]), target[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         scheduler.step()
-        losses[step] = loss.detach()
-    means = [part.mean().item() for part in losses.split(max(n // batch_size, 1))]
-    return pd.DataFrame({"start_gate_train": means}, index=pd.RangeIndex(len(means), name="epoch"))

@@ -337,7 +337,7 @@ class MoESimVAE(ExpertModel):
         Parameters
         ----------
         max_epochs
-            None for 200 steps after a start, else for about 2,500 steps and at least 2 epochs.
+            None for 100 steps after a start, else for about 2,500 steps and at least 2 epochs.
         max_steps
             Stop after this many steps, the papers' number of iterations; not together with
             ``max_epochs``.
@@ -402,11 +402,11 @@ class MoESimVAE(ExpertModel):
         A start solves for the last layers of all parts, whose hidden layers stay random: codes
         are principal components, white within the groups (ridge regression); the gate is a
         linear discriminant analysis of the groups; each expert is the mean of its group and a
-        Newton step from there. Then the gate alone learns the groups (300 steps,
-        ``history["start_gate_train"]``), and all parts train together with one more term, the
+        Newton step from there. Then all parts train together with one more term, the
         cross-entropy of the gate with the groups (``"groups_train"``, with the weight of the
         similarity). Small groups are drawn more often; the reconstruction counts all cells
-        alike. A last Newton step fits each expert to the cells that it owns. Convolutional
+        alike. In the end the gate alone learns the groups (300 steps), and a last Newton step
+        fits each expert to the cells that it owns. Convolutional
         experts have no such start and no such step: codes and gate start from the groups, and
         the training is as long as one from random weights.
         """
@@ -500,7 +500,7 @@ class MoESimVAE(ExpertModel):
             self.module.train()
             if start:
                 cells = self._starting_cells(x, groups, split[0], rng)
-                history = from_groups.start(self.module, cells, rng)
+                from_groups.start(self.module, cells, rng)
             super().train(
                 max_epochs,
                 accelerator=accelerator,
@@ -521,7 +521,6 @@ class MoESimVAE(ExpertModel):
             )
             if start:
                 from_groups.finish(self.module, cells)
-                self.history_[history.columns[0]] = history
             self._settle(target)
         if checkpoints is not None and not keep_checkpoint:
             remove_checkpoints(checkpoints.folder)
