@@ -12,7 +12,7 @@ from scmoe._numbers import is_number
 from scmoe._progress import bar
 from scmoe.estimate._found import Found, by_size, check_codes, check_size
 from scmoe.estimate._stability import _row
-from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, SUBSAMPLE, grow, memberships
+from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, SUBSAMPLE, Cells, grow, memberships
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,8 @@ def tree_clusters(
             return tree
         return tree.merge(tree.cut(n_clusters=n_clusters))
 
-    tree = grown(codes, seed=seed)
+    own = {"seed": seed, "cells": Cells.of(codes, seed)}
+    tree = grown(codes, **own)
     labels = tree.predict(codes)
     rng = np.random.default_rng(seed)
     again = []
@@ -119,7 +120,7 @@ def tree_clusters(
     table = pd.DataFrame(rows)
     table["chosen"] = table["significance"] == significance
     table.index = table.index.astype(str)
-    proba = memberships(tree, codes, seed=seed, **how)
+    proba = memberships(tree, codes, **own, **how)
     labels, kept = by_size(labels)
     return Found(
         method="tree",

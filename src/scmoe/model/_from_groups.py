@@ -47,7 +47,7 @@ GATE_STEPS = 300
 GATE_LR = 3e-3
 """Their largest learning rate."""
 
-MOST = 10_000
+MOST = 3_000
 """Cells of a group that are looked at."""
 
 RARE = 1e-3

@@ -15,6 +15,7 @@ from scmoe.tree import (
     DEPTH,
     LEAST,
     SIGNIFICANCE,
+    Cells,
     align,
     align_groups,
     grow,
@@ -113,7 +114,8 @@ class DensityTree(Similarity):
     ) -> DensityTreeTarget:
         """Grow the tree of the cells."""
         x, batch = self.aligned(adata, profile)
-        tree = grow(x, adata.var_names.to_numpy(dtype=str), batch=batch, **self._how)
+        how = {**self._how, "batch": batch, "cells": Cells.of(x, self.random_state, batch)}
+        tree = grow(x, adata.var_names.to_numpy(dtype=str), **how)
         if self.n_clusters is not None and self.n_clusters < tree.n_clusters:
             tree = tree.merge(tree.cut(n_clusters=self.n_clusters))
         logger.info("Density tree: %d populations.", tree.n_clusters)
@@ -124,7 +126,7 @@ class DensityTree(Similarity):
                 tree.n_clusters,
                 self.n_clusters,
             )
-        return DensityTreeTarget(tree, memberships(tree, x, batch=batch, **self._how))
+        return DensityTreeTarget(tree, memberships(tree, x, **how))
 
 
 class DensityTreeTarget(Target):

@@ -6,7 +6,7 @@ direction, then each half again, until no half has one.
 
 from scmoe.tree._batches import align, align_groups
 from scmoe.tree._gates import Gate, count_labels, find_gates, split_weights, weighted
-from scmoe.tree._grow import DEPTH, LEAST, SIGNIFICANCE, canonical_order, grow
+from scmoe.tree._grow import DEPTH, LEAST, SIGNIFICANCE, Cells, canonical_order, grow
 from scmoe.tree._memberships import SUBSAMPLE, memberships, translated
 from scmoe.tree._support import support
 from scmoe.tree._tree import Tree
@@ -16,6 +16,7 @@ __all__ = [
     "LEAST",
     "SIGNIFICANCE",
     "SUBSAMPLE",
+    "Cells",
     "Gate",
     "Tree",
     "align",

@@ -59,8 +59,9 @@ class Cells:
     raw: np.ndarray
 
     @classmethod
-    def of(cls, x: np.ndarray, rng: np.random.Generator, batch: np.ndarray | None) -> Cells:
+    def of(cls, x: np.ndarray, seed: int, batch: np.ndarray | None = None) -> Cells:
         """Of all cells ``(n, d)``; with the same seed the same ones, whatever their order."""
+        x, rng = np.ascontiguousarray(x, dtype=np.float32), np.random.default_rng(seed)
         order = canonical_order(x, rng)[:WHOLE]
         order = order[without_copies(x[order])]
         spread = spread_discrete(x[order], rng)
@@ -92,6 +93,7 @@ def grow(
     least: int = LEAST,
     seed: int = 0,
     batch: np.ndarray | None = None,
+    cells: Cells | None = None,
 ) -> Tree:
     """Grow a density tree.
 
@@ -110,9 +112,11 @@ def grow(
         Of what is drawn at random: the order of the cells, and steps between discrete values.
     batch
         Batch of each cell, ``(n,)`` integers from 0: a valley must be there within batches.
+    cells
+        ``Cells.of(x, seed, batch)``, where that is at hand.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
-    cells = Cells.of(x, np.random.default_rng(seed), batch)
+    cells = Cells.of(x, seed, batch) if cells is None else cells
 
     def look(members: np.ndarray) -> tuple[Valleys, np.ndarray]:
         # the cells are in random order

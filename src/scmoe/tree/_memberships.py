@@ -30,6 +30,7 @@ def memberships(
     least: int = LEAST,
     seed: int = 0,
     batch: np.ndarray | None = None,
+    cells: Cells | None = None,
 ) -> np.ndarray:
     """Share of each cluster of a tree for each cell.
 
@@ -43,7 +44,7 @@ def memberships(
         Grown on these cells.
     x
         Cells, ``(n, d)``.
-    significance, depth, least, seed, batch
+    significance, depth, least, seed, batch, cells
         With which the tree was grown, see :func:`scmoe.tree.grow`.
 
     Returns
@@ -55,7 +56,7 @@ def memberships(
     shares = N_DRAWN * np.eye(tree.n_clusters, dtype=np.float32)[cluster]
     if tree.n_clusters > 1:
         rng = np.random.default_rng(seed)
-        cells = Cells.of(x, rng, batch)
+        cells = Cells.of(x, seed, batch) if cells is None else cells
         for _ in range(N_DRAWN):
             some = np.flatnonzero(rng.random(len(cells.x)) < SUBSAMPLE)
             again = look_again(tree, cells, some, depth, least)

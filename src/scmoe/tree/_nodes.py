@@ -60,8 +60,10 @@ def find_nodes(x: np.ndarray) -> np.ndarray:
         look(number)
         look(len(groups) - 1)
     centres = np.stack([x[cells].mean(0) for cells in groups])
+    middle = x.mean(0)
+    centred = (x - middle).astype(np.float32)
     for _ in range(N_ROUNDS):
-        node = nearest(x, centres)
+        node = nearest(centred, (centres - middle).astype(np.float32))
         count = np.bincount(node, minlength=len(centres))[:, None]
         sums = np.stack([np.bincount(node, c, len(centres)) for c in x.T], axis=1)
         centres = np.where(count > 0, sums / np.maximum(count, 1), centres)
