@@ -13,7 +13,7 @@ from scmoe.model._start import _named_like, leaves, of_graph, of_tree, start_cat
 
 @pytest.fixture(scope="module")
 def graph():
-    return neighbor_graph(make_three().X, 0)
+    return neighbor_graph(make_three().X)
 
 
 def communities_of(graph, n_categories, n_arms, seed):
