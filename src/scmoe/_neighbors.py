@@ -118,9 +118,7 @@ def with_itself(
     return np.hstack([own, positions]), np.hstack([np.zeros_like(own, np.float32), distances])
 
 
-def connectivities(
-    positions: NDArray[np.integer], distances: NDArray[np.floating]
-) -> csr_matrix:
+def connectivities(positions: NDArray[np.integer], distances: NDArray[np.floating]) -> csr_matrix:
     r"""Weigh neighbours as UMAP does (McInnes et al. 2018, section 3.1 and algorithm 3).
 
     The neighbour :math:`j` of cell :math:`i` has the weight

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
@@ -175,33 +174,3 @@ def test_no_graph():
         stable_clusters(sparse.csr_matrix((20, 20)))
     with pytest.raises(ValueError, match="9 cells"):
         stable_clusters(sparse.csr_matrix((9, 9)))
-
-
-def test_graph_is_that_of_scanpy():
-    import anndata as ad
-    import scanpy as sc
-
-    codes, _ = groups([60, 50])
-    cells = ad.AnnData(codes)
-    sc.pp.neighbors(cells, use_rep="X", transformer="sklearn")
-    ours = neighbor_graph(codes).toarray()
-    np.testing.assert_allclose(ours, cells.obsp["connectivities"].toarray(), atol=1e-5)
-
-
-@pytest.mark.slow
-def test_graph_by_approximate_search(monkeypatch):
-    codes, group = groups([60, 50])
-    monkeypatch.setattr("scmoe.estimate._graph.EXACT_NEIGHBORS", 10)
-    graph = neighbor_graph(codes).tocoo()
-    assert (group[graph.row] == group[graph.col]).all()
-    assert (graph.row != graph.col).all()
-
-
-def test_torch_computes_on_as_many_threads_as_before():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        neighbor_graph(np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32), 0)
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(threads)

@@ -8,7 +8,6 @@ from functools import cached_property
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from scmoe._neighbors import N_NEIGHBORS, nearest
@@ -25,6 +24,8 @@ from scmoe.nn import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from scmoe.nn import Autoencoders
     from scmoe.train import Augment
 
