@@ -20,6 +20,9 @@ N_NEIGHBORS = 15
 N_PCS_FROM = 50
 """With more features than this, a graph is made of principal components, as in scanpy."""
 
+LEAST_OF_BATCH = 3
+"""Neighbours in each batch, however many batches there are; as in BBKNN."""
+
 MANY = 100_000
 """The search takes time by the square of the cells; from here on it says so."""
 
@@ -91,6 +94,37 @@ def _by_faiss(
         positions = positions[~itself].reshape(len(x), k)
     # those of faiss are rounded: the same place may be a little apart
     distances = np.stack([np.linalg.norm(x - searched[p], axis=1) for p in positions.T], axis=1)
+    order = distances.argsort(axis=1, kind="stable")
+    return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
+
+
+def balanced(
+    x: NDArray[np.floating], batches: NDArray[np.str_], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Find as many neighbours in each batch (BBKNN, Polański et al. 2020), the cell among them.
+
+    Parameters
+    ----------
+    x
+        ``(n, d)`` cells.
+    batches
+        ``(n,)`` batch of each cell.
+    k
+        Neighbours of a cell; more where there would be fewer than three of each batch.
+
+    Returns
+    -------
+    Positions and distances as of :func:`nearest`.
+    """
+    names = np.unique(batches)
+    of_batch = max(LEAST_OF_BATCH, k // len(names))
+    positions, distances = [], []
+    for name in names:
+        members = np.flatnonzero(batches == name)
+        found, distance = nearest(x, min(of_batch, len(members)), among=x[members])
+        positions.append(members[found])
+        distances.append(distance)
+    positions, distances = np.hstack(positions), np.hstack(distances)
     order = distances.argsort(axis=1, kind="stable")
     return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
 

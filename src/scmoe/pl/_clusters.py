@@ -13,11 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy.spatial import cKDTree
 
-from scmoe._checks import check_in_memory, obs_columns
+from scmoe._checks import check_in_memory, clustering_record, obs_columns
 from scmoe._compat import rep_key
 from scmoe._keys import Key
+from scmoe._map import MAP, with_map
 
-from ._figure import categories, finish, share_colors, short
+from ._figure import categories, colors_of, finish, set_colors, share_colors, short
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,9 @@ def clusters(
         Name of the clustering, the ``key_added`` of :func:`scmoe.tl.cluster`.
     basis
         The map in ``.obsm``, with or without ``"X_"`` in front; its first two dimensions are
-        drawn. By default ``"X_umap"``.
+        drawn. By default ``"X_umap"`` or ``"X_tsne"``, whichever is there. Where neither is, at
+        most 10,000 cells, drawn at random, are put on a map by t-SNE of what was clustered; the
+        titles say how many, and the map is not kept.
     color
         One or several columns of ``.obs`` or names of markers; by default ``key``. With
         ``[key, "population"]`` the clusters stand beside known populations.
@@ -121,7 +124,6 @@ def clusters(
     Examples
     --------
     >>> scmoe.tl.cluster(adata)
-    >>> sc.tl.umap(adata)
     >>> scmoe.pl.clusters(adata)
     >>> scmoe.pl.clusters(adata, color=["scmoe", "CD3"])
     """
@@ -130,7 +132,7 @@ def clusters(
         adata = adata.copy()
     colors = _colors(adata, key, color)
     titles = _titles(title, colors)
-    name = _basis(adata, basis)
+    name = _basis(adata, key, basis)
     if ax is not None and len(colors) > 1:
         raise ValueError(
             f"ax takes one panel, but color asks for {len(colors)}: {colors}. Leave ax out, "
@@ -160,12 +162,23 @@ def clusters(
     else:
         fig, axes = ax.figure, [ax]
 
+    for column in colors:
+        if _is_categorical(adata, column) and "palette" not in kwargs:
+            share_colors(adata, column)
+    if name not in adata.obsm:
+        n_obs = adata.n_obs
+        for column in colors:
+            # before groups that have no cell in the sample are forgotten
+            if adata.obs.get(column, name).dtype == "category" and not colors_of(adata, column):
+                set_colors(adata, column)
+        adata = with_map(adata, key)
+        if adata.n_obs < n_obs:
+            drawn = f"{adata.n_obs:,} of {n_obs:,} cells"
+            titles = [f"{text} ({drawn})" if text else drawn for text in titles]
     # scanpy's own legends and colour bars change the size of the axes
     kwargs = {"legend_loc": "none", "colorbar_loc": None, **kwargs}
     labelled = []
     for panel, column, text in zip(axes, colors, titles, strict=True):
-        if _is_categorical(adata, column) and "palette" not in kwargs:
-            share_colors(adata, column)
         sc.pl.embedding(
             adata,
             name.removeprefix("X_"),
@@ -220,21 +233,24 @@ def _titles(title: str | Sequence[str] | None, colors: list[str]) -> list[str]:
     return titles
 
 
-def _basis(adata: AnnData, basis: str | None) -> str:
-    wanted = "X_umap" if basis is None else basis
-    name = rep_key(adata, wanted)
-    if name in adata.obsm:
+def _basis(adata: AnnData, key: str, basis: str | None) -> str:
+    """The name of the map; that of none where it is to be made."""
+    wanted = ("X_umap", MAP) if basis is None else (basis,)
+    name = next((n for n in (rep_key(adata, w) for w in wanted) if n in adata.obsm), None)
+    if name is not None:
         n_dimensions = adata.obsm[name].shape[1]
         if n_dimensions < 2:
             raise ValueError(f".obsm[{name!r}] has {n_dimensions} dimension, a map needs 2.")
         return name
+    if basis is None and {"markers", "params"} <= set(clustering_record(adata, key)):
+        return MAP
     there = ", ".join(map(str, adata.obsm)) or "nothing"
     how = (
         "run sc.pp.neighbors(adata) and sc.tl.umap(adata) first, or name another map with basis="
-        if wanted in ("X_umap", "umap")
+        if basis in (None, "X_umap", "umap")
         else "name one of these with basis="
     )
-    raise KeyError(f"There is no map {wanted!r} in .obsm (there is {there}): {how}.")
+    raise KeyError(f"There is no map {wanted[0]!r} in .obsm (there is {there}): {how}.")
 
 
 def _is_categorical(adata: AnnData, column: str) -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 from scmoe._neighbors import (
     N_NEIGHBORS,
     N_PCS_FROM,
+    balanced,
     components,
     connectivities,
-    nearest,
     neighbor_graph,
 )
 from scmoe._progress import stage
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 logger = logging.getLogger("scmoe")
-
-LEAST_OF_BATCH = 3
-"""Neighbours in each batch, however many batches there are; as in BBKNN."""
 
 
 def build_graph(
@@ -86,22 +83,7 @@ def add_graph(
     if batches is None:
         graph = neighbor_graph(values)
     else:
-        graph = connectivities(*_balanced(values, batches))
+        graph = connectivities(*balanced(values, batches, N_NEIGHBORS))
         params["batch_key"] = batch_key
     adata.obsp["connectivities"] = graph
     adata.uns["neighbors"] = {"connectivities_key": "connectivities", "params": params}
-
-
-def _balanced(x: np.ndarray, batches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As many neighbours from each batch, the cell itself among them: positions, distances."""
-    names = np.unique(batches)
-    of_batch = max(LEAST_OF_BATCH, N_NEIGHBORS // len(names))
-    positions, distances = [], []
-    for name in names:
-        members = np.flatnonzero(batches == name)
-        found, distance = nearest(x, min(of_batch, len(members)), among=x[members])
-        positions.append(members[found])
-        distances.append(distance)
-    positions, distances = np.hstack(positions), np.hstack(distances)
-    order = distances.argsort(axis=1, kind="stable")
-    return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
