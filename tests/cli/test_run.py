@@ -98,7 +98,7 @@ def test_abundance_and_command(whole, plate):
     assert f"<pre>scmoe cluster {plate} -o {whole}" in page
     populations = Tree.from_record(adata.uns["scmoe"]["tree"]).n_clusters
     assert f"<td>density tree, {populations} populations</td>" in page
-    assert "<td>for the map alone</td>" in page
+    assert "<td>not used</td>" in page
 
 
 def test_model(whole):
