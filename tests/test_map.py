@@ -77,3 +77,16 @@ def test_of_what_was_clustered(clustered):
     counts = ad.AnnData(np.array([[1.0, 3], [2, 6], [0, 0]], dtype=np.float32))
     taken = values(counts, record(["0", "1"], model_kwargs={"likelihood": "nb"}))
     np.testing.assert_allclose(taken, np.log1p([[1, 3], [1, 3], [0, 0]]))
+
+
+@pytest.mark.parametrize("slot", [{"use_rep": "X_pca"}, {"batch_key": "plate"}, {"layer": "raw"}])
+def test_what_was_clustered_is_gone(clustered, slot):
+    clustered.uns["scmoe"]["params"] = slot
+    with pytest.raises(KeyError, match=next(iter(slot.values()))):
+        with_map(clustered, "scmoe")
+    assert list(clustered.obsm) == []
+
+
+def test_a_marker_is_gone(clustered):
+    with pytest.raises(KeyError, match=clustered.var_names[0]):
+        with_map(clustered[:, 1:].copy(), "scmoe")

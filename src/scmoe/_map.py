@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._checks import dense, layer_values
+from scmoe._checks import dense, layer_values, listing, obs_columns
 from scmoe._compat import rep_key
 from scmoe._neighbors import N_PCS_FROM, balanced, components, nearest
 
@@ -54,12 +54,21 @@ def with_map(adata: AnnData, key: str, seed: int = 0) -> AnnData:
     Returns
     -------
     A copy of at most :data:`MAP_CELLS` cells, with ``.obsm["X_tsne"]``, ``(n, 2)`` float32.
+
+    Raises
+    ------
+    KeyError
+        Markers, layer, representation or batches of the clustering are not there any more.
     """
     shown = sample(adata, seed)
     logger.info("Drawing a map of %s of %s cells.", f"{shown.n_obs:,}", f"{adata.n_obs:,}")
     params = adata.uns[key]["params"]
     batches = params.get("batch_key")
     if batches is not None:
+        if batches not in shown.obs:
+            raise KeyError(
+                f"Did not find the batches {batches!r} in `.obs`: {obs_columns(adata)}."
+            )
         batches = shown.obs[batches].astype(str).to_numpy()
     shown.obsm[MAP] = tsne(_values(shown, adata.uns[key]), batches, seed)
     return shown
@@ -69,8 +78,17 @@ def _values(cells: AnnData, record: Mapping) -> NDArray[np.floating]:
     """What was clustered, cells x features; of counts the logarithm, as scanpy takes it."""
     params = record["params"]
     if params.get("use_rep") not in (None, "X"):
-        return np.asarray(cells.obsm[rep_key(cells, params["use_rep"])])
+        name = rep_key(cells, params["use_rep"])
+        if name not in cells.obsm:
+            raise KeyError(f"Did not find {name!r}, which was clustered, in `.obsm`.")
+        return np.asarray(cells.obsm[name])
     columns = cells.var_names.get_indexer(list(record["markers"]))
+    if (columns < 0).any():
+        lost = [name for name, c in zip(record["markers"], columns, strict=True) if c < 0]
+        raise KeyError(
+            f"`adata` lacks markers that were clustered: {listing(lost)}. Name a map of yours with "
+            "`basis`, or draw that of the cells with all markers."
+        )
     x = dense(layer_values(cells, params.get("layer"))[:, columns])
     if params.get("model_kwargs", {}).get("likelihood") in ("nb", "zinb"):
         total = np.maximum(x.sum(axis=1, keepdims=True), 1)
