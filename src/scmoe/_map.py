@@ -86,8 +86,8 @@ def _values(cells: AnnData, record: Mapping) -> NDArray[np.floating]:
     if (columns < 0).any():
         lost = [name for name, c in zip(record["markers"], columns, strict=True) if c < 0]
         raise KeyError(
-            f"`adata` lacks markers that were clustered: {listing(lost)}. Name a map of yours with "
-            "`basis`, or draw that of the cells with all markers."
+            f"`adata` lacks markers that were clustered: {listing(lost)}. Name a map of yours "
+            "with `basis`, or draw that of the cells with all markers."
         )
     x = dense(layer_values(cells, params.get("layer"))[:, columns])
     if params.get("model_kwargs", {}).get("likelihood") in ("nb", "zinb"):

@@ -221,6 +221,9 @@ class TestClusters:
         monkeypatch.setattr("scmoe._map.MAP_CELLS", 100)
         ax = pl.clusters(clustered, show=False)
         assert ax.get_title() == "scmoe (100 of 600 cells)"
+        marker = clustered.var_names[0]
+        axes = pl.clusters(clustered, color=["scmoe", marker], title=["", "m"], show=False)
+        assert [ax.get_title() for ax in axes] == ["100 of 600 cells", "m (100 of 600 cells)"]
         assert len(ax.collections[-1].get_offsets()) == 100
         assert len(clustered.uns["scmoe_colors"]) == 6
         assert [to_hex(c) for c in clustered.uns["scmoe_colors"][:5]] == colors

@@ -141,6 +141,13 @@ def clusters(
     if ncols < 1:
         raise ValueError(f"ncols must be 1 or more, got {ncols}.")
 
+    if "palette" not in kwargs:
+        for column in colors:
+            if _is_categorical(adata, column):
+                share_colors(adata, column)
+    if name not in adata.obsm:
+        adata, titles = _drawn(adata, key, colors, titles)
+
     if ax is None:
         ncols = min(ncols, len(colors))
         nrows = -(-len(colors) // ncols)
@@ -162,19 +169,6 @@ def clusters(
     else:
         fig, axes = ax.figure, [ax]
 
-    for column in colors:
-        if _is_categorical(adata, column) and "palette" not in kwargs:
-            share_colors(adata, column)
-    if name not in adata.obsm:
-        n_obs = adata.n_obs
-        for column in colors:
-            # before groups that have no cell in the sample are forgotten
-            if adata.obs.get(column, name).dtype == "category" and not colors_of(adata, column):
-                set_colors(adata, column)
-        adata = with_map(adata, key)
-        if adata.n_obs < n_obs:
-            drawn = f"{adata.n_obs:,} of {n_obs:,} cells"
-            titles = [f"{text} ({drawn})" if text else drawn for text in titles]
     # scanpy's own legends and colour bars change the size of the axes
     kwargs = {"legend_loc": "none", "colorbar_loc": None, **kwargs}
     labelled = []
@@ -251,6 +245,22 @@ def _basis(adata: AnnData, key: str, basis: str | None) -> str:
         else "name one of these with basis="
     )
     raise KeyError(f"There is no map {wanted[0]!r} in .obsm (there is {there}): {how}.")
+
+
+def _drawn(
+    adata: AnnData, key: str, colors: list[str], titles: list[str]
+) -> tuple[AnnData, list[str]]:
+    """Some of the cells on a map of their own, and titles that say so."""
+    for column in colors:
+        # before groups that have no cell in the sample are forgotten
+        if column in adata.obs and isinstance(adata.obs[column].dtype, pd.CategoricalDtype):
+            if colors_of(adata, column) is None:
+                set_colors(adata, column)
+    shown = with_map(adata, key)
+    if shown.n_obs < adata.n_obs:
+        some = f"{shown.n_obs:,} of {adata.n_obs:,} cells"
+        titles = [f"{text} ({some})" if text else some for text in titles]
+    return shown, titles
 
 
 def _is_categorical(adata: AnnData, column: str) -> bool:
