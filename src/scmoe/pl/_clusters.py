@@ -251,11 +251,10 @@ def _drawn(
     adata: AnnData, key: str, colors: list[str], titles: list[str]
 ) -> tuple[AnnData, list[str]]:
     """Some of the cells on a map of their own, and titles that say so."""
-    for column in colors:
+    for column in adata.obs[[c for c in colors if c in adata.obs]].select_dtypes("category"):
         # before groups that have no cell in the sample are forgotten
-        if column in adata.obs and isinstance(adata.obs[column].dtype, pd.CategoricalDtype):
-            if colors_of(adata, column) is None:
-                set_colors(adata, column)
+        if colors_of(adata, column) is None:
+            set_colors(adata, column)
     shown = with_map(adata, key)
     if shown.n_obs < adata.n_obs:
         some = f"{shown.n_obs:,} of {adata.n_obs:,} cells"
