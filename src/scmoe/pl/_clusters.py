@@ -141,10 +141,6 @@ def clusters(
     if ncols < 1:
         raise ValueError(f"ncols must be 1 or more, got {ncols}.")
 
-    if "palette" not in kwargs:
-        for column in colors:
-            if _is_categorical(adata, column):
-                share_colors(adata, column)
     if name not in adata.obsm:
         adata, titles = _drawn(adata, key, colors, titles)
 
@@ -173,6 +169,8 @@ def clusters(
     kwargs = {"legend_loc": "none", "colorbar_loc": None, **kwargs}
     labelled = []
     for panel, column, text in zip(axes, colors, titles, strict=True):
+        if _is_categorical(adata, column) and "palette" not in kwargs:
+            share_colors(adata, column)
         sc.pl.embedding(
             adata,
             name.removeprefix("X_"),
@@ -253,6 +251,7 @@ def _drawn(
     """Some of the cells on a map of their own, and titles that say so."""
     for column in adata.obs[[c for c in colors if c in adata.obs]].select_dtypes("category"):
         # before groups that have no cell in the sample are forgotten
+        share_colors(adata, column)
         if colors_of(adata, column) is None:
             set_colors(adata, column)
     shown = with_map(adata, key)
