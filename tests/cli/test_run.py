@@ -194,7 +194,7 @@ def test_numbers_that_are_found(scmoe, plate):
 
 
 def test_batches(scmoe, plate):
-    words = ["--batch-key", "sample", "--similarity", "coassociation"]
+    words = ["--batch-key", "sample", "--similarity", "graph"]
     result = scmoe(plate, *words, maps=True)
     assert result.exit_code == 0, result.stderr
     assert not warnings_of(result)
