@@ -14,7 +14,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 import scmoe
@@ -24,9 +23,6 @@ GATED_FILE = re.compile(r"[^_]+_(?P<population>.+)_[A-H]\d\d")
 
 COFACTOR = {"mass": 5, "fluor": 150}
 """The field's habit for mass and fluorescence cytometry."""
-
-MAP_CELLS = 8000
-"""Cells on the map: a picture needs no more, and UMAP is the slowest stage."""
 
 MIN_POPULATION = 30
 """Populations with fewer cells are left out of the scores, as in the paper."""
@@ -56,16 +52,6 @@ def label(adata) -> None:
     if len(gates) > 1 and all(gates):
         names = {gate.string: gate["population"] for gate in gates}
         adata.obs["population"] = adata.obs["sample"].astype(str).map(names).astype("category")
-
-
-def add_map(adata, seed: int):
-    """Some of the cells, with a UMAP of their markers."""
-    rng = np.random.default_rng(seed)
-    some = rng.choice(adata.n_obs, min(MAP_CELLS, adata.n_obs), replace=False)
-    shown = adata[np.sort(some)].copy()
-    shown.obsm["X_markers"] = shown[:, list(adata.uns["scmoe"]["markers"])].X
-    scmoe.similarity.umap(shown, use_rep="X_markers", metric="euclidean", random_state=seed)
-    return shown
 
 
 def cluster_table(adata) -> pd.DataFrame:
@@ -115,10 +101,8 @@ def run(
         }
         scores = {name: round(float(value), 4) for name, value in scores.items()}
     with stage("figures"):
-        shown = add_map(adata, seed)
         color = ["scmoe", "population"] if labelled else ["scmoe"]
-        scmoe.pl.clusters(shown, color=color, show=False, save=out / "clusters.png")
-        adata.uns["scmoe_colors"] = shown.uns["scmoe_colors"]
+        scmoe.pl.clusters(adata, color=color, show=False, save=out / "clusters.png")
         scmoe.pl.tree(adata, key="scmoe", show=False, save=out / "tree.png")
         scmoe.pl.markers(adata, show=False, save=out / "markers.png")
     with stage("write"):

@@ -13,7 +13,7 @@ import pytest
 
 import scmoe
 from scmoe._checks import layer_values
-from scmoe._compat import rep_key, seed_argument
+from scmoe._compat import rep_key
 from scmoe.tl._working import working_copy
 
 FIRST = {"adata", "query", "real"}
@@ -170,8 +170,3 @@ def test_a_map_by_its_new_name(blobs):
     scmoe.similarity.Knn().bind(blobs, blobs.X)
     blobs.obsm["pca"] = blobs.X[:, :3]
     assert working_copy(blobs, None, None, "X_pca").shape == (600, 3)
-
-
-def test_seeds_have_two_names():
-    assert seed_argument(lambda x, *, random_state=0: x, 3) == {"random_state": 3}
-    assert seed_argument(lambda x, *, rng=None: x, 3) == {"rng": 3}

@@ -17,7 +17,6 @@ def demo():
     spec = importlib.util.spec_from_file_location("demo", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.MAP_CELLS = 300
     return module
 
 

@@ -33,15 +33,35 @@ def test_using_one_part_does_not_load_the_model():
     assert python(code).strip() == "False"
 
 
-def test_tl_loads_without_torch():
-    # the face of the package is there at once; torch waits for the first clustering
-    code = "import sys, scmoe; scmoe.get, scmoe.pp.arcsinh; print('torch' in sys.modules)"
-    assert python(code).strip() == "False"
+def test_the_face_loads_without_what_is_heavy():
+    """It is there at once; what is heavy waits for the first clustering, or figure."""
+    code = f"""
+import json, sys, scmoe
+import scmoe.get, scmoe.io, scmoe.pp, scmoe.similarity, scmoe.tl
+print(json.dumps([m for m in {[*HEAVY, "numba", "pynndescent"]} if m in sys.modules]))
+"""
+    assert json.loads(python(code)) == []
 
 
-def test_what_compiles_waits_for_a_graph_or_a_map():
-    code = "import sys, scmoe.cli._run; print({'umap', 'pynndescent'} & set(sys.modules))"
-    assert python(code).strip() == "set()"
+def test_nothing_compiles_from_files_to_clusters(tmp_path):
+    """Clusters, their transfer, new cells, a map of them and the command line."""
+    code = f"""
+import sys, scmoe
+from scmoe.cli import main
+folder, out = {str(tmp_path / "plate")!r}, {str(tmp_path / "out")!r}
+scmoe.datasets.simulate_plate(folder, n_wells=2, n_cells=150)
+adata = scmoe.io.read_fcs(folder)
+scmoe.pp.arcsinh(adata, 5)
+other = adata.copy()
+quick = {{"n_clusters": 3, "train_kwargs": {{"max_epochs": 1}}, "progress": False}}
+scmoe.tl.cluster(adata, **quick, similarity=scmoe.similarity.CoAssociation())
+scmoe.tl.assign(other, adata)
+scmoe.tl.generate(adata, 10)
+scmoe.pl.clusters(adata, show=False)
+main(["cluster", folder, "-o", out, "--max-epochs", "1", "--no-fcs"], standalone_mode=False)
+print({{"umap", "pynndescent"}} & set(sys.modules))
+"""
+    assert python(code).splitlines()[-1] == "set()"
 
 
 @pytest.mark.parametrize("name", scmoe.__all__)

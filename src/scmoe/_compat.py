@@ -7,13 +7,12 @@ import signal
 import threading
 import warnings
 from contextlib import contextmanager
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from scmoe._random import one_at_a_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import pandas as pd
     import torch
@@ -30,11 +29,6 @@ def rep_key(adata: AnnData, name: str) -> str:
     """
     other = name.removeprefix("X_") if name.startswith("X_") else f"X_{name}"
     return other if name not in adata.obsm and other in adata.obsm else name
-
-
-def seed_argument(function: Callable[..., Any], seed: int) -> dict[str, int]:
-    """Return the argument that seeds a function of scanpy: ``rng`` from 1.13 on."""
-    return {"rng" if "rng" in signature(function).parameters else "random_state": seed}
 
 
 @contextmanager

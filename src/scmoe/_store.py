@@ -6,15 +6,11 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as tensor_bytes
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import torch
     from anndata import AnnData
 
 MAX_JSON = 256 * 2**20
@@ -148,11 +144,15 @@ def pack_tensors(tensors: Mapping[str, torch.Tensor]) -> tuple[bytes, dict[str, 
     The description holds ``sha256`` and ``bytes`` of the file, and ``shape`` and ``dtype`` of
     every tensor by its name.
     """
+    # torch takes seconds to load, and the errors above are named where no tensor is
+    import torch
+    from safetensors.torch import save
+
     tensors = {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    data = tensor_bytes(tensors)
+    data = save(tensors)
     return data, {
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
@@ -173,6 +173,9 @@ def unpack_tensors(path: Path, description: dict[str, Any]) -> dict[str, torch.T
     ModelFileError
         No file, a pickle (which is not opened), a truncated file, the file of another model.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     check_keys(description, {"sha256": str, "bytes": int, "tensors": dict}, "The tensors' record")
     if not path.is_file():
         raise ModelFileError(f"{str(path)!r} is missing.")
@@ -192,7 +195,7 @@ def unpack_tensors(path: Path, description: dict[str, Any]) -> dict[str, torch.T
             f"{str(path)!r} is not the file that was saved: it is damaged, or of another model."
         )
     try:
-        tensors = load_tensors(data)
+        tensors = load(data)
     except SafetensorError as error:
         raise ModelFileError(f"{str(path)!r} holds no tensors: {error}") from error
     if {name: describe(tensor) for name, tensor in tensors.items()} != description["tensors"]:

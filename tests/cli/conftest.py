@@ -26,9 +26,9 @@ def scmoe(tmp_path, monkeypatch):
     home.mkdir()
     monkeypatch.chdir(home)
 
-    def run(*arguments, umap=False, fcs=False, output="out"):
+    def run(*arguments, maps=False, fcs=False, output="out"):
         words = ["cluster", "-o", output, *QUICK]
-        words += [] if umap else ["--no-umap"]
+        words += [] if maps else ["--no-map"]
         words += [] if fcs else ["--no-fcs"]
         # what comes last holds
         return CliRunner().invoke(main, [*words, *map(str, arguments)])

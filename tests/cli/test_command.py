@@ -81,7 +81,7 @@ def test_wrong_options(words, told):
 
 
 def arguments(plate, out):
-    quick = ["--n-clusters", "5", "--max-epochs", "1", "--no-umap", "--no-fcs"]
+    quick = ["--n-clusters", "5", "--max-epochs", "1", "--no-map", "--no-fcs"]
     return ["cluster", str(plate), "-o", str(out), *quick]
 
 

@@ -70,10 +70,9 @@ def test_cells(whole, plate):
     assert list(adata.uns["scmoe"]["markers"]) == SURFACE
     np.testing.assert_array_equal(adata[:, SURFACE].X, np.arcsinh(raw[:, SURFACE].X / 5))
     np.testing.assert_array_equal(adata[:, "Time"].X, raw[:, "Time"].X)
-    assert adata.obsm["X_umap"].shape == (300, 2)
-    # the graph is one of the markers, and says so
-    assert adata.uns["neighbors"]["params"]["use_rep"] == "X_markers"
-    np.testing.assert_array_equal(adata.obsm["X_markers"], adata[:, SURFACE].X)
+    # neither a graph nor another copy of the values
+    assert not adata.obsp
+    assert set(adata.obsm) == {"X_scmoe", "scmoe_proba"}
 
 
 def test_table(whole):
@@ -99,7 +98,7 @@ def test_abundance_and_command(whole, plate):
     assert f"<pre>scmoe cluster {plate} -o {whole}" in page
     populations = Tree.from_record(adata.uns["scmoe"]["tree"]).n_clusters
     assert f"<td>density tree, {populations} populations</td>" in page
-    assert "<td>for the map alone</td>" in page
+    assert "<td>not used</td>" in page
 
 
 def test_model(whole):
@@ -195,13 +194,13 @@ def test_numbers_that_are_found(scmoe, plate):
 
 
 def test_batches(scmoe, plate):
-    result = scmoe(plate, "--batch-key", "sample", umap=True)
+    words = ["--batch-key", "sample", "--similarity", "graph"]
+    result = scmoe(plate, *words, maps=True)
     assert result.exit_code == 0, result.stderr
     assert not warnings_of(result)
     adata = ad.read_h5ad(scmoe.home / "out" / "cells.h5ad")
     assert adata.uns["scmoe"]["params"]["batch_key"] == "sample"
     assert adata.uns["neighbors"]["params"]["batch_key"] == "sample"
-    assert adata.obsm["X_umap"].shape == (300, 2)
     # every cell has neighbours in the other batch
     graph = adata.obsp["connectivities"]
     first = (adata.obs["sample"] == "A01").to_numpy()
@@ -271,19 +270,18 @@ def test_own_graph_is_kept_unless_markers_are_chosen(scmoe, linked):
     assert similarity == "CoAssociation"
     assert (own.obsp["connectivities"] != linked.obsp["connectivities"]).nnz == 0
     assert "that of the file" in (scmoe.home / "own" / "report.html").read_text()
-    result = scmoe("linked.h5ad", "--exclude", "CD45", output="new", umap=True)
+    result = scmoe("linked.h5ad", "--exclude", "CD45", output="new", maps=True)
     assert result.exit_code == 0, result.stderr
     new, similarity = followed(scmoe.home / "new")
     assert similarity == "DensityTree"
-    assert (new.obsp["connectivities"] != linked.obsp["connectivities"]).nnz > 0
-    assert new.obsm["X_markers"].shape == (600, 7)
+    assert new.uns["scmoe"]["params"]["neighbors"] == "not used"
 
 
-def test_graph_of_the_markers_is_for_the_map(scmoe, linked):
+def test_graph_of_the_markers_is_kept(scmoe, linked):
     params = {"n_neighbors": 10, "use_rep": "X", "method": "umap"}
     linked.uns["neighbors"] = {"connectivities_key": "connectivities", "params": params}
     linked.write_h5ad(scmoe.home / "linked.h5ad")
-    assert scmoe("linked.h5ad", umap=True).exit_code == 0
+    assert scmoe("linked.h5ad", maps=True).exit_code == 0
     adata, similarity = followed(scmoe.home / "out")
     assert similarity == "DensityTree"
     assert (adata.obsp["connectivities"] != linked.obsp["connectivities"]).nnz == 0
@@ -306,13 +304,10 @@ def test_a_graph_is_built_where_it_is_looked_at(scmoe, plate, monkeypatch):
     assert adata.uns["scmoe"]["params"]["similarity"]["random_state"] == 7
     told = Tree.from_record(adata.uns["scmoe"]["tree"]).n_clusters
     assert f"scmoe: density tree: {told} population" in result.stderr
-    # after the clustering, for the map
-    assert scmoe(plate, umap=True, output="map").exit_code == 0
-    assert built == [True]
-    # before it, once
+    # before the clustering, once, and not for the map
     words = ["--similarity", "coassociation"]
-    assert scmoe(plate, *words, umap=True, output="graph").exit_code == 0
-    assert built == [True, False]
+    assert scmoe(plate, *words, maps=True, output="graph").exit_code == 0
+    assert built == [False]
     assert "built by this run" in (scmoe.home / "graph" / "report.html").read_text()
 
 

@@ -60,20 +60,6 @@ def test_neighbours_of_cells_on_another_scale():
     np.testing.assert_array_equal(made.x, values)
 
 
-@pytest.mark.slow
-def test_many_cells(monkeypatch):
-    monkeypatch.setattr(_augmentation, "EXACT_NEIGHBORS", 100)
-    x = cells(600)
-    found = _augmentation.nearest(x, 5, 0)
-    assert found.shape == (600, 5)
-    exact = ((x[:, None] - x) ** 2).sum(2).argsort(1)[:, 1:6]
-    assert np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found, exact, strict=True)]) > 0.95
-    assert not (found == np.arange(600)[:, None]).any()
-    torch.testing.assert_close(
-        torch.from_numpy(found), torch.from_numpy(_augmentation.nearest(x, 5, 0))
-    )
-
-
 @pytest.mark.parametrize(
     ("augment", "shape", "match"),
     [

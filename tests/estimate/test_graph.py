@@ -18,14 +18,14 @@ def cloud(sizes, seed=0):
 
 def test_groups_are_communities_the_largest_first():
     x, group = cloud([30, 80, 50])
-    found = communities(neighbor_graph(x, 0), 3, 10, 0)
+    found = communities(neighbor_graph(x), 3, 10, 0)
     np.testing.assert_array_equal(found, np.array([2, 0, 1])[group])
 
 
 @pytest.mark.parametrize("n", [3, 6, 9])
 def test_as_many_as_asked(n):
     x, group = cloud([120, 80, 100])
-    found = communities(neighbor_graph(x, 0), n, 5, 0)
+    found = communities(neighbor_graph(x), n, 5, 0)
     assert set(np.unique(found)) - {-1} == set(range(n))
     # finer than the groups, but none across two of them
     assert all(len(set(group[found == k])) == 1 for k in range(n))
@@ -36,7 +36,7 @@ def test_as_many_as_asked(n):
 
 def test_small_communities_stand_for_nothing():
     x, group = cloud([60, 50, 8])
-    found = communities(neighbor_graph(x, 0), 2, 10, 0)
+    found = communities(neighbor_graph(x), 2, 10, 0)
     assert (found[group == 2] == -1).all()
     assert (found[group < 2] >= 0).all()
 
@@ -48,7 +48,7 @@ def test_cells_without_neighbors():
 
 def test_cells_that_are_alike():
     x = np.repeat(np.random.default_rng(0).normal(size=(15, 4)), 20, 0).astype(np.float32)
-    graph = neighbor_graph(x, 0)
+    graph = neighbor_graph(x)
     assert graph.shape == (300, 300)
     found = communities(graph, 15, 10, 0)
     assert all(len(set(found[i : i + 20])) == 1 for i in range(0, 300, 20))

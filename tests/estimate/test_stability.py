@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
+from scmoe._neighbors import neighbor_graph
 from scmoe._partition import partition
 from scmoe.estimate import stable_clusters
-from scmoe.estimate._graph import neighbor_graph
 from scmoe.estimate._stability import _jaccard, _majority, _row, _subsets
 
 
@@ -26,7 +25,7 @@ def groups(sizes, seed=0, n_features=8):
 @pytest.fixture(scope="module")
 def found():
     codes, group = groups([200, 120, 80, 40])
-    return stable_clusters(neighbor_graph(codes, 0), n_samples=4), group
+    return stable_clusters(neighbor_graph(codes), n_samples=4), group
 
 
 def test_groups(found):
@@ -60,13 +59,13 @@ def test_evidence(found):
 @pytest.mark.parametrize("seed", range(3))
 def test_many_clusters_are_not_split(seed):
     codes, _ = groups([60] * 20, seed)
-    found = stable_clusters(neighbor_graph(codes, 0), n_samples=4, seed=seed)
+    found = stable_clusters(neighbor_graph(codes), n_samples=4, seed=seed)
     assert found.n_clusters == 20
 
 
 def test_one_cloud_is_one_cluster():
     codes = np.random.default_rng(0).normal(size=(600, 5)).astype(np.float32)
-    found = stable_clusters(neighbor_graph(codes, 0), n_samples=4)
+    found = stable_clusters(neighbor_graph(codes), n_samples=4)
     assert found.n_clusters == 1
     assert not found.table["chosen"].any()
     np.testing.assert_array_equal(found.proba, np.ones((600, 1)))
@@ -74,7 +73,7 @@ def test_one_cloud_is_one_cluster():
 
 
 def test_same_seed_same_answer():
-    graph = neighbor_graph(groups([60, 50, 40])[0], 0)
+    graph = neighbor_graph(groups([60, 50, 40])[0])
     first, second = (stable_clusters(graph, n_samples=3, seed=5) for _ in range(2))
     np.testing.assert_array_equal(first.proba, second.proba)
     assert first.table.equals(second.table)
@@ -101,7 +100,7 @@ def test_subsets_and_the_order_of_cells_follow_the_seed():
 def test_lonely_cells_are_noise():
     codes, _ = groups([60, 50])
     graph = sparse.lil_matrix((115, 115), dtype=np.float32)
-    graph[:110, :110] = neighbor_graph(codes, 0)
+    graph[:110, :110] = neighbor_graph(codes)
     found = stable_clusters(graph.tocsr(), n_samples=3, resolutions=[0.1, 0.2])
     assert found.n_clusters == 2
     np.testing.assert_array_equal(found.labels[110:], -1)
@@ -165,7 +164,7 @@ def test_majority_by_hand():
     ],
 )
 def test_settings_out_of_range(settings, match):
-    graph = neighbor_graph(groups([60, 50])[0], 0)
+    graph = neighbor_graph(groups([60, 50])[0])
     with pytest.raises(ValueError, match=match):
         stable_clusters(graph, **settings)
 
@@ -175,33 +174,3 @@ def test_no_graph():
         stable_clusters(sparse.csr_matrix((20, 20)))
     with pytest.raises(ValueError, match="9 cells"):
         stable_clusters(sparse.csr_matrix((9, 9)))
-
-
-def test_graph_is_that_of_scanpy():
-    import anndata as ad
-    import scanpy as sc
-
-    codes, _ = groups([60, 50])
-    cells = ad.AnnData(codes)
-    sc.pp.neighbors(cells, use_rep="X", transformer="sklearn")
-    ours = neighbor_graph(codes, 0).toarray()
-    np.testing.assert_allclose(ours, cells.obsp["connectivities"].toarray(), atol=1e-5)
-
-
-@pytest.mark.slow
-def test_graph_by_approximate_search(monkeypatch):
-    codes, group = groups([60, 50])
-    monkeypatch.setattr("scmoe.estimate._graph.EXACT_NEIGHBORS", 10)
-    graph = neighbor_graph(codes, 0).tocoo()
-    assert (group[graph.row] == group[graph.col]).all()
-    assert (graph.row != graph.col).all()
-
-
-def test_torch_computes_on_as_many_threads_as_before():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        neighbor_graph(np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32), 0)
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(threads)

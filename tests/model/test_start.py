@@ -13,7 +13,7 @@ from scmoe.model._start import _named_like, leaves, of_graph, of_tree, start_cat
 
 @pytest.fixture(scope="module")
 def graph():
-    return neighbor_graph(make_three().X, 0)
+    return neighbor_graph(make_three().X)
 
 
 def communities_of(graph, n_categories, n_arms, seed):
@@ -45,7 +45,7 @@ def test_few_cells_whose_halves_show_too_little(n):
     kind = np.arange(n) % 3
     rng = np.random.default_rng(0)
     x = 3 * np.eye(3).repeat(2, 1)[kind] + rng.normal(scale=0.3, size=(n, 6))
-    graph = neighbor_graph(x.astype(np.float32), 0)
+    graph = neighbor_graph(x.astype(np.float32))
     taught = communities_of(graph, 3, 2, 0)
     np.testing.assert_array_equal(taught, communities(graph, 3, 10, 0)[:, None].repeat(2, 1))
     assert taught.max() >= 1
@@ -53,7 +53,7 @@ def test_few_cells_whose_halves_show_too_little(n):
 
 def test_what_chance_cuts_is_learned_differently():
     # one cloud, which has no parts
-    graph = neighbor_graph(np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32), 0)
+    graph = neighbor_graph(np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32))
     one, other = communities_of(graph, 8, 2, 0).T
     both = (one >= 0) & (other >= 0)
     assert both.sum() > 50

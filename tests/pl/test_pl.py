@@ -204,6 +204,36 @@ class TestClusters:
             pl.clusters(clustered)
         assert not plt.get_fignums()
 
+    def test_without_a_map_one_is_drawn(self, clustered, monkeypatch):
+        del clustered.obsm["X_umap"]
+        params = {"similarity": {"name": "Graph"}}
+        clustered.uns["scmoe"] = {"markers": clustered.var_names.to_numpy(), "params": params}
+        ax = pl.clusters(clustered, show=False)
+        assert ax.get_title() == "scmoe"
+        assert len(ax.collections[-1].get_offsets()) == 600
+        colors = list(clustered.uns["scmoe_colors"])
+        assert list(clustered.obsm) == []
+        # a rare cluster that has no cell in the sample does not shift the colours of the others
+        labels = clustered.obs["scmoe"].astype(str)
+        labels.iloc[0] = "-1"
+        clustered.obs["scmoe"] = pd.Categorical(labels, categories=["-1", *"01234"])
+        del clustered.uns["scmoe_colors"]
+        monkeypatch.setattr("scmoe._map.MAP_CELLS", 100)
+        ax = pl.clusters(clustered, show=False)
+        assert ax.get_title() == "scmoe (100 of 600 cells)"
+        marker = clustered.var_names[0]
+        axes = pl.clusters(clustered, color=["scmoe", marker], title=["", "m"], show=False)
+        assert [ax.get_title() for ax in axes] == ["100 of 600 cells", "m (100 of 600 cells)"]
+        assert len(ax.collections[-1].get_offsets()) == 100
+        assert len(clustered.uns["scmoe_colors"]) == 6
+        assert [to_hex(c) for c in clustered.uns["scmoe_colors"][:5]] == colors
+        found = {to_hex(handle.get_color()) for handle in ax.get_legend().legend_handles}
+        assert found <= set(map(to_hex, clustered.uns["scmoe_colors"][1:]))
+        # a map of the user's is drawn as it is
+        clustered.obsm["X_mine"] = clustered.X[:, :2].copy()
+        ax = pl.clusters(clustered, basis="mine", show=False)
+        assert len(ax.collections[-1].get_offsets()) == 600
+
 
 class TestMarkers:
     def test_medians(self, clustered):

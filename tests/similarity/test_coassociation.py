@@ -201,7 +201,7 @@ def test_metaclusters_of_one_community():
 
 def test_one_population_is_one_group():
     x = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
-    adata = cells_with(neighbor_graph(x, 0), x)
+    adata = cells_with(neighbor_graph(x), x)
     target = CoAssociation().bind(adata, x)
     assert target.n_groups == 1
     assert target.dense(np.arange(2000)).mean() > 0.99
@@ -212,7 +212,7 @@ def test_the_order_of_cells_does_not_matter(blobs, seed):
     rng = np.random.default_rng(seed)
     # a cloud, too, in which communities hang on who is looked at first
     x = np.concatenate([blobs.X, rng.normal(size=(1000, 8))]).astype(np.float32)
-    graph = neighbor_graph(x, 0)
+    graph = neighbor_graph(x)
     order = rng.permutation(len(x))
     first = CoAssociation(random_state=seed).bind(cells_with(graph, x), x)
     second = CoAssociation(random_state=seed).bind(
@@ -225,7 +225,7 @@ def test_the_order_of_cells_does_not_matter(blobs, seed):
 
 def test_another_seed_is_another_order(blobs):
     x = np.random.default_rng(0).normal(size=(1000, 8)).astype(np.float32)
-    adata = cells_with(neighbor_graph(x, 0), x)
+    adata = cells_with(neighbor_graph(x), x)
     first, second = (CoAssociation(random_state=seed).bind(adata, x) for seed in (0, 1))
     assert adjusted_rand_score(first.partitions[5], second.partitions[5]) < 0.9
 

@@ -234,7 +234,7 @@ class _Recorded(click.Command):
     default=True,
     help="Keep no cells in the model: it can't reject new cells then.",
 )
-@click.option("--no-umap", "umap", is_flag=True, flag_value=False, default=True, help="No map.")
+@click.option("--no-map", "map", is_flag=True, flag_value=False, default=True, help="No map.")
 @click.option(
     "--no-fcs",
     "fcs",

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-import scanpy as sc
 from anndata import AnnData
 
 from scmoe import pl
-from scmoe._compat import rep_key
 from scmoe.get._signatures import labels_of
 from scmoe.pl._figure import colors_of, short
 
@@ -22,9 +20,6 @@ from ._tables import highest_probability
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-UMAP = "X_umap"
-"""The slot of the map, scanpy's."""
 
 MOST_COLUMNS = 40
 """Markers in the heat map."""
@@ -50,16 +45,7 @@ STYLE = {
 }
 
 
-def set_colours(adata: AnnData, key: str) -> None:
-    """Give the clusters the colours that scanpy would, so that page and notebooks agree."""
-    palettes = sc.pl.palettes
-    n = len(adata.obs[key].cat.categories)
-    several = (palettes.default_20, palettes.default_28, palettes.default_102)
-    palette = next((p for p in several if n <= len(p)), ["#808080"] * n)
-    adata.uns[f"{key}_colors"] = list(palette[:n])
-
-
-def map_by(shown: AnnData, values: pd.Series, *, on_map: bool | None = None) -> str:
+def map_by(shown: AnnData, basis: str, values: pd.Series, *, on_map: bool | None = None) -> str:
     """The map by clusters or by samples."""
     column = str(values.name)
     # drawn in the order of the files, the last sample would lie above the others
@@ -67,21 +53,28 @@ def map_by(shown: AnnData, values: pd.Series, *, on_map: bool | None = None) -> 
     colours = f"{column}_colors"
     cells = AnnData(
         obs=values.to_frame(column).iloc[order],
-        obsm={UMAP: shown.obsm[rep_key(shown, UMAP)][order]},
+        obsm={basis: shown.obsm[basis][order]},
         uns={colours: shown.uns[colours]} if colours in shown.uns else {},
     )
     return _draw(
         lambda: pl.clusters(
-            cells, color=column, title="", on_map=on_map, size=_size(cells), return_fig=True
+            cells,
+            basis=basis,
+            color=column,
+            title="",
+            on_map=on_map,
+            size=_size(cells),
+            return_fig=True,
         )
     )
 
 
-def map_by_marker(shown: AnnData, marker: str, layer: str | None) -> str:
+def map_by_marker(shown: AnnData, basis: str, marker: str, layer: str | None) -> str:
     """The map by a marker; colours end where 1 % of the cells lie beyond."""
     return _draw(
         lambda: pl.clusters(
             shown,
+            basis=basis,
             color=marker,
             title="",
             layer=layer,

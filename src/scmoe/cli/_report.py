@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from scmoe._checks import visible
 from scmoe._keys import Key
+from scmoe._map import MAP
 from scmoe.get import gates
 from scmoe.get._signatures import UNASSIGNED, effects, measured_markers, standing_out
 from scmoe.io._extra import extra_channels
@@ -42,7 +43,7 @@ MOST_NAMED = 5
 SURE = 0.9
 """Cells whose highest probability is above this are counted as sure."""
 
-_LIBRARIES = ("scmoe", "anndata", "scanpy", "scvi-tools", "torch", "numpy", "umap-learn")
+_LIBRARIES = ("scmoe", "anndata", "scanpy", "scvi-tools", "torch", "numpy", "openTSNE")
 _GREY = "#bbbbbb"
 
 HARMLESS = (
@@ -70,6 +71,7 @@ def write_report(
     table: pd.DataFrame,
     markers: list[str],
     shown: AnnData | None,
+    basis: str,
     settings: Settings,
     facts: Mapping[str, str],
     warnings: list[str],
@@ -89,6 +91,8 @@ def write_report(
         The markers that were clustered by.
     shown
         The cells of the map; None for no map.
+    basis
+        The map in their ``.obsm``.
     settings
         What was asked for.
     facts
@@ -110,7 +114,7 @@ def write_report(
     )
     key = settings.key
     effect = effects(adata, key, measured_markers(adata, markers), settings.layer)
-    images = _images(adata, effect, markers, table["share"], shown, settings)
+    images = _images(adata, effect, markers, table["share"], shown, basis, settings)
     read = _files(adata)
     colours = _colours(adata, key)
     page = template.render(
@@ -128,8 +132,9 @@ def write_report(
         samples=_samples(adata, key, colours),
         command=settings.command,
         images=images,
-        map_is_sample=shown is not None and shown.n_obs < adata.n_obs,
         map_cells=0 if shown is None else shown.n_obs,
+        map_method="t-SNE" if basis == MAP else "UMAP",
+        n_cells=adata.n_obs,
         confidence=_confidence(adata, key),
         files=read,
         settings=_asked(settings, markers, facts),
@@ -175,19 +180,20 @@ def _images(
     markers: list[str],
     shares: pd.Series,
     shown: AnnData | None,
+    basis: str,
     settings: Settings,
 ) -> dict[str, Any]:
     key, layer = settings.key, settings.layer
     images: dict[str, Any] = {}
     if shown is not None:
-        images["map"] = pictures.map_by(shown, shown.obs[key])
+        images["map"] = pictures.map_by(shown, basis, shown.obs[key])
         samples = samples_of(shown)
         # more cannot be told apart by colour
         if samples is not None and 1 < samples.nunique() <= pictures.MOST_SAMPLES:
-            images["map_by_sample"] = pictures.map_by(shown, samples, on_map=False)
+            images["map_by_sample"] = pictures.map_by(shown, basis, samples, on_map=False)
         telling = most_telling(effect[markers], shares, pictures.MOST_MAPS)
         images["map_by_marker"] = {
-            name: pictures.map_by_marker(shown, name, layer) for name in telling
+            name: pictures.map_by_marker(shown, basis, name, layer) for name in telling
         }
     in_heat_map = most_telling(effect, shares, pictures.MOST_COLUMNS)
     images["not_used"] = [name for name in in_heat_map if name not in set(markers)]

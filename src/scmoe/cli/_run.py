@@ -12,16 +12,16 @@ from scipy.sparse import issparse
 from scmoe import io, similarity, tl
 from scmoe._atomic import check_space
 from scmoe._checks import check_batches, layer_names
-from scmoe._compat import rep_key, seed_argument
+from scmoe._compat import rep_key
+from scmoe._map import MAP, sample, with_map
 from scmoe._store import SaveError
+from scmoe.pl._figure import set_colors
 from scmoe.similarity._base import with_seed
-from scmoe.similarity._graph import neighbour_graph
 from scmoe.tl._neighbors import add_graph
 from scmoe.train import remove_checkpoints
 from scmoe.tree import Tree
 
 from . import _folder as names
-from ._pictures import UMAP, set_colours
 from ._prepare import (
     add_profile,
     choose_markers,
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from ._console import Console
     from ._folder import Output
     from ._settings import Settings
-
-MAP_CELLS = 50_000
-"""Cells on the map at most: a picture needs no more, and the map is the slowest step."""
 
 PRUNED = 10
 """Coupled arms train so many times shorter after each category that is pruned."""
@@ -77,7 +74,7 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     chosen = _chosen(adata, settings)
     own_graph, own_map = _similar(adata, markers, chosen, settings, console)
     saving = _cluster(adata, markers, chosen, output, settings, console)
-    set_colours(adata, settings.key)
+    set_colors(adata, settings.key)
     write_cells = partial(_write_cells, adata, output.path / names.CELLS)
     try:
         with console.stage("writing the cells"):
@@ -93,27 +90,25 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     table = cluster_table(adata, settings.key, markers, settings.layer)
     output.put(names.TABLE, partial(write_table, table.reset_index()))
     output.put(names.ABUNDANCE, partial(write_table, abundance(adata, settings.key)))
-    shown = None
-    if settings.umap:
-        linked = own_graph or (chosen is not None and chosen.needs_graph)
-        shown = _map(adata, markers, settings, console, drawn=own_map, linked=linked)
-    if shown is adata and not own_map:
-        # with the map
-        with console.stage("writing the cells with their map"):
-            output.put(names.CELLS, write_cells)
+    shown, basis = None, rep_key(adata, "X_umap") if own_map else MAP
+    if settings.map:
+        with console.stage("drawing the map"):
+            draw = sample if own_map else partial(with_map, key=settings.key)
+            shown = draw(adata, seed=settings.seed)
     has_fcs = settings.fcs and not settings.from_h5ad
     has_fcs = has_fcs and _write_fcs(adata, output, settings, console)
     record = adata.uns[settings.key]
     facts = {"transform": scale, "model": settings.model}
     if "tree" in record:
         facts["similarity"] = f"density tree, {_populations(record)}"
-    facts["neighbor graph"] = _graph(record["params"], settings, given=own_graph)
+    facts["neighbor graph"] = _graph(record["params"], given=own_graph)
     report = partial(
         write_report,
         adata=adata,
         table=table,
         markers=markers,
         shown=shown,
+        basis=basis,
         settings=settings,
         facts=facts,
         warnings=console.warnings,
@@ -135,11 +130,9 @@ def _write_cells(adata: AnnData, target: Path, path: Path) -> None:
     adata.write_h5ad(path)
 
 
-def _graph(params: dict[str, Any], settings: Settings, *, given: bool) -> str:
+def _graph(params: dict[str, Any], *, given: bool) -> str:
     """What the neighbour graph is: of the similarity's, what the clustering says."""
     used = str(params.get("neighbors", "not used"))
-    if used == "not used":
-        return "for the map alone" if settings.umap else used
     if used == "given":
         return (
             "that of the file" if given else "nearest neighbors by the markers, built by this run"
@@ -204,26 +197,19 @@ def _similar(
     Returns whether the neighbour graph is one that came with the cells, and whether there is a
     map that fits it.
     """
-    use_rep = add_profile(adata, markers, settings.layer)
     own_graph = has_own_graph(adata, settings)
-    if own_graph:
-        # the map is drawn by it too, whatever the model looks at
-        neighbour_graph(adata, "neighbors")
-    own_map = own_graph and rep_key(adata, UMAP) in adata.obsm
-    if getattr(chosen, "use_rep", None) == UMAP:
+    own_map = own_graph and rep_key(adata, "X_umap") in adata.obsm
+    if getattr(chosen, "use_rep", None) == "X_umap":
         if not own_map:
+            use_rep = add_profile(adata, markers, settings.layer)
             with console.stage("embedding by UMAP, which the similarity looks at"):
                 similarity.umap(adata, use_rep=use_rep, random_state=settings.seed, progress=False)
         return own_graph, True
     if not own_graph and chosen is not None and chosen.needs_graph:
-        _link(adata, use_rep, settings, console)
+        use_rep = add_profile(adata, markers, settings.layer)
+        with console.stage("searching neighbours"):
+            add_graph(adata, use_rep=use_rep, batch_key=settings.batch_key, seed=settings.seed)
     return own_graph, own_map
-
-
-def _link(adata: AnnData, use_rep: str, settings: Settings, console: Console) -> None:
-    """Build a neighbour graph of the values to cluster."""
-    with console.stage("searching neighbours"):
-        add_graph(adata, use_rep=use_rep, batch_key=settings.batch_key, seed=settings.seed)
 
 
 def _cluster(
@@ -273,36 +259,3 @@ def _cluster(
     if "tree" in (record := adata.uns[settings.key]):
         console.step(f"density tree: {_populations(record)}")
     return unsaved
-
-
-def _map(
-    adata: AnnData,
-    markers: list[str],
-    settings: Settings,
-    console: Console,
-    *,
-    drawn: bool,
-    linked: bool,
-) -> AnnData:
-    """The cells of the picture, with a UMAP in ``.obsm["X_umap"]``.
-
-    ``linked``: whether there is a neighbour graph to draw it by.
-    """
-    if adata.n_obs <= MAP_CELLS:
-        if not drawn:
-            import scanpy as sc
-
-            if not linked:
-                _link(adata, add_profile(adata, markers, settings.layer), settings, console)
-            with console.stage("drawing a map by UMAP"):
-                sc.tl.umap(adata, **seed_argument(sc.tl.umap, settings.seed))
-        return adata
-    rng = np.random.default_rng(settings.seed)
-    some = np.sort(rng.choice(adata.n_obs, MAP_CELLS, replace=False))
-    shown = adata[some].copy()
-    if not drawn:
-        use_rep = add_profile(shown, markers, settings.layer)
-        how = {"metric": "euclidean", "random_state": settings.seed, "progress": False}
-        with console.stage(f"drawing a map of {MAP_CELLS:,} cells by UMAP"):
-            similarity.umap(shown, use_rep=use_rep, **how)
-    return shown

@@ -52,7 +52,7 @@ class Settings:
     key: str = Key.DEFAULT
     seed: int = 0
     max_epochs: int | None = None
-    umap: bool = True
+    map: bool = True
     fcs: bool = True
     landmarks: bool = True
     checkpoint: bool = False

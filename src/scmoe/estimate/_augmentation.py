@@ -8,13 +8,10 @@ from functools import cached_property
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from sklearn.neighbors import NearestNeighbors
 
-from scmoe._compat import same_threads
+from scmoe._neighbors import N_NEIGHBORS, nearest
 from scmoe._numbers import check_whole
-from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS
 from scmoe.estimate._resample import train_augment, train_copier
 from scmoe.nn import (
     Augments,
@@ -27,6 +24,8 @@ from scmoe.nn import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from scmoe.nn import Autoencoders
     from scmoe.train import Augment
 
@@ -38,21 +37,6 @@ CHANGES = {
 """What can be done to each kind of data; the first is the default."""
 
 WORDS = {word for words in CHANGES.values() for word in words}
-
-
-def nearest(x: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Positions of the k nearest other cells of each cell, ``(n, k)`` int64; fewer if few."""
-    k = min(k, len(x) - 1)
-    if len(x) <= EXACT_NEIGHBORS:
-        return NearestNeighbors(n_neighbors=k).fit(x).kneighbors(return_distance=False)
-    # what compiles is loaded where it is needed
-    from pynndescent import NNDescent
-
-    with same_threads():
-        found = NNDescent(x, n_neighbors=k + 1, random_state=seed).neighbor_graph[0][:, 1:]
-    # where its search found fewer, a cell is a neighbour of its own
-    own = np.arange(len(x))[:, None]
-    return np.where(found < 0, own, found).astype(np.int64)
 
 
 def augmentation(
@@ -80,7 +64,7 @@ def augmentation(
     image_shape
         Shape of an image; None for cells.
     seed
-        Of approximate searches, and of changes that learn.
+        Of changes that learn.
     values
         The same cells on the scale of the batches that will be changed; None for ``scaled``.
     counts
@@ -225,7 +209,8 @@ class Changes:
     def _nearest(self, k: int) -> torch.Tensor:
         check_whole("n_neighbors", k, 1)
         if k not in self._found:
-            self._found[k] = torch.from_numpy(nearest(self.scaled, k, self.training["seed"]))
+            positions, _ = nearest(self.scaled, min(k, len(self.scaled) - 1))
+            self._found[k] = torch.from_numpy(positions)
         return self._found[k]
 
     @cached_property

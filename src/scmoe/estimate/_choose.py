@@ -8,9 +8,9 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from scmoe._checks import listing
+from scmoe._neighbors import N_PCS_FROM, neighbor_graph
 from scmoe.estimate._density import density_clusters
 from scmoe.estimate._found import Found, check_codes
-from scmoe.estimate._graph import N_PCS_FROM, neighbor_graph
 from scmoe.estimate._stability import stable_clusters
 from scmoe.estimate._tree import tree_clusters
 
@@ -107,7 +107,7 @@ def estimate(
         if (codes is None) == (graph is None):
             raise ValueError('`method="stability"` takes either `codes` or a `graph`.')
         if graph is None:
-            graph = neighbor_graph(check_codes(codes), seed)
+            graph = neighbor_graph(check_codes(codes))
         return stable_clusters(graph, seed=seed, progress=progress, **settings)
     if codes is None or graph is not None:
         raise ValueError(f"`method={method!r}` takes `codes`, and no graph.")

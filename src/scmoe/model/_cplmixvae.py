@@ -464,7 +464,7 @@ class CplMixVAE(States, ExpertModel):
                 if start:
                     n = {k: self.module_settings_[k] for k in ("n_categories", "n_arms")}
                     if tree is None:
-                        find = of_graph(neighbor_graph(near, seed), n["n_categories"])
+                        find = of_graph(neighbor_graph(near), n["n_categories"])
                     else:
                         find = of_tree(x, tree)
                     found = [start_categories(find, len(x), **n, seed=s) for s in seeds]

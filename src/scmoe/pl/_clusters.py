@@ -13,11 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy.spatial import cKDTree
 
-from scmoe._checks import check_in_memory, obs_columns
+from scmoe._checks import check_in_memory, clustering_record, obs_columns
 from scmoe._compat import rep_key
 from scmoe._keys import Key
+from scmoe._map import MAP, with_map
 
-from ._figure import categories, finish, share_colors, short
+from ._figure import categories, colors_of, finish, set_colors, share_colors, short
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,9 @@ def clusters(
         Name of the clustering, the ``key_added`` of :func:`scmoe.tl.cluster`.
     basis
         The map in ``.obsm``, with or without ``"X_"`` in front; its first two dimensions are
-        drawn. By default ``"X_umap"``.
+        drawn. By default ``"X_umap"`` or ``"X_tsne"``, whichever is there. Where neither is, at
+        most 10,000 cells, drawn at random, are put on a map by t-SNE of what was clustered; the
+        titles say how many, and the map is not kept.
     color
         One or several columns of ``.obs`` or names of markers; by default ``key``. With
         ``[key, "population"]`` the clusters stand beside known populations.
@@ -121,7 +124,6 @@ def clusters(
     Examples
     --------
     >>> scmoe.tl.cluster(adata)
-    >>> sc.tl.umap(adata)
     >>> scmoe.pl.clusters(adata)
     >>> scmoe.pl.clusters(adata, color=["scmoe", "CD3"])
     """
@@ -130,7 +132,7 @@ def clusters(
         adata = adata.copy()
     colors = _colors(adata, key, color)
     titles = _titles(title, colors)
-    name = _basis(adata, basis)
+    name = _basis(adata, key, basis)
     if ax is not None and len(colors) > 1:
         raise ValueError(
             f"ax takes one panel, but color asks for {len(colors)}: {colors}. Leave ax out, "
@@ -138,6 +140,9 @@ def clusters(
         )
     if ncols < 1:
         raise ValueError(f"ncols must be 1 or more, got {ncols}.")
+
+    if name not in adata.obsm:
+        adata, titles = _drawn(adata, key, colors, titles)
 
     if ax is None:
         ncols = min(ncols, len(colors))
@@ -220,21 +225,40 @@ def _titles(title: str | Sequence[str] | None, colors: list[str]) -> list[str]:
     return titles
 
 
-def _basis(adata: AnnData, basis: str | None) -> str:
-    wanted = "X_umap" if basis is None else basis
-    name = rep_key(adata, wanted)
-    if name in adata.obsm:
+def _basis(adata: AnnData, key: str, basis: str | None) -> str:
+    """The name of the map; that of none where it is to be made."""
+    wanted = ("X_umap", MAP) if basis is None else (basis,)
+    name = next((n for n in (rep_key(adata, w) for w in wanted) if n in adata.obsm), None)
+    if name is not None:
         n_dimensions = adata.obsm[name].shape[1]
         if n_dimensions < 2:
             raise ValueError(f".obsm[{name!r}] has {n_dimensions} dimension, a map needs 2.")
         return name
+    if basis is None and {"markers", "params"} <= set(clustering_record(adata, key)):
+        return MAP
     there = ", ".join(map(str, adata.obsm)) or "nothing"
     how = (
         "run sc.pp.neighbors(adata) and sc.tl.umap(adata) first, or name another map with basis="
-        if wanted in ("X_umap", "umap")
+        if basis in (None, "X_umap", "umap")
         else "name one of these with basis="
     )
-    raise KeyError(f"There is no map {wanted!r} in .obsm (there is {there}): {how}.")
+    raise KeyError(f"There is no map {wanted[0]!r} in .obsm (there is {there}): {how}.")
+
+
+def _drawn(
+    adata: AnnData, key: str, colors: list[str], titles: list[str]
+) -> tuple[AnnData, list[str]]:
+    """Some of the cells on a map of their own, and titles that say so."""
+    for column in adata.obs[[c for c in colors if c in adata.obs]].select_dtypes("category"):
+        # before groups that have no cell in the sample are forgotten
+        share_colors(adata, column)
+        if colors_of(adata, column) is None:
+            set_colors(adata, column)
+    shown = with_map(adata, key)
+    if shown.n_obs < adata.n_obs:
+        some = f"{shown.n_obs:,} of {adata.n_obs:,} cells"
+        titles = [f"{text} ({some})" if text else some for text in titles]
+    return shown, titles
 
 
 def _is_categorical(adata: AnnData, column: str) -> bool:

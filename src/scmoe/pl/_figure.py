@@ -50,6 +50,15 @@ def colors_of(adata: AnnData, column: str) -> dict[str, str] | None:
     return dict(zip(names, map(str, palette), strict=True)) if len(palette) == len(names) else None
 
 
+def set_colors(adata: AnnData, column: str) -> None:
+    """Give the groups of a categorical column the colours that scanpy would."""
+    palettes = sc.pl.palettes
+    n = len(adata.obs[column].cat.categories)
+    several = (palettes.default_20, palettes.default_28, palettes.default_102)
+    palette = next((p for p in several if n <= len(p)), ["#808080"] * n)
+    adata.uns[f"{column}_colors"] = list(palette[:n])
+
+
 def share_colors(adata: AnnData, column: str) -> None:
     """Give the groups of a column the colours that the same groups have in another column.
 

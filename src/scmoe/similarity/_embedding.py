@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_matrix, identity
-from sklearn.metrics import pairwise_distances
-from sklearn.neighbors import kneighbors_graph
 
 from scmoe._compat import rep_key
 from scmoe.similarity._base import Pairs, Similarity, Target, edges_at, from_edges
@@ -69,6 +67,8 @@ class KnnTarget(Target):
         self.n_neighbors = n_neighbors
 
     def _graph(self, cells: np.ndarray) -> csr_matrix:
+        from sklearn.neighbors import kneighbors_graph
+
         # a batch that was drawn with replacement has copies, which are no neighbours
         unique, number = np.unique(cells, return_inverse=True)
         k = min(self.n_neighbors, len(unique) - 1)
@@ -132,6 +132,8 @@ class ThresholdTarget(Target):
 
     def dense(self, cells: np.ndarray) -> np.ndarray:
         """1 where two cells are nearer than the distance."""
+        from sklearn.metrics import pairwise_distances
+
         near = pairwise_distances(self.embedding[cells]) < self.distance
         return near.astype(np.float32)
 

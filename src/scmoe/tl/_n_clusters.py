@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scanpy as sc
 
 from scmoe._checks import check_adata, holds_images
-from scmoe._compat import rep_key, seed_argument
+from scmoe._compat import rep_key
 from scmoe._keys import Key
+from scmoe._neighbors import N_PCS_FROM, components
 from scmoe._random import as_seed, seeded
-from scmoe.estimate._graph import N_PCS_FROM
 from scmoe.tl._manifest import graph_hash, manifest
 from scmoe.tl._slots import check_key, plain, write
 from scmoe.tl._working import (
@@ -258,7 +257,7 @@ def _values(
     x, names = np.asarray(work.X), work.var_names
     of_variables = use_rep in (None, "X")
     if of_variables and x.shape[1] > N_PCS_FROM and min(x.shape) > 1 and np.ptp(x, axis=0).any():
-        x = sc.pp.pca(x, n_comps=min(N_PCS_FROM, len(x) - 1), **seed_argument(sc.pp.pca, seed))
+        x = components(x, seed)
     return np.asarray(x, dtype=np.float32), names
 
 

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
-import scanpy as sc
-from sklearn.neighbors import NearestNeighbors
 
-from scmoe._compat import same_threads, seed_argument
+from scmoe._neighbors import (
+    N_NEIGHBORS,
+    N_PCS_FROM,
+    balanced,
+    components,
+    connectivities,
+    neighbor_graph,
+)
 from scmoe._progress import stage
-from scmoe.estimate._graph import EXACT_NEIGHBORS, N_NEIGHBORS, N_PCS_FROM
 from scmoe.tree import align
 
 if TYPE_CHECKING:
@@ -21,9 +25,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 logger = logging.getLogger("scmoe")
-
-LEAST_OF_BATCH = 3
-"""Neighbours in each batch, however many batches there are; as in BBKNN."""
 
 
 def build_graph(
@@ -45,7 +46,7 @@ def build_graph(
 def add_graph(
     adata: AnnData, *, use_rep: str = "X", batch_key: str | None = None, seed: int = 0
 ) -> None:
-    """Write what ``sc.pp.neighbors`` would write with its defaults; with batches, balanced.
+    """Write the graph that ``sc.pp.neighbors`` makes by default; with batches, balanced.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def add_graph(
         batches, and neighbours are searched in each batch apart, as many in each (BBKNN,
         Polański et al. 2020), so that no cell is joined to its own batch alone.
     seed
-        Of approximate searches.
+        Of principal components.
     """
     # scanpy takes a record of other neighbours into account
     for slots, key in ((adata.uns, "neighbors"), (adata.obsp, "distances")):
@@ -69,59 +70,20 @@ def add_graph(
     if batch_key is not None and adata.obs[batch_key].nunique() > 1:
         batches = adata.obs[batch_key].astype(str).to_numpy()
         values = align(values, batches)
+    values = np.asarray(values)
     if values.shape[1] > N_PCS_FROM:
-        n_comps = min(N_PCS_FROM, adata.n_obs - 1)
-        values = sc.pp.pca(values, n_comps=n_comps, **seed_argument(sc.pp.pca, seed))
         use_rep = "X_pca"
-        adata.obsm[use_rep] = values
-    if batches is not None:
-        adata.obsp["connectivities"] = _balanced(values, batches, seed)
-        adata.uns["neighbors"] = {
-            "connectivities_key": "connectivities",
-            "params": {
-                "method": "umap",
-                "metric": "euclidean",
-                "n_neighbors": N_NEIGHBORS,
-                "use_rep": use_rep,
-                "batch_key": batch_key,
-            },
-        }
-        return
-    with same_threads():
-        sc.pp.neighbors(
-            adata,
-            n_neighbors=min(N_NEIGHBORS, adata.n_obs - 1),
-            use_rep=use_rep,
-            **seed_argument(sc.pp.neighbors, seed),
-            transformer="sklearn" if adata.n_obs <= EXACT_NEIGHBORS else None,
-        )
-
-
-def _balanced(x: np.ndarray, batches: np.ndarray, seed: int) -> csr_matrix:
-    """Connectivities of as many neighbours from each batch, the cell itself among them."""
-    # what compiles is loaded where it is needed
-    from umap.umap_ import fuzzy_simplicial_set
-
-    names = np.unique(batches)
-    of_batch = max(LEAST_OF_BATCH, N_NEIGHBORS // len(names))
-    indices, distances = [], []
-    for name in names:
-        members = np.flatnonzero(batches == name)
-        search = NearestNeighbors(n_neighbors=min(of_batch, len(members))).fit(x[members])
-        distance, nearest = search.kneighbors(x)
-        indices.append(members[nearest])
-        distances.append(distance)
-    indices, distances = np.hstack(indices), np.hstack(distances)
-    order = distances.argsort(axis=1, kind="stable")
-    with same_threads():
-        connectivities, *_ = fuzzy_simplicial_set(
-            x,
-            indices.shape[1],
-            np.random.RandomState(seed),
-            "euclidean",
-            knn_indices=np.take_along_axis(indices, order, axis=1),
-            knn_dists=np.take_along_axis(distances, order, axis=1).astype(np.float32),
-        )
-    connectivities.setdiag(0)
-    connectivities.eliminate_zeros()
-    return connectivities.tocsr()
+        adata.obsm[use_rep] = values = components(values, seed)
+    params = {
+        "method": "umap",
+        "metric": "euclidean",
+        "n_neighbors": N_NEIGHBORS,
+        "use_rep": use_rep,
+    }
+    if batches is None:
+        graph = neighbor_graph(values)
+    else:
+        graph = connectivities(*balanced(values, batches, N_NEIGHBORS))
+        params["batch_key"] = batch_key
+    adata.obsp["connectivities"] = graph
+    adata.uns["neighbors"] = {"connectivities_key": "connectivities", "params": params}

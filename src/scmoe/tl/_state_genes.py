@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from natsort import natsorted
-from scipy import sparse, stats
+from scipy import sparse
 
 from scmoe._checks import check_adata, layer_values, listing
 from scmoe._keys import Key
@@ -291,7 +291,9 @@ def _table(values: _Values, states: ArmStates, known: Reference, progress: bool)
     known_p = table["pvalue"].notna()
     table["pvalue_adjusted"] = np.nan
     if known_p.any():
-        adjusted = stats.false_discovery_control(table.loc[known_p, "pvalue"])
+        from scipy.stats import false_discovery_control
+
+        adjusted = false_discovery_control(table.loc[known_p, "pvalue"])
         table.loc[known_p, "pvalue_adjusted"] = adjusted
     for column, categories in (("cluster", list(enough)), ("marker", values.names)):
         table[column] = pd.Categorical(table[column], categories=categories)

@@ -21,7 +21,7 @@ from scmoe._checks import (
 )
 from scmoe._compat import rep_key
 from scmoe._keys import Key
-from scmoe.estimate._graph import N_NEIGHBORS, N_PCS_FROM
+from scmoe._neighbors import N_NEIGHBORS, N_PCS_FROM
 from scmoe.io._channels import channel_kind, is_mass_cytometer
 from scmoe.similarity._graph import check_graph, graph_slot
 
