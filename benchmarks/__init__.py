@@ -30,6 +30,7 @@ EXPERIMENTS = (
     "augmentation",
     "coupled",
     "stability",
+    "speed",
     "cost",
 )
 """Names of the experiments, in the order of the page."""
