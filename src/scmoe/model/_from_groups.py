@@ -185,10 +185,11 @@ def start_experts(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) ->
         return
     codes = module.with_batch(codes, cells.batch)
     n_groups = cells.membership.shape[1]
+    # a spare one has the cells of all groups, of which as many will do
+    evenly = torch.zeros_like(cells.weight)
+    evenly[:: max(1, len(evenly) // MOST)] = 1
     for k in range(module.n_experts):
-        weight = cells.weight
-        if k < n_groups:
-            weight = weight * cells.membership[:, k]
+        weight = cells.weight * (cells.membership[:, k] if k < n_groups else evenly)
         some = weight > 0.01
         if not some.any():
             continue
