@@ -176,7 +176,8 @@ def best_split(cells: Cells, members: np.ndarray, least: int) -> tuple[Valleys, 
     """
     x, batch = cells.x[members], cells.batch_of(members)
     directions = candidates(x, cells.nodes[members], cells.noise, least)
-    found = find_valleys(directions @ x.T, cells.noise_along(directions), least, batch)
+    along = directions.astype(np.float32) @ x.T
+    found = find_valleys(along, cells.noise_along(directions), least, batch)
     best = np.argsort(-found.bound, kind="stable")[:N_REFINED]
     valleys = [turn(cells, members, found.at(i), directions[i], least) for i in best]
     judged = [
@@ -202,7 +203,7 @@ def turn(
         if turned is None:
             break
         spread = cells.noise_along(turned[None])
-        again = find_valleys((turned @ x.T)[None], spread, least, batch)
+        again = find_valleys((x @ turned.astype(np.float32))[None], spread, least, batch)
         if not again.bound[0] > valley.bound:
             break
         valley, direction = again.at(0), turned
