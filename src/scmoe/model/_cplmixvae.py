@@ -7,7 +7,6 @@ import math
 import warnings
 from contextlib import ExitStack
 from functools import partial
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from scmoe.metrics import category_consensus
 from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel
 from scmoe.model._cplmixvae_module import CplMixVAEModule
+from scmoe.model._pass import gathered, see
 from scmoe.model._places import places
 from scmoe.model._prune import THRESHOLD, check_pruning, prune
 from scmoe.model._settings import check_arguments, check_counted
@@ -550,7 +550,7 @@ class CplMixVAE(States, ExpertModel):
     def _prune(self, fit, threshold: float) -> None:
         curve, keep, weights = prune(
             self.module,
-            lambda: self._collect(itemgetter("votes"), None, None, None).T,
+            lambda: self._seen("votes", None, None, None).T,
             lambda: float(self.history["loss_train"].iloc[-1, 0]),
             fit,
             threshold,
@@ -582,13 +582,9 @@ class CplMixVAE(States, ExpertModel):
             log_total = torch.from_numpy(np.log(np.maximum(x.sum(1), 1)))
             module.totals[:, 0], module.totals[:, 1] = log_total.mean(), log_total.std()
         self.cluster_names_ = settle(module, [], outputs, len(x), self.min_cells_)
-        parts = [
-            {name: batch[name].cpu() for name in ("expert", "votes", "entropy")}
-            for batch in outputs()
-        ]
-        expert, votes, entropy = (
-            torch.cat([part[name] for part in parts]).numpy() for name in parts[0]
-        )
+        rows, _ = self._cells(None, None)
+        found = gathered(see(module, rows, ("expert", "votes", "entropy")), len(rows))
+        expert, votes, entropy = (found[name] for name in ("expert", "votes", "entropy"))
         k, size = module.n_experts, np.maximum(module.size.numpy(force=True), 1)
         if module.takes_counts:
             log_total = log_total.numpy()

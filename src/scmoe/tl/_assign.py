@@ -11,6 +11,7 @@ import pandas as pd
 from natsort import natsorted
 
 from scmoe._checks import check_adata, check_batches, listing, obs_columns
+from scmoe._chunks import Rows
 from scmoe._keys import Key
 from scmoe.tl._cut import summed
 from scmoe.tl._drift import drift_table, warn_of_drift
@@ -129,6 +130,8 @@ def assign(
     >>> query.uns["scmoe"]["drift"]
     >>> scmoe.pl.drift(query)
     """
+    from scmoe.model._pass import SEEN, gathered, see
+
     key_added = key if key_added is None else key_added
     is_number = isinstance(reject, float | int | np.number)
     if reject is not None and not (is_number and 0 < reject < 1):
@@ -153,7 +156,8 @@ def assign(
     x = reference_values(query, known, layer)
     check_transform(query, known, layer, x)
     trained = known.trained
-    found = trained.predict(x, _batches(query, known))
+    names = (*SEEN, "position")
+    found = gathered(see(trained.module, Rows(x), names, _batches(query, known)), len(x))
     proba = pd.DataFrame(found["proba"], index=query.obs_names, columns=trained.names)
     names = np.asarray(trained.names, dtype=object)
     labels = names[found["expert"]]

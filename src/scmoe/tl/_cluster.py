@@ -224,6 +224,7 @@ def cluster(
     >>> adata.obs["scmoe"].value_counts()
     >>> scmoe.tl.cluster(adata, n_clusters=10, key_added="ten")  # beside the first
     """
+    from scmoe.model._pass import OUTLIER, SEEN, gathered, see
     from scmoe.model._record import to_record
 
     seed = as_seed(random_state)
@@ -255,13 +256,13 @@ def cluster(
     )
     with seeded(seed), released(recipe.model_class, work):
         trained = recipe.fit(work, seed, progress)
-        labels = trained.predict()
-        proba = trained.predict_proba()
-        latent = trained.get_latent_representation()
-        outlier = trained.outlier_score()
-        beside = recipe.found(trained, key_added)
+        rows, batch = trained._cells(None, None)
+        seen = gathered(see(trained.module, rows, (*SEEN, *recipe.sees), batch), len(rows))
         unsaved = None if save_model is None else _save(trained, save_model, landmarks)
 
+    names = np.asarray(trained.cluster_names_, dtype=object)
+    labels, beside = names[seen["expert"]], recipe.beside(trained, key_added, seen)
+    proba = pd.DataFrame(seen["proba"], index=adata.obs_names, columns=names)
     categories = natsorted(set(labels))
     result = {
         "params": {
@@ -288,7 +289,7 @@ def cluster(
     logger.info("%d of %d experts own cells.", len(categories), trained.module.n_experts)
     if len(categories) == 1:
         warnings.warn(_why_one(trained, model), UserWarning, stacklevel=2)
-    outdated = _outdated(adata, key_added, labels, latent)
+    outdated = _outdated(adata, key_added, labels, seen["latent"])
     if outdated:
         warnings.warn(
             f"The clusters of {key_added!r} are others now. Of those before there still is "
@@ -299,9 +300,9 @@ def cluster(
     adata = adata.copy() if copy else adata
     write(
         (adata.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=categories)),
-        (adata.obs, Key.obs.outlier(key_added), outlier),
+        (adata.obs, Key.obs.outlier(key_added), seen[OUTLIER]),
         *_beside(adata, key_added, beside),
-        (adata.obsm, Key.obsm.latent(key_added), latent),
+        (adata.obsm, Key.obsm.latent(key_added), seen["latent"]),
         (adata.obsm, Key.obsm.proba(key_added), proba),
         (adata.uns, Key.uns.result(key_added), plain(result)),
     )
