@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from scmoe._checks import dense
+from scmoe._checks import check_values, dense
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 CHUNK = 4096
 """Cells at a time where nothing is learned: layers of a few dozen units stay in the cache."""
@@ -36,9 +37,28 @@ class Rows:
         self.dtype = x.dtype
         self.shape = (x.shape[0], x.shape[1] if whole else len(self.columns))
         self.in_memory = isinstance(x, np.ndarray) or sparse.issparse(x)
+        self._check: Callable[[Any, int], None] | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def checked(self, names: Sequence[str], where: str, **counts: Any) -> Rows:
+        """The same rows, whose blocks :func:`scmoe._checks.check_values` looks at when read."""
+
+        def check(block: Any, start: int) -> None:
+            of_block = f"{where}, from cell {start} on," if start else where
+            check_values(block, names, of_block, **counts)
+
+        rows = copy(self)
+        rows._check = check
+        return rows
+
+    def stored(self) -> Any:
+        """All rows as they are stored, numpy's or scipy's."""
+        if not self.in_memory:
+            blocks = [block for _, block in self.raw_blocks()]
+            return _stacked(blocks) if blocks else np.empty(self.shape, self.dtype)
+        return self.x if self.columns is None else self.x[:, self.columns]
 
     def raw_blocks(self) -> Iterator[tuple[slice, Any]]:
         """Each block as it is stored, numpy's or scipy's, with its place among the rows."""
@@ -46,7 +66,10 @@ class Rows:
         start = 0
         for block in _of_size(_parts(self.x, size), size):
             stop = start + block.shape[0]
-            yield slice(start, stop), block if self.columns is None else block[:, self.columns]
+            block = block if self.columns is None else block[:, self.columns]
+            if self._check is not None:
+                self._check(block, start)
+            yield slice(start, stop), block
             start = stop
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:

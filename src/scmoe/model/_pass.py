@@ -73,7 +73,7 @@ def see(
     names: Sequence[str],
     batch: np.ndarray | None = None,
     chunk: int | None = None,
-) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+) -> Iterator[tuple[slice, np.ndarray, dict[str, np.ndarray]]]:
     """What a trained module says of cells, block by block.
 
     Parameters
@@ -87,7 +87,7 @@ def see(
 
     Yields
     ------
-    Place of the block among the cells, and its arrays by name.
+    Place of the block among the cells, its values, and its arrays by name.
     """
     scored = OUTLIER in names and module.outliers.available
     needed = {*names, *(("position", "expert") if scored else ())} - {OUTLIER}
@@ -101,17 +101,28 @@ def see(
         found[OUTLIER] = np.full(len(block), np.nan, np.float32)
         if scored:
             found[OUTLIER] = module.outliers.score(found["position"], found["expert"])
-        yield place, {name: found[name] for name in names}
+        yield place, block, {name: found[name] for name in names}
 
 
-def gathered(seen: Iterator[tuple[slice, dict[str, np.ndarray]]], n: int) -> dict[str, np.ndarray]:
-    """Arrays of all ``n`` cells from those of their blocks, by name."""
+def put(arrays: dict[str, np.ndarray], n: int, place: slice, part: dict[str, np.ndarray]) -> None:
+    """Put the arrays of a block into those of all ``n`` cells, which are made where they lack."""
+    for name, values in part.items():
+        if name not in arrays:
+            arrays[name] = np.empty((n, *values.shape[1:]), values.dtype)
+        arrays[name][place] = values
+
+
+def all_seen(
+    module: DescribedModule,
+    rows: Rows,
+    names: Sequence[str],
+    batch: np.ndarray | None = None,
+    chunk: int | None = None,
+) -> dict[str, np.ndarray]:
+    """What :func:`see` says, of all cells."""
     found: dict[str, np.ndarray] = {}
-    for place, part in seen:
-        for name, values in part.items():
-            if name not in found:
-                found[name] = np.empty((n, *values.shape[1:]), values.dtype)
-            found[name][place] = values
+    for place, _, part in see(module, rows, names, batch, chunk):
+        put(found, len(rows), place, part)
     return found
 
 

@@ -19,7 +19,7 @@ from scmoe._checks import (
     listing,
 )
 from scmoe._chunks import Rows
-from scmoe.model._pass import OUTLIER, gathered, outputs_of, see
+from scmoe.model._pass import OUTLIER, all_seen, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,7 +115,7 @@ class Predictions:
     ) -> np.ndarray:
         """One of the arrays that the pass over the cells gives."""
         rows, batch = self._cells(adata, indices)
-        return gathered(see(self.module, rows, (name,), batch, batch_size), len(rows))[name]
+        return all_seen(self.module, rows, (name,), batch, batch_size)[name]
 
     def _collect(
         self,

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 
 from scmoe._numbers import is_number, is_whole
+from scmoe.metrics import category_consensus
 from scmoe.model._pass import outputs_of
 from scmoe.model._predict import Predictions
 from scmoe.model._walk import check_steps, expert_of, living, steps_as_cells, walk
@@ -125,6 +127,24 @@ def consensus_of(votes: np.ndarray) -> np.ndarray:
     n_arms = votes.shape[1]
     same = (votes[:, :, None] == votes[:, None]).sum((1, 2)) - n_arms
     return (same / (n_arms * (n_arms - 1))).astype(np.float32)
+
+
+def consensus_table(
+    expert: np.ndarray, votes: np.ndarray, entropy: np.ndarray, n_categories: int
+) -> pd.DataFrame:
+    """Consensus of the arms, mean entropy and number of cells of each category.
+
+    Parameters
+    ----------
+    expert, votes, entropy
+        What :func:`scmoe.model._pass.see` says of cells.
+    n_categories
+        Number of categories.
+    """
+    size = np.bincount(expert, minlength=n_categories)
+    consensus = category_consensus(votes.T, n_categories) if votes.shape[1] > 1 else np.nan
+    mean = np.bincount(expert, entropy, n_categories) / np.maximum(size, 1)
+    return pd.DataFrame({"consensus": consensus, "entropy": mean, "n_cells": size})
 
 
 class States(Predictions):

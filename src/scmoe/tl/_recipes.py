@@ -81,6 +81,11 @@ class Recipe(ABC):
         """How many clusters there will be at least places for."""
         return 2 if self.n_clusters in (AUTO, None) else self.n_clusters
 
+    @property
+    def of_all_cells(self) -> bool:
+        """Whether it looks at something that only all cells have, such as a graph of the user."""
+        return False
+
     @abstractmethod
     def look_at(self, adata: AnnData, work: AnnData) -> None:
         """Take what the model needs beside the values, from the user's cells and their copy."""
@@ -167,6 +172,12 @@ class SimilarityRecipe(Recipe):
         self.graph, self.origin = find_graph(
             adata, work, self.similarity, self.neighbors_key, self.obsp
         )
+
+    @property
+    def of_all_cells(self) -> bool:
+        from scmoe.tl._recorded import functions_of
+
+        return self.graph is not None or bool(functions_of(self.similarity))
 
     def _default(self, adata: AnnData, work: AnnData) -> Similarity:
         """The graph that the user asked for or made of other values; else the tree."""
@@ -316,7 +327,7 @@ class CoupledRecipe(Recipe):
     sees = ("z", "votes", "entropy")
 
     def beside(self, model: Any, key: str, seen: Mapping[str, np.ndarray]) -> dict[str, dict]:
-        from scmoe.model._states import consensus_of
+        from scmoe.model._states import consensus_of, consensus_table
 
         of_cells = {Key.obs.entropy(key): seen["entropy"]}
         arrays = {Key.obsm.state(key): seen["z"]}
@@ -324,7 +335,7 @@ class CoupledRecipe(Recipe):
         if votes.shape[1] > 1:
             of_cells[Key.obs.arm_consensus(key)] = consensus_of(votes)
             arrays[Key.obsm.votes(key)] = votes.astype(np.int16)
-        table = model.consensus_
+        table = consensus_table(seen["expert"], votes, seen["entropy"], model.module.n_experts)
         return {
             "obs": of_cells,
             "obsm": arrays,
