@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -13,17 +15,17 @@ from scmoe.get import tree
 from scmoe.tl import _cluster, _drift, _sketch, assign, cluster
 
 SHORT = {"n_clusters": 6, "progress": False, "train_kwargs": {"max_steps": 20}}
-N, SKETCH = 6000, 2000
+N, SKETCH = 3000, 1000
 
 
 def cells(seed: int = 0) -> ad.AnnData:
     """Four populations of 8 markers in two batches, and a column that is no marker."""
+    centres = 3 * np.random.default_rng(0).normal(size=(4, 8))
     rng = np.random.default_rng(seed)
-    centres = 3 * rng.normal(size=(4, 8))
     truth = rng.choice(4, N, p=[0.5, 0.3, 0.15, 0.05])
     x = centres[truth] + rng.normal(size=(N, 8))
     x = np.column_stack([np.arange(N), x]).astype(np.float32)
-    kinds = ["time", *["surface"] * 8]
+    kinds = ["time", *["mass"] * 8]
     return ad.AnnData(
         x,
         obs=pd.DataFrame(
@@ -34,13 +36,17 @@ def cells(seed: int = 0) -> ad.AnnData:
     )
 
 
+def shrink(patch: pytest.MonkeyPatch) -> None:
+    """Let a sketch, and blocks, be smaller than the cells of a test."""
+    for module in (_cluster, _sketch):
+        patch.setattr(module, "SKETCH", SKETCH)
+    patch.setattr("scmoe._chunks.CHUNK", 512)
+    patch.setattr("scmoe._chunks.VALUES", 1)
+
+
 @pytest.fixture
 def small(monkeypatch):
-    """A sketch, and blocks, that are smaller than the cells of a test."""
-    for module in (_cluster, _sketch):
-        monkeypatch.setattr(module, "SKETCH", SKETCH)
-    monkeypatch.setattr("scmoe._chunks.CHUNK", 512)
-    monkeypatch.setattr("scmoe._chunks.VALUES", 1)
+    shrink(monkeypatch)
 
 
 def results(adata: ad.AnnData) -> dict:
@@ -66,13 +72,17 @@ def backed(path, adata):
 
 def zarr_array(path, adata):
     zarr = pytest.importorskip("zarr")
-    adata.write_zarr(path / "cells.zarr")
-    return ad.AnnData(zarr.open(path / "cells.zarr")["X"], obs=adata.obs, var=adata.var)
+    x = zarr.create_array(path / "x.zarr", shape=adata.shape, dtype="f4", chunks=(700, 9))
+    x[:] = adata.X
+    return ad.AnnData(x, obs=adata.obs, var=adata.var)
 
 
 def lazy(path, adata):
     pytest.importorskip("dask")
-    adata.write_zarr(path / "cells.zarr")
+    with warnings.catch_warnings():
+        # anndata 0.12: of the format that zarr will have
+        warnings.simplefilter("ignore")
+        adata.write_zarr(path / "cells.zarr")
     return ad.experimental.read_lazy(path / "cells.zarr")
 
 
@@ -85,26 +95,29 @@ def chunks(path, adata):
 PLACES = [backed, zarr_array, lazy, chunks]
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.fixture(scope="module")
+def in_memory():
+    """A clustering, and an assignment by it, of cells in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        reference, query = cells(), cells(1)
+        cluster(reference, batch_key="batch", **SHORT)
+        assign(query, reference, sample_key="batch")
+    return reference, query
+
+
 @pytest.mark.parametrize("place", PLACES)
-def test_cells_in_a_file_have_the_same_clusters(tmp_path, small, place):
-    inside, outside = cells(), place(tmp_path, cells())
-    for adata in (inside, outside):
-        cluster(adata, batch_key="batch", **SHORT)
-    same(results(inside), results(outside))
-    for entry in ("manifest", "tree"):
-        pd.testing.assert_series_equal(
-            pd.Series({k: str(v) for k, v in inside.uns["scmoe"][entry].items()}),
-            pd.Series({k: str(v) for k, v in outside.uns["scmoe"][entry].items()}),
-        )
-    reference = inside
-    inside, outside = cells(1), place(tmp_path / "..", cells(1))
-    for adata in (inside, outside):
-        assign(adata, reference, sample_key="batch")
-    same(results(inside), results(outside))
-    drift = (adata.uns["scmoe"]["drift"] for adata in (inside, outside))
-    pd.testing.assert_frame_equal(*drift)
-    assert inside.uns["scmoe"]["manifest"]["data"] == outside.uns["scmoe"]["manifest"]["data"]
+def test_cells_in_a_file_have_the_same_clusters(tmp_path, small, place, in_memory):
+    for inside, seed in zip(in_memory, (0, 1), strict=True):
+        (tmp_path / str(seed)).mkdir()
+        outside = place(tmp_path / str(seed), cells(seed))
+        if seed == 0:
+            cluster(outside, batch_key="batch", **SHORT)
+        else:
+            assign(outside, in_memory[0], sample_key="batch")
+        same(results(inside), results(outside))
+        for entry in ("manifest", "tree", "drift"):
+            assert str(inside.uns["scmoe"].get(entry)) == str(outside.uns["scmoe"].get(entry))
 
 
 def test_a_sketch_is_learned_from(small, caplog):
@@ -137,7 +150,7 @@ def test_every_model_learns_from_a_sketch(small, model):
 
 
 def test_cells_of_a_graph_are_all_learned_from(small):
-    adata = cells()[:2500].copy()
+    adata = cells()[:1500, 1:].copy()
     scmoe.tl._neighbors.add_graph(adata)
     cluster(adata, neighbors_key="neighbors", **SHORT)
     assert adata.uns["scmoe"]["params"]["n_learned"] == adata.n_obs
@@ -171,7 +184,7 @@ def test_a_rare_population_is_in_a_sketch():
 
 
 def test_values_are_looked_at_when_they_are_read(tmp_path, small):
-    for column, value, message in ((3, np.nan, "'C'"), (5, 1e20, "beyond|Beyond")):
+    for column, value, message in ((3, np.nan, "'C'"), (5, 1e20, "Beyond")):
         adata = cells()
         adata.X[N - 1, column] = value
         lazily = backed(tmp_path, adata)
@@ -179,6 +192,7 @@ def test_values_are_looked_at_when_they_are_read(tmp_path, small):
             cluster(lazily, **SHORT)
         assert not lazily.obsm
         assert "scmoe" not in lazily.obs
+        lazily.file.close()
     adata = cells()
     adata.X[:, 4] = 1
     with pytest.raises(ValueError, match="Constant in all cells: 'D'"):
