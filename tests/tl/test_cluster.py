@@ -767,10 +767,10 @@ def test_error_in_the_middle_of_training(linked, same):
 
 
 def test_error_while_results_are_collected(linked, same, monkeypatch):
-    def fail(self, *args):
+    def fail(*args):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(MoESimVAE, "get_latent_representation", fail)
+    monkeypatch.setattr(_pass, "put", fail)
     before = same.look(linked)
     with pytest.raises(RuntimeError, match="out of memory"):
         run(linked)
