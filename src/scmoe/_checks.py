@@ -136,9 +136,15 @@ def apart(names: Sequence[str], taken: Collection[str]) -> list[str]:
     return found
 
 
-def check_adata(adata: AnnData) -> None:
-    """Raise ValueError for what is no AnnData in memory, for a view, and for names twice."""
-    check_in_memory(adata)
+def check_adata(adata: AnnData, *, in_memory: bool = True) -> None:
+    """Raise ValueError for what is no AnnData, for a view, and for names twice.
+
+    Where it need not be in memory, for one whose file is closed.
+    """
+    if in_memory:
+        check_in_memory(adata)
+    else:
+        check_open(adata)
     if adata.is_view:
         raise ValueError(
             "`adata` is a view of another AnnData; pass `adata.copy()` of the subset, so that "
@@ -158,7 +164,7 @@ def check_slots(adata: AnnData) -> None:
     for place in ("layers", "obsm", "varm", "obsp", "varp"):
         for key, value in getattr(adata, place).items():
             check_sparse(value, f"`.{place}[{key!r}]`")
-    if adata.raw is not None:
+    if adata.raw is not None and not adata.isbacked:
         check_sparse(adata.raw.X, "`adata.raw.X`")
 
 
@@ -212,6 +218,30 @@ def check_in_memory(adata: AnnData) -> None:
         raise ValueError("`adata` was read lazily; pass `adata.to_memory()`.")
 
 
+def check_open(adata: AnnData) -> None:
+    """Raise ValueError for what is no AnnData, and for one whose file is closed."""
+    check_is_adata(adata)
+    if adata.isbacked and not adata.file.is_open:
+        raise ValueError(
+            f"`adata` is backed by {str(adata.filename)!r}, which is closed: read it again "
+            '(`anndata.read_h5ad(path, backed="r")`).'
+        )
+
+
+def check_copy(adata: AnnData, copy: bool, name: str) -> None:
+    """Raise ValueError for a copy of what is backed by a file, which needs a file of its own."""
+    if copy and adata.isbacked:
+        raise ValueError(
+            f"`copy=True` can't go with `{name}` backed by a file: leave it out, or pass "
+            f"`{name}.to_memory()`."
+        )
+
+
+def table(frame: Any) -> pd.DataFrame:
+    """Return `.obs` or `.var` in memory, also of an AnnData that was read lazily."""
+    return frame if isinstance(frame, pd.DataFrame) else frame.to_memory()
+
+
 def check_names(adata: AnnData) -> None:
     """Raise ValueError for names of cells or markers that are not unique."""
     if not adata.obs_names.is_unique:
@@ -234,7 +264,7 @@ def check_batches(adata: AnnData, batch_key: str) -> None:
         raise KeyError(
             f"Did not find the batches {batch_key!r} in `.obs`, which has {obs_columns(adata)}."
         )
-    missing = adata.obs[batch_key].isna()
+    missing = table(adata.obs)[batch_key].isna().to_numpy()
     if missing.any():
         raise ValueError(
             f"`.obs[{batch_key!r}]` is missing for {missing.sum()} of {adata.n_obs} cells, such "
@@ -252,24 +282,30 @@ def written(name: str) -> str:
     return ".X" if name == "X" else f".layers[{name!r}]"
 
 
-def layer_values(adata: AnnData, layer: str | None) -> Any:
+def layer_values(adata: AnnData, layer: str | None, *, in_memory: bool = True) -> Any:
     """Return ``.X`` or a layer, numbers in memory, dense or sparse.
+
+    With ``in_memory=False`` also what :class:`scmoe._chunks.Rows` reads.
 
     Raises
     ------
     KeyError
         For an unknown layer.
     ValueError
-        For an empty ``.X``, cells that are in a file, and what is not numbers.
+        For an empty ``.X``, cells that are in a file, and what is not numbers; for an array of
+        dask whose chunks have no known size or split the markers.
     """
-    check_in_memory(adata)
+    if in_memory:
+        check_in_memory(adata)
     if layer is not None and layer not in adata.layers:
         raise KeyError(f"Did not find layer {layer!r}; `.layers` holds {layer_names(adata)}.")
     values = adata.X if layer is None else adata.layers[layer]
     where = written("X" if layer is None else layer)
     if values is None:
         raise ValueError("`adata.X` is empty; name a `layer`.")
-    if not (isinstance(values, np.ndarray) or sparse.issparse(values)):
+    if not in_memory:
+        check_chunks(values, where)
+    elif not (isinstance(values, np.ndarray) or sparse.issparse(values)):
         raise ValueError(
             f"{where} is a {type(values).__module__.split('.')[0]} {type(values).__name__}; pass "
             "`adata.to_memory()`, with values of numpy or scipy."
@@ -278,6 +314,22 @@ def layer_values(adata: AnnData, layer: str | None) -> Any:
         raise ValueError(f"{where} holds {values.dtype}, not numbers.")
     check_sparse(values, where)
     return values
+
+
+def check_chunks(x: Any, where: str) -> None:
+    """Raise ValueError for an array of dask that can't be read a few whole cells at a time."""
+    if type(x).__module__.split(".")[0] != "dask":
+        return
+    if any(math.isnan(size) for sizes in x.chunks for size in sizes):
+        raise ValueError(
+            f"{where} is a dask array with chunks of unknown sizes: call its "
+            "`compute_chunk_sizes()` first."
+        )
+    if len(x.chunks[1]) > 1:
+        raise ValueError(
+            f"{where} is a dask array whose chunks split the markers, {len(x.chunks[1])} to a "
+            "cell: use `.rechunk({1: -1})`, so that each chunk holds whole cells."
+        )
 
 
 def warn_of_small_batches(adata: AnnData, batch_key: str) -> None:
@@ -513,7 +565,12 @@ def dense(x) -> np.ndarray:
 
 
 def check_training(
-    x: np.ndarray, names: Sequence[str], n_clusters: int, *, constant: bool = False
+    x: np.ndarray,
+    names: Sequence[str],
+    n_clusters: int,
+    *,
+    constant: bool = False,
+    n_obs: int | None = None,
 ) -> None:
     """Raise ValueError for cells that nothing can be learned from.
 
@@ -523,14 +580,17 @@ def check_training(
         Cells x markers, the names of the markers, and how many clusters are asked for.
     constant
         Whether markers may be constant, as the margins of images are.
+    n_obs
+        Number of cells, where ``x`` is the least and the largest value of each marker.
     """
+    n_obs = len(x) if n_obs is None else n_obs
     if n_clusters < 2:
         raise ValueError(f"The number of clusters must be at least 2, got {n_clusters}.")
-    if len(x) < 2:
-        raise ValueError(f"Clustering needs at least 2 cells, got {len(x)}.")
-    if len(x) < n_clusters:
+    if n_obs < 2:
+        raise ValueError(f"Clustering needs at least 2 cells, got {n_obs}.")
+    if n_obs < n_clusters:
         raise ValueError(
-            f"There are fewer cells ({len(x)}) than clusters ({n_clusters}); ask for fewer."
+            f"There are fewer cells ({n_obs}) than clusters ({n_clusters}); ask for fewer."
         )
     check_varied(x, names, constant=constant)
 

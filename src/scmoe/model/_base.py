@@ -37,7 +37,8 @@ from scmoe.model._fields import IndexField
 from scmoe.model._files import SafeFiles
 from scmoe.model._generate import generate_cells
 from scmoe.model._loaded import NAMES, attributes_of, batch_names
-from scmoe.model._predict import LARGE_BATCH, Predictions
+from scmoe.model._pass import LARGE_BATCH
+from scmoe.model._predict import Predictions
 from scmoe.model._record import Trained, checked
 
 if TYPE_CHECKING:

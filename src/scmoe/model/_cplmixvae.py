@@ -7,21 +7,19 @@ import math
 import warnings
 from contextlib import ExitStack
 from functools import partial
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from scmoe._checks import check_image_shape, holds_images
 from scmoe._numbers import as_whole
 from scmoe._scaling import COMMON
 from scmoe.estimate import augmentation, default_method, neighbor_graph
-from scmoe.metrics import category_consensus
 from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel
 from scmoe.model._cplmixvae_module import CplMixVAEModule
+from scmoe.model._pass import all_seen
 from scmoe.model._places import places
 from scmoe.model._prune import THRESHOLD, check_pruning, prune
 from scmoe.model._settings import check_arguments, check_counted
@@ -35,7 +33,7 @@ from scmoe.model._start import (
     of_tree,
     start_categories,
 )
-from scmoe.model._states import States
+from scmoe.model._states import States, consensus_table
 from scmoe.model._together import check_together, one_module
 from scmoe.train import (
     ArmsPlan,
@@ -49,6 +47,7 @@ from scmoe.train import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pandas as pd
     from anndata import AnnData
 
     from scmoe.train import Augment
@@ -550,7 +549,7 @@ class CplMixVAE(States, ExpertModel):
     def _prune(self, fit, threshold: float) -> None:
         curve, keep, weights = prune(
             self.module,
-            lambda: self._collect(itemgetter("votes"), None, None, None).T,
+            lambda: self._seen("votes", None, None, None).T,
             lambda: float(self.history["loss_train"].iloc[-1, 0]),
             fit,
             threshold,
@@ -582,13 +581,9 @@ class CplMixVAE(States, ExpertModel):
             log_total = torch.from_numpy(np.log(np.maximum(x.sum(1), 1)))
             module.totals[:, 0], module.totals[:, 1] = log_total.mean(), log_total.std()
         self.cluster_names_ = settle(module, [], outputs, len(x), self.min_cells_)
-        parts = [
-            {name: batch[name].cpu() for name in ("expert", "votes", "entropy")}
-            for batch in outputs()
-        ]
-        expert, votes, entropy = (
-            torch.cat([part[name] for part in parts]).numpy() for name in parts[0]
-        )
+        rows, _ = self._cells(None, None)
+        found = all_seen(module, rows, ("expert", "votes", "entropy"))
+        expert, votes, entropy = (found[name] for name in ("expert", "votes", "entropy"))
         k, size = module.n_experts, np.maximum(module.size.numpy(force=True), 1)
         if module.takes_counts:
             log_total = log_total.numpy()
@@ -598,10 +593,4 @@ class CplMixVAE(States, ExpertModel):
             module.totals[own] = torch.from_numpy(
                 np.stack([mean, np.sqrt(square)], 1)[own].astype(np.float32)
             ).to(self.device)
-        self.consensus_ = pd.DataFrame(
-            {
-                "consensus": category_consensus(votes.T, k) if module.n_arms > 1 else np.nan,
-                "entropy": np.bincount(expert, entropy, k) / size,
-                "n_cells": np.bincount(expert, minlength=k),
-            }
-        )
+        self.consensus_ = consensus_table(expert, votes, entropy, k)

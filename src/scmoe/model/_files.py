@@ -37,7 +37,7 @@ from scmoe.model._loaded import (
     saved_cells,
     set_attributes,
 )
-from scmoe.model._outliers import without_landmarks
+from scmoe.model._outliers import with_owner, without_landmarks
 
 if TYPE_CHECKING:
     from typing import Self
@@ -203,7 +203,8 @@ class SafeFiles:
         """What a saved model says of itself, and its weights; errors as :meth:`load`."""
         folder, prefix = Path(dir_path), _checked_prefix(prefix)
         content = read(folder, prefix, cls)
-        return content, unpack_tensors(folder / f"{prefix}{TENSORS}", content["tensors"])
+        tensors = unpack_tensors(folder / f"{prefix}{TENSORS}", content["tensors"])
+        return content, with_owner(tensors)
 
     @classmethod
     def _saved_module(

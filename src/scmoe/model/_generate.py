@@ -19,11 +19,13 @@ from scmoe._numbers import is_whole
 from scmoe._random import as_seed
 from scmoe.model._describe import draw_batches
 from scmoe.model._described import PANEL
-from scmoe.model._record import SMALL
 
 if TYPE_CHECKING:
     from scmoe.model._described import DescribedModule
     from scmoe.model._record import Trained
+
+SMALL = 100
+"""Markers below which a second thread does not pay."""
 
 BATCH = 8192
 """Cells that are decoded at a time."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from scmoe.model._described import DescribedModule
 
 SCHEMA = "scmoe model"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 ADDED = ("estimates_",)
 """Attributes that came with version 2: models that were saved before have those of a new one."""

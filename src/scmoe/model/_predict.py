@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from anndata import AnnData
 from natsort import natsorted
 from scvi import REGISTRY_KEYS
 
@@ -17,18 +15,16 @@ from scmoe._checks import (
     check_is_adata,
     check_names,
     check_values,
-    dense,
     layer_values,
     listing,
 )
-from scmoe._compat import forget, one_thread, quiet
-from scmoe.model._record import PREDICT_BATCH, check_told
+from scmoe._chunks import Rows
+from scmoe.model._pass import OUTLIER, all_seen, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-LARGE_BATCH = 250_000
-"""Values in a batch from which a second thread pays."""
+    from anndata import AnnData
 
 
 class Predictions:
@@ -63,7 +59,7 @@ class Predictions:
         ValueError
             As :meth:`setup_anndata`; cells that there are not.
         """
-        return self._collect(itemgetter("latent"), adata, indices, batch_size)
+        return self._seen("latent", adata, indices, batch_size)
 
     def predict_proba(
         self,
@@ -75,7 +71,7 @@ class Predictions:
 
         All experts have a column, also those that own no cell. Rows sum to 1.
         """
-        values = self._collect(itemgetter("proba"), adata, indices, batch_size)
+        values = self._seen("proba", adata, indices, batch_size)
         return self._by_cluster(values, adata, indices)
 
     def predict(
@@ -89,7 +85,7 @@ class Predictions:
         Clusters are numbered by size among the training cells: ``"0"`` is the largest. Those
         of listed classes have the names of the classes.
         """
-        expert = self._collect(itemgetter("expert"), adata, indices, batch_size)
+        expert = self._seen("expert", adata, indices, batch_size)
         return np.asarray(self.cluster_names_, dtype=object)[expert]
 
     def outlier_score(
@@ -100,13 +96,26 @@ class Predictions:
     ) -> np.ndarray:
         """How far each cell is from the training cells, ``(n,)`` float32 in [0, 1].
 
-        The share of training cells that are nearer to their fifth nearest landmark, a sample
-        of the training cells: 0.99 means stranger than 99 % of them. So one in a hundred cells
-        that are like the training cells lies above 0.99. Parameters as for the codes. Raises
-        ValueError too where the model was saved with ``landmarks=False``.
+        The share of training cells that are nearer to their fifth nearest landmark; landmarks
+        are a sample of the training cells, here those of the cluster of a cell unless these are
+        few. 0.99 means stranger than 99 % of them: one in a hundred cells that are like the
+        training cells lies above it. Parameters as for the codes. Raises ValueError too where
+        the model was saved with ``landmarks=False``.
         """
-        position = self._collect(itemgetter("position"), adata, indices, batch_size)
-        return self.module.outliers.score(position)
+        self._check_if_trained(warn=False)
+        self.module.outliers.check_available()
+        return self._seen(OUTLIER, adata, indices, batch_size)
+
+    def _seen(
+        self,
+        name: str,
+        adata: AnnData | None,
+        indices: Sequence[int] | None,
+        batch_size: int | None,
+    ) -> np.ndarray:
+        """One of the arrays that the pass over the cells gives."""
+        rows, batch = self._cells(adata, indices)
+        return all_seen(self.module, rows, (name,), batch, batch_size)[name]
 
     def _collect(
         self,
@@ -132,36 +141,39 @@ class Predictions:
         )
 
     def _infer(self, adata, indices, batch_size) -> Iterator[dict[str, torch.Tensor]]:
-        """Outputs of the trained module, batch by batch."""
+        """Outputs of the trained module, chunk by chunk."""
+        rows, batch = self._cells(adata, indices)
+        for place, block in rows:
+            yield from outputs_of(self.module, block, batch[place], batch_size)
+
+    def _cells(
+        self, adata: AnnData | None, indices: Sequence[int] | None
+    ) -> tuple[Rows, np.ndarray]:
+        """Values in the order of the training markers, and the number of the batch of each cell.
+
+        None for the training cells.
+        """
         self._check_if_trained(warn=False)
         if indices is not None and len(indices) == 0:
             raise ValueError("There are no cells to predict: `indices` is empty.")
-        new = adata is not None and adata is not self.adata
+        layer, batch_key = (self.registry["setup_args"].get(k) for k in ("layer", "batch_key"))
+        if adata is None or adata is self.adata:
+            x = layer_values(self.adata, layer)
+            columns = None
+            batch = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).ravel()
+        else:
+            x, columns = self._values_of(adata, layer)
+            batch = np.zeros(adata.n_obs, dtype=np.int64)
+            if batch_key is not None and self.module.encode_batch:
+                batch = self._known_batches(adata, batch_key)
         if indices is not None:
-            _check_indices(np.asarray(indices), (adata if new else self.adata).n_obs)
-        with quiet():
-            adata = self._validate_anndata(self._match(adata) if new else adata)
-        self.module.eval()
-        loader = self._make_data_loader(
-            adata=adata, indices=indices, batch_size=batch_size or PREDICT_BATCH
-        )
-        try:
-            for tensors in loader:
-                inputs = self.module._get_inference_input(tensors)
-                with one_thread(inputs["x"].numel() < LARGE_BATCH):
-                    outputs = self.module.inference(**inputs)
-                    check_told(outputs["proba"])
-                    outputs["position"] = self.module.position(inputs["x"].to(self.device))
-                yield outputs
-        finally:
-            if new:
-                forget(self, adata)
+            indices = np.asarray(indices)
+            _check_indices(indices, x.shape[0])
+            x, batch = x[indices], batch[indices]
+        return Rows(x, columns), batch
 
-    def _match(self, adata: AnnData) -> AnnData:
-        """The values of new cells in the order of the training markers, as an AnnData of its own.
-
-        scvi-tools writes to what it registers; the user's cells stay as they are.
-        """
+    def _values_of(self, adata: AnnData, layer: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """The matrix of new cells, checked, and the positions of the training markers in it."""
         check_is_adata(adata)
         registered = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
         names = pd.Index(registered["column_names"])
@@ -173,42 +185,23 @@ class Predictions:
         if adata.n_obs == 0:
             raise ValueError("There are no cells to predict.")
         check_names(adata)
-        layer, batch_key = (self.registry["setup_args"].get(k) for k in ("layer", "batch_key"))
-        obs = pd.DataFrame(index=adata.obs_names)
-        if batch_key is not None:
-            obs[batch_key] = self._known_batches(adata, batch_key)
-        x = layer_values(adata, layer)
-        if not names.equals(adata.var_names):
-            x = x[:, adata.var_names.get_indexer(names)]
+        x, columns = layer_values(adata, layer), adata.var_names.get_indexer(names)
         counts = self.registry["setup_args"].get("counts", False)
-        check_values(x, names, "The matrix of the new cells", counts=counts)
-        x = dense(x)
-        return AnnData(
-            x if layer is None else None,
-            obs=obs,
-            var=pd.DataFrame(index=names),
-            layers={} if layer is None else {layer: x},
-        )
+        check_values(x[:, columns], names, "The matrix of the new cells", counts=counts)
+        return x, columns
 
-    def _known_batches(self, adata: AnnData, batch_key: str) -> pd.Categorical:
-        """Batches of new cells, which only an encoder that looks at them need know."""
-        known, registered = self.batch_names, self._registered_batches()
-        if not self.module.encode_batch:
-            return pd.Categorical([registered[0]] * adata.n_obs, categories=registered)
+    def _known_batches(self, adata: AnnData, batch_key: str) -> np.ndarray:
+        """Numbers of the batches of new cells, ``(n,)``."""
+        known = self.batch_names
         check_batches(adata, batch_key)
-        unknown = set(adata.obs[batch_key].astype(str)) - set(known)
+        batches = adata.obs[batch_key].astype(str)
+        unknown = set(batches) - set(known)
         if unknown:
             raise ValueError(
                 f"The model has never seen the batch {listing(natsorted(unknown))}; it knows "
                 f"{listing(known)}. With `encode_batch=False` it could do without."
             )
-        codes = pd.Index(known).get_indexer(adata.obs[batch_key].astype(str))
-        return pd.Categorical.from_codes(codes, categories=registered)
-
-    def _registered_batches(self) -> np.ndarray:
-        """The batches as they were registered: numbers may be among them."""
-        registered = self.registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
-        return np.asarray(registered["categorical_mapping"])
+        return pd.Index(known).get_indexer(batches)
 
 
 def _check_indices(indices: np.ndarray, n_obs: int) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from scmoe._checks import listing
-from scmoe._compat import one_thread
 from scmoe._numbers import shown
 from scmoe._plain import NUMBERS
 from scmoe._store import ModelFileError
@@ -20,7 +19,7 @@ from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._loaded import check_names, make_module
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._moevae_module import MoEVAEModule
-from scmoe.model._outliers import without_landmarks
+from scmoe.model._outliers import with_owner, without_landmarks
 
 if TYPE_CHECKING:
     from scmoe.model._base import ExpertModel
@@ -32,16 +31,6 @@ MODULES = {
     "CplMixVAE": CplMixVAEModule,
 }
 """Module of each model, by the name of its class."""
-
-PREDICT_BATCH = 8192
-"""Cells at a time where nothing is learned."""
-
-SMALL = 100
-"""Markers below which a second thread does not pay."""
-
-
-NAMES = ("latent", "proba", "expert", "position")
-"""Outputs of a module that are of use outside."""
 
 
 @dataclass(frozen=True)
@@ -60,44 +49,6 @@ class Trained:
     def names(self) -> list[str]:
         """Cluster of each expert."""
         return self.clusters if self.merged is None else self.merged
-
-    @torch.inference_mode()
-    def predict(self, x: np.ndarray, batch: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Put cells into the clusters.
-
-        Parameters
-        ----------
-        x
-            Cells x markers, float32, in the order of the training markers.
-        batch
-            Number of the batch of each cell, for an encoder that looks at it.
-
-        Returns
-        -------
-        ``latent`` (n, n_latent), ``proba`` (n, n_experts), ``expert`` (n,), ``outlier`` (n,),
-        NaN where the model was saved without landmarks, and ``position`` (n, n_markers), the
-        scaled markers, not clipped.
-
-        Raises
-        ------
-        ValueError
-            Cells whose probabilities are no numbers.
-        """
-        module, parts = self.module.eval(), []
-        for start in range(0, len(x), PREDICT_BATCH):
-            some = slice(start, start + PREDICT_BATCH)
-            cells = torch.from_numpy(x[some]).to(module.low.device)
-            of_batch = None if batch is None else torch.from_numpy(batch[some, None])
-            with one_thread(x.shape[1] < SMALL):
-                outputs = module.inference(cells, of_batch)
-            check_told(outputs["proba"])
-            outputs["position"] = module.position(cells)
-            parts.append({name: outputs[name] for name in NAMES})
-        found = {name: torch.cat([p[name] for p in parts]).numpy(force=True) for name in parts[0]}
-        outlier = np.full(len(x), np.nan, np.float32)
-        if module.outliers.available:
-            outlier = module.outliers.score(found["position"])
-        return {**found, "outlier": outlier}
 
     def hash(self) -> str:
         """SHA-256 of the weights."""
@@ -191,17 +142,9 @@ def _tensors(weights: Any, where: str) -> dict[str, torch.Tensor]:
                 f"{where} is damaged: the weights {name!r} are no array of numbers."
             )
     # a file may hold numbers in the order of another machine, or be read without leave to write
-    return {
-        str(name): torch.from_numpy(np.require(np.asarray(value), requirements="CW"))
-        for name, value in weights.items()
-    }
-
-
-def check_told(proba: torch.Tensor) -> None:
-    """Raise ValueError for cells whose probabilities are no numbers."""
-    unknown = int((~proba.isfinite()).any(-1).sum())
-    if unknown:
-        raise ValueError(
-            f"The model gives {unknown} of {len(proba)} cells probabilities that are no numbers: "
-            "values of these cells are too large for it, or its weights are."
-        )
+    return with_owner(
+        {
+            str(name): torch.from_numpy(np.require(np.asarray(value), requirements="CW"))
+            for name, value in weights.items()
+        }
+    )

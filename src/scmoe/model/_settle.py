@@ -98,8 +98,9 @@ def settle(
     listed = torch.arange(n_experts, device=size.device) < len(names)
     least = min(SPLINTER, n_obs // n_experts) if min_cells is None else min_cells
     module.live.copy_((size >= least) | (size == size.max()) | listed)
-    # retired experts have given their cells away; classes keep the experts that carry their names
-    size = torch.bincount(owner(), minlength=n_experts)
+    if not module.live.all():
+        # retired experts give their cells away; classes keep the experts that carry their names
+        size = torch.bincount(owner(), minlength=n_experts)
     rank = size.masked_fill(listed, 2 * n_obs)
     module.reorder(rank.argsort(descending=True, stable=True))
     numbers = (str(k) for k in range(n_experts) if str(k) not in names)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 
-from scmoe._compat import one_thread
 from scmoe._numbers import is_number, is_whole
+from scmoe.metrics import category_consensus
+from scmoe.model._pass import outputs_of
 from scmoe.model._predict import Predictions
-from scmoe.model._record import PREDICT_BATCH, SMALL
 from scmoe.model._walk import check_steps, expert_of, living, steps_as_cells, walk
 
 if TYPE_CHECKING:
@@ -57,12 +57,9 @@ class Traversal:
 @torch.inference_mode()
 def arm_states(trained: Trained, x: np.ndarray) -> ArmStates:
     """States of cells x markers, float32, in every arm of coupled mixture VAEs."""
-    module, parts = trained.module.eval(), []
-    with one_thread(x.shape[1] < SMALL):
-        for start in range(0, len(x), PREDICT_BATCH):
-            cells = torch.from_numpy(x[start : start + PREDICT_BATCH]).to(module.low.device)
-            found = module.inference(cells)
-            parts.append((found["expert"], *module.states(found["embedded"], found["expert"])))
+    module, parts = trained.module, []
+    for found in outputs_of(module, x):
+        parts.append((found["expert"], *module.states(found["embedded"], found["expert"])))
     expert, mean, variance = zip(*parts, strict=True)
     return ArmStates(
         torch.cat(expert).numpy(force=True),
@@ -125,6 +122,31 @@ def _check_quantiles(quantiles: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+def consensus_of(votes: np.ndarray) -> np.ndarray:
+    """Share of the pairs of arms that agree, ``(n,)`` float32, by their votes ``(n, n_arms)``."""
+    n_arms = votes.shape[1]
+    same = (votes[:, :, None] == votes[:, None]).sum((1, 2)) - n_arms
+    return (same / (n_arms * (n_arms - 1))).astype(np.float32)
+
+
+def consensus_table(
+    expert: np.ndarray, votes: np.ndarray, entropy: np.ndarray, n_categories: int
+) -> pd.DataFrame:
+    """Consensus of the arms, mean entropy and number of cells of each category.
+
+    Parameters
+    ----------
+    expert, votes, entropy
+        What :func:`scmoe.model._pass.see` says of cells.
+    n_categories
+        Number of categories.
+    """
+    size = np.bincount(expert, minlength=n_categories)
+    consensus = category_consensus(votes.T, n_categories) if votes.shape[1] > 1 else np.nan
+    mean = np.bincount(expert, entropy, n_categories) / np.maximum(size, 1)
+    return pd.DataFrame({"consensus": consensus, "entropy": mean, "n_cells": size})
+
+
 class States(Predictions):
     """What the arms of coupled mixture VAEs say of cells.
 
@@ -142,7 +164,7 @@ class States(Predictions):
         A state is of its category: those of different categories can't be compared. Parameters
         and errors as for the codes.
         """
-        return self._collect(itemgetter("z"), adata, indices, batch_size)
+        return self._seen("z", adata, indices, batch_size)
 
     def get_consensus(
         self,
@@ -156,10 +178,7 @@ class States(Predictions):
         """
         if self.module_settings_["n_arms"] == 1:
             raise ValueError("The model has one arm, which nothing can agree with.")
-        votes = self._collect(itemgetter("votes"), adata, indices, batch_size)
-        n_arms = votes.shape[1]
-        same = (votes[:, :, None] == votes[:, None]).sum((1, 2)) - n_arms
-        return (same / (n_arms * (n_arms - 1))).astype(np.float32)
+        return consensus_of(self._seen("votes", adata, indices, batch_size))
 
     def get_entropy(
         self,
@@ -171,7 +190,7 @@ class States(Predictions):
 
         That of :meth:`predict_proba`; parameters and errors as for the codes.
         """
-        return self._collect(itemgetter("entropy"), adata, indices, batch_size)
+        return self._seen("entropy", adata, indices, batch_size)
 
     def get_votes(
         self,
@@ -183,8 +202,7 @@ class States(Predictions):
 
         Positions among ``cluster_names_``. Parameters and errors as for the codes.
         """
-        votes = self._collect(itemgetter("votes"), adata, indices, batch_size)
-        return votes.astype(np.int16)
+        return self._seen("votes", adata, indices, batch_size).astype(np.int16)
 
     def traverse(
         self,

@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
 from natsort import natsorted
 
-from scmoe._checks import check_adata, check_batches, listing, obs_columns
+from scmoe._checks import (
+    check_adata,
+    check_batches,
+    check_copy,
+    listing,
+    obs_columns,
+    table,
+)
 from scmoe._keys import Key
 from scmoe.tl._cut import summed
-from scmoe.tl._drift import drift_table, warn_of_drift
-from scmoe.tl._manifest import manifest
-from scmoe.tl._reference import check_transform, reference_of, reference_values
+from scmoe.tl._drift import drift_table, looked_at, warn_of_drift
+from scmoe.tl._manifest import DataHash, manifest
+from scmoe.tl._reference import check_transform, reference_of, reference_rows
 from scmoe.tl._slots import check_key, plain, write
 
 if TYPE_CHECKING:
@@ -49,7 +57,8 @@ def assign(
     Parameters
     ----------
     query
-        New cells, with the markers of the reference in any order, transformed as it was.
+        New cells, with the markers of the reference in any order, transformed as it was. They
+        may be in a file, as in :func:`scmoe.tl.cluster`.
     reference
         Cells that :func:`scmoe.tl.cluster` clustered, a trained
         :class:`scmoe.model.MoESimVAE`, or the folder where one was saved.
@@ -96,12 +105,12 @@ def assign(
     KeyError
         Markers, the layer, samples or batches that are missing (named), no such clustering.
     ValueError
-        A view, names that are not unique, values that a clustering would refuse; another
-        cofactor than that of the reference, or compensation of one of the two (where the
-        reference is an AnnData with a record of :func:`scmoe.pp.arcsinh`; a model has none); a
-        ``key_added`` whose slots are taken, by a clustering of the query for instance; a batch
-        that the encoder does not know; ``reject`` out of range, or not None with a reference
-        that was kept with ``landmarks=False``.
+        A view; ``copy`` of a backed AnnData; names that are not unique, values that a clustering
+        would refuse; another cofactor than that of the reference, or compensation of one of the
+        two (where the reference is an AnnData with a record of :func:`scmoe.pp.arcsinh`; a model
+        has none); a ``key_added`` whose slots are taken, by a clustering of the query for
+        instance; a batch that the encoder does not know; ``reject`` out of range, or not None with
+        a reference that was kept with ``landmarks=False``.
     scmoe.model.ModelFileError
         A folder with no model of ours; a model, or the record of a clustering, that is damaged.
 
@@ -129,12 +138,15 @@ def assign(
     >>> query.uns["scmoe"]["drift"]
     >>> scmoe.pl.drift(query)
     """
+    from scmoe.model._pass import SEEN, put, see
+
     key_added = key if key_added is None else key_added
     is_number = isinstance(reject, float | int | np.number)
     if reject is not None and not (is_number and 0 < reject < 1):
         raise ValueError(f"`reject` must be between 0 and 1, or None, got {reject!r}.")
-    check_adata(query)
+    check_adata(query, in_memory=False)
     check_key(query, key_added)
+    check_copy(query, copy, "query")
     if "model" in query.uns.get(Key.uns.result(key_added), {}):
         raise ValueError(
             f"`query` has a clustering of its own in `.uns[{key_added!r}]`, which would be lost; "
@@ -150,27 +162,45 @@ def assign(
             "The reference was kept with `landmarks=False`, without cells to compare new ones "
             "with, so none can be rejected: give `reject=None`, or train it with landmarks."
         )
-    x = reference_values(query, known, layer)
-    check_transform(query, known, layer, x)
-    trained = known.trained
-    found = trained.predict(x, _batches(query, known))
+    rows, where = reference_rows(query, known, layer, "query", in_memory=False)
+    obs, trained = table(query.obs), known.trained
+    module = trained.module
+    rows = rows.checked(known.markers, where, counts=module.takes_counts)
+    batch = _batches(query, known)
+    samples = pd.Series("all cells", obs.index)
+    if sample_key in obs:
+        samples = obs[sample_key].astype(str)
+    sample, sample_names = pd.factorize(samples)
+    looked, some = looked_at(sample), []
+    found, digest = {}, DataHash(rows.shape, known.markers)
+    for place, x, part in see(module, rows, SEEN, batch):
+        digest.add(x)
+        some.append(x[looked[place]])
+        put(found, len(rows), place, part)
+    some = np.concatenate(some)
+    check_transform(query, known, layer, some)
     proba = pd.DataFrame(found["proba"], index=query.obs_names, columns=trained.names)
-    names = np.asarray(trained.names, dtype=object)
-    labels = names[found["expert"]]
+    names, winner = pd.Index(trained.names), found["expert"]
     if trained.merged is not None:
         proba = summed(proba, dict(zip(names, names, strict=True)))
-        labels = proba.idxmax(axis=1).to_numpy()
-    rejected = np.zeros(len(x), bool) if reject is None else found["outlier"] > 1 - reject
+        names, winner = proba.columns, proba.to_numpy().argmax(axis=1)
+    rejected = np.zeros(len(rows), bool)
+    if reject is not None:
+        rejected = found["outlier"] > 1 - reject
     # a listed class without reference cells may still win one
-    alive = natsorted({*names[trained.module.size.numpy(force=True) > 0], *labels})
-    labels = np.where(rejected, None, labels)
-    samples = query.obs[sample_key].astype(str) if sample_key in query.obs else None
+    alive = np.asarray(trained.names, dtype=object)[module.size.numpy(force=True) > 0]
+    alive = natsorted({*alive, *names[np.unique(winner)]})
+    codes = np.where(rejected, -1, pd.Index(alive).get_indexer(names)[winner])
+    with torch.inference_mode():
+        position = module.position(torch.from_numpy(some).to(module.low.device))
     drift = drift_table(
-        trained.module.outliers,
+        module.outliers,
         found["outlier"],
-        found["position"],
+        position.numpy(force=True),
+        looked,
         known.markers,
-        samples,
+        sample,
+        sample_names,
         rejected,
     )
     result = {
@@ -183,11 +213,11 @@ def assign(
         "drift": drift,
         "markers": known.markers.to_numpy(dtype=str),
         "version": version("scmoe"),
-        "manifest": manifest(x, known.markers, model=trained.hash()),
+        "manifest": manifest(digest.hex(), model=trained.hash()),
     }
     query = query.copy() if copy else query
     slots = [
-        (query.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=alive)),
+        (query.obs, Key.obs.labels(key_added), pd.Categorical.from_codes(codes, categories=alive)),
         (query.obs, Key.obs.outlier(key_added), found["outlier"]),
         (query.obsm, Key.obsm.latent(key_added), found["latent"]),
         (query.obsm, Key.obsm.proba(key_added), proba),
@@ -196,7 +226,7 @@ def assign(
     if known.colors is not None:
         slots.append((query.uns, f"{key_added}_colors", known.colors))
     write(*slots)
-    logger.info("%d of %d cells were rejected.", rejected.sum(), len(x))
+    logger.info("%d of %d cells were rejected.", rejected.sum(), len(rows))
     warn_of_drift(drift)
     return query if copy else None
 
@@ -206,7 +236,7 @@ def _batches(query: AnnData, known: Reference) -> np.ndarray | None:
     if not known.trained.module.encode_batch:
         return None
     check_batches(query, known.batch_key)
-    batches = query.obs[known.batch_key].astype(str)
+    batches = table(query.obs)[known.batch_key].astype(str)
     unknown = set(batches) - set(known.trained.batches)
     if unknown:
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +15,27 @@ from natsort import natsorted
 
 from scmoe._checks import (
     check_adata,
+    check_copy,
     check_image_shape,
     check_training,
+    check_values,
+    dense,
     holds_images,
+    table,
 )
+from scmoe._chunks import Rows
 from scmoe._compat import released
 from scmoe._keys import Key
 from scmoe._numbers import FLAG
+from scmoe._progress import stage
 from scmoe._random import as_seed, seeded
 from scmoe._store import SaveError
-from scmoe.get._tree import LABELS, in_batches, label_counts
-from scmoe.tl._manifest import graph_hash, manifest
+from scmoe.tl._manifest import data_hash, graph_hash, manifest
 from scmoe.tl._recipes import make_recipe
+from scmoe.tl._sketch import SKETCH, draw_sketch, survey
 from scmoe.tl._slots import check_key, plain, write
-from scmoe.tl._working import check_scale, working_copy
+from scmoe.tl._tree_counts import TreeCounts
+from scmoe.tl._working import check_scale, values_of, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +81,12 @@ def cluster(
     ``obsp``), and that of ``sc.pp.neighbors`` where it was made of another representation than
     the values in use, such as principal components; the log says which it was. The results are
     written when everything has succeeded: on an error or an interruption ``adata`` is as it was.
+    Of more than 100,000 cells a random sketch of so many is learned from, and all cells are put
+    into its clusters; where a graph of yours is followed, all are learned from. The values may be
+    in a file (``anndata.read_h5ad(path, backed="r")``, zarr, or an array of dask as
+    ``anndata.experimental.read_lazy`` gives it): they are read block by block, and the results
+    are in memory until you write them.
+
     Calls in several threads of one process wait for each other, as the generators that they draw
     from are those of the process; use processes to run several at a time.
 
@@ -158,9 +172,9 @@ def cluster(
     None, or the copy. Writes
 
     ``.obs[key_added]``
-        Cluster of each cell: categories are strings in natural order, ``"0"`` is the largest;
-        clusters without cells are left out. Where a prior lists classes
-        (:class:`scmoe.similarity.Prior`), their clusters have their names.
+        Cluster of each cell: categories are strings in natural order, ``"0"`` is the largest
+        among the cells that were learned from; clusters without cells are left out. Where a
+        prior lists classes (:class:`scmoe.similarity.Prior`), their clusters have their names.
     ``.obsm["X_" + key_added]``
         Codes, ``(n_obs, n_latent)`` float32.
     ``.obsm[key_added + "_proba"]``
@@ -178,10 +192,11 @@ def cluster(
         With ``"cpl-mixvae"`` of two arms or more: the cluster that each arm gives a cell, as a
         position among the columns of the probabilities, ``(n_obs, n_arms)`` int16.
     ``.uns[key_added]``
-        ``params``, ``n_clusters`` (how many live), ``estimates`` (the evidence for numbers that
-        were ``"auto"``), ``history`` (loss terms over the epochs),
-        ``tree`` (with a :class:`scmoe.similarity.DensityTree`: the splits as arrays, see
-        :func:`scmoe.get.tree`, and ``labels``: cells of each of its clusters by their label),
+        ``params`` (``n_learned``: cells that were learned from), ``n_clusters`` (how many live),
+        ``estimates`` (the evidence for numbers that were ``"auto"``), ``history`` (loss terms
+        over the epochs), ``tree`` (with a :class:`scmoe.similarity.DensityTree`: the splits as
+        arrays, see :func:`scmoe.get.tree`, and ``labels``: cells of each of its clusters by their
+        label),
         ``markers`` (names of the features that were used), ``categories`` (with
         ``"cpl-mixvae"``: consensus, mean entropy and cells of each), ``model`` (the trained
         model, from
@@ -192,7 +207,9 @@ def cluster(
     Raises
     ------
     ValueError
-        A view; names that are not unique; sparse or integer values; NaN or infinite values
+        A view; a file that is closed; an array of dask whose chunks split the markers or have no
+        known size; ``copy`` of a backed AnnData; names that are not unique; sparse or integer
+        values; NaN or infinite values
         or constant markers (named); fewer than 2 cells, fewer cells than clusters, fewer
         than 2 clusters; a graph of the wrong shape; a ``key_added`` whose slots are taken;
         ``layer`` with ``use_rep``, ``obsp`` with ``neighbors_key``, either of them with a
@@ -224,12 +241,14 @@ def cluster(
     >>> adata.obs["scmoe"].value_counts()
     >>> scmoe.tl.cluster(adata, n_clusters=10, key_added="ten")  # beside the first
     """
+    from scmoe.model._pass import OUTLIER
     from scmoe.model._record import to_record
 
     seed = as_seed(random_state)
     FLAG.check("landmarks", landmarks)
-    check_adata(adata)
+    check_adata(adata, in_memory=False)
     check_key(adata, key_added)
+    check_copy(adata, copy, "adata")
     if save_model is not None:
         if os.path.exists(save_model):
             raise ValueError(f"`save_model`: {str(save_model)!r} exists; name a new folder.")
@@ -239,6 +258,7 @@ def cluster(
     recipe, work = prepare(
         adata,
         model,
+        seed,
         n_clusters=n_clusters,
         n_latent=n_latent,
         markers=markers,
@@ -253,16 +273,18 @@ def cluster(
         batch_key=batch_key,
         checkpoint=checkpoint,
     )
-    with seeded(seed), released(recipe.model_class, work):
-        trained = recipe.fit(work, seed, progress)
-        labels = trained.predict()
-        proba = trained.predict_proba()
-        latent = trained.get_latent_representation()
-        outlier = trained.outlier_score()
-        beside = recipe.found(trained, key_added)
+    with seeded(seed), released(recipe.model_class, work.cells):
+        trained = recipe.fit(work.cells, seed, progress)
+        with stage("assigning all cells", progress=progress and work.is_sketch):
+            seen, tree = look(trained, recipe, work)
         unsaved = None if save_model is None else _save(trained, save_model, landmarks)
 
-    categories = natsorted(set(labels))
+    names = np.asarray(trained.cluster_names_, dtype=object)
+    beside = recipe.beside(trained, key_added, seen)
+    proba = pd.DataFrame(seen["proba"], index=adata.obs_names, columns=names)
+    categories = natsorted(names[np.unique(seen["expert"])])
+    codes = pd.Index(categories).get_indexer(names)[seen["expert"]]
+    labels = pd.Categorical.from_codes(codes, categories=categories)
     result = {
         "params": {
             "model": model,
@@ -272,23 +294,24 @@ def cluster(
             "use_rep": use_rep,
             **recipe.params(),
             "random_state": seed,
+            "n_learned": work.cells.n_obs,
             "model_kwargs": recipe.model_kwargs,
             "train_kwargs": recipe.train_kwargs,
         },
         "n_clusters": len(categories),
-        "markers": work.var_names.to_numpy(dtype=str),
+        "markers": work.cells.var_names.to_numpy(dtype=str),
         "history": _history(trained),
         **({"estimates": trained.estimates_} if trained.estimates_ else {}),
         **beside.get("uns", {}),
-        **_tree(trained, work, labels, recipe.params()),
+        **({} if tree is None else {"tree": tree.record(names, categories)}),
         "model": to_record(trained, landmarks=landmarks),
         "version": version("scmoe"),
-        "manifest": manifest(work.X, work.var_names, graph=graph_hash(recipe.graph), seed=seed),
+        "manifest": manifest(work.data, graph=graph_hash(recipe.graph), seed=seed),
     }
     logger.info("%d of %d experts own cells.", len(categories), trained.module.n_experts)
     if len(categories) == 1:
         warnings.warn(_why_one(trained, model), UserWarning, stacklevel=2)
-    outdated = _outdated(adata, key_added, labels, latent)
+    outdated = _outdated(adata, key_added, labels, seen["latent"])
     if outdated:
         warnings.warn(
             f"The clusters of {key_added!r} are others now. Of those before there still is "
@@ -298,10 +321,10 @@ def cluster(
         )
     adata = adata.copy() if copy else adata
     write(
-        (adata.obs, Key.obs.labels(key_added), pd.Categorical(labels, categories=categories)),
-        (adata.obs, Key.obs.outlier(key_added), outlier),
+        (adata.obs, Key.obs.labels(key_added), labels),
+        (adata.obs, Key.obs.outlier(key_added), seen[OUTLIER]),
         *_beside(adata, key_added, beside),
-        (adata.obsm, Key.obsm.latent(key_added), latent),
+        (adata.obsm, Key.obsm.latent(key_added), seen["latent"]),
         (adata.obsm, Key.obsm.proba(key_added), proba),
         (adata.uns, Key.uns.result(key_added), plain(result)),
     )
@@ -314,9 +337,37 @@ def cluster(
     return adata if copy else None
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a clustering works on.
+
+    Parameters
+    ----------
+    cells
+        The cells that it learns from, with dense values in memory: all or a sketch of them.
+    rows
+        The values of all cells.
+    obs
+        Their ``.obs``.
+    data
+        Hash of their values.
+    """
+
+    cells: AnnData
+    rows: Rows
+    obs: pd.DataFrame
+    data: str
+
+    @property
+    def is_sketch(self) -> bool:
+        """Whether there are cells that nothing is learned from."""
+        return self.cells.n_obs < len(self.rows)
+
+
 def prepare(
     adata: AnnData,
     model: str,
+    seed: int,
     *,
     n_clusters: int | str | None = None,
     n_latent: int | Sequence[int] | str | None = None,
@@ -326,7 +377,7 @@ def prepare(
     model_kwargs: dict[str, Any] | None = None,
     train_kwargs: dict[str, Any] | None = None,
     **similar: Any,
-) -> tuple[Recipe, AnnData]:
+) -> tuple[Recipe, Work]:
     """The recipe of what was asked, and the cells that it works on, both of them checked.
 
     Parameters as of :func:`cluster`; ``similar`` is what only MoE-Sim-VAE knows.
@@ -342,31 +393,62 @@ def prepare(
         train_kwargs=train_kwargs,
         similar=similar,
     )
-    work = working_copy(
-        adata, markers, layer, use_rep, counts=recipe.counts, if_counts=recipe.if_counts
-    )
+    rows, names, where = values_of(adata, markers, layer, use_rep, in_memory=False)
+    counts = {"counts": recipe.counts, "if_counts": recipe.if_counts}
+    if len(rows) > SKETCH:
+        seen = survey(rows.checked(names, where, **counts), names, seed)
+        data, limits, n_obs = seen.data, seen.limits, len(rows)
+        cells = with_values(adata, rows.take(np.arange(0)), names, layer, use_rep, np.arange(0))
+    else:
+        stored = rows.stored()
+        check_values(stored, names, where, **counts)
+        x = np.ascontiguousarray(dense(stored))
+        data, limits, n_obs, rows = data_hash(x, names), x, None, Rows(x)
+        cells = with_values(adata, x, names, layer, use_rep)
     if recipe.model_kwargs.get("network") == "conv":
-        check_image_shape(work)
+        check_image_shape(cells)
     # the margins of images are constant, and genes may have no counts
-    constant = holds_images(work) or recipe.counts
-    check_training(work.X, work.var_names, recipe.least_clusters, constant=constant)
+    constant = holds_images(cells) or recipe.counts
+    check_training(limits, names, recipe.least_clusters, constant=constant, n_obs=n_obs)
+    recipe.look_at(adata, cells)
+    if len(rows) > SKETCH:
+        chosen = None
+        if not recipe.of_all_cells:
+            chosen = draw_sketch(seen.key, seed, _batch_of(adata, similar.get("batch_key")))
+            logger.info("Learning from a random sketch of %d of %d cells.", len(chosen), n_obs)
+        x = rows.take(np.arange(n_obs) if chosen is None else chosen)
+        cells = with_values(adata, x, names, layer, use_rep, chosen)
     if not recipe.counts:
-        check_scale(adata, work, markers, use_rep, more=recipe.if_counts, stacklevel=4)
-    recipe.look_at(adata, work)
-    return recipe, work
+        check_scale(adata, cells, markers, use_rep, more=recipe.if_counts, stacklevel=4)
+    return recipe, Work(cells, rows, table(adata.obs), data)
 
 
-def _tree(
-    trained: ExpertModel, work: AnnData, labels: np.ndarray, params: dict[str, Any]
-) -> dict[str, Any]:
-    """The tree that the clusters follow, if there is one, and the labels of its clusters."""
+def _batch_of(adata: AnnData, batch_key: str | None) -> np.ndarray | None:
+    """Batch of each cell as a number, ``(n_obs,)``."""
+    if batch_key is None:
+        return None
+    return np.unique(table(adata.obs)[batch_key].astype(str), return_inverse=True)[1]
+
+
+def look(
+    trained: ExpertModel, recipe: Recipe, work: Work
+) -> tuple[dict[str, np.ndarray], TreeCounts | None]:
+    """What a trained model says of all cells, and how many of them are where in its tree."""
+    from scmoe.model._pass import SEEN, put, see
+
+    module, batch_key = trained.module, recipe.params().get("batch_key")
+    batch = None
+    if module.encode_batch:
+        batch = pd.Index(trained.batch_names).get_indexer(work.obs[batch_key].astype(str))
     tree = getattr(trained, "tree", None)
-    if tree is None:
-        return {}
-    x = in_batches(work.X, work.obs, params["similarity"])
-    names = natsorted(set(labels))
-    counts = label_counts(tree, x, pd.Categorical(labels, categories=names))
-    return {"tree": {**tree.to_record(), LABELS: counts}}
+    if tree is not None:
+        tree = TreeCounts(tree, module.n_experts, recipe.similarity, work.cells, work.obs)
+    seen: dict[str, np.ndarray] = {}
+    for place, block, part in see(module, work.rows, (*SEEN, *recipe.sees), batch):
+        put(seen, len(work.rows), place, part)
+        if tree is not None:
+            tree.add(place, block, part["expert"])
+    return seen, tree
 
 
 def _beside(adata: AnnData, key: str, found: dict[str, dict]) -> list[tuple]:
@@ -412,12 +494,12 @@ def _why_one(trained: ExpertModel, model: str) -> str:
     )
 
 
-def _outdated(adata: AnnData, key: str, labels: np.ndarray, latent: np.ndarray) -> list[str]:
+def _outdated(adata: AnnData, key: str, labels: pd.Categorical, latent: np.ndarray) -> list[str]:
     """Slots that were made of the clustering that is about to be replaced by another one."""
     if Key.uns.result(key) not in adata.uns or Key.obs.labels(key) not in adata.obs:
         return []
-    before = adata.obs[Key.obs.labels(key)].astype(str).to_numpy()
-    others = not np.array_equal(before, labels)
+    before = table(adata.obs)[Key.obs.labels(key)].astype(str).to_numpy()
+    others = not np.array_equal(before, labels.astype(str))
     # states may be others where the clusters are the same
     turned = others or not np.array_equal(adata.obsm.get(Key.obsm.latent(key)), latent)
     made = [

@@ -23,22 +23,64 @@ NOISE = 1.63
 """Kolmogorov's 1 % point: what chance gives to n cells is this by the root of n."""
 
 
+LOOKED_AT = 200_000
+"""Cells by which it is seen whether markers have moved ..."""
+
+OF_SAMPLE = 200
+"""... but so many of each sample, if it has them."""
+
+
+def looked_at(sample: np.ndarray) -> np.ndarray:
+    """Which cells are looked at, ``(n,)`` bool: all, or a random share of each sample.
+
+    Parameters
+    ----------
+    sample
+        Sample of each cell, ``(n,)`` integers from 0.
+    """
+    if len(sample) <= LOOKED_AT:
+        return np.ones(len(sample), dtype=bool)
+    share = np.maximum(LOOKED_AT / len(sample), OF_SAMPLE / np.bincount(sample))
+    found = np.random.default_rng(0).random(len(sample)) < share[sample]
+    # samples of one cell are seen, too
+    found[np.unique(sample, return_index=True)[1]] = True
+    return found
+
+
 def drift_table(
     outliers: Outliers,
     score: np.ndarray,
     position: np.ndarray,
+    looked: np.ndarray,
     markers: pd.Index,
-    samples: pd.Series | None,
+    sample: np.ndarray,
+    names: pd.Index,
     rejected: np.ndarray,
 ) -> pd.DataFrame:
-    """Compare each sample with the reference; see :func:`scmoe.tl.assign`."""
+    """Compare each sample with the reference; see :func:`scmoe.tl.assign`.
+
+    Parameters
+    ----------
+    outliers
+        Of the reference.
+    score, sample, rejected
+        Outlier score, position of the sample among ``names``, and whether a cell is rejected,
+        ``(n,)``.
+    position
+        Scaled markers of the cells that are ``looked`` at, ``(n_looked, n_markers)``.
+    looked
+        Which these are, ``(n,)`` bool.
+    markers, names
+        Of the columns, and of the samples.
+    """
     known = outliers.markers.numpy(force=True)
     levels = np.linspace(0, 1, len(known))
-    names = np.full(len(score), "all cells") if samples is None else samples.to_numpy()
+    of_position = sample[looked]
     rows = {}
-    for name in pd.unique(names):
-        own = names == name
-        moved = np.abs(np.quantile(position[own], levels, axis=0) - known).mean(0)
+    for number, name in enumerate(names):
+        own = sample == number
+        moved = np.quantile(position[of_position == number], levels, axis=0) - known
+        moved = np.abs(moved).mean(0)
         rows[name] = {
             "n_cells": int(own.sum()),
             "rejected": float(rejected[own].mean()),

@@ -25,7 +25,7 @@ from scmoe._checks import (
 from scmoe._keys import Key
 from scmoe._random import as_seed
 from scmoe._scaling import COMMON, rescaled
-from scmoe.tl._manifest import manifest
+from scmoe.tl._manifest import data_hash, manifest
 from scmoe.tl._slots import check_key, plain, write
 from scmoe.tl._working import check_scale, working_copy
 
@@ -223,7 +223,7 @@ def latent_dim(
             "train_kwargs": dict(train_kwargs or {}),
         },
         "version": version("scmoe"),
-        "manifest": manifest(work.X, work.var_names, seed=seed),
+        "manifest": manifest(data_hash(work.X, work.var_names), seed=seed),
     }
     if architecture.image_shape is not None:
         from scmoe.nn import padded_side

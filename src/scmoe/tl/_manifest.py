@@ -30,11 +30,34 @@ LIBRARIES = (
 """Those that numbers pass through."""
 
 
+class DataHash:
+    """SHA-256 of values (as float32, row by row) and of the names of the markers.
+
+    Parameters
+    ----------
+    shape
+        Of all values, cells x markers.
+    names
+        Of the markers.
+    """
+
+    def __init__(self, shape: tuple[int, int], names: Sequence[str]):
+        self._digest = hashlib.sha256(repr((shape, [str(name) for name in names])).encode())
+
+    def add(self, x: np.ndarray) -> None:
+        """Take the next rows."""
+        self._digest.update(np.ascontiguousarray(x, dtype="<f4").data)
+
+    def hex(self) -> str:
+        """The hash as text."""
+        return self._digest.hexdigest()
+
+
 def data_hash(x: np.ndarray, names: Sequence[str]) -> str:
-    """SHA-256 of values (as float32, row by row) and of the names of the markers."""
-    digest = hashlib.sha256(repr((x.shape, [str(name) for name in names])).encode())
-    digest.update(np.ascontiguousarray(x, dtype="<f4").data)
-    return digest.hexdigest()
+    """The hash of :class:`DataHash` of values that are in memory."""
+    digest = DataHash(x.shape, names)
+    digest.add(x)
+    return digest.hex()
 
 
 def graph_hash(graph: csr_matrix | None) -> str | None:
@@ -48,16 +71,23 @@ def graph_hash(graph: csr_matrix | None) -> str | None:
     return digest.hexdigest()
 
 
-def manifest(x: np.ndarray, names: Sequence[str], **more: Any) -> dict[str, Any]:
+def manifest(data: str, **more: Any) -> dict[str, Any]:
     """What must be equal for a run to give the same result again.
+
+    Parameters
+    ----------
+    data
+        Hash of the values (:func:`data_hash`).
+    **more
+        What else there is.
 
     Returns
     -------
-    ``data`` (:func:`data_hash`), ``versions`` (by library), ``python``, ``platform``, and what
+    ``data``, ``versions`` (by library), ``python``, ``platform``, and what
     else is given. The parameters are beside it in the record of a result.
     """
     return {
-        "data": data_hash(x, names),
+        "data": data,
         "versions": {name: version(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "platform": platform.platform(),

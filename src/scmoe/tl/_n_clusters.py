@@ -15,7 +15,7 @@ from scmoe._compat import rep_key
 from scmoe._keys import Key
 from scmoe._neighbors import N_PCS_FROM, components
 from scmoe._random import as_seed, seeded
-from scmoe.tl._manifest import graph_hash, manifest
+from scmoe.tl._manifest import data_hash, graph_hash, manifest
 from scmoe.tl._slots import check_key, plain, write
 from scmoe.tl._working import (
     check_scale,
@@ -193,7 +193,7 @@ def n_clusters(
         },
         "features": np.asarray(names, dtype=str),
         "version": version("scmoe"),
-        "manifest": manifest(x, names, graph=graph_hash(graph), seed=seed),
+        "manifest": manifest(data_hash(x, names), graph=graph_hash(graph), seed=seed),
     }
     if method == STABILITY and adata.n_obs < FEW_CELLS:
         logger.warning(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from scmoe._checks import check_batches, check_similarity, holds_images, listing
 from scmoe._keys import Key
@@ -14,10 +16,9 @@ from scmoe.similarity._base import with_seed
 from scmoe.tl._working import find_graph, graph_of_other_values
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
@@ -80,6 +81,11 @@ class Recipe(ABC):
         """How many clusters there will be at least places for."""
         return 2 if self.n_clusters in (AUTO, None) else self.n_clusters
 
+    @property
+    def of_all_cells(self) -> bool:
+        """Whether it looks at something that only all cells have, such as a graph of the user."""
+        return False
+
     @abstractmethod
     def look_at(self, adata: AnnData, work: AnnData) -> None:
         """Take what the model needs beside the values, from the user's cells and their copy."""
@@ -92,8 +98,11 @@ class Recipe(ABC):
     def params(self) -> dict[str, Any]:
         """Parameters of this model alone, for the record."""
 
-    def found(self, model: Any, key: str) -> dict[str, dict[str, np.ndarray]]:
-        """What this model alone says of cells, by the mapping that it is written to and key."""
+    sees: ClassVar[tuple[str, ...]] = ()
+    """What this model alone says of cells, as :func:`scmoe.model._pass.see` names it."""
+
+    def beside(self, model: Any, key: str, seen: Mapping[str, np.ndarray]) -> dict[str, dict]:
+        """The same by the mapping that it is written to, and key."""
         return {}
 
 
@@ -163,6 +172,12 @@ class SimilarityRecipe(Recipe):
         self.graph, self.origin = find_graph(
             adata, work, self.similarity, self.neighbors_key, self.obsp
         )
+
+    @property
+    def of_all_cells(self) -> bool:
+        from scmoe.tl._recorded import functions_of
+
+        return self.graph is not None or bool(functions_of(self.similarity))
 
     def _default(self, adata: AnnData, work: AnnData) -> Similarity:
         """The graph that the user asked for or made of other values; else the tree."""
@@ -309,13 +324,18 @@ class CoupledRecipe(Recipe):
     def params(self) -> dict[str, Any]:
         return {}
 
-    def found(self, model: Any, key: str) -> dict[str, dict[str, np.ndarray]]:
-        of_cells = {Key.obs.entropy(key): model.get_entropy()}
-        arrays = {Key.obsm.state(key): model.get_state()}
-        if model.module.n_arms > 1:
-            of_cells[Key.obs.arm_consensus(key)] = model.get_consensus()
-            arrays[Key.obsm.votes(key)] = model.get_votes()
-        table = model.consensus_
+    sees = ("z", "votes", "entropy")
+
+    def beside(self, model: Any, key: str, seen: Mapping[str, np.ndarray]) -> dict[str, dict]:
+        from scmoe.model._states import consensus_of, consensus_table
+
+        of_cells = {Key.obs.entropy(key): seen["entropy"]}
+        arrays = {Key.obsm.state(key): seen["z"]}
+        votes = seen["votes"]
+        if votes.shape[1] > 1:
+            of_cells[Key.obs.arm_consensus(key)] = consensus_of(votes)
+            arrays[Key.obsm.votes(key)] = votes.astype(np.int16)
+        table = consensus_table(seen["expert"], votes, seen["entropy"], model.module.n_experts)
         return {
             "obs": of_cells,
             "obsm": arrays,

@@ -236,7 +236,7 @@ def _similarity(recorded: Mapping[str, Any], key: str) -> Similarity:
         raise ValueError(
             f"The similarity of {key!r} can't be made from its record: {error} {advice}"
         ) from error
-    functions = _functions(similarity)
+    functions = functions_of(similarity)
     if functions:
         raise ValueError(
             f"The similarity of {key!r} asks the function {functions[0]!r}, of which only the "
@@ -245,7 +245,8 @@ def _similarity(recorded: Mapping[str, Any], key: str) -> Similarity:
     return similarity
 
 
-def _functions(similarity: Similarity) -> list[Any]:
+def functions_of(similarity: Similarity) -> list[Any]:
+    """The functions that a similarity asks about cells by their numbers."""
     from dataclasses import fields
 
     from scmoe.similarity import Custom, Similarity
@@ -253,7 +254,7 @@ def _functions(similarity: Similarity) -> list[Any]:
     if isinstance(similarity, Custom):
         return [similarity.function]
     parts = [getattr(similarity, f.name) for f in fields(similarity)]
-    return [name for p in parts if isinstance(p, Similarity) for name in _functions(p)]
+    return [name for p in parts if isinstance(p, Similarity) for name in functions_of(p)]
 
 
 def _check_graph(

@@ -14,6 +14,7 @@ import pandas as pd
 from scmoe._checks import (
     ScaleWarning,
     arcsinh_record,
+    check_chunks,
     check_is_adata,
     check_values,
     dense,
@@ -21,6 +22,7 @@ from scmoe._checks import (
     listing,
     raw_markers,
 )
+from scmoe._chunks import Rows
 from scmoe._compat import rep_key
 from scmoe._keys import Key
 from scmoe._numbers import shown
@@ -144,6 +146,16 @@ def reference_values(
     query: AnnData, known: Reference, layer: str | None, name: str = "query"
 ) -> np.ndarray:
     """Cells x markers of the reference, float32; ``name`` is that of the cells in messages."""
+    rows, where = reference_rows(query, known, layer, name)
+    x = rows.stored()
+    check_values(x, known.markers, where, counts=known.trained.module.takes_counts)
+    return np.ascontiguousarray(dense(x))
+
+
+def reference_rows(
+    query: AnnData, known: Reference, layer: str | None, name: str, *, in_memory: bool = True
+) -> tuple[Rows, str]:
+    """The same, not yet read or checked, and what to call the values in messages."""
     if known.use_rep is not None:
         if layer is not None:
             raise ValueError(f"The clusters are of `.obsm[{known.use_rep!r}]`; leave `layer` out.")
@@ -168,10 +180,11 @@ def reference_values(
                 f"`{name}` lacks markers that were clustered: {listing(list(missing))}."
             )
         layer = known.layer if layer is None else layer
-        x = layer_values(query, layer)[:, query.var_names.get_indexer(known.markers)]
+        x = layer_values(query, layer, in_memory=in_memory)
         where = f"`{name}.X`" if layer is None else f"`{name}.layers[{layer!r}]`"
-    check_values(x, known.markers, where, counts=known.trained.module.takes_counts)
-    return np.ascontiguousarray(dense(x))
+        return Rows(x, query.var_names.get_indexer(known.markers)), where
+    check_chunks(x, where)
+    return Rows(x), where
 
 
 def is_compensated(adata: AnnData, place: str) -> bool:

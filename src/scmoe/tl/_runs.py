@@ -115,11 +115,18 @@ class Runner:
 
     def together(self, seed: int, n_runs: int, progress: bool) -> list[Run]:
         """Runs of coupled mixtures that are trained in one fit."""
+        from scmoe.model._pass import all_seen
+
         # names that `cluster` has not would pass for those of another model
         signature(cluster).bind(self.cells, **self.settings)
-        recipe, work = prepare(_light(self.cells), **self.settings)
-        with seeded(seed), released(recipe.model_class, work):
-            found = [m.predict() for m in recipe.fit_several(work, n_runs, progress)]
+        recipe, work = prepare(_light(self.cells), seed=seed, **self.settings)
+        with seeded(seed), released(recipe.model_class, work.cells):
+            models = recipe.fit_several(work.cells, n_runs, progress)
+            experts = [all_seen(m.module, work.rows, ("expert",))["expert"] for m in models]
+        found = [
+            np.asarray(model.cluster_names_, dtype=object)[expert]
+            for model, expert in zip(models, experts, strict=True)
+        ]
         return [Run(pd.Categorical(labels, natsorted(set(labels))), None) for labels in found]
 
     def run(self, seed: int, *, quiet: bool) -> Run:

@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 
 from scmoe._checks import (
+    check_chunks,
     check_values,
     dense,
     did_you_mean,
     holds_images,
     layer_values,
     listing,
+    table,
     warn_if_raw,
 )
+from scmoe._chunks import Rows, is_dask
 from scmoe._compat import rep_key
 from scmoe._keys import Key
 from scmoe._neighbors import N_NEIGHBORS, N_PCS_FROM
@@ -37,6 +40,34 @@ LARGEST_PANEL = 200
 """Variables from which on they are genes, whose names look like those of channels by chance."""
 
 
+def values_of(
+    adata: AnnData,
+    markers: Sequence[str] | None,
+    layer: str | None,
+    use_rep: str | None,
+    *,
+    in_memory: bool = True,
+) -> tuple[Rows, pd.Index, str]:
+    """The values to look at, the names of their columns, and what to call them in messages."""
+    use_rep = None if use_rep == "X" else use_rep
+    if layer is not None and use_rep is not None:
+        raise ValueError("You can't specify both `layer` and `use_rep`.")
+    if use_rep is None:
+        x = layer_values(adata, layer, in_memory=in_memory)
+        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
+        chosen = choose_markers(adata, markers)
+        return Rows(x, chosen), pd.Index(adata.var_names[chosen], dtype=str), where
+    key = rep_key(adata, use_rep)
+    if key not in adata.obsm:
+        raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
+    if markers is not None:
+        raise ValueError("`markers` chooses among `.var_names`; it can't go with `use_rep`.")
+    x, where = adata.obsm[key], f"`adata.obsm[{key!r}]`"
+    x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
+    check_chunks(x, where)
+    return Rows(x), pd.Index([f"{use_rep}_{i}" for i in range(x.shape[1])], dtype=str), where
+
+
 def working_copy(
     adata: AnnData,
     markers: Sequence[str] | None,
@@ -47,38 +78,52 @@ def working_copy(
     if_counts: str = "",
 ) -> AnnData:
     """The values to cluster as an AnnData of their own; the user's stays untouched."""
-    use_rep = None if use_rep == "X" else use_rep
-    if layer is not None and use_rep is not None:
-        raise ValueError("You can't specify both `layer` and `use_rep`.")
-    if use_rep is not None:
-        key = rep_key(adata, use_rep)
-        if key not in adata.obsm:
-            raise KeyError(f"Did not find {use_rep!r} in `.obsm`, which holds {list(adata.obsm)}.")
-        if markers is not None:
-            raise ValueError("`markers` chooses among `.var_names`; it can't go with `use_rep`.")
-        x = adata.obsm[key]
-        x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
-        names = [f"{use_rep}_{i}" for i in range(x.shape[1])]
-        where = f"`adata.obsm[{key!r}]`"
-    else:
-        x = layer_values(adata, layer)
-        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-        chosen = choose_markers(adata, markers)
-        x, names = x[:, chosen], adata.var_names[chosen]
+    rows, names, where = values_of(adata, markers, layer, use_rep)
+    x = rows.stored()
     check_values(x, names, where, counts=counts, if_counts=if_counts)
-    x = np.ascontiguousarray(dense(x))
+    return with_values(adata, np.ascontiguousarray(dense(x)), names, layer, use_rep)
+
+
+def with_values(
+    adata: AnnData,
+    x: np.ndarray,
+    names: pd.Index,
+    layer: str | None,
+    use_rep: str | None,
+    chosen: np.ndarray | None = None,
+) -> AnnData:
+    """Values as an AnnData, with what a similarity may look at of the user's cells.
+
+    Parameters
+    ----------
+    adata
+        The user's cells.
+    x, names
+        Cells x markers, float32, and the names of the markers.
+    layer, use_rep
+        Where the values are from.
+    chosen
+        Which of the cells they are of; None for all. Graphs are those of all cells.
+    """
+    obs = table(adata.obs)
     work = ad.AnnData(
         x,
-        # where a similarity may look labels up
-        obs=adata.obs.copy(),
-        var=pd.DataFrame(index=pd.Index(names, dtype=str)),
+        obs=obs.copy() if chosen is None else obs.iloc[chosen].copy(),
+        var=pd.DataFrame(index=names),
         # under its name too, so that a saved model asks new cells for the same layer
         layers={} if layer is None else {layer: x},
     )
-    for slots, others in ((work.obsm, adata.obsm), (work.obsp, adata.obsp)):
-        for key, value in others.items():
-            slots[key] = value
-    same = use_rep is None and work.var_names.equals(adata.var_names)
+    for key, value in adata.obsm.items():
+        if chosen is None:
+            work.obsm[key] = value
+        elif isinstance(value, pd.DataFrame):
+            work.obsm[key] = value.iloc[chosen]
+        elif not is_dask(value):
+            work.obsm[key] = value[chosen]
+    if chosen is None:
+        for key, value in adata.obsp.items():
+            work.obsp[key] = value
+    same = use_rep in (None, "X") and work.var_names.equals(adata.var_names)
     if same and Key.uns.IMAGE_SHAPE in adata.uns:
         work.uns[Key.uns.IMAGE_SHAPE] = adata.uns[Key.uns.IMAGE_SHAPE]
     return work
@@ -130,7 +175,7 @@ def _are_technical(adata: AnnData, names: pd.Index) -> np.ndarray:
     """Which variables are no markers: by their kinds, if some are, else by names in a panel."""
     nothing = np.zeros(len(names), bool)
     if Key.var.KIND in adata.var:
-        is_marker = adata.var.loc[names, Key.var.KIND].isin(Key.var.MARKER_KINDS).to_numpy()
+        is_marker = table(adata.var).loc[names, Key.var.KIND].isin(Key.var.MARKER_KINDS).to_numpy()
         return ~is_marker if is_marker.any() else nothing
     if len(names) > LARGEST_PANEL:
         return nothing
@@ -152,7 +197,7 @@ def choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:
             raise ValueError("`markers` is empty or names a marker twice.")
         return adata.var_names.get_indexer(markers)
     if Key.var.KIND in adata.var:
-        is_marker = adata.var[Key.var.KIND].isin(Key.var.MARKER_KINDS).to_numpy()
+        is_marker = table(adata.var)[Key.var.KIND].isin(Key.var.MARKER_KINDS).to_numpy()
         if is_marker.any():
             return np.flatnonzero(is_marker)
     return np.arange(adata.n_vars)
@@ -256,5 +301,5 @@ def _graph_of_dropped_channels(adata: AnnData, neighbors_key: str) -> list[str]:
     if Key.var.KIND not in adata.var:
         return []
     of_all_channels = _source_of_graph(adata, neighbors_key) == "X"
-    no_marker = ~adata.var[Key.var.KIND].isin(Key.var.MARKER_KINDS).to_numpy()
+    no_marker = ~table(adata.var)[Key.var.KIND].isin(Key.var.MARKER_KINDS).to_numpy()
     return list(adata.var_names[no_marker]) if of_all_channels else []

@@ -1,7 +1,7 @@
 """Write tiny trained models and what they predict, for the tests of later versions.
 
-``python tests/model/archive/make.py v2`` made the folder ``v2``, with a folder for each class of
-models; ``v1`` is older and holds one model. A further class joined ``v2`` later. A folder is never
+``python tests/model/archive/make.py v3`` made the folder ``v3``, with a folder for each class of
+models, as there is in ``v2``; ``v1`` is older and holds one model. A folder is never
 written again: a new one is made where the schema of saved models changes.
 """
 

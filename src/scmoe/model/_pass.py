@@ -1,0 +1,136 @@
+"""One pass over cells: all that a trained module says of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scmoe._chunks import CHUNK
+from scmoe._compat import one_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from scmoe._chunks import Rows
+    from scmoe.model._described import DescribedModule
+
+LARGE_BATCH = 250_000
+"""Values in a batch from which a second thread pays."""
+
+OUTLIER = "outlier"
+"""What is said of cells beside the outputs of their module."""
+
+SEEN = ("latent", "proba", "expert", OUTLIER)
+"""What a clustering says of cells, whatever the model."""
+
+
+def outputs_of(
+    module: DescribedModule,
+    cells: np.ndarray,
+    batch: np.ndarray | None = None,
+    chunk: int | None = None,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Outputs of a trained module, chunk by chunk.
+
+    Parameters
+    ----------
+    module
+        The module.
+    cells
+        Cells x markers, float32, in the order of the training markers.
+    batch
+        Number of the batch of each cell, ``(n,)``; None for the first.
+    chunk
+        Cells at a time.
+
+    Yields
+    ------
+    What ``inference`` gives, with ``position`` (n, n_markers), the scaled markers, not clipped.
+
+    Raises
+    ------
+    ValueError
+        Cells whose probabilities are no numbers.
+    """
+    device, chunk = module.low.device, chunk or CHUNK
+    module.eval()
+    for start in range(0, len(cells), chunk):
+        some = slice(start, start + chunk)
+        x = torch.from_numpy(cells[some]).to(device)
+        of_batch = None if batch is None else torch.from_numpy(batch[some, None]).to(device)
+        with torch.inference_mode(), one_thread(x.numel() < LARGE_BATCH):
+            outputs = module.inference(x, of_batch)
+            check_told(outputs["proba"])
+            outputs["position"] = module.position(x)
+        yield outputs
+
+
+def see(
+    module: DescribedModule,
+    rows: Rows,
+    names: Sequence[str],
+    batch: np.ndarray | None = None,
+    chunk: int | None = None,
+) -> Iterator[tuple[slice, np.ndarray, dict[str, np.ndarray]]]:
+    """What a trained module says of cells, block by block.
+
+    Parameters
+    ----------
+    module, batch, chunk
+        As in :func:`outputs_of`.
+    rows
+        Cells x markers, in the order of the training markers.
+    names
+        Which outputs, and ``"outlier"``: NaN where the module was saved without landmarks.
+
+    Yields
+    ------
+    Place of the block among the cells, its values, and its arrays by name.
+    """
+    scored = OUTLIER in names and module.outliers.available
+    needed = {*names, *(("position", "expert") if scored else ())} - {OUTLIER}
+    for place, block in rows:
+        of_batch = None if batch is None else batch[place]
+        parts = [
+            {name: outputs[name].numpy(force=True) for name in needed}
+            for outputs in outputs_of(module, block, of_batch, chunk)
+        ]
+        found = {name: np.concatenate([part[name] for part in parts]) for name in needed}
+        found[OUTLIER] = np.full(len(block), np.nan, np.float32)
+        if scored:
+            found[OUTLIER] = module.outliers.score(found["position"], found["expert"])
+        yield place, block, {name: found[name] for name in names}
+
+
+def put(arrays: dict[str, np.ndarray], n: int, place: slice, part: dict[str, np.ndarray]) -> None:
+    """Put the arrays of a block into those of all ``n`` cells, which are made where they lack."""
+    for name, values in part.items():
+        if name not in arrays:
+            arrays[name] = np.empty((n, *values.shape[1:]), values.dtype)
+        arrays[name][place] = values
+
+
+def all_seen(
+    module: DescribedModule,
+    rows: Rows,
+    names: Sequence[str],
+    batch: np.ndarray | None = None,
+    chunk: int | None = None,
+) -> dict[str, np.ndarray]:
+    """What :func:`see` says, of all cells."""
+    found: dict[str, np.ndarray] = {}
+    for place, _, part in see(module, rows, names, batch, chunk):
+        put(found, len(rows), place, part)
+    return found
+
+
+def check_told(proba: torch.Tensor) -> None:
+    """Raise ValueError for cells whose probabilities are no numbers."""
+    unknown = int((~proba.isfinite()).any(-1).sum())
+    if unknown:
+        raise ValueError(
+            f"The model gives {unknown} of {len(proba)} cells probabilities that are no numbers: "
+            "values of these cells are too large for it, or its weights are."
+        )
