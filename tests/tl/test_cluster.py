@@ -207,6 +207,12 @@ def test_one_population_is_one_cluster():
     assert len(cells.uns["scmoe"]["tree"]["threshold"]) == 0
 
 
+def test_every_expert_has_cells(linked, monkeypatch):
+    monkeypatch.setattr("scmoe.model._from_groups.SPARE", 0)
+    with pytest.warns(UserWarning, match="All 5 experts own cells"):
+        run(linked, None)
+
+
 def test_two_clusters(linked):
     run(linked, 2, epochs=5)
     assert set(linked.obs["scmoe"]) <= {"0", "1"}

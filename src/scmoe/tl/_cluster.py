@@ -233,7 +233,7 @@ def cluster(
         Channels that are no markers by their names (Time, DNA, barcodes), where no
         ``.var["kind"]`` tells the kinds apart. The clusters under ``key_added`` are others than
         before, and there are names, a stability, state genes or a cut of those before. All cells
-        came into one cluster.
+        came into one cluster, or every expert owns cells where no number was given.
 
     Examples
     --------
@@ -311,6 +311,13 @@ def cluster(
     logger.info("%d of %d experts own cells.", len(categories), trained.module.n_experts)
     if len(categories) == 1:
         warnings.warn(_why_one(trained, model), UserWarning, stacklevel=2)
+    elif recipe.n_clusters is None and len(categories) == trained.module.n_experts:
+        warnings.warn(
+            f"All {len(categories)} experts own cells: there may be more populations than that. "
+            "Give a larger `n_clusters`, which is an upper bound.",
+            UserWarning,
+            stacklevel=2,
+        )
     outdated = _outdated(adata, key_added, labels, seen["latent"])
     if outdated:
         warnings.warn(
