@@ -7,6 +7,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 # scvi-tools (1.4) shows setups by this module of rich, and does not import it
 import rich.pretty  # noqa: F401
 import torch
@@ -44,7 +46,6 @@ from scmoe.model._record import Trained, checked
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import numpy as np
     from anndata import AnnData
 
     from scmoe.model._described import DescribedModule
@@ -104,6 +105,15 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         if unscaled and self.module_settings_["likelihood"] == "bernoulli":
             check_unit_interval(x, self.adata.var_names)
         return x
+
+    def _tensors(self, x: np.ndarray) -> dict[str, torch.Tensor]:
+        """What a batch has rows of: values, and the batch that a cell comes from if it matters."""
+        # torch warns of arrays that it could not write to
+        tensors = {REGISTRY_KEYS.X_KEY: torch.from_numpy(np.require(x, requirements="W"))}
+        if self.module.n_batch:
+            batch = self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)
+            tensors[REGISTRY_KEYS.BATCH_KEY] = torch.from_numpy(batch.astype(np.int64)).view(-1, 1)
+        return tensors
 
     @contextmanager
     def _training(self, batch_size: int) -> Iterator[None]:

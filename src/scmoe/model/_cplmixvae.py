@@ -36,10 +36,12 @@ from scmoe.model._start import (
 from scmoe.model._states import States, consensus_table
 from scmoe.model._together import check_together, one_module
 from scmoe.train import (
+    BATCH_KEYS,
     ArmsPlan,
-    ArmsSplitter,
+    InMemory,
     check_shares,
     check_training_settings,
+    copied,
     refuse_pickles,
     split_indices,
 )
@@ -162,7 +164,6 @@ class CplMixVAE(States, ExpertModel):
 
     _module_cls = CplMixVAEModule
     _training_plan_cls = ArmsPlan
-    _data_splitter_cls = ArmsSplitter
 
     def __init__(
         self,
@@ -427,9 +428,6 @@ class CplMixVAE(States, ExpertModel):
         how = {
             "accelerator": accelerator,
             "devices": devices,
-            "train_size": train_size,
-            "validation_size": validation_size,
-            "batch_size": batch_size,
             "early_stopping": early_stopping,
             "plan_kwargs": plan_kwargs,
             **trainer_kwargs,
@@ -449,16 +447,17 @@ class CplMixVAE(States, ExpertModel):
                     model._build()
                     model._look_at(x)
                 model.module.live.fill_(True)
-            scaled = self._scaled(x)
+            scaled, data = self._scaled(x), self._tensors(x)
             near = places(x if self.module.takes_counts else None, scaled, seed)
             progress = trainer_kwargs.get("enable_progress_bar", True)
-            batches = {
-                "augment": self._copies(
-                    augment, scaled, near, seed, accelerator=accelerator, progress=progress
-                ),
-                "drop_last": bool(n_train > batch_size),
-                "external_indexing": split,
-            }
+            copies = self._copies(
+                augment, scaled, near, seed, accelerator=accelerator, progress=progress
+            )
+
+            def batches(module: CplMixVAEModule, **training: torch.Tensor) -> InMemory:
+                change = copied(copies, module.n_arms)
+                return InMemory(data, split, batch_size, training=training, change=change)
+
             with one_module(models):
                 if start:
                     n = {k: self.module_settings_[k] for k in ("n_categories", "n_arms")}
@@ -468,11 +467,13 @@ class CplMixVAE(States, ExpertModel):
                         find = of_tree(x, tree)
                     found = [start_categories(find, len(x), **n, seed=s) for s in seeds]
                     taught = torch.from_numpy(np.concatenate(found, axis=1))
-                    self._fit(stages.start, {**batches, "taught": taught}, how)
-                self._fit(stages.main, batches, how)
+                    cells = batches(self.module, **{BATCH_KEYS.TAUGHT: taught})
+                    self._fit(stages.start, cells, how)
+                self._fit(stages.main, batches(self.module), how)
             for model in models:
                 if prune:
-                    model._prune(partial(model._fit, stages.prune, batches, how), threshold)
+                    fit = partial(model._fit, stages.prune, batches(model.module), how)
+                    model._prune(fit, threshold)
                 with torch.inference_mode():
                     model._settle(x)
 
@@ -485,11 +486,10 @@ class CplMixVAE(States, ExpertModel):
         open_ = self.n_categories_ == AUTO and self.module is None
         return leaves(x, None if open_ else self.module_settings_["n_categories"], seed)
 
-    def _fit(self, n_epochs: int, batches: dict[str, Any], how: dict[str, Any]) -> None:
+    def _fit(self, n_epochs: int, cells: InMemory, how: dict[str, Any]) -> None:
         """Train the module that there is: one stage of the training."""
         self.module.train()
-        batches = {**batches, "n_arms": self.module.n_arms}
-        super().train(n_epochs, datasplitter_kwargs=batches, **how)
+        super().train(n_epochs, datamodule=cells, **how)
 
     def _check_batch(self, n: int, n_categories: int) -> None:
         if n < 2:

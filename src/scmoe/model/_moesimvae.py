@@ -37,8 +37,8 @@ from scmoe.similarity import DensityTree, Similarity
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.train import (
     Checkpoints,
+    SimilarBatches,
     SimilarityPlan,
-    SimilaritySplitter,
     check_shares,
     check_training_settings,
     fingerprint,
@@ -167,7 +167,6 @@ class MoESimVAE(ExpertModel):
 
     _module_cls = MoESimVAEModule
     _training_plan_cls = SimilarityPlan
-    _data_splitter_cls = SimilaritySplitter
 
     def __init__(
         self,
@@ -505,17 +504,10 @@ class MoESimVAE(ExpertModel):
                 max_epochs,
                 accelerator=accelerator,
                 devices=devices,
-                train_size=train_size,
-                validation_size=validation_size,
-                batch_size=batch_size,
                 early_stopping=early_stopping,
-                datasplitter_kwargs={
-                    "target": target,
-                    "rng": rng,
-                    "started": start,
-                    "drop_last": bool(n_train > batch_size),
-                    "external_indexing": split,
-                },
+                datamodule=SimilarBatches(
+                    self._tensors(x), split, batch_size, target=target, rng=rng, started=start
+                ),
                 plan_kwargs=plan_kwargs,
                 **trainer_kwargs,
             )

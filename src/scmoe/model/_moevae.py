@@ -33,8 +33,9 @@ from scmoe.model._settings import check_arguments, latent_sizes
 from scmoe.model._settle import settle
 from scmoe.nn import padded_side
 from scmoe.train import (
-    AugmentingSplitter,
+    InMemory,
     MixturePlan,
+    changed,
     check_rate,
     check_shares,
     check_training_settings,
@@ -138,7 +139,6 @@ class MoEVAE(Probing, ExpertModel):
 
     _module_cls = MoEVAEModule
     _training_plan_cls = MixturePlan
-    _data_splitter_cls = AugmentingSplitter
 
     def __init__(
         self,
@@ -459,22 +459,21 @@ class MoEVAE(Probing, ExpertModel):
             if self.module is None:
                 self._build_without_pretraining(x)
             self.module.live.fill_(True)
+            changes = self._changes(
+                augment, None, 0, x, accelerator=accelerator, progress=progress
+            )
             self.module.train()
             super().train(
                 max_epochs,
                 accelerator=accelerator,
                 devices=devices,
-                train_size=train_size,
-                validation_size=validation_size,
-                batch_size=batch_size,
                 early_stopping=early_stopping,
-                datasplitter_kwargs={
-                    "augment": self._changes(
-                        augment, None, 0, x, accelerator=accelerator, progress=progress
-                    ),
-                    "drop_last": bool(n_train > batch_size),
-                    "external_indexing": split_indices(*shares, rng),
-                },
+                datamodule=InMemory(
+                    self._tensors(x),
+                    split_indices(*shares, rng),
+                    batch_size,
+                    change=changed(changes),
+                ),
                 plan_kwargs=plan_kwargs,
                 **trainer_kwargs,
             )

@@ -14,6 +14,7 @@ from scmoe._numbers import FLAG, NOTHING, TEXT, many, number, shown, whole
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import torch
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
@@ -80,6 +81,12 @@ class Target(ABC):
     None where it knows no groups. A model may start from them.
     """
 
+    traits: np.ndarray | None = None
+    """What :meth:`alike` compares cells by, ``(n_obs, f)``; None where it does not.
+
+    A training with such a target keeps them on its device, and asks for no indices.
+    """
+
     @property
     def n_classes(self) -> int:
         """How many classes it knows."""
@@ -108,6 +115,21 @@ class Target(ABC):
         ``(m,)`` float32, what :meth:`dense` says of these pairs.
         """
         return self.dense(cells)[pairs[0], pairs[1]]
+
+    def alike(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """What :meth:`at` says of cells with such traits; only of targets that have ``traits``.
+
+        Parameters
+        ----------
+        left, right
+            Traits, ``(..., f)``, on any device; broadcast against each other. A cell may be
+            compared with itself: what is said of that does not count.
+
+        Returns
+        -------
+        ``(...)`` float32.
+        """
+        raise NotImplementedError
 
     def listed(self, cells: np.ndarray, rng: np.random.Generator) -> Pairs:
         """Similarity of some pairs, chosen so that weights make up for what is left out.

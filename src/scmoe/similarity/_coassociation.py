@@ -17,6 +17,7 @@ from scmoe.similarity._graph import neighbour_graph
 from scmoe.similarity._metaclusters import metaclusters
 
 if TYPE_CHECKING:
+    import torch
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
@@ -222,3 +223,15 @@ class CoAssociationTarget(Target):
     def at(self, cells: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         """Votes of some pairs."""
         return self._vote(cells[pairs[0]], cells[pairs[1]])
+
+    @property
+    def traits(self) -> np.ndarray:
+        """The group of each cell in each partition, ``(n_obs, n_votes)`` int32."""
+        return self.partitions.T
+
+    def alike(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """Votes of cells that are in such groups."""
+        agree, total = 0, int(self.votes.sum())
+        for i, weight in enumerate(self.votes.tolist()):
+            agree = agree + weight * (left[..., i] == right[..., i])
+        return (2 * agree > total if self.majority else agree / total).float()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from scmoe._checks import check_batches
 from scmoe._numbers import NOTHING, POSITIVE, TEXT, number, whole
@@ -142,7 +143,7 @@ class DensityTreeTarget(Target):
 
     def __init__(self, tree: Tree, membership: np.ndarray):
         self.tree = tree
-        self.membership = membership
+        self.membership = self.traits = membership
 
     def dense(self, cells: np.ndarray) -> np.ndarray:
         """Agreement of all pairs; 1 for a cell with itself."""
@@ -156,3 +157,7 @@ class DensityTreeTarget(Target):
         left, right = cells[pairs]
         similarity = np.einsum("ij,ij->i", self.membership[left], self.membership[right])
         return np.where(left == right, np.float32(1), similarity.clip(0, 1))
+
+    def alike(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """Agreement of memberships."""
+        return torch.einsum("...k,...k->...", left, right).clamp(0, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
@@ -15,21 +15,22 @@ from tqdm.auto import tqdm
 
 from scmoe._compat import interruptible, one_thread, quiet
 from scmoe._progress import is_watched, timed
+from scmoe.train._batches import Batches, shuffled
 from scmoe.train._plan import LossWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-Augment = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Changes cells ``(n, d)`` at random, told which rows ``(n,)`` of all cells they are."""
+    from scmoe.train._batches import Augment, Batch
 
 SMALL = 50_000
 """Values in a batch below which a second thread does not pay."""
 
+LEAST = 2
+"""Cells of the smallest batch: one alone has no deviation."""
+
 
 def fit(
     module: nn.Module,
-    data: dict[str, torch.Tensor],
+    data: Batch,
     *,
     max_epochs: int,
     batch_size: int,
@@ -72,8 +73,12 @@ def fit(
     ValueError
         The loss is not finite, or far above that at the start.
     """
-    plan = _Plan(module, lr, augment, LossWatch(**{rate: lr}))
-    batches = _Batches(data, batch_size)
+    plan = _Plan(module, lr, LossWatch(**{rate: lr}))
+
+    def complete(batch: Batch, rows: torch.Tensor) -> Batch:
+        batch = {"index": rows, **batch}
+        return batch if augment is None else {**batch, "x": augment(batch["x"], batch["index"])}
+
     small = data["x"].shape[1] * batch_size < SMALL
     with interruptible(), quiet(), one_thread(small), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "GPU available but not used")
@@ -89,38 +94,25 @@ def fit(
             enable_progress_bar=False,
             callbacks=[_Bar(description)] if progress and is_watched() else [],
         )
+        device = trainer.strategy.root_device
+        data = {name: values.to(device) for name, values in data.items()}
+        n_batches, rest = divmod(len(data["x"]), batch_size)
+        rows = torch.arange(len(data["x"]), device=device)
+        draw = partial(shuffled, rows, batch_size, LEAST)
+        batches = Batches(data, draw, n_batches + (rest >= LEAST), complete)
         with timed(description, progress=progress):
             trainer.fit(plan, train_dataloaders=batches)
     module.cpu().eval()
     return pd.DataFrame(plan.history)
 
 
-class _Batches:
-    """Rows of tensors in a new random order every epoch."""
-
-    def __init__(self, data: dict[str, torch.Tensor], batch_size: int):
-        self.data = data
-        self.n = len(data["x"])
-        self.batch_size = batch_size
-
-    def __len__(self) -> int:
-        full, rest = divmod(self.n, self.batch_size)
-        return full + (rest > 1)
-
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        for index in torch.randperm(self.n).split(self.batch_size):
-            if len(index) > 1:
-                yield {"index": index, **{name: t[index] for name, t in self.data.items()}}
-
-
 class _Plan(pl.LightningModule):
     """One optimiser, and the means of each epoch."""
 
-    def __init__(self, module: nn.Module, lr: float, augment: Augment | None, watch: LossWatch):
+    def __init__(self, module: nn.Module, lr: float, watch: LossWatch):
         super().__init__()
         self.module = module
         self.lr = lr
-        self.augment = augment
         self.watch = watch
         self.history: list[dict[str, float]] = []
         self._totals: dict[str, torch.Tensor] = {}
@@ -129,10 +121,8 @@ class _Plan(pl.LightningModule):
         """Adam in one kernel, as in the training of the models."""
         return torch.optim.Adam(self.module.parameters(), lr=self.lr, fused=True)
 
-    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """One step; scalars are summed here, for reading each would cost more than the step."""
-        if self.augment is not None:
-            batch = {**batch, "x": self.augment(batch["x"], batch["index"])}
         terms = self.module.loss(batch)
         for name, value in terms.items():
             self._totals[name] = self._totals.get(name, 0) + value.detach()

@@ -27,7 +27,10 @@ HINTS = {
 }
 """What the arguments of other packages are here."""
 
-OURS = {"self", "kwargs", "trainer_kwargs", "datasplitter_kwargs", "datamodule"}
+OURS = {
+    *("self", "kwargs", "trainer_kwargs", "datasplitter_kwargs", "datamodule"),
+    *("shuffle_set_split", "load_sparse_tensor"),
+}
 """Names in the signatures of the trainers that are not the user's."""
 
 

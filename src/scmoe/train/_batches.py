@@ -1,0 +1,163 @@
+"""Batches of cells that stay in memory, on the device that is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import lightning.pytorch as pl
+import torch
+from scvi import REGISTRY_KEYS
+
+from scmoe.train._keys import BATCH_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+
+Batch = dict[str, torch.Tensor]
+
+Augment = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Changes cells ``(n, d)`` at random, told which rows ``(n,)`` of all cells they are."""
+
+Draw = Callable[[], "Iterator[torch.Tensor]"]
+"""Draws the rows of each batch of an epoch, int64 on the device of the cells."""
+
+Complete = Callable[[Batch, torch.Tensor], Batch]
+"""Adds to a batch what is no row of a tensor, told which rows ``(n,)`` of all cells it holds."""
+
+
+class Batches:
+    """The batches of one epoch after the other.
+
+    Parameters
+    ----------
+    data
+        Tensors with a row for each cell, on one device; a batch has the same names.
+    draw
+        Draws the rows of each batch.
+    n_batches
+        Batches of an epoch.
+    complete
+        Completes each batch.
+    """
+
+    def __init__(self, data: Batch, draw: Draw, n_batches: int, complete: Complete | None = None):
+        self.data, self.draw, self.n_batches, self.complete = data, draw, n_batches, complete
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        for rows in self.draw():
+            batch = {name: values.index_select(0, rows) for name, values in self.data.items()}
+            yield batch if self.complete is None else self.complete(batch, rows)
+
+
+class InMemory(pl.LightningDataModule):
+    """Cells that train a model and cells that validate it, drawn at random.
+
+    What is drawn follows torch's generator of the device. All training batches are full: of
+    cells in a random order the last batch, which is not, is left out.
+
+    Parameters
+    ----------
+    data
+        Tensors with a row for each cell.
+    split
+        Indices of the cells that train, that validate, and of all others.
+    batch_size
+        Cells of a batch; no more than the cells that train.
+    training
+        Further tensors that only training batches have.
+    change
+        Completes training batches.
+    """
+
+    def __init__(
+        self,
+        data: Batch,
+        split: Sequence[np.ndarray],
+        batch_size: int,
+        *,
+        training: Batch | None = None,
+        change: Complete | None = None,
+    ):
+        super().__init__()
+        self.data, self.training, self.change = data, training or {}, change
+        self.batch_size = batch_size
+        # names by which scvi-tools asks
+        self.train_idx, self.val_idx, self.test_idx = split
+        self.n_train, self.n_val = len(self.train_idx), len(self.val_idx)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the training computes."""
+        return self.trainer.strategy.root_device
+
+    def setup(self, stage: str) -> None:
+        """Copy the cells to the device, once."""
+        self.data, self.training = (
+            {name: values.to(self.device) for name, values in tensors.items()}
+            for tensors in (self.data, self.training)
+        )
+
+    def train_dataloader(self) -> Batches:
+        """Batches of the cells that train."""
+        cells = torch.from_numpy(self.train_idx).to(self.device)
+        draw, n_batches = self.order(cells, min(self.batch_size, self.n_train))
+        return Batches({**self.data, **self.training}, draw, n_batches, self.change)
+
+    def val_dataloader(self) -> Batches | None:
+        """Batches of the cells that validate, in their order; None without such cells."""
+        if not self.n_val:
+            return None
+        parts = torch.from_numpy(self.val_idx).to(self.device).split(self.batch_size)
+        return Batches(self.data, lambda: iter(parts), len(parts), self.complete)
+
+    def order(self, cells: torch.Tensor, batch_size: int) -> tuple[Draw, int]:
+        """What draws the rows of an epoch's batches of ``cells``, and how many there are."""
+        return partial(shuffled, cells, batch_size, batch_size), len(cells) // batch_size
+
+    def complete(self, batch: Batch, rows: torch.Tensor) -> Batch:
+        """Complete validation batches."""
+        return batch
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Leave the batch where it is: on the device."""
+        return batch
+
+
+def shuffled(cells: torch.Tensor, batch_size: int, least: int = 1) -> Iterator[torch.Tensor]:
+    """Batches of cells ``(n,)`` in a new random order, but a last one of fewer than ``least``."""
+    order = torch.randperm(len(cells), device=cells.device)
+    for positions in order.split(batch_size):
+        if len(positions) >= least:
+            yield cells.index_select(0, positions)
+
+
+def changed(augment: Augment | None) -> Complete | None:
+    """What changes the cells of each batch; None without changes."""
+    if augment is None:
+        return None
+
+    def complete(batch: Batch, rows: torch.Tensor) -> Batch:
+        return {**batch, REGISTRY_KEYS.X_KEY: augment(batch[REGISTRY_KEYS.X_KEY], rows)}
+
+    return complete
+
+
+def copied(augment: Augment | None, n_arms: int) -> Complete | None:
+    """What gives each arm a changed copy of each batch; None without changes."""
+    if augment is None:
+        return None
+
+    def complete(batch: Batch, rows: torch.Tensor) -> Batch:
+        copies = [augment(batch[REGISTRY_KEYS.X_KEY], rows) for _ in range(n_arms)]
+        return {**batch, BATCH_KEYS.ARMS: torch.stack(copies)}
+
+    return complete

@@ -1,0 +1,151 @@
+"""Batches that say who is like whom among their cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scmoe.similarity import Target
+from scmoe.similarity._base import MAX_DENSE, PARTNERS
+from scmoe.train._batches import InMemory
+from scmoe.train._keys import BATCH_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from scmoe.train._batches import Batch, Draw
+
+
+class SimilarBatches(InMemory):
+    """Batches with the similarity of their cells.
+
+    The target answers on the device where it can, see :meth:`~scmoe.similarity.Target.alike`;
+    else it is asked about numpy indices, batch by batch.
+
+    Parameters
+    ----------
+    data, split, batch_size
+        As in :class:`InMemory`.
+    target
+        The bound similarity.
+    rng
+        What the target draws with where it is asked about numpy indices.
+    started
+        Whether the model has started from the groups of the target. Then pairs are listed in
+        batches of any size, and a training batch says how many cells each of its cells stands for.
+    """
+
+    def __init__(
+        self,
+        data: Batch,
+        split: Sequence[np.ndarray],
+        batch_size: int,
+        *,
+        target: Target,
+        rng: np.random.Generator,
+        started: bool = False,
+    ):
+        data, training, n_obs = dict(data), {}, sum(map(len, split))
+        if target.class_share > 0:
+            data[BATCH_KEYS.CLASSES] = torch.from_numpy(target.classes(np.arange(n_obs)))
+        if started:
+            data[BATCH_KEYS.GROUPS] = torch.from_numpy(target.membership)
+            training[BATCH_KEYS.FREQUENCY] = torch.from_numpy(frequencies(target, split[0], n_obs))
+        super().__init__(data, split, batch_size, training=training, change=self.complete)
+        self.target, self.rng, self.started = target, rng, started
+
+    def setup(self, stage: str) -> None:
+        """Copy to the device what pairs are compared by, too."""
+        super().setup(stage)
+        share, traits = self.target.class_share, self.target.traits
+        self.share = torch.tensor(share, dtype=torch.float32, device=self.device)
+        self.traits = None
+        if share < 1 and traits is not None:
+            self.traits = torch.from_numpy(np.ascontiguousarray(traits)).to(self.device)
+
+    def order(self, cells: torch.Tensor, batch_size: int) -> tuple[Draw, int]:
+        """Batches drawn by the similarity if it wants to, else at random."""
+        own = type(self.target).batches is not Target.batches
+        index, n_batches = self.train_idx, -(-len(cells) // batch_size)
+        weight = None if own else self.target.draw_weights(index)
+        if weight is not None:
+            return lambda: weighted(cells, weight, batch_size, n_batches), n_batches
+        if not own or self.target.batches(index, batch_size, self.rng) is None:
+            return super().order(cells, batch_size)
+
+        def draw() -> Iterator[torch.Tensor]:
+            for rows in self.target.batches(index, batch_size, self.rng):
+                yield cells[torch.from_numpy(rows).to(self.device)]
+
+        return draw, n_batches
+
+    def complete(self, batch: Batch, rows: torch.Tensor) -> Batch:
+        """Add the similarity of the cells: the share of classes, and pairs, dense or listed."""
+        share = self.target.class_share
+        if share > 0:
+            batch[BATCH_KEYS.CLASS_SHARE] = self.share
+        if share < 1:
+            batch.update(self._asked(rows) if self.traits is None else self._compared(rows))
+        return batch
+
+    def _compared(self, rows: torch.Tensor) -> Batch:
+        """Similarity that is computed on the device."""
+        n = len(rows)
+        traits = self.traits.index_select(0, rows)
+        if not self.started and n <= MAX_DENSE:
+            alike = self.target.alike(traits[:, None], traits[None])
+            return {BATCH_KEYS.SIMILARITY: alike.masked_fill(rows[:, None] == rows[None], 1)}
+        pairs = random_pairs(n, rows.device)
+        left, right = pairs
+        alike = self.target.alike(traits.index_select(0, left), traits.index_select(0, right))
+        alike = alike.masked_fill(rows.index_select(0, left) == rows.index_select(0, right), 1)
+        return {
+            BATCH_KEYS.SIMILARITY: alike,
+            BATCH_KEYS.PAIRS: pairs,
+            BATCH_KEYS.WEIGHT: torch.full_like(alike, (n - 1) / PARTNERS),
+        }
+
+    def _asked(self, rows: torch.Tensor) -> Batch:
+        """Similarity that the target says of numpy indices."""
+        ask = self.target.listed if self.started else self.target
+        answer = ask(rows.numpy(force=True), self.rng)
+        if isinstance(answer, np.ndarray):
+            found = {BATCH_KEYS.SIMILARITY: answer}
+        else:
+            names = BATCH_KEYS.PAIRS, BATCH_KEYS.SIMILARITY, BATCH_KEYS.WEIGHT
+            found = dict(zip(names, answer, strict=True))
+        return {name: torch.from_numpy(v).to(self.device) for name, v in found.items()}
+
+
+def frequencies(target: Target, cells: np.ndarray, n_obs: int) -> np.ndarray:
+    """How many random cells each drawn cell stands for, ``(n_obs,)`` float32.
+
+    The mean over what a target draws of ``cells`` is 1, as it is over cells drawn at random.
+    """
+    found = np.ones(n_obs, np.float32)
+    weight = target.draw_weights(cells)
+    if weight is not None:
+        found[cells] = weight.mean() / weight
+    return found
+
+
+def weighted(
+    cells: torch.Tensor, weight: np.ndarray, batch_size: int, n_batches: int
+) -> Iterator[torch.Tensor]:
+    """Batches of cells ``(n,)``, drawn with replacement in proportion to a weight ``(n,)``."""
+    # single numbers are too coarse for the sum over millions of cells; Apple's GPUs have no others
+    exact = torch.float32 if cells.device.type == "mps" else torch.float64
+    until = torch.from_numpy(np.cumsum(weight)).to(cells.device, exact)
+    for _ in range(n_batches):
+        drawn = torch.rand(batch_size, dtype=exact, device=cells.device) * until[-1]
+        place = torch.searchsorted(until, drawn, right=True)
+        yield cells.index_select(0, place.clamp_max(len(cells) - 1))
+
+
+def random_pairs(n: int, device: torch.device) -> torch.Tensor:
+    """:func:`scmoe.similarity.random_partners` of a device."""
+    left = torch.arange(n, device=device).repeat_interleave(PARTNERS)
+    right = (left + torch.randint(1, n, (n * PARTNERS,), device=device)) % n
+    return torch.stack([left, right])
