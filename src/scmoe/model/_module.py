@@ -19,6 +19,7 @@ from scmoe.nn import (
     cluster_means,
     depict,
     depict_target,
+    in_blocks,
     listed_similarity,
     pair_similarity,
     posterior_kl,
@@ -161,7 +162,7 @@ class MoESimVAEModule(DescribedModule):
         ``scaled`` (n, n_input), ``batch`` (n, 1), ``z`` and ``loc`` (n, n_latent), the code with
         and without noise, ``latent``, where the cell lies among all, here ``z``, ``log_scale``
         (n, n_latent) where the noise is learned, ``logits`` and ``proba`` (n, n_experts),
-        ``expert`` (n,).
+        ``expert`` (n,); in training also ``noisy`` (n, n_experts), the logits with dropout.
         """
         batch = x.new_zeros(len(x), 1) if batch is None else batch
         scaled = self.scale(x)
@@ -173,9 +174,10 @@ class MoESimVAEModule(DescribedModule):
             outputs["log_scale"] = log_scale
             noise = log_scale.exp()
         z = loc + noise * torch.randn_like(loc) if self.training else loc
-        logits = self.gate(z)
-        if not self.training:
-            logits = logits.masked_fill(~self.live, -torch.inf)
+        if self.training:
+            logits, outputs["noisy"] = self.gate.clean_and_noisy(z)
+        else:
+            logits = self.gate(z).masked_fill(~self.live, -torch.inf)
         return {
             **outputs,
             "loc": loc,
@@ -208,7 +210,7 @@ class MoESimVAEModule(DescribedModule):
             generative_outputs["logits"], inference_outputs["scaled"], self.likelihood
         )
         similarity, similar_pairs = self._similarity(tensors, proba)
-        noisy = self.gate(z, noisy=self.training)
+        noisy = inference_outputs["noisy"] if self.training else self.gate(z)
         terms = {
             "reconstruction": (tensors.get(BATCH_KEYS.FREQUENCY, 1) * reconstructed).mean(),
             "similarity": similarity,
@@ -220,13 +222,13 @@ class MoESimVAEModule(DescribedModule):
             groups = F.pad(groups, (0, self.n_experts - groups.shape[1]))
             terms["groups"] = F.cross_entropy(inference_outputs["logits"], groups)
         loss = sum(self.weights[name] * term for name, term in terms.items())
-        occupied = (torch.bincount(expert, minlength=self.n_experts) > 0).sum()
+        occupied = loss.new_zeros(self.n_experts).index_fill_(0, expert, 1).sum()
         return LossOutput(
             loss=loss,
             reconstruction_loss=reconstructed,
             extra_metrics={
                 **terms,
-                "occupied_experts": occupied.to(loss.dtype),
+                "occupied_experts": occupied,
                 "similar_pairs": similar_pairs,
             },
         )
@@ -257,8 +259,11 @@ class MoESimVAEModule(DescribedModule):
             term = listed_similarity(proba, pairs, target, weight)
             partners = (n - 1) * (weight * target).sum() / weight.sum().clamp_min(1)
         else:
-            term = pair_similarity(proba, target)
-            partners = (target.nansum() - target.diagonal().nansum()) / n
+            size = target.shape[-1]
+            target = target.view(-1, size, size)
+            term = pair_similarity(in_blocks(proba, size), target)
+            alike = target.nansum() - target.diagonal(dim1=1, dim2=2).nansum()
+            partners = (n - 1) / max(size - 1, 1) * alike / (len(target) * size)
         return loss + (1 - share) * term, known + partners
 
     def decode(

@@ -205,7 +205,7 @@ class MoEVAEModule(DescribedModule):
             )
         with torch.no_grad():
             expert = inference_outputs["expert"]
-            occupied = (torch.bincount(expert, minlength=self.n_experts) > 0).sum()
+            occupied = loss.new_zeros(self.n_experts).index_fill_(0, expert, 1).sum()
             parts = {
                 name: weighted_distance(share, generative_outputs[name])
                 for name in ("reconstruction", "kl")
@@ -213,7 +213,7 @@ class MoEVAEModule(DescribedModule):
         return LossOutput(
             loss=loss,
             reconstruction_loss=(share * distance).sum(1),
-            extra_metrics={**terms, **parts, "occupied_experts": occupied.to(loss.dtype)},
+            extra_metrics={**terms, **parts, "occupied_experts": occupied},
         )
 
     def distances(self, scaled: torch.Tensor) -> torch.Tensor:

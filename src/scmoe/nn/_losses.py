@@ -135,7 +135,7 @@ def cluster_kl(
         For an unknown direction.
     """
     divergence = choose(DIRECTIONS, direction, "direction")
-    count = torch.bincount(expert, minlength=len(means)).to(z.dtype)
+    count = z.new_zeros(len(means)).index_add_(0, expert, z.new_ones(len(z)))
     squared = (z - means.index_select(0, expert)).square()
     total = torch.zeros_like(means).index_add(0, expert, squared)
     spread = (total / count.clamp_min(1).unsqueeze(1)).clamp_min(MIN_VARIANCE)
@@ -184,19 +184,27 @@ def pair_similarity(proba: torch.Tensor, similarity: torch.Tensor) -> torch.Tens
     Parameters
     ----------
     proba
-        Assignment probabilities, ``(n, K)``.
+        Assignment probabilities, ``(..., n, K)``.
     similarity
-        Target in [0, 1], ``(n, n)``, NaN for pairs that nothing is known of; the diagonal is
-        not looked at.
+        Target in [0, 1], ``(..., n, n)``, NaN for pairs that nothing is known of; the diagonal
+        is not looked at.
 
     Returns
     -------
     Scalar, the mean over known pairs; 0 if there is none.
     """
     known = ~similarity.isnan()
-    known.fill_diagonal_(False)
-    agreement = (proba @ proba.T).clamp(EPS, 1 - EPS)
+    known.diagonal(dim1=-2, dim2=-1).fill_(False)
+    agreement = (proba @ proba.mT).clamp(EPS, 1 - EPS)
     return _known_mean(agreement, similarity, known, known.to(proba.dtype))
+
+
+def in_blocks(values: torch.Tensor, size: int) -> torch.Tensor:
+    """Rows ``(n, ...)`` in blocks ``(m, size, ...)``; the first rows fill up the last block."""
+    missing = -len(values) % size
+    if missing:
+        values = torch.cat([values, values[:missing]])
+    return values.unflatten(0, (-1, size))
 
 
 def listed_similarity(

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 class _BatchKeys(NamedTuple):
     SIMILARITY: str = "similarity"
-    """``(B, B)`` for all pairs, ``(m,)`` for listed pairs; NaN where nothing is known."""
+    """``(..., B, B)`` for all pairs, of blocks of the batch if it is ``(m, size, size)``, ``(m,)``
+    for listed pairs; NaN where nothing is known."""
     PAIRS: str = "similarity_pairs"
     """Positions of listed pairs, ``(2, m)``."""
     WEIGHT: str = "similarity_weight"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scmoe.nn import in_blocks
 from scmoe.similarity import Target
 from scmoe.similarity._base import MAX_DENSE, PARTNERS
 from scmoe.train._batches import InMemory
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from scmoe.train._batches import Batch, Draw
+
+BLOCK = 2 * PARTNERS
+"""Cells that are compared with each other, where all of a batch would be too many.
+
+As many partners as a cell has where each draws its own: those, and those that drew it.
+"""
 
 
 class SimilarBatches(InMemory):
@@ -91,21 +98,16 @@ class SimilarBatches(InMemory):
         return batch
 
     def _compared(self, rows: torch.Tensor) -> Batch:
-        """Similarity that is computed on the device."""
+        """Similarity that is computed on the device, of all pairs or of those within blocks.
+
+        The cells come in random order, so those of a block are random partners.
+        """
         n = len(rows)
-        traits = self.traits.index_select(0, rows)
-        if not self.started and n <= MAX_DENSE:
-            alike = self.target.alike(traits[:, None], traits[None])
-            return {BATCH_KEYS.SIMILARITY: alike.masked_fill(rows[:, None] == rows[None], 1)}
-        pairs = random_pairs(n, rows.device)
-        left, right = pairs
-        alike = self.target.alike(traits.index_select(0, left), traits.index_select(0, right))
-        alike = alike.masked_fill(rows.index_select(0, left) == rows.index_select(0, right), 1)
-        return {
-            BATCH_KEYS.SIMILARITY: alike,
-            BATCH_KEYS.PAIRS: pairs,
-            BATCH_KEYS.WEIGHT: torch.full_like(alike, (n - 1) / PARTNERS),
-        }
+        size = n if n <= MAX_DENSE and not self.started else min(BLOCK, n)
+        cells, traits = in_blocks(rows, size), in_blocks(self.traits.index_select(0, rows), size)
+        alike = self.target.alike(traits[:, :, None], traits[:, None])
+        same = cells[:, :, None] == cells[:, None]
+        return {BATCH_KEYS.SIMILARITY: alike.masked_fill(same, 1)}
 
     def _asked(self, rows: torch.Tensor) -> Batch:
         """Similarity that the target says of numpy indices."""
@@ -142,10 +144,3 @@ def weighted(
         drawn = torch.rand(batch_size, dtype=exact, device=cells.device) * until[-1]
         place = torch.searchsorted(until, drawn, right=True)
         yield cells.index_select(0, place.clamp_max(len(cells) - 1))
-
-
-def random_pairs(n: int, device: torch.device) -> torch.Tensor:
-    """:func:`scmoe.similarity.random_partners` of a device."""
-    left = torch.arange(n, device=device).repeat_interleave(PARTNERS)
-    right = (left + torch.randint(1, n, (n * PARTNERS,), device=device)) % n
-    return torch.stack([left, right])
