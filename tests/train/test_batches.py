@@ -11,9 +11,20 @@ from groups import Groups
 from scvi import REGISTRY_KEYS
 
 from scmoe.model import MoESimVAE
-from scmoe.similarity import CoAssociation, Graph, Knn, Pairs, Similarity, Target, Threshold
+from scmoe.similarity import (
+    CoAssociation,
+    DensityTree,
+    Graph,
+    Knn,
+    Pairs,
+    Similarity,
+    Target,
+    Threshold,
+)
 from scmoe.similarity._base import MAX_DENSE
-from scmoe.train import BATCH_KEYS, SimilaritySplitter, check_shares, split_cells
+from scmoe.similarity._density_tree import DensityTreeTarget
+from scmoe.train import BATCH_KEYS, InMemory, SimilarBatches, check_shares, copied, split_cells
+from scmoe.train._similar import BLOCK, weighted
 
 
 @pytest.fixture(params=["as given", "shuffled"])
@@ -24,71 +35,61 @@ def cells(request, linked):
     return linked
 
 
-def splitter_for(adata, similarity, **kwargs):
-    MoESimVAE.setup_anndata(adata, similarity=similarity)
+def batches_for(adata, similarity, *, train_size=1.0, batch_size=128, **kwargs):
     target = similarity.bind(adata, adata.X)
-    splitter = SimilaritySplitter(
-        MoESimVAE(adata, 5).adata_manager,
-        target=target,
-        rng=np.random.default_rng(0),
-        **{"train_size": 1.0, "batch_size": 128, **kwargs},
-    )
-    splitter.setup()
-    return splitter, target
-
-
-def filled(splitter):
-    """The batches of an epoch as the model gets them."""
-    return [splitter.on_before_batch_transfer(b, 0) for b in splitter.train_dataloader()]
+    n, rng = adata.n_obs, np.random.default_rng(0)
+    data = {REGISTRY_KEYS.X_KEY: torch.from_numpy(adata.X), "row": torch.arange(n)}
+    split = split_cells(target, n, train_size, None, rng)
+    batches = SimilarBatches(data, split, batch_size, target=target, rng=rng, **kwargs)
+    batches.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    batches.setup("fit")
+    return batches, target
 
 
 def rows(batch):
-    return batch[REGISTRY_KEYS.INDICES_KEY].numpy().ravel().astype(int)
+    return batch["row"].numpy()
+
+
+def squared(batch):
+    """The similarity of all pairs."""
+    n = len(batch["row"])
+    return batch[BATCH_KEYS.SIMILARITY].numpy().reshape(n, n)
 
 
 @pytest.mark.parametrize(
     "similarity", [CoAssociation(), Graph(), Knn(use_rep="X"), Threshold(use_rep="X")]
 )
 def test_similarity_belongs_to_the_cells(cells, similarity):
-    splitter, target = splitter_for(cells, similarity)
-    batches = filled(splitter)
-    assert len(batches) == 5
+    made, target = batches_for(cells, similarity)
+    loader = made.train_dataloader()
+    batches = list(loader)
+    by_chance = isinstance(similarity, Knn | Threshold)
+    assert len(batches) == len(loader) == (4 if by_chance else 5)
     for batch in batches:
         index = rows(batch)
         np.testing.assert_array_equal(batch[REGISTRY_KEYS.X_KEY], cells.X[index])
-        np.testing.assert_array_equal(batch[BATCH_KEYS.SIMILARITY], target.dense(index))
+        np.testing.assert_array_equal(squared(batch), target.dense(index))
         assert BATCH_KEYS.PAIRS not in batch
-    if target.batches(np.arange(600), 128, np.random.default_rng(0)) is None:
-        # left to chance: all cells, in another order
+    if by_chance:
+        # left to chance: no cell twice, in another order every time
         seen = np.concatenate([rows(b) for b in batches])
-        assert set(seen) == set(range(600))
+        assert len(set(seen)) == len(seen) == 512
         assert list(seen) != sorted(seen)
+        assert list(seen) != list(np.concatenate([rows(b) for b in loader]))
 
 
 def test_similarity_of_the_batch_follows_the_populations(cells):
-    splitter, _ = splitter_for(cells, CoAssociation())
+    batches, _ = batches_for(cells, CoAssociation())
     population = cells.obs["population"].cat.codes.to_numpy()
-    for batch in filled(splitter):
-        similar = batch[BATCH_KEYS.SIMILARITY].numpy() > 0
+    for batch in batches.train_dataloader():
+        similar = squared(batch) > 0
         own = population[rows(batch)]
         assert (own[:, None] == own[None])[similar].mean() > 0.97
 
 
-def test_subset_of_registered_cells_is_matched_with_its_own_positions(linked):
-    # positions written for the whole must not be carried along into the subset
-    splitter_for(linked, CoAssociation())
-    subset = linked[300:].copy()
-    splitter, target = splitter_for(subset, CoAssociation())
-    for batch in filled(splitter):
-        assert rows(batch).max() < 300
-        np.testing.assert_array_equal(batch[REGISTRY_KEYS.X_KEY], subset.X[rows(batch)])
-        np.testing.assert_array_equal(batch[BATCH_KEYS.SIMILARITY], target.dense(rows(batch)))
-
-
 def test_graph_batches_follow_edges(linked):
-    splitter, _ = splitter_for(linked, Graph(), batch_size=40)
-    batches = filled(splitter)
-    assert len(batches) == len(splitter.train_dataloader()) == 15
+    batches = list(batches_for(linked, Graph(), batch_size=40)[0].train_dataloader())
+    assert len(batches) == 15
     drawn = np.mean([(b[BATCH_KEYS.SIMILARITY] > 0).sum() / 40 - 1 for b in batches])
     graph, rng = linked.obsp["connectivities"], np.random.default_rng(0)
     sample = [rng.permutation(600)[:40] for _ in range(50)]
@@ -97,23 +98,25 @@ def test_graph_batches_follow_edges(linked):
 
 
 def test_graph_batches_of_a_part_of_the_cells(linked):
-    splitter, target = splitter_for(linked, Graph(), train_size=0.5)
-    train = set(splitter.train_idx)
+    batches, target = batches_for(linked, Graph(), train_size=0.5)
+    train = set(batches.train_idx)
     assert len(train) == 300
-    for batch in filled(splitter):
+    for batch in batches.train_dataloader():
         assert train.issuperset(rows(batch))
         np.testing.assert_array_equal(batch[REGISTRY_KEYS.X_KEY], linked.X[rows(batch)])
-        np.testing.assert_array_equal(batch[BATCH_KEYS.SIMILARITY], target.dense(rows(batch)))
+        np.testing.assert_array_equal(squared(batch), target.dense(rows(batch)))
 
 
 def test_validation_batches_have_their_similarity(linked):
-    splitter, target = splitter_for(linked, CoAssociation(), train_size=0.8)
-    for batch in splitter.val_dataloader():
-        full = splitter.on_before_batch_transfer(batch, 0)
-        np.testing.assert_array_equal(full[BATCH_KEYS.SIMILARITY], target.dense(rows(full)))
+    batches, target = batches_for(linked, CoAssociation(), train_size=0.7)
+    found = list(batches.val_dataloader())
+    np.testing.assert_array_equal(np.concatenate([rows(b) for b in found]), batches.val_idx)
+    assert [len(rows(b)) for b in found] == [128, 52]
+    for batch in found:
+        np.testing.assert_array_equal(squared(batch), target.dense(rows(batch)))
 
 
-@pytest.mark.parametrize("similarity", [CoAssociation(), Graph(), Knn(use_rep="X")])
+@pytest.mark.parametrize("similarity", [Graph(), Knn(use_rep="X")])
 def test_large_batches_list_pairs(linked, similarity):
     import anndata as ad
     from scipy import sparse
@@ -123,8 +126,8 @@ def test_large_batches_list_pairs(linked, similarity):
     large.X = large.X + np.random.default_rng(0).normal(scale=1e-3, size=large.shape)
     large.X = large.X.astype(np.float32)
     large.obsp["connectivities"] = sparse.block_diag([graph, graph], format="csr")
-    splitter, target = splitter_for(large, similarity, batch_size=MAX_DENSE + 1)
-    batch = filled(splitter)[0]
+    batches, target = batches_for(large, similarity, batch_size=MAX_DENSE + 1)
+    batch = next(iter(batches.train_dataloader()))
     index = rows(batch)
     assert len(index) == MAX_DENSE + 1
     left, right = batch[BATCH_KEYS.PAIRS].numpy()
@@ -134,27 +137,95 @@ def test_large_batches_list_pairs(linked, similarity):
     assert batch[BATCH_KEYS.WEIGHT].dtype == batch[BATCH_KEYS.SIMILARITY].dtype == torch.float32
 
 
+@pytest.mark.parametrize("size", [MAX_DENSE + 1, 100, 3])
+def test_blocks_of_a_batch(linked, size):
+    """Where the device can answer, blocks of cells are compared; the first cells fill up."""
+    import anndata as ad
+
+    large = ad.concat([linked, linked], index_unique="-")
+    target = DensityTreeTarget(None, np.eye(5, dtype=np.float32)[np.arange(1200) % 5])
+    similarity = SimpleNamespace(bind=lambda *_: target)
+    batches, _ = batches_for(large, similarity, batch_size=size, started=size < MAX_DENSE)
+    batch = next(iter(batches.train_dataloader()))
+    found, index = batch[BATCH_KEYS.SIMILARITY].numpy(), rows(batch)
+    block = min(BLOCK, size)
+    assert found.shape == (-(-size // block), block, block)
+    assert found.dtype == np.float32
+    index = np.r_[index, index[:block]][: len(found) * block].reshape(-1, block)
+    for answer, cells in zip(found, index, strict=True):
+        np.testing.assert_array_equal(answer, target.dense(cells))
+
+
+@pytest.mark.parametrize(
+    "similarity", [DensityTree(), CoAssociation(), CoAssociation(majority=False)]
+)
+def test_the_device_says_what_numpy_says(linked, similarity):
+    target = similarity.bind(linked, linked.X)
+    pairs = np.random.default_rng(0).integers(0, 600, (2, 5000))
+    pairs = pairs[:, pairs[0] != pairs[1]]
+    left, right = torch.from_numpy(np.ascontiguousarray(target.traits))[pairs]
+    found = target.alike(left, right)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, target.at(np.arange(600), pairs), atol=1e-6)
+    blocks = target.alike(left[:6, None], right[None, :7])
+    np.testing.assert_allclose(blocks[2, 2], found[2], atol=1e-6)
+    assert blocks.shape == (6, 7)
+
+
 def test_batches_of_a_model_that_has_started(blobs):
     """Small groups come more often, and what a cell stands for makes up for it."""
-    splitter, target = splitter_for(blobs, Groups(), started=True)
-    splitter.trainer = SimpleNamespace(training=True)
-    batches = [batch for _ in range(40) for batch in filled(splitter)]
+    made, target = batches_for(blobs, Groups(), started=True, train_size=0.9)
+    batches = [batch for _ in range(40) for batch in made.train_dataloader()]
     index = np.concatenate([rows(batch) for batch in batches])
     frequency = np.concatenate([batch[BATCH_KEYS.FREQUENCY] for batch in batches])
     group = target.membership.argmax(1)
-    size = np.bincount(group)
+    size = np.bincount(group[made.train_idx])
     drawn = np.bincount(group[index]) / len(index)
     np.testing.assert_allclose(drawn, size**0.5 / (size**0.5).sum(), atol=0.01)
     np.testing.assert_allclose(frequency.mean(), 1, atol=0.01)
     stood_for = np.bincount(group[index], weights=frequency) / len(index)
-    np.testing.assert_allclose(stood_for, size / 600, atol=0.01)
+    np.testing.assert_allclose(stood_for, size / len(made.train_idx), atol=0.01)
+    assert set(index) == set(made.train_idx)
     batch = batches[0]
     np.testing.assert_array_equal(batch[BATCH_KEYS.GROUPS], target.membership[index[:128]])
+    # a target that only numpy can be asked about
     left, right = batch[BATCH_KEYS.PAIRS].numpy()
     dense = target.dense(index[:128])
     np.testing.assert_array_equal(batch[BATCH_KEYS.SIMILARITY], dense[left, right])
-    splitter.trainer.training = False
-    assert BATCH_KEYS.FREQUENCY not in filled(splitter)[0]
+    for batch in made.val_dataloader():
+        assert BATCH_KEYS.FREQUENCY not in batch
+        np.testing.assert_array_equal(batch[BATCH_KEYS.GROUPS], target.membership[rows(batch)])
+
+
+def test_draws_by_weight_and_never_what_has_none():
+    weight = np.array([0.0, 1.0, 0.0, 3.0, 0.0])
+    torch.manual_seed(0)
+    drawn = torch.cat(list(weighted(torch.arange(5) + 10, weight, 1000, 10)))
+    assert set(drawn.tolist()) == {11, 13}
+    assert float((drawn == 13).float().mean()) == pytest.approx(0.75, abs=0.02)
+
+
+def test_copies_for_arms_are_of_training_batches():
+    x = torch.arange(10.0)[:, None]
+    cells = InMemory(
+        {REGISTRY_KEYS.X_KEY: x},
+        [np.arange(7), np.arange(7, 10), np.arange(0)],
+        3,
+        training={BATCH_KEYS.TAUGHT: torch.arange(10)},
+        change=copied(lambda values, index: values + 100 * index[:, None], 2),
+    )
+    cells.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    cells.setup("fit")
+    batches = list(cells.train_dataloader())
+    assert [len(batch[REGISTRY_KEYS.X_KEY]) for batch in batches] == [3, 3]
+    for batch in batches:
+        values = batch[REGISTRY_KEYS.X_KEY]
+        assert values.max() < 7
+        torch.testing.assert_close(batch[BATCH_KEYS.TAUGHT], values.long()[:, 0])
+        torch.testing.assert_close(batch[BATCH_KEYS.ARMS], (101 * values).expand(2, -1, -1))
+    (batch,) = cells.val_dataloader()
+    assert batch.keys() == {REGISTRY_KEYS.X_KEY}
+    assert copied(None, 2) is None
 
 
 class Nobody(Similarity):
