@@ -150,7 +150,14 @@ class TermsPlan(TrainingPlan):
         means = {name: total / self._n_steps for name, total in self._totals.items()}
         self._totals, self._n_steps = {}, 0
         for name, value in means.items():
-            self.log(f"{name}_train", value, prog_bar=name == "loss", sync_dist=self.use_sync_dist)
+            # one value; Lightning would look for the number of cells in the batch
+            self.log(
+                f"{name}_train",
+                value,
+                prog_bar=name == "loss",
+                sync_dist=self.use_sync_dist,
+                batch_size=1,
+            )
         self.watch.check()
         return means
 
