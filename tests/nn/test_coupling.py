@@ -144,6 +144,16 @@ def test_coupling_against_the_double_loop(n_arms):
     torch.testing.assert_close(coupling(where), torch.stack(pairs).mean())
 
 
+@pytest.mark.parametrize("distance", ["scaled", "aitchison"])
+def test_coordinates_of_categories_in_use_are_as_if_there_were_no_others(distance):
+    logits, live = draws(2, 5, 4), torch.tensor([True, False, True, True])
+    found = simplex_coordinates(log_categories(logits, live), live, distance)
+    assert (found[..., 1] == 0).all()
+    own = live[live]
+    alone = simplex_coordinates(log_categories(logits[..., live], own), own, distance)
+    torch.testing.assert_close(found[..., live], alone)
+
+
 def test_coupling_by_hand():
     # one cell: (1, 2) and (4, 6) are 5 apart; the other is the same in both arms
     where = torch.tensor([[[1.0, 2.0], [3.0, 3.0]], [[4.0, 6.0], [3.0, 3.0]]])

@@ -59,7 +59,7 @@ def category_entropy(log_proba: torch.Tensor, live: torch.Tensor) -> torch.Tenso
     live
         Categories that are in use, ``(K,)`` bool.
     """
-    logs = log_proba[..., live]
+    logs = log_proba.masked_fill(~live, 0)
     return -(logs.exp() * logs).sum(-1)
 
 
@@ -101,12 +101,12 @@ def simplex_coordinates(
 
     Returns
     -------
-    ``(..., n, n_live)``.
+    ``(..., n, K)``; 0 for categories that are not in use.
     """
-    proba = log_proba[..., live].exp()
-    logs = (proba + FLOOR).log()
+    proba = log_proba.exp()
+    logs = (proba + FLOOR).log().masked_fill(~live, 0)
     if distance == "aitchison":
-        return logs - logs.mean(-1, keepdim=True)
+        return (logs - logs.sum(-1, keepdim=True) / live.sum()).masked_fill(~live, 0)
     variance = proba.var(-2, correction=0, keepdim=True)
     return logs * (variance + MAX_INVERSE_DEVIATION**-2).rsqrt()
 

@@ -33,7 +33,8 @@ def route(expert: torch.Tensor, n_experts: int, tile: int) -> Routing:
 
     There are at most ``n_cells / tile + n_live`` tiles, where ``n_live`` is the number of
     experts that own a cell: an expert without cells costs nothing, and a popular expert
-    does not force padding on the others.
+    does not force padding on the others. On a GPU there are ``n_cells / tile + n_experts``, some
+    of them empty: to wait for the number of tiles would cost more.
 
     Parameters
     ----------
@@ -44,10 +45,13 @@ def route(expert: torch.Tensor, n_experts: int, tile: int) -> Routing:
     tile
         Number of cells in a tile.
     """
-    count = torch.bincount(expert, minlength=n_experts)
+    count = expert.new_zeros(n_experts).index_add_(0, expert, torch.ones_like(expert))
     n_tiles = (count + tile - 1) // tile
-    tile_expert = torch.repeat_interleave(n_tiles)
-    first_slot = (n_tiles.cumsum(0) - n_tiles) * tile
+    end = n_tiles.cumsum(0)
+    total = int(end[-1]) if expert.device.type == "cpu" else len(expert) // tile + n_experts
+    tiles = torch.arange(total, device=expert.device)
+    tile_expert = torch.searchsorted(end, tiles, right=True).clamp_max(n_experts - 1)
+    first_slot = (end - n_tiles) * tile
     first_cell = count.cumsum(0) - count
     order = expert.argsort(stable=True)
     owner = expert[order]
