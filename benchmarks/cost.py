@@ -1,4 +1,4 @@
-"""What a cell costs: routed experts against the number of experts, and the stages of a run."""
+"""What a cell costs: routed experts, the stages of a run, and steps against a bare loop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import anndata as ad
 import numpy as np
 import scanpy as sc
 import torch
+from lightning.pytorch.callbacks import Callback as Hooks
 
 import scmoe
 from benchmarks.tables import markdown, measured
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
     from benchmarks.experiment import Options
 
-KEYS = ("table", "batch", "experts", "kind", "n_cells")
+KEYS = ("table", "batch", "experts", "kind", "n_cells", "step")
 SEEDS = 1
 SETTINGS: dict = {}
 
-N_REPEATS = 30
+N_REPEATS, STEP_REPEATS = 30, 5
 
 SIZES = {"full": (10_000, 40_000, 160_000), "small": (10_000,)}
 """Cells of the runs whose stages are timed."""
@@ -87,6 +88,77 @@ def experts(say: Callable) -> list[dict]:
     return records
 
 
+class Steps(Hooks):
+    """CPU milliseconds of the steps of a fit, and what it trained."""
+
+    def on_train_start(self, trainer, plan) -> None:
+        """Start the clock."""
+        self.trainer, self.plan = trainer, plan
+        self.start = time.process_time()
+
+    def on_train_end(self, trainer, plan) -> None:
+        """Stop it."""
+        self.ms = 1e3 * (time.process_time() - self.start) / trainer.global_step
+
+    def bare(self) -> float:
+        """As many steps of the same module on the same batches, in a loop with nothing else."""
+        module, clip = self.plan.module.train(), self.trainer.gradient_clip_val
+        adam = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
+        batches, left = self.trainer.datamodule.train_dataloader(), self.trainer.global_step
+        start = time.process_time()
+        while left > 0:
+            for batch, _ in zip(batches, range(left), strict=False):
+                adam.zero_grad()
+                module(batch)[2].loss.backward()
+                if clip:
+                    torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
+                adam.step()
+                left -= 1
+        module.eval()
+        return 1e3 * (time.process_time() - start) / self.trainer.global_step
+
+
+def _simulated(n_cells: int) -> ad.AnnData:
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(0, 5, (12, 20))
+    which = rng.choice(12, n_cells, p=np.arange(1, 13) / 78)
+    x = centres[which] + rng.normal(scale=0.5, size=(n_cells, 20))
+    return ad.AnnData(x.astype(np.float32))
+
+
+def steps(say: Callable) -> Iterator[dict]:
+    """CPU milliseconds of a step of each model, and the share that a bare loop would need."""
+    model = scmoe.model
+    tree = {"similarity": scmoe.similarity.DensityTree()}
+    asked = {
+        "MoESimVAE, started": (model.MoESimVAE, tree, {"max_steps": 200, "start": True}),
+        "MoESimVAE, all pairs": (model.MoESimVAE, tree, {"max_epochs": 2, "start": False}),
+        "MoEVAE": (model.MoEVAE, {}, {"max_epochs": 2, "pretrain": False}),
+        "CplMixVAE": (
+            model.CplMixVAE,
+            {},
+            {"max_epochs": 3, "start": False, "prune": False, "augment": False},
+        ),
+    }
+    for name, (kind, setup, settings) in asked.items():
+        cells, spent = _simulated(25_000), []
+        kind.setup_anndata(cells, **setup)
+        made = kind(cells, 14, **({"n_latent": 5} if kind is model.MoEVAE else {}))
+        for _ in range(STEP_REPEATS + 1):  # in turn, so that a slow moment hits both
+            clock = Steps()
+            made.train(callbacks=[clock], accelerator="cpu", enable_progress_bar=False, **settings)
+            spent.append((clock.ms, clock.bare()))
+        fit, bare = np.array(spent[1:]).T  # the first is a warming up
+        record = {
+            "step": name,
+            "batch": clock.trainer.datamodule.batch_size,
+            "cpu_ms": round(float(np.median(fit)), 2),
+            "bare_over_fit": round(float(np.median(bare / fit)), 2),
+        }
+        say("{step}: {cpu_ms} ms a step, a bare loop {bare_over_fit} of it".format(**record))
+        yield record
+
+
 def _timed(record: dict, name: str, call: Callable):
     start = time.perf_counter()
     result = call()
@@ -95,15 +167,11 @@ def _timed(record: dict, name: str, call: Callable):
 
 
 def _stages(n_cells: int) -> dict:
-    rng = np.random.default_rng(0)
-    centres = rng.uniform(0, 5, (12, 20))
-    which = rng.choice(12, n_cells, p=np.arange(1, 13) / 78)
-    x = (centres[which] + rng.normal(scale=0.5, size=(n_cells, 20))).astype(np.float32)
-    cells = ad.AnnData(x)
+    cells = _simulated(n_cells)
     record = {"n_cells": n_cells}
     _timed(record, "graph", lambda: sc.pp.neighbors(cells, use_rep="X"))
     similarity = scmoe.similarity.CoAssociation()
-    _timed(record, "similarity", lambda: similarity.bind(cells, x))
+    _timed(record, "similarity", lambda: similarity.bind(cells, cells.X))
     scmoe.model.MoESimVAE.setup_anndata(cells)
     model = scmoe.model.MoESimVAE(cells)
     _timed(record, "train, with similarity", lambda: model.train(enable_progress_bar=False))
@@ -128,10 +196,11 @@ def stages(numbers: tuple[int, ...], say: Callable) -> Iterator[dict]:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """The records of both tables; ``--datasets`` chooses among them, seeds mean nothing here."""
+    """The records of the tables; ``--datasets`` chooses among them, seeds mean nothing here."""
     tables = {
         "experts": lambda: experts(say),
         "stages": lambda: stages(SIZES[options.size], say),
+        "steps": lambda: steps(say),
     }
     for name in options.choose("datasets", tables):
         for record in tables[name]():
@@ -150,10 +219,16 @@ Seconds of the stages of a clustering of simulated cells with 20 markers:
 """
 
 
+STEPS = """
+CPU milliseconds of a step of each model on 25,000 cells, and what a bare loop of torch with the
+same module, batches and optimiser needs, as a share of it:
+"""
+
+
 def section(result: dict) -> str:
-    """Both tables."""
+    """All tables."""
     text, table = TEXT, measured(result["records"])
-    for name, head in {"experts": "", "stages": STAGES}.items():
+    for name, head in {"experts": "", "stages": STAGES, "steps": STEPS}.items():
         rows = table[table["table"] == name].drop(columns="table").dropna(axis=1, how="all")
         if len(rows):
             text += head + "\n" + markdown(rows.columns, rows.convert_dtypes().to_numpy(object))

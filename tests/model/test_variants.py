@@ -368,10 +368,10 @@ def test_steps_of_a_part_of_the_cells(blobs):
 def test_rates_of_adam(blobs):
     seen = []
     model = build(blobs)
-    model.train(1, plan_kwargs={"lr": 0.5, "betas": (0.5, 0.6)}, **QUIET)
+    model.train(1, plan_kwargs={"lr": 0.05, "betas": (0.5, 0.6)}, **QUIET)
     for group in model.trainer.optimizers[0].param_groups:
         seen.append((group["lr"], group["betas"]))
-    assert seen == [(0.5, (0.5, 0.6))]
+    assert seen == [(0.05, (0.5, 0.6))]
 
 
 # ----------------------------------------------------------------------------------------
@@ -387,7 +387,7 @@ def test_a_local_function_guides(blobs, tmp_path):
         asked.append(len(cells))
         return code[cells][:, None] == code[cells]
 
-    model = trained(blobs, 8, 40, similarity=Custom(same_population), n_hidden=64)
+    model = trained(blobs, 8, 40, similarity=Custom(same_population), n_hidden=64, seed=1)
     assert asked
     assert model.similarity.function is same_population
     label = model.predict()

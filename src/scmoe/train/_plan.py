@@ -109,7 +109,8 @@ class TermsPlan(TrainingPlan):
     ):
         super().__init__(module, lr=lr)
         self.betas = betas
-        self._totals: dict[str, torch.Tensor] = {}
+        self._names: tuple[str, ...] = ()
+        self._totals: torch.Tensor | None = None
         self._n_steps = 0
         self.watch = LossWatch(lr=lr)
 
@@ -121,9 +122,9 @@ class TermsPlan(TrainingPlan):
         """One step. Terms are summed here and logged once an epoch: logging is the larger cost."""
         _, _, output = self.forward(batch, loss_kwargs=self.loss_kwargs)
         terms = {"loss": output.loss, **output.extra_metrics}
-        for name, value in terms.items():
-            self._totals[name] = self._totals.get(name, 0) + value.detach()
-        self._n_steps += 1
+        values = torch.stack([value.detach() for value in terms.values()])
+        self._totals = values if self._n_steps == 0 else self._totals + values
+        self._names, self._n_steps = tuple(terms), self._n_steps + 1
         self.watch.add(output.loss.detach())
         return output.loss
 
@@ -147,8 +148,8 @@ class TermsPlan(TrainingPlan):
         self._log_means()
 
     def _log_means(self) -> dict[str, torch.Tensor]:
-        means = {name: total / self._n_steps for name, total in self._totals.items()}
-        self._totals, self._n_steps = {}, 0
+        means = dict(zip(self._names, (self._totals / self._n_steps).unbind(), strict=True))
+        self._n_steps = 0
         for name, value in means.items():
             # one value; Lightning would look for the number of cells in the batch
             self.log(
