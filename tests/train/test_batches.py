@@ -226,6 +226,10 @@ def test_copies_for_arms_are_of_training_batches():
     (batch,) = cells.val_dataloader()
     assert batch.keys() == {REGISTRY_KEYS.X_KEY}
     assert copied(None, 2) is None
+    loader = cells.train_dataloader()
+    cells.teardown("fit")
+    assert not loader.data
+    assert not cells.data
 
 
 class Nobody(Similarity):

@@ -47,12 +47,13 @@ from scmoe.train import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
     from anndata import AnnData
 
     from scmoe.train import Augment
+    from scmoe.train._batches import Batch
     from scmoe.tree import Tree
 
 logger = logging.getLogger("scmoe")
@@ -454,8 +455,8 @@ class CplMixVAE(States, ExpertModel):
                 augment, scaled, near, seed, accelerator=accelerator, progress=progress
             )
 
-            def batches(module: CplMixVAEModule, **training: torch.Tensor) -> InMemory:
-                change = copied(copies, module.n_arms)
+            def batches(n_arms: int, training: Batch | None) -> InMemory:
+                change = copied(copies, n_arms)
                 return InMemory(data, split, batch_size, training=training, change=change)
 
             with one_module(models):
@@ -467,13 +468,11 @@ class CplMixVAE(States, ExpertModel):
                         find = of_tree(x, tree)
                     found = [start_categories(find, len(x), **n, seed=s) for s in seeds]
                     taught = torch.from_numpy(np.concatenate(found, axis=1))
-                    cells = batches(self.module, **{BATCH_KEYS.TAUGHT: taught})
-                    self._fit(stages.start, cells, how)
-                self._fit(stages.main, batches(self.module), how)
+                    self._fit(stages.start, batches, how, {BATCH_KEYS.TAUGHT: taught})
+                self._fit(stages.main, batches, how)
             for model in models:
                 if prune:
-                    fit = partial(model._fit, stages.prune, batches(model.module), how)
-                    model._prune(fit, threshold)
+                    model._prune(partial(model._fit, stages.prune, batches, how), threshold)
                 with torch.inference_mode():
                     model._settle(x)
 
@@ -486,10 +485,16 @@ class CplMixVAE(States, ExpertModel):
         open_ = self.n_categories_ == AUTO and self.module is None
         return leaves(x, None if open_ else self.module_settings_["n_categories"], seed)
 
-    def _fit(self, n_epochs: int, cells: InMemory, how: dict[str, Any]) -> None:
+    def _fit(
+        self,
+        n_epochs: int,
+        batches: Callable[[int, Batch | None], InMemory],
+        how: dict[str, Any],
+        training: Batch | None = None,
+    ) -> None:
         """Train the module that there is: one stage of the training."""
         self.module.train()
-        super().train(n_epochs, datamodule=cells, **how)
+        super().train(n_epochs, datamodule=batches(self.module.n_arms, training), **how)
 
     def _check_batch(self, n: int, n_categories: int) -> None:
         if n < 2:

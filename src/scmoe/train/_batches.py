@@ -104,11 +104,17 @@ class InMemory(pl.LightningDataModule):
             for tensors in (self.data, self.training)
         )
 
+    def teardown(self, stage: str) -> None:
+        """Let go of the cells: a trained model keeps its trainer, and that keeps its batches."""
+        self.data.clear()
+        self.training.clear()
+
     def train_dataloader(self) -> Batches:
         """Batches of the cells that train."""
+        self.training = {**self.data, **self.training}
         cells = torch.from_numpy(self.train_idx).to(self.device)
         draw, n_batches = self.order(cells, min(self.batch_size, self.n_train))
-        return Batches({**self.data, **self.training}, draw, n_batches, self.change)
+        return Batches(self.training, draw, n_batches, self.change)
 
     def val_dataloader(self) -> Batches | None:
         """Batches of the cells that validate, in their order; None without such cells."""

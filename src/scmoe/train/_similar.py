@@ -72,6 +72,11 @@ class SimilarBatches(InMemory):
         if share < 1 and traits is not None:
             self.traits = torch.from_numpy(np.ascontiguousarray(traits)).to(self.device)
 
+    def teardown(self, stage: str) -> None:
+        """Let go of them."""
+        super().teardown(stage)
+        self.traits = None
+
     def order(self, cells: torch.Tensor, batch_size: int) -> tuple[Draw, int]:
         """Batches drawn by the similarity if it wants to, else at random."""
         own = type(self.target).batches is not Target.batches
