@@ -222,7 +222,7 @@ class _Recorded(click.Command):
     "--max-epochs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Passes over the cells, of each training.  [default: as many as make 100 steps "
+    help="Passes over the cells, of each training.  [default: as many as make 200 steps "
     "after a start from a tree or from a graph, else 2,500; "
     f"4,000 with {MIXTURE}, 3,000 with {COUPLED}]",
 )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SPARE = 2
 """Experts beside those of the groups, for populations that the groups have missed."""
 
-N_STEPS = 100
+N_STEPS = 200
 """Optimiser steps of all parts together after a start."""
 
 BATCH_SIZE = 512

@@ -336,7 +336,7 @@ class MoESimVAE(ExpertModel):
         Parameters
         ----------
         max_epochs
-            None for 100 steps after a start, else for about 2,500 steps and at least 2 epochs.
+            None for 200 steps after a start, else for about 2,500 steps and at least 2 epochs.
         max_steps
             Stop after this many steps, the papers' number of iterations; not together with
             ``max_epochs``.
