@@ -346,7 +346,8 @@ class MoESimVAE(ExpertModel):
             trained yet, and the similarity knows groups, no more than there are experts.
         batch_size
             Cells in a batch; None for 512 after a start, else 256. All pairs of a batch are
-            compared up to 1,024 cells, listed pairs above and after a start.
+            compared up to 1,024 cells; in larger ones and after a start those within blocks of
+            32 random cells, or those that the similarity lists.
         train_size, validation_size
             Shares of the cells, as in scvi-tools; all cells train by default.
         early_stopping
