@@ -109,7 +109,7 @@ def test_cells_in_a_file(trained, tmp_path, name, mode):
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
     assert not (tmp_path / "out").exists()
     if failed is None:
-        expected = call(name, adata, tmp_path, model)
+        expected = call(name, adata.copy(), tmp_path, model)
         assert type(found) is type(expected)
         if isinstance(found, pd.DataFrame):
             pd.testing.assert_frame_equal(found, expected)

@@ -67,7 +67,7 @@ def test_intensities_are_told_before_clustering(intensities):
     with pytest.warns(ScaleWarning, match=rf"{told}.* and 3 more.*scmoe.pp.arcsinh"):
         looked_at(intensities)
     for function, wrong in (
-        (scmoe.tl.cluster, {"obsp": "nothing"}),
+        (scmoe.tl.cluster, {"train_kwargs": {"start": "yes"}}),
         (scmoe.tl.latent_dim, {"network": "nothing"}),
     ):
         with pytest.warns(ScaleWarning) as said, pytest.raises((KeyError, ValueError)):

@@ -138,6 +138,8 @@ def test_weights_that_somebody_changed(record):
         ):
             if isinstance(new, np.ndarray) and new.dtype == weight.dtype and not weight.size:
                 continue
+            if name == "outliers.owner" and new is ...:  # older models have none
+                continue
             one = {**record, "weights": changed(record["weights"], (name,), new)}
             assert not survives(lambda one=one: from_record(one, "here"), (name, new))
         if weight.dtype.kind == "f" and weight.size:

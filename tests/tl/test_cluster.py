@@ -847,14 +847,6 @@ def test_save_model_with_use_rep(linked, tmp_path):
         run(linked, use_rep="X_rep", save_model=tmp_path / "m")
 
 
-def test_cells_on_disk_are_refused(linked, tmp_path):
-    linked.write_h5ad(tmp_path / "cells.h5ad")
-    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    with pytest.raises(ValueError, match="to_memory"):
-        run(backed)
-    backed.file.close()
-
-
 def test_a_similarity_without_graph_refuses_one(linked):
     linked.obsm["X_umap"] = linked.X[:, :2].copy()
     with pytest.raises(ValueError, match="does not look at a neighbour graph"):

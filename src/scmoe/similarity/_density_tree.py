@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from scmoe._checks import check_batches
 from scmoe._numbers import NOTHING, POSITIVE, TEXT, number, whole
@@ -24,6 +23,7 @@ from scmoe.tree import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from anndata import AnnData
 
     from scmoe.tree import Tree
@@ -160,4 +160,4 @@ class DensityTreeTarget(Target):
 
     def alike(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Agreement of memberships."""
-        return torch.einsum("...k,...k->...", left, right).clamp(0, 1)
+        return (left * right).sum(-1).clamp(0, 1)

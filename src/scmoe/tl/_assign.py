@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from natsort import natsorted
 
 from scmoe._checks import (
@@ -138,6 +137,8 @@ def assign(
     >>> query.uns["scmoe"]["drift"]
     >>> scmoe.pl.drift(query)
     """
+    import torch
+
     from scmoe.model._pass import SEEN, put, see
 
     key_added = key if key_added is None else key_added
