@@ -157,7 +157,7 @@ def write_zarr(folder: Path, n_cells: int, n_markers: int) -> Path:
     path = folder / f"{n_cells}.zarr"
     some = ad.AnnData(mixture(CHUNK, n_markers, 0))
     some[:0].copy().write_zarr(path)
-    group = zarr.open_group(path, mode="a")
+    group = zarr.open_group(path, mode="a", use_consolidated=False)
     attributes = dict(group["X"].attrs)
     del group["X"]
     x = group.create_array(
