@@ -90,7 +90,7 @@ def test_clusters_look_like_themselves(once):
     ids=str,
 )
 def test_the_model_draws_the_same_cells(blobs, kwargs, tmp_path):
-    run(blobs, save_model=tmp_path / "m")
+    run(blobs, epochs=20, save_model=tmp_path / "m")
     model = MoESimVAE.load(str(tmp_path / "m"), blobs, accelerator="cpu")
     for seed in (0, 7):
         first = generate(blobs, 50, random_state=seed, **kwargs)

@@ -87,7 +87,8 @@ class InMemory(pl.LightningDataModule):
     ):
         super().__init__()
         self.data, self.training, self.change = data, training or {}, change
-        self.batch_size = batch_size
+        # torch splits by no number of numpy
+        self.batch_size = int(batch_size)
         # names by which scvi-tools asks
         self.train_idx, self.val_idx, self.test_idx = split
         self.n_train, self.n_val = len(self.train_idx), len(self.val_idx)
