@@ -95,7 +95,7 @@ def is_dask(x: Any) -> bool:
 
 
 def _parts(x: Any, size: int) -> Iterator[Any]:
-    """Consecutive rows of a matrix: chunks of dask's as they are, else so many at a time."""
+    """Yield consecutive rows of a matrix: one chunk of a dask array, or `size` rows, at a time."""
     if is_dask(x):
         for i in range(x.numblocks[0]):
             yield x.blocks[i].compute()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anndata as ad
 import h5py
@@ -14,21 +14,13 @@ from natsort import natsorted
 
 from scmoe._checks import arcsinh_record, check_adata, listing
 from scmoe._keys import Key
-from scmoe._memory import available_memory
-from scmoe.io import fcs_to_zarr, read_fcs
-from scmoe.io._fcs import read_headers
+from scmoe.io import read_fcs
 from scmoe.io._paths import find_files, sample_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from ._settings import Settings
-
-BYTES_OF_NAME = 150
-"""Memory that the name of a cell and its row of ``.obs`` take, at most."""
-
-COPIES = 3
-"""Times that values are in memory: as they were read, as they are clustered, in between."""
 
 _UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError)
 
@@ -53,40 +45,18 @@ def read(settings: Settings, *, progress: bool) -> AnnData:
         raise ValueError(f"{inside[0]} lies in --output {settings.output}; name another folder.")
     if settings.from_h5ad:
         return join_h5ad(files, [_read_one(file) for file in files], settings.join)
-    how = _how(settings)
-    adata = read_fcs(files, join=settings.join, by=settings.by, progress=progress, **how)
+    adata = read_fcs(
+        files,
+        join=settings.join,
+        by=settings.by,
+        dataset=settings.dataset,
+        offsets=settings.offsets,
+        strict=settings.strict,
+        progress=progress,
+    )
     if adata.n_obs == 0:
         raise ValueError("There is no event in the files.")
     return adata
-
-
-def _how(settings: Settings) -> dict[str, Any]:
-    names = ("dataset", "offsets", "strict")
-    return {name: getattr(settings, name) for name in names}
-
-
-def fits_into_memory(files: list[Path], settings: Settings) -> bool:
-    """Whether the events of FCS files fit into memory, with what is made of them."""
-    n_bytes = sum(
-        about.n_events * (4 * len(about.names) + BYTES_OF_NAME)
-        for about in read_headers(files, **_how(settings))
-    )
-    return COPIES * n_bytes <= available_memory()
-
-
-def write_store(files: list[Path], settings: Settings, folder: Path, *, progress: bool) -> Path:
-    """Write FCS files that do not fit into memory to a store in a folder; return its path.
-
-    Errors are those of :func:`read`.
-    """
-    return fcs_to_zarr(
-        files,
-        folder / "cells.zarr",
-        join=settings.join,
-        by=settings.by,
-        progress=progress,
-        **_how(settings),
-    )
 
 
 def h5ad_files(names: tuple[str, ...]) -> list[Path]:

@@ -81,11 +81,11 @@ def cluster(
     ``obsp``), and that of ``sc.pp.neighbors`` where it was made of another representation than
     the values in use, such as principal components; the log says which it was. The results are
     written when everything has succeeded: on an error or an interruption ``adata`` is as it was.
-    Of more than 100,000 cells a random sketch of so many is learned from, and all cells are put
-    into its clusters; where a graph of yours is followed, all are learned from. The values may be
-    in a file (``anndata.read_h5ad(path, backed="r")``, zarr, or an array of dask as
-    ``anndata.experimental.read_lazy`` gives it): they are read block by block, and the results
-    are in memory until you write them.
+    With more than 100,000 cells the model learns from a random sketch of 100,000 of them, and then
+    assigns all cells to its clusters; where it follows a graph of yours, it learns from all. The
+    values may be in a file (``anndata.read_h5ad(path, backed="r")``, zarr, or an array of dask as
+    ``anndata.experimental.read_lazy`` gives it): they are read block by block, and the results are
+    in memory until you write them.
 
     Calls in several threads of one process wait for each other, as the generators that they draw
     from are those of the process; use processes to run several at a time.
