@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
 from scmoe._checks import check_values, dense
+from scmoe._workers import current_client, dask_blocks, in_order, is_shared, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from distributed import Client
 
 CHUNK = 4096
 """Cells at a time where nothing is learned: layers of a few dozen units stay in the cache."""
 
 VALUES = 2**21
-"""Values of a block, which is a whole number of chunks."""
+"""Values of a block, which is a whole number of chunks. Hashes of values depend on the two."""
 
 
 class Rows:
@@ -29,14 +33,18 @@ class Rows:
         Matrix of numpy, scipy, h5py, zarr, dask or anndata, ``(n, m)``.
     columns
         Positions of the columns that are looked at, in order; None for all.
+    client
+        Of the workers that look at them; by default the current one for dask arrays, and this
+        process for others.
     """
 
-    def __init__(self, x: Any, columns: np.ndarray | None = None):
+    def __init__(self, x: Any, columns: np.ndarray | None = None, client: Client | None = None):
         whole = columns is None or np.array_equal(columns, np.arange(x.shape[1]))
         self.x, self.columns = x, None if whole else np.asarray(columns)
         self.dtype = x.dtype
         self.shape = (x.shape[0], x.shape[1] if whole else len(self.columns))
         self.in_memory = isinstance(x, np.ndarray) or sparse.issparse(x)
+        self.client = current_client() if client is None and is_dask(x) else client
         self._check: Callable[[Any, int], None] | None = None
 
     def __len__(self) -> int:
@@ -44,13 +52,8 @@ class Rows:
 
     def checked(self, names: Sequence[str], where: str, **counts: Any) -> Rows:
         """The same rows, whose blocks :func:`scmoe._checks.check_values` looks at when read."""
-
-        def check(block: Any, start: int) -> None:
-            of_block = f"{where}, from cell {start} on," if start else where
-            check_values(block, names, of_block, **counts)
-
         rows = copy(self)
-        rows._check = check
+        rows._check = partial(_check, names, where, counts)
         return rows
 
     def stored(self) -> Any:
@@ -62,31 +65,106 @@ class Rows:
 
     def raw_blocks(self) -> Iterator[tuple[slice, Any]]:
         """Each block as it is stored, numpy's or scipy's, with its place among the rows."""
-        size = CHUNK * max(VALUES // (CHUNK * max(self.shape[1], 1)), 1)
-        start = 0
-        for block in _of_size(_parts(self.x, size), size):
-            stop = start + block.shape[0]
-            block = block if self.columns is None else block[:, self.columns]
+        places, size = self._places()
+        for place, block in zip(places, self._read(size), strict=True):
             if self._check is not None:
-                self._check(block, start)
-            yield slice(start, stop), block
-            start = stop
+                self._check(block, place.start)
+            yield place, block
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Each block, ``(rows, m)`` float32, with its place among the rows."""
         for place, block in self.raw_blocks():
             yield place, np.ascontiguousarray(dense(block))
 
+    def map(
+        self, function: Callable[..., Any], *of_cells: np.ndarray | None
+    ) -> Iterator[tuple[slice, Any]]:
+        """What a function says of each block, in their order, here or on the workers.
+
+        The blocks are the same in both cases, and so are the results, bit by bit.
+
+        Parameters
+        ----------
+        function
+            Is given a block as iterating gives it, and its part of each of ``of_cells``. Can be
+            pickled.
+        *of_cells
+            Arrays with a row for each cell, or None.
+
+        Yields
+        ------
+        Place of the block among the rows, and the result.
+        """
+        places, size = self._places()
+        parts = ([None if a is None else a[place] for a in of_cells] for place in places)
+        if self.client is None:
+            for (place, block), part in zip(self, parts, strict=True):
+                yield place, function(block, *part)
+            return
+        columns, submit = self.columns, partial(self.client.submit, pure=False)
+        if is_dask(self.x):
+            sources = dask_blocks(self.client, self.x, places)
+        elif is_shared(self.x):
+            sources = (([submit(read_rows, self.x, place)], 0) for place in places)
+        else:
+            columns, sources = None, (([block], 0) for block in self._read(size))
+        tasks = (
+            (stored, first, place, part)
+            for place, (stored, first), part in zip(places, sources, parts, strict=True)
+        )
+        results = in_order(self.client, partial(_on_worker, function, columns, self._check), tasks)
+        yield from zip(places, results, strict=True)
+
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Some rows, by their positions in rising order, ``(len(rows), m)`` float32."""
         if self.in_memory:
             some = self.x[rows] if self.columns is None else self.x[rows][:, self.columns]
             return np.ascontiguousarray(dense(some))
-        found = np.empty((len(rows), self.shape[1]), dtype=np.float32)
-        for place, block in self:
-            first, last = np.searchsorted(rows, (place.start, place.stop))
-            found[first:last] = block[rows[first:last] - place.start]
-        return found
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[rows] = True
+        found = [some for _, some in self.map(_rows_of, chosen)]
+        return np.concatenate([np.empty((0, self.shape[1]), np.float32), *found])
+
+    def _places(self) -> tuple[list[slice], int]:
+        """Where the blocks are, and their size, which depends on nothing but the shape."""
+        n, m = self.shape
+        size = CHUNK * max(VALUES // (CHUNK * max(m, 1)), 1)
+        return [slice(start, min(start + size, n)) for start in range(0, n, size)], size
+
+    def _read(self, size: int) -> Iterator[Any]:
+        """The blocks as they are stored."""
+        for block in _of_size(_parts(self.x, size, self.client), size):
+            yield block if self.columns is None else block[:, self.columns]
+
+
+def _check(
+    names: Sequence[str], where: str, counts: dict[str, Any], block: Any, start: int
+) -> None:
+    """Check the values of the block that starts at a row."""
+    of_block = f"{where}, from cell {start} on," if start else where
+    check_values(block, names, of_block, **counts)
+
+
+def _rows_of(block: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    return block[chosen]
+
+
+def _on_worker(
+    function: Callable[..., Any],
+    columns: np.ndarray | None,
+    check: Callable[[Any, int], None] | None,
+    stored: list[Any],
+    first: int,
+    place: slice,
+    part: list[np.ndarray | None],
+) -> Any:
+    """Call a function on the block that begins at a row of what is stored."""
+    stored[0] = stored[0][first:]
+    block = _stacked(stored)[: place.stop - place.start]
+    block = block if columns is None else block[:, columns]
+    if check is not None:
+        check(block, place.start)
+    return function(np.ascontiguousarray(dense(block)), *part)
 
 
 def is_dask(x: Any) -> bool:
@@ -94,11 +172,11 @@ def is_dask(x: Any) -> bool:
     return type(x).__module__.split(".")[0] == "dask"
 
 
-def _parts(x: Any, size: int) -> Iterator[Any]:
+def _parts(x: Any, size: int, client: Client | None) -> Iterator[Any]:
     """Yield consecutive rows of a matrix: one chunk of a dask array, or `size` rows, at a time."""
     if is_dask(x):
         for i in range(x.numblocks[0]):
-            yield x.blocks[i].compute()
+            yield x.blocks[i].compute(scheduler=client)
     else:
         for start in range(0, x.shape[0], size):
             yield x[start : start + size]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from copy import deepcopy
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from scmoe._chunks import CHUNK
 from scmoe._compat import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from scmoe._chunks import Rows
     from scmoe.model._described import DescribedModule
@@ -73,8 +75,10 @@ def see(
     names: Sequence[str],
     batch: np.ndarray | None = None,
     chunk: int | None = None,
-) -> Iterator[tuple[slice, np.ndarray, dict[str, np.ndarray]]]:
-    """What a trained module says of cells, block by block.
+    more: Callable[..., Any] | None = None,
+    *of_cells: np.ndarray | None,
+) -> Iterator[tuple[slice, dict[str, np.ndarray], Any]]:
+    """What a trained module says of cells, block by block, where the blocks are looked at.
 
     Parameters
     ----------
@@ -84,24 +88,44 @@ def see(
         Cells x markers, in the order of the training markers.
     names
         Which outputs, and ``"outlier"``: NaN where the module was saved without landmarks.
+    more
+        What else is asked of a block: a function, as in :meth:`scmoe._chunks.Rows.map`, of its
+        values, its arrays by name, and its part of each of ``of_cells``.
 
     Yields
     ------
-    Place of the block among the cells, its values, and its arrays by name.
+    Place of the block among the cells, its arrays by name, and what ``more`` gave.
     """
+    if rows.client is not None and module.low.device.type != "cpu":
+        # workers need not have such a device
+        module = deepcopy(module).cpu()
+    look = partial(_look_at, module, tuple(names), chunk, more)
+    for place, (found, told) in rows.map(look, batch, *of_cells):
+        yield place, found, told
+
+
+def _look_at(
+    module: DescribedModule,
+    names: tuple[str, ...],
+    chunk: int | None,
+    more: Callable[..., Any] | None,
+    block: np.ndarray,
+    batch: np.ndarray | None,
+    *of_cells: np.ndarray | None,
+) -> tuple[dict[str, np.ndarray], Any]:
+    """The arrays of a block by name, and what ``more`` gives."""
     scored = OUTLIER in names and module.outliers.available
     needed = {*names, *(("position", "expert") if scored else ())} - {OUTLIER}
-    for place, block in rows:
-        of_batch = None if batch is None else batch[place]
-        parts = [
-            {name: outputs[name].numpy(force=True) for name in needed}
-            for outputs in outputs_of(module, block, of_batch, chunk)
-        ]
-        found = {name: np.concatenate([part[name] for part in parts]) for name in needed}
-        found[OUTLIER] = np.full(len(block), np.nan, np.float32)
-        if scored:
-            found[OUTLIER] = module.outliers.score(found["position"], found["expert"])
-        yield place, block, {name: found[name] for name in names}
+    parts = [
+        {name: outputs[name].numpy(force=True) for name in needed}
+        for outputs in outputs_of(module, block, batch, chunk)
+    ]
+    found = {name: np.concatenate([part[name] for part in parts]) for name in needed}
+    found[OUTLIER] = np.full(len(block), np.nan, np.float32)
+    if scored:
+        found[OUTLIER] = module.outliers.score(found["position"], found["expert"])
+    found = {name: found[name] for name in names}
+    return found, None if more is None else more(block, found, *of_cells)
 
 
 def put(arrays: dict[str, np.ndarray], n: int, place: slice, part: dict[str, np.ndarray]) -> None:
@@ -121,7 +145,7 @@ def all_seen(
 ) -> dict[str, np.ndarray]:
     """What :func:`see` says, of all cells."""
     found: dict[str, np.ndarray] = {}
-    for place, _, part in see(module, rows, names, batch, chunk):
+    for place, part, _ in see(module, rows, names, batch, chunk):
         put(found, len(rows), place, part)
     return found
 

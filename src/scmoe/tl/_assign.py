@@ -19,9 +19,10 @@ from scmoe._checks import (
     table,
 )
 from scmoe._keys import Key
+from scmoe._workers import check_client
 from scmoe.tl._cut import summed
 from scmoe.tl._drift import drift_table, looked_at, warn_of_drift
-from scmoe.tl._manifest import DataHash, manifest
+from scmoe.tl._manifest import DataHash, block_hash, manifest
 from scmoe.tl._reference import check_transform, reference_of, reference_rows
 from scmoe.tl._slots import check_key, plain, write
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from anndata import AnnData
+    from distributed import Client
 
     from scmoe.model import MoESimVAE
     from scmoe.tl._reference import Reference
@@ -46,6 +48,7 @@ def assign(
     reject: float | None = 0.01,
     sample_key: str = Key.obs.SAMPLE,
     copy: bool = False,
+    client: Client | None = None,
 ) -> AnnData | None:
     """Put new cells into the clusters of a reference; nothing is trained.
 
@@ -75,6 +78,9 @@ def assign(
         ``.obs["sample"]`` all cells are one sample.
     copy
         Return an annotated copy and leave ``query`` alone.
+    client
+        A ``distributed.Client``, on whose workers the cells are assigned, as in
+        :func:`scmoe.tl.cluster`.
 
     Returns
     -------
@@ -109,7 +115,12 @@ def assign(
         two (where the reference is an AnnData with a record of :func:`scmoe.pp.arcsinh`; a model
         has none); a ``key_added`` whose slots are taken, by a clustering of the query for
         instance; a batch that the encoder does not know; ``reject`` out of range, or not None with
-        a reference that was kept with ``landmarks=False``.
+        a reference that was kept with ``landmarks=False``; a ``client`` that is closed or
+        asynchronous.
+    TypeError
+        A ``client`` that is none, such as an address.
+    RuntimeError
+        A cluster that was lost, or whose workers ended again and again.
     scmoe.model.ModelFileError
         A folder with no model of ours; a model, or the record of a clustering, that is damaged.
 
@@ -145,6 +156,7 @@ def assign(
     is_number = isinstance(reject, float | int | np.number)
     if reject is not None and not (is_number and 0 < reject < 1):
         raise ValueError(f"`reject` must be between 0 and 1, or None, got {reject!r}.")
+    check_client(client)
     check_adata(query, in_memory=False)
     check_key(query, key_added)
     check_copy(query, copy, "query")
@@ -167,6 +179,7 @@ def assign(
     obs, trained = table(query.obs), known.trained
     module = trained.module
     rows = rows.checked(known.markers, where, counts=module.takes_counts)
+    rows.client = client or rows.client
     batch = _batches(query, known)
     samples = pd.Series("all cells", obs.index)
     if sample_key in obs:
@@ -174,9 +187,10 @@ def assign(
     sample, sample_names = pd.factorize(samples)
     looked, some = looked_at(sample), []
     found, digest = {}, DataHash(rows.shape, known.markers)
-    for place, x, part in see(module, rows, SEEN, batch):
-        digest.add(x)
-        some.append(x[looked[place]])
+    blocks = see(module, rows, SEEN, batch, None, _hash_and_some, looked)
+    for place, part, (of_block, of_looked) in blocks:
+        digest.add(of_block)
+        some.append(of_looked)
         put(found, len(rows), place, part)
     some = np.concatenate(some)
     check_transform(query, known, layer, some)
@@ -230,6 +244,13 @@ def assign(
     logger.info("%d of %d cells were rejected.", rejected.sum(), len(rows))
     warn_of_drift(drift)
     return query if copy else None
+
+
+def _hash_and_some(
+    x: np.ndarray, _: dict[str, np.ndarray], looked: np.ndarray
+) -> tuple[bytes, np.ndarray]:
+    """The hash of a block, and those of its cells that are looked at for drift."""
+    return block_hash(x), x[looked]
 
 
 def _batches(query: AnnData, known: Reference) -> np.ndarray | None:

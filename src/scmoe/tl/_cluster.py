@@ -30,6 +30,7 @@ from scmoe._numbers import FLAG
 from scmoe._progress import stage
 from scmoe._random import as_seed, seeded
 from scmoe._store import SaveError
+from scmoe._workers import check_client
 from scmoe.tl._manifest import data_hash, graph_hash, manifest
 from scmoe.tl._recipes import make_recipe
 from scmoe.tl._sketch import SKETCH, draw_sketch, survey
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from distributed import Client
 
     from scmoe.model._base import ExpertModel
     from scmoe.similarity import Similarity
@@ -71,6 +73,7 @@ def cluster(
     save_model: str | Path | None = None,
     landmarks: bool = True,
     checkpoint: str | Path | None = None,
+    client: Client | None = None,
     model_kwargs: dict[str, Any] | None = None,
     train_kwargs: dict[str, Any] | None = None,
 ) -> AnnData | None:
@@ -164,6 +167,10 @@ def cluster(
         Folder for the state of the training after every epoch. The same call in a new process
         goes on from it if this one is killed, and ends with the same labels; see
         :meth:`scmoe.model.MoESimVAE.train`. It is removed when the training is done.
+    client
+        A ``distributed.Client``, whose workers draw the sketch and assign all cells; the model is
+        trained in this process. The results are the same as without. By default the current
+        client where the values are an array of dask, see :doc:`/on-a-cluster`.
     model_kwargs, train_kwargs
         Passed to the model and to its ``train``.
 
@@ -215,10 +222,14 @@ def cluster(
         ``layer`` with ``use_rep``, ``obsp`` with ``neighbors_key``, either of them with a
         similarity that needs no graph or names its own; options that the model does not have;
         numbers to estimate where there is less than two clusters, or nothing but noise; a
-        training that runs away, of too large a learning rate for instance: its loss is not
+        ``client`` that is closed or asynchronous; a training that runs away, of too large a learning rate for instance: its loss is not
         finite, or more than ten times that at the start.
     KeyError
         An unknown layer, representation, marker, graph, embedding or ``batch_key``.
+    TypeError
+        A ``client`` that is none, such as an address.
+    RuntimeError
+        A cluster that was lost, or whose workers ended again and again.
     scmoe.model.SaveError
         ``save_model`` could not be written, such as on a full disk; an OSError. The clusters
         are written nevertheless, and the attribute ``adata`` of the error has them.
@@ -246,6 +257,7 @@ def cluster(
 
     seed = as_seed(random_state)
     FLAG.check("landmarks", landmarks)
+    check_client(client)
     check_adata(adata, in_memory=False)
     check_key(adata, key_added)
     check_copy(adata, copy, "adata")
@@ -266,6 +278,7 @@ def cluster(
         use_rep=use_rep,
         model_kwargs=model_kwargs,
         train_kwargs=train_kwargs,
+        client=client,
         similarity=similarity,
         preset=preset,
         neighbors_key=neighbors_key,
@@ -383,6 +396,7 @@ def prepare(
     use_rep: str | None = None,
     model_kwargs: dict[str, Any] | None = None,
     train_kwargs: dict[str, Any] | None = None,
+    client: Client | None = None,
     **similar: Any,
 ) -> tuple[Recipe, Work]:
     """The recipe of what was asked, and the cells that it works on, both of them checked.
@@ -401,6 +415,7 @@ def prepare(
         similar=similar,
     )
     rows, names, where = values_of(adata, markers, layer, use_rep, in_memory=False)
+    rows.client = client or rows.client
     counts = {"counts": recipe.counts, "if_counts": recipe.if_counts}
     if len(rows) > SKETCH:
         seen = survey(rows.checked(names, where, **counts), names, seed)
@@ -410,7 +425,7 @@ def prepare(
         stored = rows.stored()
         check_values(stored, names, where, **counts)
         x = np.ascontiguousarray(dense(stored))
-        data, limits, n_obs, rows = data_hash(x, names), x, None, Rows(x)
+        data, limits, n_obs, rows = data_hash(x, names), x, None, Rows(x, client=client)
         cells = with_values(adata, x, names, layer, use_rep)
     if recipe.model_kwargs.get("network") == "conv":
         check_image_shape(cells)
@@ -451,10 +466,12 @@ def look(
     if tree is not None:
         tree = TreeCounts(tree, module.n_experts, recipe.similarity, work.cells, work.obs)
     seen: dict[str, np.ndarray] = {}
-    for place, block, part in see(module, work.rows, (*SEEN, *recipe.sees), batch):
+    counts = (None,) if tree is None else (tree.of_block, tree.batch)
+    names = (*SEEN, *recipe.sees)
+    for place, part, counted in see(module, work.rows, names, batch, None, *counts):
         put(seen, len(work.rows), place, part)
         if tree is not None:
-            tree.add(place, block, part["expert"])
+            tree.add(counted)
     return seen, tree
 
 

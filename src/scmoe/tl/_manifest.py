@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmoe._chunks import Rows
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,7 +33,7 @@ LIBRARIES = (
 
 
 class DataHash:
-    """SHA-256 of values (as float32, row by row) and of the names of the markers.
+    """SHA-256 of the names of the markers and of the hashes of blocks of cells, in their order.
 
     Parameters
     ----------
@@ -44,20 +46,37 @@ class DataHash:
     def __init__(self, shape: tuple[int, int], names: Sequence[str]):
         self._digest = hashlib.sha256(repr((shape, [str(name) for name in names])).encode())
 
-    def add(self, x: np.ndarray) -> None:
-        """Take the next rows."""
-        self._digest.update(np.ascontiguousarray(x, dtype="<f4").data)
+    def add(self, of_block: bytes) -> None:
+        """Take what :func:`block_hash` says of the next block of :class:`scmoe._chunks.Rows`."""
+        self._digest.update(of_block)
 
     def hex(self) -> str:
         """The hash as text."""
         return self._digest.hexdigest()
 
 
+def block_hash(x: np.ndarray) -> bytes:
+    """SHA-256 of values as float32, row by row."""
+    return hashlib.sha256(_bytes(x)).digest()
+
+
+def _bytes(x: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(x, dtype="<f4").data
+
+
 def data_hash(x: np.ndarray, names: Sequence[str]) -> str:
     """The hash of :class:`DataHash` of values that are in memory."""
     digest = DataHash(x.shape, names)
-    digest.add(x)
+    for _, block in Rows(x):
+        digest.add(block_hash(block))
     return digest.hex()
+
+
+def data_hashes(x: np.ndarray, names: Sequence[str]) -> tuple[str, str]:
+    """The same, and what it was before blocks had hashes of their own."""
+    former = DataHash(x.shape, names)
+    former.add(_bytes(x))
+    return data_hash(x, names), former.hex()
 
 
 def graph_hash(graph: csr_matrix | None) -> str | None:

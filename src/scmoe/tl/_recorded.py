@@ -13,7 +13,7 @@ import numpy as np
 from scmoe._checks import clustering_record
 from scmoe._keys import Key
 from scmoe._numbers import FLAG, NOTHING, TEXT, Kind, many, named, number, one_of, shown, whole
-from scmoe.tl._manifest import data_hash
+from scmoe.tl._manifest import data_hashes
 from scmoe.tl._recipes import MODELS
 from scmoe.tl._slots import CLUSTERING
 from scmoe.tl._working import working_copy
@@ -285,7 +285,7 @@ def _compare_values(
     markers, layer, use_rep = (settings.get(n) for n in ("markers", "layer", "use_rep"))
     counts = (settings.get("model_kwargs") or {}).get("likelihood") in COUNTS
     work = working_copy(adata, markers, layer, use_rep, counts=counts)
-    if data_hash(work.X, work.var_names) != clustered:
+    if clustered not in data_hashes(work.X, work.var_names):
         warnings.warn(
             f"The cells, or their values, are not those that {key!r} was made of: what does not "
             "come again may be due to that.",

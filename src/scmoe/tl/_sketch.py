@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe.tl._manifest import DataHash
+from scmoe.tl._manifest import DataHash, block_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,11 +47,19 @@ def survey(rows: Rows, names: pd.Index, seed: int) -> Survey:
     digest = DataHash(rows.shape, names)
     low, high = np.full((2, len(names)), [[np.inf], [-np.inf]], dtype=np.float32)
     key = np.empty(len(rows))
-    for place, block in rows:
-        digest.add(block)
-        low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
-        key[place] = np.einsum("ij,j->i", block, weights)
+    for place, (of_block, least, largest, keys) in rows.map(partial(_survey_block, weights)):
+        digest.add(of_block)
+        low, high = np.minimum(low, least), np.maximum(high, largest)
+        key[place] = keys
     return Survey(digest.hex(), np.stack([low, high]), key)
+
+
+def _survey_block(
+    weights: np.ndarray, block: np.ndarray
+) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
+    """Hash, least and largest values, and keys of a block."""
+    key = np.einsum("ij,j->i", block, weights)
+    return block_hash(block), block.min(0), block.max(0), key
 
 
 def draw_sketch(key: np.ndarray, seed: int, batch: np.ndarray | None = None) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pandas as pd
 from scmoe.get._tree import LABELS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anndata import AnnData
 
     from scmoe.similarity import DensityTree
@@ -44,7 +47,7 @@ class TreeCounts:
     ):
         self.tree = tree
         self.counts = np.zeros((2 * tree.n_splits + 1, n_experts), dtype=np.int64)
-        self.batch = None
+        self.batch, self.shift = None, None
         if similarity.batch_key is not None:
             moved, number = similarity.aligned(cells, cells.X)
             _, first = np.unique(number, return_index=True)
@@ -52,12 +55,14 @@ class TreeCounts:
             self.shift = cells.X[first] - moved[first]
             self.batch = np.unique(obs[similarity.batch_key].astype(str), return_inverse=True)[1]
 
-    def add(self, place: slice, x: np.ndarray, expert: np.ndarray) -> None:
-        """Count the cells of a block, ``(n, n_markers)``, with their experts, ``(n,)``."""
-        if self.batch is not None:
-            x = x - self.shift[self.batch[place]]
-        pairs = self.tree.find_leaves(x) * np.int64(self.counts.shape[1]) + expert
-        self.counts += np.bincount(pairs, minlength=self.counts.size).reshape(self.counts.shape)
+    @property
+    def of_block(self) -> Callable[..., np.ndarray]:
+        """The function that counts the cells of a block, see :func:`_count`; can be pickled."""
+        return partial(_count, self.tree, self.counts.shape[1], self.shift)
+
+    def add(self, counts: np.ndarray) -> None:
+        """Add the counts of a block."""
+        self.counts += counts
 
     def record(self, names: np.ndarray, categories: list[str]) -> dict[str, Any]:
         """The tree with the sizes of its regions among all cells, and the labels of its clusters.
@@ -79,3 +84,33 @@ class TreeCounts:
         np.add.at(labels, tree.cluster[leaves], by_label[leaves])
         rows = [str(k) for k in range(tree.n_clusters)]
         return {**tree.to_record(), LABELS: pd.DataFrame(labels, index=rows, columns=categories)}
+
+
+def _count(
+    tree: Tree,
+    n_experts: int,
+    shift: np.ndarray | None,
+    x: np.ndarray,
+    found: dict[str, np.ndarray],
+    batch: np.ndarray | None,
+) -> np.ndarray:
+    """Cells of each region by their expert, ``(n_regions, n_experts)``.
+
+    Parameters
+    ----------
+    tree, n_experts
+        As in :class:`TreeCounts`.
+    shift
+        How far each batch was moved, ``(n_batches, n_markers)``; None without batches.
+    x
+        Values of the cells.
+    found
+        What :func:`scmoe.model._pass.see` says of them.
+    batch
+        Batch of each, ``(n,)``.
+    """
+    if shift is not None:
+        x = x - shift[batch]
+    shape = (2 * tree.n_splits + 1, n_experts)
+    pairs = tree.find_leaves(x) * np.int64(n_experts) + found["expert"]
+    return np.bincount(pairs, minlength=shape[0] * n_experts).reshape(shape)
