@@ -222,8 +222,9 @@ def cluster(
         ``layer`` with ``use_rep``, ``obsp`` with ``neighbors_key``, either of them with a
         similarity that needs no graph or names its own; options that the model does not have;
         numbers to estimate where there is less than two clusters, or nothing but noise; a
-        ``client`` that is closed or asynchronous; a training that runs away, of too large a learning rate for instance: its loss is not
-        finite, or more than ten times that at the start.
+        ``client`` that is closed or asynchronous; a training that runs away, of too large a
+        learning rate for instance: its loss is not finite, or more than ten times that at the
+        start.
     KeyError
         An unknown layer, representation, marker, graph, embedding or ``batch_key``.
     TypeError
