@@ -121,13 +121,20 @@ def on_device(accelerator: str, device: int | list[int] | str) -> torch.device:
             validate_single_device=True,
         )[2]
     except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
-        there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        names = " and ".join(["cpu", *(name for name, yes in there.items() if yes)])
-        raise ValueError(
-            f"torch finds no such device: `accelerator={accelerator!r}`, `devices={device!r}`. It "
-            f'finds {names} here; `accelerator="auto"` takes what there is. A GPU needs its '
-            "driver and a torch that was built for it."
-        ) from error
+        raise no_such_device(accelerator, device) from error
+
+
+def no_such_device(accelerator: str, devices: int | list[int] | str) -> ValueError:
+    """The error that says what devices there are instead."""
+    import torch
+
+    there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    names = " and ".join(["cpu", *(name for name, yes in there.items() if yes)])
+    return ValueError(
+        f"torch finds no such device: `accelerator={accelerator!r}`, `devices={devices!r}`. It "
+        f'finds {names} here; `accelerator="auto"` takes what there is. A GPU needs its '
+        "driver and a torch that was built for it."
+    )
 
 
 def history_of(trainer: Trainer) -> dict[str, pd.DataFrame] | None:

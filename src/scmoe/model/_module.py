@@ -21,6 +21,7 @@ from scmoe.nn import (
     depict_target,
     in_blocks,
     listed_similarity,
+    of_one_device,
     pair_similarity,
     posterior_kl,
     reconstruction,
@@ -110,6 +111,8 @@ class MoESimVAEModule(DescribedModule):
             activation=activation,
         )
         self.code_noise = code_noise
+        # of sums over a batch; a training on several devices sums over them
+        self.total = of_one_device
         self.kl = kl
         self.depict_target = depict_target
         self.weights = {
@@ -214,7 +217,7 @@ class MoESimVAEModule(DescribedModule):
         terms = {
             "reconstruction": (tensors.get(BATCH_KEYS.FREQUENCY, 1) * reconstructed).mean(),
             "similarity": similarity,
-            "depict": depict(depict_target(proba, self.depict_target), noisy),
+            "depict": depict(depict_target(proba, self.depict_target, self.total), noisy),
             "kl": self._kl(inference_outputs),
         }
         if BATCH_KEYS.GROUPS in tensors:
@@ -236,10 +239,12 @@ class MoESimVAEModule(DescribedModule):
     def _kl(self, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Distance of the clusters from unit Gaussians; with learned noise, of every cell."""
         z, expert = outputs["z"], outputs["expert"]
-        means = cluster_means(z, outputs["proba"]) if self.centres is None else self.centres
+        means = self.centres
+        if means is None:
+            means = cluster_means(z, outputs["proba"], self.total)
         if self.code_noise == LEARNED:
             return posterior_kl(outputs["loc"], outputs["log_scale"], expert, means)
-        return cluster_kl(z, expert, means, self.kl)
+        return cluster_kl(z, expert, means, self.kl, self.total)
 
     def _similarity(self, tensors: dict, proba: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The similarity term, and what it knows: similar partners, or classes, of a cell."""

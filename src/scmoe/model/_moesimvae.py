@@ -41,6 +41,8 @@ from scmoe.train import (
     SimilarityPlan,
     check_shares,
     check_training_settings,
+    digest,
+    find_processes,
     fingerprint,
     refuse_pickles,
     remove_checkpoints,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scmoe.similarity import Target
+    from scmoe.train import Processes
     from scmoe.tree import Tree
 
 logger = logging.getLogger("scmoe")
@@ -429,17 +432,26 @@ class MoESimVAE(ExpertModel):
             trainer_kwargs,
             accelerator,
             devices,
+            several=True,
         )
         if not (start is None or isinstance(start, bool)):
             raise ValueError(f"`start` must be True, False or None, got {start!r}.")
         # also where there is nothing to estimate, and before the partitions of a graph
         read_settings(estimate_kwargs or {}, self._default_method())
+        processes = find_processes(accelerator, devices, trainer_kwargs)
+        if processes.n > 1:
+            self._check_several(x, processes, early_stopping, checkpoint)
         progress = trainer_kwargs.get("enable_progress_bar", True)
-        target = self.similarity.bind(self.adata, x, progress=progress)
+        target = processes.of_first(lambda: self.similarity.bind(self.adata, x, progress=progress))
         self.tree = getattr(target, "tree", None)
         groups = target.membership
         if self.module is None:
-            self._estimate(x, target, accelerator, progress, estimate_kwargs or {})
+            how = estimate_kwargs or {}
+            self.module_settings_, self.estimates_ = processes.of_first(
+                lambda: self._estimate(x, target, accelerator, progress, how)
+            )
+            self._build()
+            self._number_clusters()
         if len(target.class_names) > self.module.n_experts:
             raise ValueError(
                 f"The similarity names {len(target.class_names)} classes, more than the "
@@ -454,7 +466,8 @@ class MoESimVAE(ExpertModel):
         if start:
             # a rate that is given is the peak of the cycle
             plan_kwargs = {"lr": from_groups.LR, "cycle": True, **plan_kwargs}
-        checkpoints, seed = None, torch.randint(2**31, (1,)).item()
+        checkpoints = None
+        seed = processes.of_first(lambda: torch.randint(2**31, (1,)).item())
         if checkpoint is not None:
             settings = {
                 **self.module_settings_,
@@ -483,13 +496,17 @@ class MoESimVAE(ExpertModel):
             )
         if checkpoints is not None:
             trainer_kwargs["callbacks"] = [*(trainer_kwargs.get("callbacks") or []), checkpoints]
-        n_batches = math.ceil(n_train / batch_size)
+        if n_train < processes.n:
+            raise ValueError(f"{processes.n} devices are too many for {n_train} cells that train.")
+        # of all devices together
+        n_batches = math.ceil(n_train / (batch_size * processes.n))
         if short and max_epochs is None and max_steps is None:
             max_steps = from_groups.N_STEPS
         if max_steps is not None:
             trainer_kwargs["max_steps"] = max_steps
             # enough of them also where a last batch that is not full is left out
-            max_epochs = math.ceil(max_steps / max(n_train // batch_size, 1))
+            full = n_train // (batch_size * processes.n)
+            max_epochs = math.ceil(max_steps / max(full, 1))
         elif max_epochs is None:
             max_epochs = max(math.ceil(N_STEPS / n_batches), MIN_EPOCHS)
         with self._training(batch_size):
@@ -501,22 +518,58 @@ class MoESimVAE(ExpertModel):
             if start:
                 cells = self._starting_cells(x, groups, split[0], rng)
                 from_groups.start(self.module, cells, rng)
-            super().train(
-                max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                early_stopping=early_stopping,
-                datamodule=SimilarBatches(
-                    self._tensors(x), split, batch_size, target=target, rng=rng, started=start
-                ),
-                plan_kwargs=plan_kwargs,
-                **trainer_kwargs,
+            batches = SimilarBatches(
+                self._tensors(x), split, batch_size, target=target, rng=rng, started=start
             )
+            with processes.training(trainer_kwargs) as trainer_kwargs:
+                super().train(
+                    max_epochs,
+                    accelerator=accelerator,
+                    devices=devices,
+                    early_stopping=early_stopping,
+                    datamodule=batches,
+                    plan_kwargs=plan_kwargs,
+                    **trainer_kwargs,
+                )
+            # the processes that Lightning starts have let go of copies
+            batches.teardown("fit")
             if start:
                 from_groups.finish(self.module, cells)
             self._settle(target)
+            if processes.from_start:
+                self._take_first(processes)
         if checkpoints is not None and not keep_checkpoint:
             remove_checkpoints(checkpoints.folder)
+
+    def _check_several(
+        self,
+        x: np.ndarray,
+        processes: Processes,
+        early_stopping: bool,
+        checkpoint: str | os.PathLike | None,
+    ) -> None:
+        """Raise ValueError for what several devices can't do, and for cells that are not theirs."""
+        if early_stopping:
+            raise ValueError("`early_stopping` needs a training on one device.")
+        if checkpoint is not None:
+            raise ValueError("`checkpoint` needs a training on one device.")
+        if processes.from_start and processes.of_first(lambda: digest(x)) != digest(x):
+            raise ValueError(
+                "The processes have different cells: each must have all of them; the training "
+                "divides every batch."
+            )
+
+    def _take_first(self, processes: Processes) -> None:
+        """Take the first process's model: what is computed on each device may round otherwise."""
+        state = self.module.state_dict()
+        state, self.cluster_names_, self.history_ = processes.of_first(
+            lambda: (
+                {name: value.cpu() for name, value in state.items()},
+                self.cluster_names_,
+                self.history_,
+            )
+        )
+        self.module.load_state_dict(state)
 
     def _starts(self, start: bool | None, groups: np.ndarray | None) -> bool:
         """Whether to start from the groups of the similarity; raises where that is asked for."""
@@ -564,8 +617,8 @@ class MoESimVAE(ExpertModel):
         accelerator: str,
         progress: bool,
         how: dict[str, Any],
-    ) -> None:
-        """Find the numbers that were not given, then make the networks."""
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Find the numbers that were not given: settings of the networks, and the evidence."""
         of_latent, of_clusters = read_settings(how, self._default_method())
         settings, found, evidence = self.module_settings_, {}, {}
         scaled = rescaled(x, self.scaling_)
@@ -605,10 +658,7 @@ class MoESimVAE(ExpertModel):
             found["n_experts"], evidence["n_clusters"] = estimate_n_clusters(
                 values, graph, seed=seed, progress=progress, **of_clusters
             )
-        self.module_settings_ = {**settings, **found}
-        self.estimates_ = evidence
-        self._build()
-        self._number_clusters()
+        return {**settings, **found}, evidence
 
     @torch.inference_mode()
     def _settle(self, target: Target) -> None:

@@ -6,10 +6,21 @@ printed formula cannot be minimised sensibly, the docstring says what is compute
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 
 from scmoe.nn._choices import choose
+
+Total = Callable[[torch.Tensor], torch.Tensor]
+"""From a sum over the cells of one device to the sum over those of all devices."""
+
+
+def of_one_device(total: torch.Tensor) -> torch.Tensor:
+    """The sum over all cells of a batch where one device has all of them."""
+    return total
+
 
 EPS = 1e-7
 """Probabilities are kept this far from 0 and 1 before a logarithm is taken."""
@@ -63,7 +74,9 @@ def reconstruction(
     return choose(LIKELIHOODS, likelihood, "likelihood")(logits, x).mean(1)
 
 
-def cluster_means(z: torch.Tensor, proba: torch.Tensor) -> torch.Tensor:
+def cluster_means(
+    z: torch.Tensor, proba: torch.Tensor, total: Total = of_one_device
+) -> torch.Tensor:
     """Means of the clusters from codes and soft assignments, eq. 6.
 
     The paper divides the soft sum by a hard count, which pulls uncertain clusters towards 0;
@@ -75,13 +88,15 @@ def cluster_means(z: torch.Tensor, proba: torch.Tensor) -> torch.Tensor:
         Codes, ``(n, d)``.
     proba
         Assignment probabilities, ``(n, K)``.
+    total
+        Sums over devices.
 
     Returns
     -------
     ``(K, d)``.
     """
-    weight = proba.sum(0)
-    return proba.T @ z / weight.clamp_min(EPS).unsqueeze(1)
+    weight = total(proba.sum(0))
+    return total(proba.T @ z) / weight.clamp_min(EPS).unsqueeze(1)
 
 
 def _kl_to_unit(variance: torch.Tensor) -> torch.Tensor:
@@ -97,7 +112,11 @@ DIRECTIONS = {"released": _kl_to_unit, "paper": _kl_from_unit}
 
 
 def cluster_kl(
-    z: torch.Tensor, expert: torch.Tensor, means: torch.Tensor, direction: str = "released"
+    z: torch.Tensor,
+    expert: torch.Tensor,
+    means: torch.Tensor,
+    direction: str = "released",
+    total: Total = of_one_device,
 ) -> torch.Tensor:
     r"""Divergence of every cluster's spread from the unit Gaussian, eqs. 2 and 3.
 
@@ -124,6 +143,8 @@ def cluster_kl(
         Means of the clusters, ``(K, d)``.
     direction
         ``"released"`` or ``"paper"``.
+    total
+        Sums over devices.
 
     Returns
     -------
@@ -135,10 +156,10 @@ def cluster_kl(
         For an unknown direction.
     """
     divergence = choose(DIRECTIONS, direction, "direction")
-    count = z.new_zeros(len(means)).index_add_(0, expert, z.new_ones(len(z)))
+    count = total(z.new_zeros(len(means)).index_add_(0, expert, z.new_ones(len(z))))
     squared = (z - means.index_select(0, expert)).square()
-    total = torch.zeros_like(means).index_add(0, expert, squared)
-    spread = (total / count.clamp_min(1).unsqueeze(1)).clamp_min(MIN_VARIANCE)
+    squared = total(torch.zeros_like(means).index_add(0, expert, squared))
+    spread = (squared / count.clamp_min(1).unsqueeze(1)).clamp_min(MIN_VARIANCE)
     return torch.where(count >= MIN_MEMBERS, divergence(spread).sum(1), 0.0).mean()
 
 
@@ -280,24 +301,26 @@ def _known_mean(
     return total / torch.where(amount > 0, amount, 1)
 
 
-def _paper_target(proba: torch.Tensor) -> torch.Tensor:
-    return _released_target(proba.detach())
+def _paper_target(proba: torch.Tensor, total: Total) -> torch.Tensor:
+    return _released_target(proba.detach(), total)
 
 
-def _released_target(proba: torch.Tensor) -> torch.Tensor:
-    return proba / proba.sum(0).clamp_min(EPS).sqrt()
+def _released_target(proba: torch.Tensor, total: Total) -> torch.Tensor:
+    return proba / total(proba.sum(0)).clamp_min(EPS).sqrt()
 
 
-def _dec_target(proba: torch.Tensor) -> torch.Tensor:
+def _dec_target(proba: torch.Tensor, total: Total) -> torch.Tensor:
     proba = proba.detach()
-    return proba.square() / proba.sum(0).clamp_min(EPS)
+    return proba.square() / total(proba.sum(0)).clamp_min(EPS)
 
 
 TARGETS = {"paper": _paper_target, "released": _released_target, "dec": _dec_target}
 """Targets of DEPICT before the rows are made to sum to 1, by name."""
 
 
-def depict_target(proba: torch.Tensor, kind: str = "paper") -> torch.Tensor:
+def depict_target(
+    proba: torch.Tensor, kind: str = "paper", total: Total = of_one_device
+) -> torch.Tensor:
     r"""Auxiliary distribution of DEPICT, eq. 9: assignments divided by the root of cluster size.
 
     With :math:`f_k = \sum_i p_{ik}`, what the term does if nothing else acts on the
@@ -322,6 +345,8 @@ def depict_target(proba: torch.Tensor, kind: str = "paper") -> torch.Tensor:
         Assignment probabilities of the clean pass, ``(n, K)``.
     kind
         ``"paper"``, ``"released"`` or ``"dec"``.
+    total
+        Sums over devices.
 
     Returns
     -------
@@ -332,7 +357,7 @@ def depict_target(proba: torch.Tensor, kind: str = "paper") -> torch.Tensor:
     ValueError
         For an unknown kind.
     """
-    scaled = choose(TARGETS, kind, "kind")(proba)
+    scaled = choose(TARGETS, kind, "kind")(proba, total)
     return scaled / scaled.sum(1, keepdim=True)
 
 

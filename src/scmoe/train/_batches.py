@@ -69,12 +69,22 @@ class InMemory(pl.LightningDataModule):
     split
         Indices of the cells that train, that validate, and of all others.
     batch_size
-        Cells of a batch; no more than the cells that train.
+        Cells of a batch on each device; no more than its part of the cells that train.
     training
         Further tensors that only training batches have.
     change
         Completes training batches.
+
+    Attributes
+    ----------
+    n_devices, rank
+        Devices that share a training batch in equal parts, and which part is drawn here.
+    generator
+        What order the training cells come in is drawn from; None for torch's own.
     """
+
+    n_devices, rank = 1, 0
+    generator: torch.Generator | None = None
 
     def __init__(
         self,
@@ -114,7 +124,7 @@ class InMemory(pl.LightningDataModule):
         """Batches of the cells that train."""
         self.training = {**self.data, **self.training}
         cells = torch.from_numpy(self.train_idx).to(self.device)
-        draw, n_batches = self.order(cells, min(self.batch_size, self.n_train))
+        draw, n_batches = self.order(cells, min(self.batch_size, self.n_train // self.n_devices))
         return Batches(self.training, draw, n_batches, self.change)
 
     def val_dataloader(self) -> Batches | None:
@@ -126,7 +136,15 @@ class InMemory(pl.LightningDataModule):
 
     def order(self, cells: torch.Tensor, batch_size: int) -> tuple[Draw, int]:
         """What draws the rows of an epoch's batches of ``cells``, and how many there are."""
-        return partial(shuffled, cells, batch_size, batch_size), len(cells) // batch_size
+        size = batch_size * self.n_devices
+        draw = partial(shuffled, cells, size, size, self.generator)
+        return self.part_of(draw), len(cells) // size
+
+    def part_of(self, draw: Draw) -> Draw:
+        """The part of this device of each batch, in a row: neighbours stay together."""
+        if self.n_devices == 1:
+            return draw
+        return lambda: (rows.chunk(self.n_devices)[self.rank] for rows in draw())
 
     def complete(self, batch: Batch, rows: torch.Tensor) -> Batch:
         """Complete validation batches."""
@@ -139,9 +157,14 @@ class InMemory(pl.LightningDataModule):
         return batch
 
 
-def shuffled(cells: torch.Tensor, batch_size: int, least: int = 1) -> Iterator[torch.Tensor]:
+def shuffled(
+    cells: torch.Tensor,
+    batch_size: int,
+    least: int = 1,
+    generator: torch.Generator | None = None,
+) -> Iterator[torch.Tensor]:
     """Batches of cells ``(n,)`` in a new random order, but a last one of fewer than ``least``."""
-    order = torch.randperm(len(cells), device=cells.device)
+    order = torch.randperm(len(cells), device=cells.device, generator=generator)
     for positions in order.split(batch_size):
         if len(positions) >= least:
             yield cells.index_select(0, positions)

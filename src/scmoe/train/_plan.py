@@ -10,7 +10,12 @@ import torch
 from scvi.train import TrainingPlan
 from torch.optim.lr_scheduler import LambdaLR
 
+from scmoe.nn import of_one_device
+from scmoe.train._processes import sum_over_processes
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scvi.module.base import BaseModuleClass
     from torch import nn
 
@@ -57,15 +62,15 @@ class LossWatch:
         if self._n % WINDOW == 0:
             self._worst = torch.maximum(self._worst, self._least)
 
-    def check(self, module: nn.Module | None = None) -> None:
+    def check(self, module: nn.Module | None = None, mean: Callable = lambda loss: loss) -> None:
         """Raise ValueError if the loss is not finite, or far above that of the first batch.
 
         With the ``module`` it is the end of the training: its weights are looked at, too, and
-        steps that fill no window.
+        steps that fill no window. ``mean`` is over devices, which all see the same then.
         """
         if self._first is None:
             return
-        first, worst = float(self._first), self._worst
+        first, worst = float(mean(self._first.clone())), self._worst
         if not math.isfinite(first):
             raise ValueError(
                 f"The loss of the first batch is {first}, before anything was learned: look for "
@@ -73,7 +78,7 @@ class LossWatch:
             )
         if module is not None and self._least is not None:
             worst = torch.maximum(worst, self._least)
-        worst = float(worst)
+        worst = float(mean(worst.clone()))
         if module is not None and not all(p.isfinite().all() for p in module.parameters()):
             worst = math.nan
         if worst <= FAR * max(abs(first), 1):
@@ -159,12 +164,12 @@ class TermsPlan(TrainingPlan):
                 sync_dist=self.use_sync_dist,
                 batch_size=1,
             )
-        self.watch.check()
+        self.watch.check(mean=self.trainer.strategy.reduce)
         return means
 
     def on_train_end(self) -> None:
         """Look at what the last steps have left."""
-        self.watch.check(self.module)
+        self.watch.check(self.module, self.trainer.strategy.reduce)
 
 
 def one_cycle(progress: float) -> float:
@@ -200,6 +205,15 @@ class SimilarityPlan(TermsPlan):
     ):
         super().__init__(module, lr=lr, betas=betas)
         self.cycle = cycle
+
+    def on_fit_start(self) -> None:
+        """Let the loss see the batch of all devices, where there are several."""
+        if self.trainer.world_size > 1:
+            self.module.total = sum_over_processes
+
+    def on_fit_end(self) -> None:
+        """Let it see its own cells again."""
+        self.module.total = of_one_device
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict:
         """Adam, with a rate that follows one cycle if it shall."""

@@ -12,12 +12,14 @@ from scvi.train import Trainer
 from scmoe._checks import listing
 from scmoe._compat import on_device
 from scmoe._numbers import check_whole, is_number, is_whole
+from scmoe.train._processes import is_one
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _DEVICE = '`accelerator` says what to compute on: "auto", "cpu" or "gpu".'
 _RATE = 'The learning rate is `plan_kwargs={"lr": ...}`.'
+ONE_DEVICE = "this model learns on one device; `MoESimVAE` alone takes several"
 _EPOCHS = "`max_epochs` says how long to train."
 
 HINTS = {
@@ -42,6 +44,8 @@ def check_training_settings(
     trainer_kwargs: Mapping[str, Any],
     accelerator: str = "auto",
     devices: int | list[int] | str = "auto",
+    *,
+    several: bool = False,
 ) -> None:
     """TypeError for settings that a training does not have, ValueError for what they can't be.
 
@@ -56,7 +60,9 @@ def check_training_settings(
     trainer_kwargs
         What was given for the trainers of scvi-tools and Lightning.
     accelerator, devices
-        As given, for one device.
+        As given.
+    several
+        Whether the model can learn on several devices.
     """
     if max_epochs is not None and not (is_whole(max_epochs) and max_epochs >= -1):
         raise ValueError(f"`max_epochs` must be a whole number from 0 on, got {max_epochs!r}.")
@@ -69,7 +75,13 @@ def check_training_settings(
             f"`train` has no {listing(unknown)}, and neither have the trainers of scvi-tools and "
             f"Lightning.{''.join(f' {hint}' for hint in hints)}"
         )
-    check_device(accelerator, devices)
+    if several:
+        on_device(accelerator, devices if is_one(devices) else "auto")
+    else:
+        for name, usual in (("strategy", "auto"), ("num_nodes", 1)):
+            if (told := trainer_kwargs.get(name, usual)) != usual:
+                raise ValueError(f"`{name}` can't be {told!r}: {ONE_DEVICE}.")
+        check_device(accelerator, devices)
     given = dict(plan_kwargs or {})
     known = sorted(set(signature(plan_class).parameters) - {"module"})
     if unknown := sorted(set(given) - set(known)):
@@ -81,11 +93,9 @@ def check_training_settings(
 
 def check_device(accelerator: str, devices: int | list[int] | str = "auto") -> None:
     """Raise ValueError for a device that there is not, and for several."""
-    listed = isinstance(devices, list | tuple) and len(devices) == 1 and is_whole(devices[0])
-    if not listed and (isinstance(devices, bool) or devices not in ("auto", "1", 1)):
+    if not is_one(devices):
         raise ValueError(
-            f'`devices` must be "auto", 1 or a list of one number, got {devices!r}: a model '
-            "learns on one device."
+            f'`devices` must be "auto", 1 or a list of one number, got {devices!r}: {ONE_DEVICE}.'
         )
     on_device(accelerator, devices)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,11 +68,23 @@ class SimilarBatches(InMemory):
     def setup(self, stage: str) -> None:
         """Copy to the device what pairs are compared by, too."""
         super().setup(stage)
+        self._divide()
         share, traits = self.target.class_share, self.target.traits
         self.share = torch.tensor(share, dtype=torch.float32, device=self.device)
         self.traits = None
         if share < 1 and traits is not None:
             self.traits = torch.from_numpy(np.ascontiguousarray(traits)).to(self.device)
+
+    def _divide(self) -> None:
+        """Take this device's part of the batches: the same order for all, and noise of its own."""
+        n, rank = self.trainer.world_size, self.trainer.global_rank
+        if n == 1:
+            return
+        self.n_devices, self.rank = n, rank
+        of_order, of_noise = self.rng.integers(2**31, size=2).tolist()
+        self.generator = torch.Generator(self.device).manual_seed(of_order)
+        torch.manual_seed(of_noise + rank)
+        self.rng = self.rng.spawn(n)[rank]
 
     def teardown(self, stage: str) -> None:
         """Let go of them."""
@@ -78,17 +92,22 @@ class SimilarBatches(InMemory):
         self.traits = None
 
     def order(self, cells: torch.Tensor, batch_size: int) -> tuple[Draw, int]:
-        """Batches drawn by the similarity if it wants to, else at random."""
+        """Batches drawn by the similarity if it wants to, else at random.
+
+        Of the former each device draws its own.
+        """
         own = type(self.target).batches is not Target.batches
-        index, n_batches = self.train_idx, -(-len(cells) // batch_size)
+        size = batch_size * self.n_devices
+        index, n_batches = self.train_idx, -(-len(cells) // size)
         weight = None if own else self.target.draw_weights(index)
         if weight is not None:
-            return lambda: weighted(cells, weight, batch_size, n_batches), n_batches
+            draw = partial(weighted, cells, weight, size, n_batches, self.generator)
+            return self.part_of(draw), n_batches
         if not own or self.target.batches(index, batch_size, self.rng) is None:
             return super().order(cells, batch_size)
 
         def draw() -> Iterator[torch.Tensor]:
-            for rows in self.target.batches(index, batch_size, self.rng):
+            for rows in islice(self.target.batches(index, batch_size, self.rng), n_batches):
                 yield cells[torch.from_numpy(rows).to(self.device)]
 
         return draw, n_batches
@@ -139,13 +158,18 @@ def frequencies(target: Target, cells: np.ndarray, n_obs: int) -> np.ndarray:
 
 
 def weighted(
-    cells: torch.Tensor, weight: np.ndarray, batch_size: int, n_batches: int
+    cells: torch.Tensor,
+    weight: np.ndarray,
+    batch_size: int,
+    n_batches: int,
+    generator: torch.Generator | None = None,
 ) -> Iterator[torch.Tensor]:
     """Batches of cells ``(n,)``, drawn with replacement in proportion to a weight ``(n,)``."""
     # single numbers are too coarse for the sum over millions of cells; Apple's GPUs have no others
     exact = torch.float32 if cells.device.type == "mps" else torch.float64
     until = torch.from_numpy(np.cumsum(weight)).to(cells.device, exact)
     for _ in range(n_batches):
-        drawn = torch.rand(batch_size, dtype=exact, device=cells.device) * until[-1]
+        drawn = torch.rand(batch_size, dtype=exact, device=cells.device, generator=generator)
+        drawn = drawn * until[-1]
         place = torch.searchsorted(until, drawn, right=True)
         yield cells.index_select(0, place.clamp_max(len(cells) - 1))

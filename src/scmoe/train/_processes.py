@@ -1,0 +1,192 @@
+"""Trainings on several devices: who starts the processes, and what the first makes for all."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import lightning.pytorch as pl
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.multiprocessing import ProcessRaisedException
+
+from scmoe._compat import no_such_device, quiet
+from scmoe._numbers import is_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+T = TypeVar("T")
+
+LAUNCHED = ("ddp_spawn", "ddp_fork", "ddp_notebook")
+"""Strategies by which Lightning starts processes for the training alone."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a training, one for each device.
+
+    Parameters
+    ----------
+    n
+        How many.
+    strategy
+        What Lightning calls the way in which they are started.
+    rank
+        Number of this process, from 0; 0 where Lightning starts them for the training alone.
+    from_start
+        Whether all of them run the user's program from its start, as torchrun and SLURM have it.
+    """
+
+    n: int = 1
+    strategy: str = "auto"
+    rank: int = 0
+    from_start: bool = False
+
+    @property
+    def launched(self) -> bool:
+        """Whether Lightning starts them for the training alone."""
+        return self.n > 1 and not self.from_start
+
+    def of_first(self, make: Callable[[], T]) -> T:
+        """What the first process makes; the others wait, and get it, or its error."""
+        if not self.from_start:
+            return make()
+        found, error = None, None
+        if self.rank == 0:
+            try:
+                found = make()
+            except Exception as raised:  # noqa: BLE001
+                error = raised
+        told = [(found, error)]
+        dist.broadcast_object_list(told, src=0)
+        found, error = told[0]
+        if error is not None:
+            raise error
+        return found
+
+    @contextmanager
+    def training(self, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The surroundings of a Lightning fit; gives further arguments of the trainer.
+
+        Parameters
+        ----------
+        given
+            Arguments of the trainer that are the user's.
+        """
+        if self.n == 1:
+            yield {}
+            return
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            # said of every training of the kind
+            warnings.filterwarnings("ignore", "early_stopping was automatically disabled")
+            try:
+                # by a file scvi-tools brings the history back, to the working directory if not told
+                yield {"strategy": self.strategy, "log_save_dir": folder, **given}
+            except ProcessRaisedException as error:
+                # the text is the traceback in the process
+                kind, _, told = str(error).strip().rpartition("\n")[2].partition(": ")
+                raise (ValueError if kind == "ValueError" else RuntimeError)(told) from error
+
+
+def find_processes(
+    accelerator: str, devices: int | list[int] | str, trainer_kwargs: Mapping[str, Any]
+) -> Processes:
+    """The processes that a training is meant to have.
+
+    Parameters
+    ----------
+    accelerator, devices
+        As given.
+    trainer_kwargs
+        Other arguments of the trainer, perhaps among them ``num_nodes`` and ``strategy``.
+
+    Raises
+    ------
+    ValueError
+        Devices that there are not; a strategy that can't be used, with what can be.
+    """
+    n_nodes, strategy = trainer_kwargs.get("num_nodes", 1), trainer_kwargs.get("strategy", "auto")
+    if is_one(devices) and n_nodes == 1 and strategy == "auto":
+        return Processes()
+    trainer = _trainer(accelerator, devices, n_nodes, strategy)
+    if trainer.world_size == 1 and strategy == "auto":
+        return Processes()
+    cluster = getattr(trainer.strategy, "cluster_environment", None)
+    from_start = cluster is not None and cluster.creates_processes_externally
+    if strategy == "auto":
+        strategy = "ddp" if from_start else "ddp_notebook" if _is_notebook() else "ddp_spawn"
+    told = f"`strategy={strategy!r}` of {trainer.world_size} devices: "
+    known = isinstance(strategy, str) and isinstance(trainer.strategy, DDPStrategy)
+    of_fit = known and strategy.startswith(LAUNCHED)
+    if not known:
+        raise ValueError(f"{told}use one of {', '.join(('ddp', *LAUNCHED))}, by its name.")
+    if from_start and of_fit:
+        raise ValueError(f'{told}the processes are there already; use `strategy="ddp"`.')
+    if not from_start and not of_fit:
+        raise ValueError(
+            f"{told}Lightning would run your program once more for each device. Start it by "
+            "torchrun or srun, or leave `strategy` out: then processes are started for the "
+            "training alone."
+        )
+    if of_fit and n_nodes > 1:
+        raise ValueError(f"{told}start the program on all nodes by torchrun or srun.")
+    if from_start:
+        with quiet():
+            # the group that the training uses, too
+            trainer.strategy.setup_environment()
+    return Processes(trainer.world_size, strategy, trainer.global_rank, from_start)
+
+
+def is_one(devices: Any) -> bool:
+    """Whether ``devices`` means one device."""
+    listed = isinstance(devices, list | tuple) and len(devices) == 1 and is_whole(devices[0])
+    return listed or (not isinstance(devices, bool) and devices in ("auto", "1", 1))
+
+
+def _trainer(accelerator: str, devices: Any, n_nodes: int, strategy: Any) -> pl.Trainer:
+    """Lightning's own reading of the arguments; ValueError where it has none."""
+    try:
+        with quiet():
+            return pl.Trainer(
+                accelerator=accelerator,
+                devices=devices,
+                num_nodes=n_nodes,
+                strategy=strategy,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+    except (MisconfigurationException, ImportError, TypeError) as error:
+        raise no_such_device(accelerator, devices) from error
+
+
+def _is_notebook() -> bool:
+    from lightning.fabric.utilities.imports import _IS_INTERACTIVE
+
+    return _IS_INTERACTIVE
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over all processes, of a gradient too."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return _Sum.apply(gradient)
+
+
+def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over all processes, with a gradient."""
+    return _Sum.apply(value)
