@@ -109,7 +109,6 @@ def show_setup(registry: dict[str, Any]) -> None:
 
 def on_device(accelerator: str, device: int | list[int] | str) -> torch.device:
     """The one device that scvi-tools' two arguments stand for; ValueError where there is none."""
-    import torch
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
     from scvi.model._utils import parse_device_args
 
@@ -261,7 +260,12 @@ def _quiet() -> Iterator[None]:
     printed, vars(_trainrunner)["print"] = vars(_trainrunner).get("print"), lambda *_: None
     loggers = [
         logging.getLogger(name)
-        for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "scvi")
+        for name in (
+            "lightning.fabric",
+            "lightning.pytorch",
+            "lightning.pytorch.utilities.rank_zero",
+            "scvi",
+        )
     ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -548,7 +548,7 @@ class MoESimVAE(ExpertModel):
         early_stopping: bool,
         checkpoint: str | os.PathLike | None,
     ) -> None:
-        """Raise ValueError for what several devices can't do, and for cells that are not theirs."""
+        """Raise ValueError for what several devices can't do, and for cells that differ."""
         if early_stopping:
             raise ValueError("`early_stopping` needs a training on one device.")
         if checkpoint is not None:

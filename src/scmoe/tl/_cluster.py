@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from scmoe.model._base import ExpertModel
     from scmoe.similarity import Similarity
     from scmoe.tl._recipes import Recipe
+    from scmoe.train import Processes
 
 logger = logging.getLogger("scmoe")
 
@@ -291,7 +292,9 @@ def cluster(
         trained = recipe.fit(work.cells, seed, progress)
         with stage("assigning all cells", progress=progress and work.is_sketch):
             seen, tree = look(trained, recipe, work)
-        unsaved = None if save_model is None else _save(trained, save_model, landmarks)
+        unsaved = None
+        if save_model is not None:
+            unsaved = processes_of(recipe).of_first(lambda: _save(trained, save_model, landmarks))
 
     names = np.asarray(trained.cluster_names_, dtype=object)
     beside = recipe.beside(trained, key_added, seen)
@@ -419,8 +422,13 @@ def prepare(
     rows.client = client or rows.client
     counts = {"counts": recipe.counts, "if_counts": recipe.if_counts}
     if len(rows) > SKETCH:
-        seen = survey(rows.checked(names, where, **counts), names, seed)
-        data, limits, n_obs = seen.data, seen.limits, len(rows)
+        n_obs, batch = len(rows), _batch_of(adata, similar.get("batch_key"))
+
+        def look_once() -> tuple[str, np.ndarray, np.ndarray]:
+            seen = survey(rows.checked(names, where, **counts), names, seed)
+            return seen.data, seen.limits, draw_sketch(seen.key, seed, batch)
+
+        data, limits, chosen = processes_of(recipe).of_first(look_once)
         cells = with_values(adata, rows.take(np.arange(0)), names, layer, use_rep, np.arange(0))
     else:
         stored = rows.stored()
@@ -435,15 +443,23 @@ def prepare(
     check_training(limits, names, recipe.least_clusters, constant=constant, n_obs=n_obs)
     recipe.look_at(adata, cells)
     if len(rows) > SKETCH:
-        chosen = None
-        if not recipe.of_all_cells:
-            chosen = draw_sketch(seen.key, seed, _batch_of(adata, similar.get("batch_key")))
+        if recipe.of_all_cells:
+            chosen = None
+        else:
             logger.info("Learning from a random sketch of %d of %d cells.", len(chosen), n_obs)
         x = rows.take(np.arange(n_obs) if chosen is None else chosen)
         cells = with_values(adata, x, names, layer, use_rep, chosen)
     if not recipe.counts:
         check_scale(adata, cells, markers, use_rep, more=recipe.if_counts, stacklevel=4)
     return recipe, Work(cells, rows, table(adata.obs), data)
+
+
+def processes_of(recipe: Recipe) -> Processes:
+    """The processes that a model is trained in."""
+    from scmoe.train import find_processes
+
+    given = recipe.train_kwargs
+    return find_processes(given.get("accelerator", "auto"), given.get("devices", "auto"), given)
 
 
 def _batch_of(adata: AnnData, batch_key: str | None) -> np.ndarray | None:

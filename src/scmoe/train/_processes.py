@@ -48,11 +48,6 @@ class Processes:
     rank: int = 0
     from_start: bool = False
 
-    @property
-    def launched(self) -> bool:
-        """Whether Lightning starts them for the training alone."""
-        return self.n > 1 and not self.from_start
-
     def of_first(self, make: Callable[[], T]) -> T:
         """What the first process makes; the others wait, and get it, or its error."""
         if not self.from_start:
@@ -72,22 +67,16 @@ class Processes:
 
     @contextmanager
     def training(self, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The surroundings of a Lightning fit; gives further arguments of the trainer.
-
-        Parameters
-        ----------
-        given
-            Arguments of the trainer that are the user's.
-        """
+        """The surroundings of a Lightning fit; from the arguments of the trainer to all of them."""
         if self.n == 1:
-            yield {}
+            yield {**given, "strategy": self.strategy}
             return
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             # said of every training of the kind
             warnings.filterwarnings("ignore", "early_stopping was automatically disabled")
             try:
-                # by a file scvi-tools brings the history back, to the working directory if not told
-                yield {"strategy": self.strategy, "log_save_dir": folder, **given}
+                # scvi-tools brings the history back by a file, in the working directory by default
+                yield {"log_save_dir": folder, **given, "strategy": self.strategy}
             except ProcessRaisedException as error:
                 # the text is the traceback in the process
                 kind, _, told = str(error).strip().rpartition("\n")[2].partition(": ")
@@ -115,14 +104,15 @@ def find_processes(
     if is_one(devices) and n_nodes == 1 and strategy == "auto":
         return Processes()
     trainer = _trainer(accelerator, devices, n_nodes, strategy)
-    if trainer.world_size == 1 and strategy == "auto":
+    ddp = isinstance(trainer.strategy, DDPStrategy)
+    if trainer.world_size == 1 and (ddp or strategy == "auto"):
         return Processes()
     cluster = getattr(trainer.strategy, "cluster_environment", None)
     from_start = cluster is not None and cluster.creates_processes_externally
     if strategy == "auto":
         strategy = "ddp" if from_start else "ddp_notebook" if _is_notebook() else "ddp_spawn"
     told = f"`strategy={strategy!r}` of {trainer.world_size} devices: "
-    known = isinstance(strategy, str) and isinstance(trainer.strategy, DDPStrategy)
+    known = ddp and isinstance(strategy, str)
     of_fit = known and strategy.startswith(LAUNCHED)
     if not known:
         raise ValueError(f"{told}use one of {', '.join(('ddp', *LAUNCHED))}, by its name.")
