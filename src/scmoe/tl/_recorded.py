@@ -75,7 +75,8 @@ OF_TRAINING = {
     "gradient_clip_algorithm": one_of("norm", "value"),
     "precision": whole(1) | TEXT,
     "accelerator": TEXT,
-    **{"strategy": TEXT, "num_nodes": whole(1)},
+    "strategy": TEXT,
+    "num_nodes": whole(1),
     "devices": whole(-1) | TEXT | many(whole(0)),
     "plan_kwargs": named(
         {

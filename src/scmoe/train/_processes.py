@@ -67,7 +67,7 @@ class Processes:
 
     @contextmanager
     def training(self, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The surroundings of a Lightning fit; from the arguments of the trainer to all of them."""
+        """The surroundings of a Lightning fit; from the arguments of the trainer to all."""
         if self.n == 1:
             yield {**given, "strategy": self.strategy}
             return

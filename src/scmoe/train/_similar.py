@@ -80,6 +80,8 @@ class SimilarBatches(InMemory):
         n, rank = self.trainer.world_size, self.trainer.global_rank
         if n == 1:
             return
+        # a forked process can hang on the threads that it does not have
+        torch.set_num_threads(1)
         self.n_devices, self.rank = n, rank
         of_order, of_noise = self.rng.integers(2**31, size=2).tolist()
         self.generator = torch.Generator(self.device).manual_seed(of_order)
