@@ -35,13 +35,23 @@ def cells(request, linked):
     return linked
 
 
-def batches_for(adata, similarity, *, train_size=1.0, batch_size=128, **kwargs):
+def trainer(rank=0, n_devices=1):
+    return SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        world_size=n_devices,
+        global_rank=rank,
+    )
+
+
+def batches_for(
+    adata, similarity, *, train_size=1.0, batch_size=128, rank=0, n_devices=1, **kwargs
+):
     target = similarity.bind(adata, adata.X)
     n, rng = adata.n_obs, np.random.default_rng(0)
     data = {REGISTRY_KEYS.X_KEY: torch.from_numpy(adata.X), "row": torch.arange(n)}
     split = split_cells(target, n, train_size, None, rng)
     batches = SimilarBatches(data, split, batch_size, target=target, rng=rng, **kwargs)
-    batches.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    batches.trainer = trainer(rank, n_devices)
     batches.setup("fit")
     return batches, target
 
@@ -214,7 +224,7 @@ def test_copies_for_arms_are_of_training_batches():
         training={BATCH_KEYS.TAUGHT: torch.arange(10)},
         change=copied(lambda values, index: values + 100 * index[:, None], 2),
     )
-    cells.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    cells.trainer = trainer()
     cells.setup("fit")
     batches = list(cells.train_dataloader())
     assert [len(batch[REGISTRY_KEYS.X_KEY]) for batch in batches] == [3, 3]
@@ -315,3 +325,40 @@ def test_shares(nobody, cells, train_size, validation_size, sizes):
 def test_shares_out_of_range(train_size, validation_size):
     with pytest.raises(ValueError, match="`train_size`"):
         check_shares(train_size, validation_size)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "started"), [(Knn(use_rep="X"), False), (DensityTree(), True)]
+)
+def test_devices_share_a_batch(linked, similarity, started):
+    parts = [
+        batches_for(
+            linked, similarity, batch_size=2 * BLOCK, started=started, rank=rank, n_devices=2
+        )[0]
+        for rank in (0, 1)
+    ]
+    generator = torch.Generator().set_state(parts[0].generator.get_state())
+    drawn = [list(part.train_dataloader()) for part in parts]
+    # what one device would draw in batches twice as large
+    one = batches_for(linked, similarity, batch_size=4 * BLOCK, started=started)[0]
+    one.generator = generator
+    whole = list(one.train_dataloader())
+    assert len(drawn[0]) == len(drawn[1]) == len(whole) == (5 if started else 4)
+    for left, right, both in zip(*drawn, whole, strict=True):
+        np.testing.assert_array_equal(np.concatenate([rows(left), rows(right)]), rows(both))
+        if started:
+            blocks = [b[BATCH_KEYS.SIMILARITY] for b in (left, right, both)]
+            assert torch.equal(torch.cat(blocks[:2]), blocks[2])
+    # noise that they add is not the same
+    assert parts[0].rng.random() != parts[1].rng.random()
+
+
+def test_devices_draw_neighbours_of_their_own(linked):
+    parts = [
+        batches_for(linked, Graph(), batch_size=50, rank=rank, n_devices=2)[0] for rank in (0, 1)
+    ]
+    drawn = [[rows(b) for b in part.train_dataloader()] for part in parts]
+    assert [len(part.train_dataloader()) for part in parts] == [len(d) for d in drawn] == [6, 6]
+    for left, right in zip(*drawn, strict=True):
+        assert len(left) == len(right) == 50
+        assert set(left) != set(right)

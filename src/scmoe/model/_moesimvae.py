@@ -553,7 +553,7 @@ class MoESimVAE(ExpertModel):
             raise ValueError("`early_stopping` needs a training on one device.")
         if checkpoint is not None:
             raise ValueError("`checkpoint` needs a training on one device.")
-        if processes.from_start and processes.of_first(lambda: digest(x)) != digest(x):
+        if not processes.agree(digest(x)):
             raise ValueError(
                 "The processes have different cells: each must have all of them; the training "
                 "divides every batch."

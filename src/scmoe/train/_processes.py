@@ -65,6 +65,14 @@ class Processes:
             raise error
         return found
 
+    def agree(self, value: str) -> bool:
+        """Whether all of them have the same value."""
+        if not self.from_start:
+            return True
+        found = [None] * self.n
+        dist.all_gather_object(found, value)
+        return len(set(found)) == 1
+
     @contextmanager
     def training(self, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The surroundings of a Lightning fit; from the arguments of the trainer to all."""

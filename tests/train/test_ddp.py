@@ -1,0 +1,142 @@
+"""Trainings on several devices, here processes that share the work of a CPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ranks import SETTINGS, clustered
+
+from scmoe.model import CplMixVAE, MoESimVAE, MoEVAE
+from scmoe.similarity import DensityTree
+from scmoe.train import SimilarBatches
+
+SCRIPT = Path(__file__).with_name("ranks.py")
+
+FORK = {"accelerator": "cpu", "devices": 2, "strategy": "ddp_fork", "enable_progress_bar": False}
+"""A fork needs no second import of everything, and takes what a test has patched."""
+
+
+def model_of(adata, **kwargs):
+    torch.manual_seed(0)
+    MoESimVAE.setup_anndata(adata, similarity=DensityTree())
+    return MoESimVAE(adata, 7, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def launched():
+    """A clustering in processes that Lightning starts, as it starts them by default."""
+    here = set(os.listdir())
+    adata = clustered()
+    # scvi-tools would leave its log there
+    assert set(os.listdir()) == here
+    return adata
+
+
+def test_processes_for_the_training_alone(launched):
+    history = launched.uns["scmoe"]["history"]
+    assert len(history) == 4, "20 steps of 5 batches with 128 cells of 600"
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    assert launched.obs["scmoe"].nunique() == launched.obs["population"].nunique()
+    forked = clustered(train_kwargs={**SETTINGS, "strategy": "ddp_fork"})
+    np.testing.assert_array_equal(forked.obsm["X_scmoe"], launched.obsm["X_scmoe"])
+
+
+def test_processes_from_the_start(launched, tmp_path):
+    command = [*"-m torch.distributed.run --standalone --nproc-per-node 2".split(), str(SCRIPT)]
+    done = subprocess.run(
+        [sys.executable, *command, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        found = np.load(tmp_path / f"{rank}.npz")
+        np.testing.assert_array_equal(found["codes"], launched.obsm["X_scmoe"])
+        history = launched.uns["scmoe"]["history"].to_numpy()
+        np.testing.assert_allclose(found["history"], history, rtol=1e-6)
+        assert len(found["looks"]) == (rank == 0)
+        assert found["sketched"].shape == found["codes"].shape
+        assert found["first"] == 0
+        assert found["error"] == "this is 0"
+        assert "The processes have different cells" in str(found["differ"])
+        assert "the processes are there already" in str(found["spawned"])
+    first, second = (np.load(tmp_path / f"{rank}.npz")["sketched"] for rank in (0, 1))
+    np.testing.assert_array_equal(first, second)
+    read, _ = MoESimVAE.read_trained(tmp_path / "model")
+    assert len(read.names) == 7
+
+
+@pytest.mark.parametrize("depict_target", ["dec", "released"])
+def test_loss_is_that_of_one_process_with_all_batches(blobs, monkeypatch, depict_target):
+    # in every term; without noise, which each process has of its own
+    adata = blobs[:512].copy()
+    settings = {
+        "depict_target": depict_target,
+        **{"depict_weight": 1, "kl_weight": 1, "code_noise": 0, "gate_dropout": 0},
+    }
+    two, one = model_of(adata, **settings), model_of(adata, **settings)
+    two.train(8, batch_size=256, **FORK)
+
+    def divide(self):
+        seed = self.rng.integers(2**31, size=2).tolist()[0]
+        self.generator = torch.Generator().manual_seed(seed)
+
+    monkeypatch.setattr(SimilarBatches, "_divide", divide)
+    one.train(8, batch_size=512, accelerator="cpu", enable_progress_bar=False)
+    assert len(one.history["loss_train"]) == 8, "one step an epoch"
+    assert set(one.history) == set(two.history)
+    for name, values in one.history.items():
+        if name != "occupied_experts_train":
+            np.testing.assert_allclose(
+                two.history[name].astype(float), values.astype(float), rtol=2e-4, err_msg=name
+            )
+    weights = two.module.state_dict()
+    for name, tensor in one.module.state_dict().items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-2, atol=1e-3, msg=name)
+
+
+def test_a_training_that_runs_away(blobs):
+    model = model_of(blobs)
+    before = {name: t.clone() for name, t in model.module.state_dict().items()}
+    with pytest.raises(ValueError, match=r"ran away.*`lr=0\.9`"):
+        model.train(3, batch_size=32, start=False, plan_kwargs={"lr": 0.9}, **FORK)
+    assert not model.is_trained
+    for name, tensor in model.module.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strategy": "ddp"}, "Lightning would run your program once more for each device"),
+        ({"num_nodes": 2, "strategy": "ddp_spawn"}, "start the program on all nodes by torchrun"),
+        ({"strategy": "deepspeed"}, "use one of ddp, ddp_spawn, ddp_fork, ddp_notebook"),
+        ({"strategy": "dpp"}, "invalid strategy name"),
+        ({"devices": -1}, "no such device"),
+        ({"devices": True}, "no such device"),
+        ({"early_stopping": True, "train_size": 0.9}, "`early_stopping` needs .* one device"),
+        ({"checkpoint": "folder"}, "`checkpoint` needs a training on one device"),
+        ({"devices": 700}, "700 devices are too many for 600 cells"),
+    ],
+)
+def test_what_several_devices_cannot_do(blobs, settings, message):
+    model = model_of(blobs)
+    with pytest.raises(ValueError, match=message):
+        model.train(**{"accelerator": "cpu", "devices": 2, **settings})
+    assert not model.is_trained
+
+
+@pytest.mark.parametrize("model_class", [MoEVAE, CplMixVAE])
+@pytest.mark.parametrize("settings", [{"devices": 2}, {"strategy": "ddp"}, {"num_nodes": 2}])
+def test_models_of_one_device(blobs, model_class, settings):
+    model_class.setup_anndata(blobs)
+    with pytest.raises(ValueError, match="learns on one device; `MoESimVAE` alone takes several"):
+        model_class(blobs, 3).train(accelerator="cpu", **settings)
