@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import ranks
 import torch
 from ranks import SETTINGS, clustered
 
@@ -16,9 +16,8 @@ from scmoe.model import CplMixVAE, MoESimVAE, MoEVAE
 from scmoe.similarity import DensityTree
 from scmoe.train import SimilarBatches
 
-SCRIPT = Path(__file__).with_name("ranks.py")
-
-FORK = {"accelerator": "cpu", "devices": 2, "strategy": "ddp_fork", "enable_progress_bar": False}
+ONE = {"accelerator": "cpu", "enable_progress_bar": False}
+FORK = {**ONE, "devices": 2, "strategy": "ddp_fork"}
 """A fork needs no second import of everything, and takes what a test has patched."""
 
 
@@ -48,9 +47,9 @@ def test_processes_for_the_training_alone(launched):
 
 
 def test_processes_from_the_start(launched, tmp_path):
-    command = [*"-m torch.distributed.run --standalone --nproc-per-node 2".split(), str(SCRIPT)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
-        [sys.executable, *command, str(tmp_path)],
+        [*torchrun, "--nproc-per-node", "2", ranks.__file__, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=200,
@@ -80,24 +79,29 @@ def test_loss_is_that_of_one_process_with_all_batches(blobs, monkeypatch, depict
     adata = blobs[:512].copy()
     settings = {
         "depict_target": depict_target,
-        **{"depict_weight": 1, "kl_weight": 1, "code_noise": 0, "gate_dropout": 0},
+        "depict_weight": 1,
+        "kl_weight": 1,
+        "code_noise": 0,
+        "gate_dropout": 0,
     }
     two, one = model_of(adata, **settings), model_of(adata, **settings)
-    two.train(8, batch_size=256, **FORK)
+    torch.manual_seed(1)
+    two.train(8, batch_size=256, plan_kwargs={"lr": 2e-4}, **FORK)
 
     def divide(self):
         seed = self.rng.integers(2**31, size=2).tolist()[0]
         self.generator = torch.Generator().manual_seed(seed)
 
     monkeypatch.setattr(SimilarBatches, "_divide", divide)
-    one.train(8, batch_size=512, accelerator="cpu", enable_progress_bar=False)
+    torch.manual_seed(1)
+    one.train(8, batch_size=512, plan_kwargs={"lr": 2e-4}, **ONE)
     assert len(one.history["loss_train"]) == 8, "one step an epoch"
     assert set(one.history) == set(two.history)
     for name, values in one.history.items():
-        if name != "occupied_experts_train":
-            np.testing.assert_allclose(
-                two.history[name].astype(float), values.astype(float), rtol=2e-4, err_msg=name
-            )
+        # counted in the batch of a device
+        if name not in ("occupied_experts_train", "similar_pairs_train"):
+            found, wanted = two.history[name].astype(float), values.astype(float)
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6, err_msg=name)
     weights = two.module.state_dict()
     for name, tensor in one.module.state_dict().items():
         torch.testing.assert_close(weights[name], tensor, rtol=1e-2, atol=1e-3, msg=name)
@@ -118,8 +122,8 @@ def test_a_training_that_runs_away(blobs):
     [
         ({"strategy": "ddp"}, "Lightning would run your program once more for each device"),
         ({"num_nodes": 2, "strategy": "ddp_spawn"}, "start the program on all nodes by torchrun"),
-        ({"strategy": "deepspeed"}, "use one of ddp, ddp_spawn, ddp_fork, ddp_notebook"),
-        ({"strategy": "dpp"}, "invalid strategy name"),
+        ({"strategy": "deepspeed"}, "`strategy` must be one of ddp, ddp_spawn, ddp_fork"),
+        ({"strategy": "ddp_rocket"}, "invalid strategy name"),
         ({"devices": -1}, "no such device"),
         ({"devices": True}, "no such device"),
         ({"early_stopping": True, "train_size": 0.9}, "`early_stopping` needs .* one device"),

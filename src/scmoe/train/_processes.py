@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.multiprocessing import ProcessRaisedException
 
@@ -111,19 +110,17 @@ def find_processes(
     n_nodes, strategy = trainer_kwargs.get("num_nodes", 1), trainer_kwargs.get("strategy", "auto")
     if is_one(devices) and n_nodes == 1 and strategy == "auto":
         return Processes()
+    names = "ddp", *LAUNCHED
+    if not (isinstance(strategy, str) and strategy.startswith(("auto", *names))):
+        raise ValueError(f"`strategy` must be one of {', '.join(names)}, got {strategy!r}.")
     trainer = _trainer(accelerator, devices, n_nodes, strategy)
-    ddp = isinstance(trainer.strategy, DDPStrategy)
-    if trainer.world_size == 1 and (ddp or strategy == "auto"):
+    if trainer.world_size == 1:
         return Processes()
-    cluster = getattr(trainer.strategy, "cluster_environment", None)
-    from_start = cluster is not None and cluster.creates_processes_externally
+    from_start = trainer.strategy.cluster_environment.creates_processes_externally
     if strategy == "auto":
         strategy = "ddp" if from_start else "ddp_notebook" if _is_notebook() else "ddp_spawn"
     told = f"`strategy={strategy!r}` of {trainer.world_size} devices: "
-    known = ddp and isinstance(strategy, str)
-    of_fit = known and strategy.startswith(LAUNCHED)
-    if not known:
-        raise ValueError(f"{told}use one of {', '.join(('ddp', *LAUNCHED))}, by its name.")
+    of_fit = strategy.startswith(LAUNCHED)
     if from_start and of_fit:
         raise ValueError(f'{told}the processes are there already; use `strategy="ddp"`.')
     if not from_start and not of_fit:
@@ -149,6 +146,8 @@ def is_one(devices: Any) -> bool:
 
 def _trainer(accelerator: str, devices: Any, n_nodes: int, strategy: Any) -> pl.Trainer:
     """Lightning's own reading of the arguments; ValueError where it has none."""
+    if isinstance(devices, bool):
+        raise no_such_device(accelerator, devices)
     try:
         with quiet():
             return pl.Trainer(
@@ -161,7 +160,7 @@ def _trainer(accelerator: str, devices: Any, n_nodes: int, strategy: Any) -> pl.
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-    except (MisconfigurationException, ImportError, TypeError) as error:
+    except (MisconfigurationException, TypeError) as error:
         raise no_such_device(accelerator, devices) from error
 
 
