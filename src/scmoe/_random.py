@@ -66,7 +66,9 @@ def _seeded(seed: int) -> Iterator[None]:
     import torch
 
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
+    # a GPU that nothing has used has no state yet; to ask for one starts CUDA, which ends forking
+    unused = torch.cuda.is_available() and not torch.cuda.is_initialized()
+    with torch.random.fork_rng(devices=[] if unused else None):
         try:
             # nothing here draws from these two, but similarities of users may, and libraries do
             random.seed(seed)
@@ -76,3 +78,5 @@ def _seeded(seed: int) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
+            if unused:
+                torch.cuda.seed_all()

@@ -102,9 +102,10 @@ def test_loss_is_that_of_one_process_with_all_batches(blobs, monkeypatch, depict
         if name not in ("occupied_experts_train", "similar_pairs_train"):
             found, wanted = two.history[name].astype(float), values.astype(float)
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6, err_msg=name)
-    weights = two.module.state_dict()
-    for name, tensor in one.module.state_dict().items():
-        torch.testing.assert_close(weights[name], tensor, rtol=1e-2, atol=1e-3, msg=name)
+    # that alone learns in no other way
+    weights = two.module.encoder.state_dict()
+    for name, tensor in one.module.encoder.state_dict().items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_a_training_that_runs_away(blobs):

@@ -348,7 +348,7 @@ class MoESimVAE(ExpertModel):
             instead of random weights, see the notes. None for True where the model was not
             trained yet, and the similarity knows groups, no more than there are experts.
         batch_size
-            Cells in a batch; None for 512 after a start, else 256. All pairs of a batch are
+            Cells in a batch, of each device; None for 512 after a start, else 256. All pairs of a batch are
             compared up to 1,024 cells; in larger ones and after a start those within blocks of
             32 random cells, or those that the similarity lists.
         train_size, validation_size
@@ -379,7 +379,8 @@ class MoESimVAE(ExpertModel):
             Leave ``checkpoint`` where it is when the training is done, until its results are
             written.
         accelerator, devices, **trainer_kwargs
-            As in scvi-tools (``enable_progress_bar=False`` silences the bar).
+            As in scvi-tools (``enable_progress_bar=False`` silences the bar). Several ``devices``
+            divide every batch among them (Lightning's DDP), see the notes.
 
         Raises
         ------
@@ -391,7 +392,11 @@ class MoESimVAE(ExpertModel):
             of another training (says what differs), or one that is damaged
             (:class:`ModelFileError`); ``start=True`` where there is nothing to start from; numbers
             to estimate where there are fewer than two clusters, or nothing that markers have in
-            common.
+            common. With several devices: more of them than cells, a ``strategy`` that can't be
+            used (says which can), processes that have different cells, early stopping or a
+            checkpoint.
+        RuntimeError
+            A process of a training on several devices failed.
         TypeError
             Settings that the training does not have.
         KeyError
@@ -412,6 +417,15 @@ class MoESimVAE(ExpertModel):
         fits each expert to the cells that it owns. Convolutional
         experts have no such start and no such step: codes and gate start from the groups, and
         the training is as long as one from random weights.
+
+        On n devices a step sees n batches of ``batch_size`` cells, and there are as many steps
+        where their number is a default or ``max_steps``. The loss is that of one device with all
+        these cells, up to what is told of them in pairs (all pairs of the cells of one device)
+        and to cells that a similarity knows nothing of (means over those that it knows are
+        taken on each device); batch normalisation sees the cells of its device unless
+        ``sync_batchnorm=True``. The tree, the start and what follows the joint steps are made
+        once. ``strategy`` is by default ``"ddp_spawn"``, in notebooks ``"ddp_notebook"``, and
+        ``"ddp"`` where torchrun or SLURM has started a process for each device.
         """
         x = self._values(self.module_settings_["n_experts"])
         if max_epochs is not None and max_steps is not None:
@@ -533,6 +547,9 @@ class MoESimVAE(ExpertModel):
                 )
             # the processes that Lightning starts have let go of copies
             batches.teardown("fit")
+            if processes.from_start:
+                # scvi-tools would take the first device for all
+                self.to_device(self.trainer.strategy.root_device)
             if start:
                 from_groups.finish(self.module, cells)
             self._settle(target)

@@ -173,7 +173,8 @@ def cluster(
         trained in this process. The results are the same as without. By default the current
         client where the values are an array of dask, see :doc:`/on-a-cluster`.
     model_kwargs, train_kwargs
-        Passed to the model and to its ``train``.
+        Passed to the model and to its ``train``; ``{"devices": 4}`` trains on four devices, see
+        :meth:`scmoe.model.MoESimVAE.train`.
 
     Returns
     -------

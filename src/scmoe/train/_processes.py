@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing import ProcessRaisedException, active_children
 
 from scmoe._compat import no_such_device, quiet
 from scmoe._numbers import is_whole
@@ -81,6 +81,7 @@ class Processes:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             # said of every training of the kind
             warnings.filterwarnings("ignore", "early_stopping was automatically disabled")
+            others = set(active_children())
             try:
                 # scvi-tools brings the history back by a file, in the working directory by default
                 yield {"log_save_dir": folder, **given, "strategy": self.strategy}
@@ -88,6 +89,10 @@ class Processes:
                 # the text is the traceback in the process
                 kind, _, told = str(error).strip().rpartition("\n")[2].partition(": ")
                 raise (ValueError if kind == "ValueError" else RuntimeError)(told) from error
+            finally:
+                # those of a training that was interrupted would go on
+                for process in set(active_children()) - others:
+                    process.kill()
 
 
 def find_processes(
