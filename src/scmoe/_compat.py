@@ -120,10 +120,45 @@ def on_device(accelerator: str, device: int | list[int] | str) -> torch.device:
             validate_single_device=True,
         )[2]
     except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
-        raise no_such_device(accelerator, device) from error
+        raise _no_such_device(accelerator, device) from error
 
 
-def no_such_device(accelerator: str, devices: int | list[int] | str) -> ValueError:
+def empty_trainer(
+    accelerator: str, devices: int | list[int] | str, n_nodes: int, strategy: str
+) -> Trainer:
+    """Lightning's reading of the arguments for several devices; ValueError where it has none."""
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from scvi.model._utils import parse_device_args
+
+    if isinstance(devices, bool):
+        raise _no_such_device(accelerator, devices)
+    try:
+        with quiet():
+            # as scvi-tools does, for which "auto" is one device
+            name, found, _ = parse_device_args(accelerator, devices, "torch")
+            return Trainer(
+                accelerator=name,
+                devices=found,
+                num_nodes=n_nodes,
+                strategy=strategy,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+    except (MisconfigurationException, ImportError, TypeError) as error:
+        raise _no_such_device(accelerator, devices) from error
+
+
+def is_notebook() -> bool:
+    """Whether Lightning can start no new processes here but forks."""
+    from lightning.fabric.utilities.imports import _IS_INTERACTIVE
+
+    return _IS_INTERACTIVE
+
+
+def _no_such_device(accelerator: str, devices: int | list[int] | str) -> ValueError:
     """The error that says what devices there are instead."""
     import torch
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from multiprocessing import active_children
 
 import numpy as np
 import pytest
@@ -116,6 +120,25 @@ def test_a_training_that_runs_away(blobs):
     assert not model.is_trained
     for name, tensor in model.module.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_interrupted(blobs):
+    # as a notebook does it, which tells its own process alone
+    model = model_of(blobs)
+
+    def interrupt():
+        while not active_children():
+            time.sleep(0.1)
+        time.sleep(2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        model.train(100_000, **FORK)
+    thread.join()
+    assert not active_children()
+    assert not model.is_trained
 
 
 @pytest.mark.parametrize(

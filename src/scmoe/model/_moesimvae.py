@@ -33,6 +33,7 @@ from scmoe.model._base import ExpertModel
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._settings import check_arguments
 from scmoe.model._settle import name_classes, settle
+from scmoe.model._several import check_several, take_first
 from scmoe.similarity import DensityTree, Similarity
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.train import (
@@ -41,7 +42,6 @@ from scmoe.train import (
     SimilarityPlan,
     check_shares,
     check_training_settings,
-    digest,
     find_processes,
     fingerprint,
     refuse_pickles,
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scmoe.similarity import Target
-    from scmoe.train import Processes
     from scmoe.tree import Tree
 
 logger = logging.getLogger("scmoe")
@@ -348,9 +347,9 @@ class MoESimVAE(ExpertModel):
             instead of random weights, see the notes. None for True where the model was not
             trained yet, and the similarity knows groups, no more than there are experts.
         batch_size
-            Cells in a batch, of each device; None for 512 after a start, else 256. All pairs of a batch are
-            compared up to 1,024 cells; in larger ones and after a start those within blocks of
-            32 random cells, or those that the similarity lists.
+            Cells in a batch, of each device; None for 512 after a start, else 256. All pairs of a
+            batch are compared up to 1,024 cells; in larger ones and after a start those within
+            blocks of 32 random cells, or those that the similarity lists.
         train_size, validation_size
             Shares of the cells, as in scvi-tools; all cells train by default.
         early_stopping
@@ -454,7 +453,7 @@ class MoESimVAE(ExpertModel):
         read_settings(estimate_kwargs or {}, self._default_method())
         processes = find_processes(accelerator, devices, trainer_kwargs)
         if processes.n > 1:
-            self._check_several(x, processes, early_stopping, checkpoint)
+            check_several(x, processes, early_stopping=early_stopping, checkpoint=checkpoint)
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = processes.of_first(lambda: self.similarity.bind(self.adata, x, progress=progress))
         self.tree = getattr(target, "tree", None)
@@ -554,39 +553,9 @@ class MoESimVAE(ExpertModel):
                 from_groups.finish(self.module, cells)
             self._settle(target)
             if processes.from_start:
-                self._take_first(processes)
+                take_first(self, processes)
         if checkpoints is not None and not keep_checkpoint:
             remove_checkpoints(checkpoints.folder)
-
-    def _check_several(
-        self,
-        x: np.ndarray,
-        processes: Processes,
-        early_stopping: bool,
-        checkpoint: str | os.PathLike | None,
-    ) -> None:
-        """Raise ValueError for what several devices can't do, and for cells that differ."""
-        if early_stopping:
-            raise ValueError("`early_stopping` needs a training on one device.")
-        if checkpoint is not None:
-            raise ValueError("`checkpoint` needs a training on one device.")
-        if not processes.agree(digest(x)):
-            raise ValueError(
-                "The processes have different cells: each must have all of them; the training "
-                "divides every batch."
-            )
-
-    def _take_first(self, processes: Processes) -> None:
-        """Take the first process's model: what is computed on each device may round otherwise."""
-        state = self.module.state_dict()
-        state, self.cluster_names_, self.history_ = processes.of_first(
-            lambda: (
-                {name: value.cpu() for name, value in state.items()},
-                self.cluster_names_,
-                self.history_,
-            )
-        )
-        self.module.load_state_dict(state)
 
     def _starts(self, start: bool | None, groups: np.ndarray | None) -> bool:
         """Whether to start from the groups of the similarity; raises where that is asked for."""

@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.multiprocessing import ProcessRaisedException, active_children
 
-from scmoe._compat import no_such_device, quiet
+from scmoe._compat import empty_trainer, is_notebook, quiet
 from scmoe._numbers import is_whole
 
 if TYPE_CHECKING:
@@ -118,12 +116,12 @@ def find_processes(
     names = "ddp", *LAUNCHED
     if not (isinstance(strategy, str) and strategy.startswith(("auto", *names))):
         raise ValueError(f"`strategy` must be one of {', '.join(names)}, got {strategy!r}.")
-    trainer = _trainer(accelerator, devices, n_nodes, strategy)
+    trainer = empty_trainer(accelerator, devices, n_nodes, strategy)
     if trainer.world_size == 1:
         return Processes()
     from_start = trainer.strategy.cluster_environment.creates_processes_externally
     if strategy == "auto":
-        strategy = "ddp" if from_start else "ddp_notebook" if _is_notebook() else "ddp_spawn"
+        strategy = "ddp" if from_start else "ddp_notebook" if is_notebook() else "ddp_spawn"
     told = f"`strategy={strategy!r}` of {trainer.world_size} devices: "
     of_fit = strategy.startswith(LAUNCHED)
     if from_start and of_fit:
@@ -147,32 +145,6 @@ def is_one(devices: Any) -> bool:
     """Whether ``devices`` means one device."""
     listed = isinstance(devices, list | tuple) and len(devices) == 1 and is_whole(devices[0])
     return listed or (not isinstance(devices, bool) and devices in ("auto", "1", 1))
-
-
-def _trainer(accelerator: str, devices: Any, n_nodes: int, strategy: Any) -> pl.Trainer:
-    """Lightning's own reading of the arguments; ValueError where it has none."""
-    if isinstance(devices, bool):
-        raise no_such_device(accelerator, devices)
-    try:
-        with quiet():
-            return pl.Trainer(
-                accelerator=accelerator,
-                devices=devices,
-                num_nodes=n_nodes,
-                strategy=strategy,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
-    except (MisconfigurationException, TypeError) as error:
-        raise no_such_device(accelerator, devices) from error
-
-
-def _is_notebook() -> bool:
-    from lightning.fabric.utilities.imports import _IS_INTERACTIVE
-
-    return _IS_INTERACTIVE
 
 
 class _Sum(torch.autograd.Function):
