@@ -91,6 +91,7 @@ class Processes:
                 # those of a training that was interrupted would go on
                 for process in set(active_children()) - others:
                     process.kill()
+                    process.join()
 
 
 def find_processes(
