@@ -163,7 +163,13 @@ def test_what_several_devices_cannot_do(blobs, settings, message):
 
 
 @pytest.mark.parametrize("model_class", [MoEVAE, CplMixVAE])
-@pytest.mark.parametrize("settings", [{"devices": 2}, {"strategy": "ddp"}, {"num_nodes": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"devices": several} for several in (2, -1, [0, 1], "2", True)),
+        *({"strategy": "ddp"}, {"num_nodes": 2}),
+    ],
+)
 def test_models_of_one_device(blobs, model_class, settings):
     model_class.setup_anndata(blobs)
     with pytest.raises(ValueError, match="learns on one device; `MoESimVAE` alone takes several"):
