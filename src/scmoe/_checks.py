@@ -408,6 +408,10 @@ class Scale:
         """Largest absolute value of each marker."""
         return np.maximum(self._high, -self._low)
 
+    def surely_raw(self, n_obs: int) -> bool:
+        """Whether more of the cells, of so many, lie beyond a transform than outliers do."""
+        return bool((self._beyond > FEW_CELLS * n_obs).any())
+
     def raw_markers(self) -> np.ndarray:
         """Return the positions of the markers that hold raw intensities or counts.
 
