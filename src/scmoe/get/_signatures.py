@@ -9,11 +9,19 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 
-from scmoe._checks import apart, clustering_record, layer_values, listing, obs_columns
+from scmoe._checks import (
+    apart,
+    check_in_memory,
+    clustering_record,
+    layer_values,
+    listing,
+    obs_columns,
+)
+from scmoe._chunks import Rows
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -24,6 +32,9 @@ STANDS_OUT = 0.5
 """Standard deviations between the mean of a cluster and that of all other cells."""
 
 MOST_NAMED = 5
+
+AT_ONCE = 8
+"""Markers of all cells that are looked at at a time."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +165,33 @@ def measured_markers(adata: AnnData, used: list[str]) -> list[str]:
 
 
 def marker_values(adata: AnnData, names: list[str], layer: str | None) -> pd.DataFrame:
-    """Cells x markers, dense; the index is that of positions."""
-    x = layer_values(adata, layer)[:, adata.var_names.get_indexer(names)]
+    """Cells x markers, dense; the index is that of positions. They may be in an array of zarr."""
+    check_in_memory(adata)
+    x = layer_values(adata, layer, in_memory=False)
+    x = Rows(x, adata.var_names.get_indexer(names)).stored()
     return pd.DataFrame(x.toarray() if issparse(x) else np.asarray(x), columns=names)
+
+
+def _few_markers(
+    adata: AnnData, names: list[str], layer: str | None
+) -> Iterator[pd.DataFrame]:
+    """Yield :func:`marker_values` of a few markers at a time: copies of them are small."""
+    for first in range(0, len(names), AT_ONCE):
+        yield marker_values(adata, names[first : first + AT_ONCE], layer)
+
+
+def medians(
+    adata: AnnData, labels: pd.Series, names: list[str], layer: str | None = None
+) -> pd.DataFrame:
+    """Median of each marker in the cells of each label, labels as text x markers."""
+    labels = labels.to_numpy()
+    parts = [
+        values.groupby(labels, observed=True).median()
+        for values in _few_markers(adata, names, layer)
+    ]
+    table = pd.concat(parts, axis=1)
+    table.index = table.index.astype(str)
+    return table
 
 
 def effects(
@@ -167,12 +202,15 @@ def effects(
     The mean of the cluster less that of all other cells, in standard deviations over all
     cells; 0 where there is nothing to compare. Values that were not measured do not count.
     """
-    values = marker_values(adata, markers, layer).astype(np.float64)
-    groups = values.groupby(labels_of(adata, key).to_numpy(), observed=True)
-    sums, counts = groups.sum(), groups.count()
-    means = sums / counts
-    of_others = (sums.sum() - sums) / (counts.sum() - counts)
-    effect = (means - of_others) / values.std(ddof=0).replace(0, 1)
+    labels, found = labels_of(adata, key).to_numpy(), []
+    for values in _few_markers(adata, markers, layer):
+        values = values.astype(np.float64)
+        groups = values.groupby(labels, observed=True)
+        sums, counts = groups.sum(), groups.count()
+        means = sums / counts
+        of_others = (sums.sum() - sums) / (counts.sum() - counts)
+        found.append((means - of_others) / values.std(ddof=0).replace(0, 1))
+    effect = pd.concat(found, axis=1)
     effect.index = effect.index.astype(str)
     return effect.fillna(0.0)
 

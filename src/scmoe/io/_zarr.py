@@ -140,7 +140,7 @@ def write_store(
         steps.append(_Compensation(head, None if compensate is True else compensate))
     if cofactor is not None:
         steps.append(_Arcsinh(head, cofactor, sum(plate.counts)))
-    check_free(folder.parent, sum(plate.counts) * len(plate.var) * plate.dtype.itemsize)
+    check_free(folder, sum(plate.counts) * len(plate.var) * plate.dtype.itemsize)
     group = _new_store(plate, folder)
     rows: dict[str, _Rows] = {}
     for i in plate.each("writing FCS files to zarr"):
