@@ -223,7 +223,9 @@ def check_free(path: Path, n_bytes: int) -> None:
     """Raise OSError where the disk has no room for a file or a folder of that size."""
     free = shutil.disk_usage(path.parent).free
     if n_bytes > free:
-        told = f"{os.strerror(errno.ENOSPC)}: {n_bytes / 1e9:,.3g} GB are needed, {free / 1e9:,.3g}"
+        told = (
+            f"{os.strerror(errno.ENOSPC)}: {n_bytes / 1e9:,.3g} GB are needed, {free / 1e9:,.3g}"
+        )
         raise OSError(errno.ENOSPC, f"{told} GB are free", str(path))
 
 

@@ -172,9 +172,7 @@ def marker_values(adata: AnnData, names: list[str], layer: str | None) -> pd.Dat
     return pd.DataFrame(x.toarray() if issparse(x) else np.asarray(x), columns=names)
 
 
-def _few_markers(
-    adata: AnnData, names: list[str], layer: str | None
-) -> Iterator[pd.DataFrame]:
+def _few_markers(adata: AnnData, names: list[str], layer: str | None) -> Iterator[pd.DataFrame]:
     """Yield :func:`marker_values` of a few markers at a time: copies of them are small."""
     for first in range(0, len(names), AT_ONCE):
         yield marker_values(adata, names[first : first + AT_ONCE], layer)

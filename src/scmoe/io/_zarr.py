@@ -23,9 +23,7 @@ from ._fcs import Plate
 
 logger = logging.getLogger("scmoe")
 
-Spillovers = (
-    pd.DataFrame | str | PathLike[str] | Mapping[str, pd.DataFrame | str | PathLike[str]]
-)
+Spillovers = pd.DataFrame | str | PathLike[str] | Mapping[str, pd.DataFrame | str | PathLike[str]]
 """A spillover matrix, or one for each sample."""
 
 ROWS = 1 << 16

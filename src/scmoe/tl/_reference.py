@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scmoe._checks import (
+    Scale,
     ScaleWarning,
     arcsinh_record,
     check_chunks,
@@ -20,7 +21,6 @@ from scmoe._checks import (
     dense,
     layer_values,
     listing,
-    Scale,
 )
 from scmoe._chunks import Rows
 from scmoe._compat import rep_key
