@@ -473,8 +473,8 @@ def warn_if_transformed(
 ) -> None:
     """Warn of values that seem to be transformed, though there is no record of it.
 
-    By the values of the markers ``x`` or their :class:`Scale`, or by the keywords of the files that
-    ``.X`` comes from.
+    By the values of the markers ``x`` or their :class:`Scale`, or by the keywords of the files
+    that ``.X`` comes from.
     """
     samples = _transformed_files(adata) if place == "X" else []
     if samples:

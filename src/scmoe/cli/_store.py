@@ -37,8 +37,8 @@ def needs_store(plate: Plate, settings: Settings, console: Console) -> bool:
     available = available_memory()
     if needed > available:
         console.step(
-            f"the files need about {needed / 1e9:,.3g} GB, and {available / 1e9:,.3g} GB are free: "
-            f"the values go to {STORE}"
+            f"the files need about {needed / 1e9:,.3g} GB of memory, {available / 1e9:,.3g} GB are "
+            f"free: their values go to {STORE}"
         )
     return needed > available
 
@@ -50,8 +50,8 @@ def check_similarity(chosen: Similarity | None, settings: Settings) -> None:
     option = "similarity" if settings.similarity is not None else "preset"
     raise ValueError(
         f"--{option} {getattr(settings, option)} looks at a graph or a map of all cells, which "
-        f"takes them all into memory, but their values go to {STORE}: leave it out (the tree looks "
-        "at no graph), give fewer files, or read them into memory with --cells h5ad."
+        f"takes them into memory, but their values go to {STORE}: leave it out (the tree looks at "
+        "no graph), give fewer files, or read them into memory with --cells h5ad."
     )
 
 

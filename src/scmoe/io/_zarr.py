@@ -61,8 +61,8 @@ def fcs_to_zarr(
         Undo spillover on the way: True by the matrix that each file carries, or a matrix, or one
         for each sample, as the `spillover` of :func:`scmoe.pp.compensate`.
     cofactor
-        Transform to ``arcsinh(x / cofactor)`` on the way, then, as :func:`scmoe.pp.arcsinh` does by
-        default; None for intensities.
+        Transform to ``arcsinh(x / cofactor)`` on the way, as :func:`scmoe.pp.arcsinh` does by
+        default, what is compensated if it is; None for intensities.
     overwrite
         Replace a zarr store of that name, once the new one is whole.
 
@@ -254,7 +254,9 @@ def write_results(adata: ad.AnnData, store: Path) -> None:
         else:
             of_values = {"chunks": (ROWS, *values.shape[1:])}
             write_elem(group["obsm"], name, values, dataset_kwargs=of_values)
-    write_elem(group, "uns", dict(adata.uns))
+    for name, value in adata.uns.items():
+        if name not in group["uns"]:
+            write_elem(group["uns"], name, value)
     zarr.consolidate_metadata(group.store)
 
 

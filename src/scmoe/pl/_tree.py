@@ -58,9 +58,9 @@ def tree(
     The branch above a threshold goes up and is dark, that below it goes down and is light; what
     is cut stands between them, of a sum the two heaviest markers. The thicker the branches, the
     more significant is the split. Each leaf has the colour and the name of its cluster, the
-    medians of the markers in its cells, scaled to 0 to 1 over the leaves, and their number; of more
-    than a million cells, a million in equal steps are looked at. A cluster may have several leaves; a leaf that the model gave no cluster of its own has the
-    cluster of most of its cells.
+    medians of the markers in its cells, scaled to 0 to 1 over the leaves, and their number; of
+    more than a million cells, a million in equal steps are looked at. A cluster may have several
+    leaves; a leaf that the model gave no cluster of its own has the cluster of most of its cells.
 
     Parameters
     ----------
