@@ -37,8 +37,8 @@ def needs_store(plate: Plate, settings: Settings, console: Console) -> bool:
     available = available_memory()
     if needed > available:
         console.step(
-            f"the files need about {needed / 1e9:,.3g} GB of memory, {available / 1e9:,.3g} GB are "
-            f"free: their values go to {STORE}"
+            f"the files need about {needed / 1e9:,.3g} GB of memory, of {available / 1e9:,.3g} GB "
+            f"that are free: their values go to {STORE}"
         )
     return needed > available
 
