@@ -317,8 +317,20 @@ def layer_values(adata: AnnData, layer: str | None, *, in_memory: bool = True) -
 
 
 def check_chunks(x: Any, where: str) -> None:
-    """Raise ValueError for an array of dask that can't be read a few whole cells at a time."""
-    if type(x).__module__.split(".")[0] != "dask":
+    """Raise ValueError for an array that can't be read a few whole cells at a time, or not yet.
+
+    One of dask may have chunks that split the cells, or of unknown sizes; chunks of one of zarr,
+    which would read as zeros, may not be there.
+    """
+    library = type(x).__module__.split(".")[0]
+    if library == "zarr" and x.nchunks_initialized < x.nchunks:
+        raise ValueError(
+            f"{where} is an array of zarr that lacks {x.nchunks - x.nchunks_initialized} of its "
+            f"{x.nchunks} chunks: it is being written, or its writing was interrupted. Wait until "
+            "it is whole, or write it again (chunks of zeros alone are written with "
+            '`zarr.config.set({"array.write_empty_chunks": True})`).'
+        )
+    if library != "dask":
         return
     if any(math.isnan(size) for sizes in x.chunks for size in sizes):
         raise ValueError(
