@@ -55,6 +55,20 @@ def test_values_by_their_scale(blobs, make):
         assert not Scale(make(unclear)).looks_transformed()
 
 
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix])
+def test_blocks_tell_what_the_whole_does(blobs, make):
+    x = blobs.X
+    halves = np.floor(x), np.floor(x) + 0.5
+    for values in (5 * np.sinh(x), counts(x), -300.5 * x, x, np.concatenate(halves), x[:1]):
+        scale = Scale(make(values[:0]))
+        for first in range(0, len(values), 37):
+            scale.add(make(values[first : first + 37]))
+        whole = Scale(make(values))
+        assert list(scale.raw_markers()) == list(whole.raw_markers())
+        assert scale.looks_transformed() == whole.looks_transformed()
+        np.testing.assert_array_equal(scale.largest, abs(values).max(axis=0))
+
+
 def test_residuals_of_counts_are_no_intensities():
     x = np.random.default_rng(0).normal(size=(300, 100))
     x[:10, :3] = 60.5
