@@ -223,7 +223,7 @@ def open_store(plate: Plate, store: Path, uns: dict[str, Any]) -> ad.AnnData:
     """
     obs = plate.unnamed_cells(range(len(plate.files)))
     # anndata would make a string of each number
-    names = pd.Index(np.array(["cell"], dtype=object).repeat(len(obs)))
+    names = pd.Index(np.array(["cell"], dtype=object).repeat(len(obs)), dtype=object)
     with ad.settings.override(check_uniqueness=False):
         adata = ad.AnnData(obs=obs.set_axis(names), var=plate.var, uns=uns)
     adata.obs_names = pd.RangeIndex(len(obs))
