@@ -100,8 +100,8 @@ def test_same_results(scmoe, panels, monkeypatch, request, words, sketch):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_where_cells_go(scmoe, panels, monkeypatch):
-    # 550 cells of 4 channels, each of them 480 bytes
-    for free, name in ((850 * 480, "cells.h5ad"), (850 * 480 - 1, "cells.zarr")):
+    # 850 cells of 4 channels, each of them 332 bytes
+    for free, name in ((850 * 332, "cells.h5ad"), (850 * 332 - 1, "cells.zarr")):
         monkeypatch.setattr("scmoe.cli._store.available_memory", lambda free=free: free)
         result = scmoe(panels, "--overwrite")
         assert result.exit_code == 0, result.stderr

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from ._console import Console
     from ._settings import Settings
 
-COPIES = 5
-"""Times that the values are in memory at most, as a run of files that fit was measured."""
+COPIES = 2
+"""Times that the values of files that fit are in memory at most: while they are compensated."""
 
-OF_CELL = 400
-"""Bytes beside its values that a cell takes: its name, codes and probabilities."""
+OF_CELL = 300
+"""Bytes beside its values that a cell takes: its name, codes and probabilities, and sorting it."""
 
 
 def needs_store(plate: Plate, settings: Settings, console: Console) -> bool:
