@@ -12,7 +12,7 @@ from made_up import as_intensities
 from scipy import sparse
 
 import scmoe
-from scmoe._checks import looks_transformed, raw_markers
+from scmoe._checks import Scale
 from scmoe.io._record import says_transformed
 from scmoe.pp import ScaleWarning
 from scmoe.tl._working import check_scale, working_copy
@@ -44,21 +44,35 @@ def test_values_by_their_scale(blobs, make):
     few_positive = np.zeros_like(x)
     few_positive[:30, 0] = 300.25
     for raw in (5 * np.sinh(x), counts(x), -300.5 * x, few_positive):
-        assert len(raw_markers(make(raw)))
-        assert not looks_transformed(make(raw))
+        assert len(Scale(make(raw)).raw_markers())
+        assert not Scale(make(raw)).looks_transformed()
     for transformed in (x, np.log2(1 + 1e4 * x), (x - x.mean(0)) / x.std(0), outlier(x)):
-        assert not len(raw_markers(make(transformed)))
-        assert looks_transformed(make(transformed))
+        assert not len(Scale(make(transformed)).raw_markers())
+        assert Scale(make(transformed)).looks_transformed()
     # neither: yes or no, and a single value among few cells
     for unclear in ((x > 1).astype(np.float32), outlier(x)[:20], x[:0]):
-        assert not len(raw_markers(make(unclear)))
-        assert not looks_transformed(make(unclear))
+        assert not len(Scale(make(unclear)).raw_markers())
+        assert not Scale(make(unclear)).looks_transformed()
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix])
+def test_blocks_tell_what_the_whole_does(blobs, make):
+    x = blobs.X
+    halves = np.floor(x), np.floor(x) + 0.5
+    for values in (5 * np.sinh(x), counts(x), -300.5 * x, x, np.concatenate(halves), x[:1]):
+        scale = Scale(make(values[:0]))
+        for first in range(0, len(values), 37):
+            scale.add(make(values[first : first + 37]))
+        whole = Scale(make(values))
+        assert list(scale.raw_markers()) == list(whole.raw_markers())
+        assert scale.looks_transformed() == whole.looks_transformed()
+        np.testing.assert_array_equal(scale.largest, abs(values).max(axis=0))
 
 
 def test_residuals_of_counts_are_no_intensities():
     x = np.random.default_rng(0).normal(size=(300, 100))
     x[:10, :3] = 60.5
-    assert not len(raw_markers(x))
+    assert not len(Scale(x).raw_markers())
 
 
 def test_intensities_are_told_before_clustering(intensities):
@@ -173,11 +187,11 @@ def test_a_file_of_ours_says_it(intensities, tmp_path):
 
 def test_real_cells(data_dir):
     for adata in (scmoe.datasets.levine32_balanced(), scmoe.datasets.bodenmiller("H05")):
-        assert len(raw_markers(adata.X))
+        assert len(Scale(adata.X).raw_markers())
         scmoe.pp.arcsinh(adata)
         looked_at(adata)
     counts = scmoe.datasets.pbmc_10x().X.astype(np.float32)
-    assert len(raw_markers(counts)) == 2000
+    assert len(Scale(counts).raw_markers()) == 2000
     normalised = counts.multiply(1e4 / counts.sum(axis=1)).tocsr()
-    assert len(raw_markers(normalised))
-    assert not len(raw_markers(normalised.log1p()))
+    assert len(Scale(normalised).raw_markers())
+    assert not len(Scale(normalised.log1p()).raw_markers())

@@ -212,12 +212,21 @@ def check_space(path: Path, n_bytes: int) -> None:
     HDF5 (seen in 1.14) does not survive a full disk: the process ends by SIGSEGV.
     """
     n_bytes += SPARE
-    if n_bytes > shutil.disk_usage(path.parent).free:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    check_free(path, n_bytes)
     if resource is not None:
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         if limit != resource.RLIM_INFINITY and n_bytes > limit:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+
+
+def check_free(path: Path, n_bytes: int) -> None:
+    """Raise OSError where the disk has no room for a file or a folder of that size."""
+    free = shutil.disk_usage(path.parent).free
+    if n_bytes > free:
+        told = (
+            f"{os.strerror(errno.ENOSPC)}: {n_bytes / 1e9:,.3g} GB are needed, {free / 1e9:,.3g}"
+        )
+        raise OSError(errno.ENOSPC, f"{told} GB are free", str(path))
 
 
 def flush(path: Path) -> None:

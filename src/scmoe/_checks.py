@@ -317,8 +317,20 @@ def layer_values(adata: AnnData, layer: str | None, *, in_memory: bool = True) -
 
 
 def check_chunks(x: Any, where: str) -> None:
-    """Raise ValueError for an array of dask that can't be read a few whole cells at a time."""
-    if type(x).__module__.split(".")[0] != "dask":
+    """Raise ValueError for an array that can't be read a few whole cells at a time, or not yet.
+
+    One of dask may have chunks that split the cells, or of unknown sizes; chunks of one of zarr,
+    which would read as zeros, may not be there.
+    """
+    library = type(x).__module__.split(".")[0]
+    if library == "zarr" and x.nchunks_initialized < x.nchunks:
+        raise ValueError(
+            f"{where} is an array of zarr that lacks {x.nchunks - x.nchunks_initialized} of its "
+            f"{x.nchunks} chunks: it is being written, or its writing was interrupted. Wait until "
+            "it is whole, or write it again (chunks of zeros alone are written with "
+            '`zarr.config.set({"array.write_empty_chunks": True})`).'
+        )
+    if library != "dask":
         return
     if any(math.isnan(size) for sizes in x.chunks for size in sizes):
         raise ValueError(
@@ -376,30 +388,62 @@ def cells_beyond(x: Any) -> np.ndarray:
     return sum(np.asarray(side.sum(axis=0)).ravel() for side in (x > LARGEST, x < -LARGEST))
 
 
-def raw_markers(x: Any) -> np.ndarray:
-    """Return the positions of the markers that hold raw intensities or counts.
-
-    None are unless several cells and a share of the markers are: a transform is one of all
-    markers, and single values are outliers. Of counts, whole numbers in all cells, all are.
+class Scale:
+    """What values tell of their scale, looked at block by block.
 
     Parameters
     ----------
     x
-        Cells x markers, dense or sparse.
+        Cells x markers, dense or sparse: the first block, or all.
     """
-    if 0 in x.shape:
-        return np.array([], dtype=int)
-    beyond = cells_beyond(x) > max(1, FEW_CELLS * x.shape[0])
-    if beyond.mean() >= FEW_MARKERS:
-        return np.flatnonzero(beyond)
-    return np.arange(x.shape[1] if _are_counts(x) else 0)
 
+    def __init__(self, x: Any):
+        self._n = 0
+        self._beyond = np.zeros(x.shape[1], dtype=np.int64)
+        self._low, self._high = np.full((2, x.shape[1]), [[np.inf], [-np.inf]])
+        self._whole = True
+        self.add(x)
 
-def looks_transformed(x: Any) -> bool:
-    """Whether no marker holds more than a few values that are beyond a transform, or counts."""
-    if 0 in x.shape or x.min() == x.max():
-        return False
-    return bool((cells_beyond(x) <= FEW_CELLS * x.shape[0]).all()) and not _are_whole(x)
+    def add(self, x: Any) -> None:
+        """Look at more cells."""
+        if 0 in x.shape:
+            return
+        self._n += x.shape[0]
+        self._beyond += cells_beyond(x)
+        ends = (x.min(axis=0), x.max(axis=0))
+        low, high = (np.ravel(e.toarray() if sparse.issparse(e) else e) for e in ends)
+        self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+        self._whole = self._whole and _are_whole(x)
+
+    @property
+    def largest(self) -> np.ndarray:
+        """Largest absolute value of each marker."""
+        return np.maximum(self._high, -self._low)
+
+    def surely_raw(self, n_obs: int) -> bool:
+        """Whether more of the cells, of so many, lie beyond a transform than outliers do."""
+        return bool((self._beyond > FEW_CELLS * n_obs).any())
+
+    def raw_markers(self) -> np.ndarray:
+        """Return the positions of the markers that hold raw intensities or counts.
+
+        None are unless several cells and a share of the markers are: a transform is one of all
+        markers, and single values are outliers. Of counts, whole numbers in all cells, all are.
+        """
+        if not self._n or not len(self._beyond):
+            return np.array([], dtype=int)
+        beyond = self._beyond > max(1, FEW_CELLS * self._n)
+        if beyond.mean() >= FEW_MARKERS:
+            return np.flatnonzero(beyond)
+        # whole numbers from 0 on, some of them above 1
+        are_counts = self._whole and self._low.min() >= 0 and self._high.max() > 1
+        return np.arange(len(beyond) if are_counts else 0)
+
+    def looks_transformed(self) -> bool:
+        """Whether no marker holds more than a few values beyond a transform, or counts."""
+        if not self._n or not len(self._beyond) or self._low.min() == self._high.max():
+            return False
+        return bool((self._beyond <= FEW_CELLS * self._n).all()) and not self._whole
 
 
 def _are_whole(x: Any) -> bool:
@@ -408,17 +452,20 @@ def _are_whole(x: Any) -> bool:
     return all(bool((some == np.floor(some)).all()) for some in (values[:100], values))
 
 
-def _are_counts(x: Any) -> bool:
-    """Whether all values are whole numbers from 0 on, some of them above 1."""
-    return _are_whole(x) and x.min() >= 0 and x.max() > 1
+def _scale(x: Any) -> Scale:
+    return x if isinstance(x, Scale) else Scale(x)
 
 
 def warn_if_raw(x: Any, names: Sequence[str], *, more: str = "", stacklevel: int = 2) -> None:
-    """Warn of values that were never transformed, with ``more`` to be said."""
-    raw = raw_markers(x)
+    """Warn of values, or of their :class:`Scale`, that were never transformed.
+
+    ``more`` is a sentence for the message.
+    """
+    scale = _scale(x)
+    raw = scale.raw_markers()
     if not len(raw):
         return
-    largest = np.ravel(dense(abs(x[:, raw]).max(axis=0)))
+    largest = scale.largest[raw]
     order = np.argsort(-largest, kind="stable")
     told = [f"{largest[i]:,.4g} in {str(names[raw[i]])!r}" for i in order[:SHOWN]]
     others = f" and {len(raw) - SHOWN} more" if len(raw) > SHOWN else ""
@@ -438,12 +485,13 @@ def warn_if_transformed(
 ) -> None:
     """Warn of values that seem to be transformed, though there is no record of it.
 
-    By the values of the markers ``x``, or by the keywords of the files that ``.X`` comes from.
+    By the values of the markers ``x`` or their :class:`Scale`, or by the keywords of the files
+    that ``.X`` comes from.
     """
     samples = _transformed_files(adata) if place == "X" else []
     if samples:
         told = f"was transformed in the files of {listing(samples)}, as their keywords say"
-    elif looks_transformed(x):
+    elif _scale(x).looks_transformed():
         told = f"looks transformed already, as no marker goes beyond {LARGEST:g}"
     else:
         return

@@ -59,8 +59,14 @@ class Rows:
     def stored(self) -> Any:
         """All rows as they are stored, numpy's or scipy's."""
         if not self.in_memory:
-            blocks = [block for _, block in self.raw_blocks()]
-            return _stacked(blocks) if blocks else np.empty(self.shape, self.dtype)
+            found = np.empty(self.shape, self.dtype)
+            blocks = []
+            for place, block in self.raw_blocks():
+                if sparse.issparse(block):
+                    blocks.append(block)
+                else:
+                    found[place] = block
+            return _stacked(blocks) if blocks else found
         return self.x if self.columns is None else self.x[:, self.columns]
 
     def raw_blocks(self) -> Iterator[tuple[slice, Any]]:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from anndata import AnnData
+from scipy.sparse import issparse
 
 from scmoe._checks import dense, layer_values, listing, obs_columns
+from scmoe._chunks import Rows
 from scmoe._compat import rep_key
 from scmoe._neighbors import N_PCS_FROM, balanced, components, nearest
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from numpy.typing import NDArray
 
 logger = logging.getLogger("scmoe")
@@ -32,11 +34,23 @@ EXAGGERATED, STEPS = 100, 150
 
 
 def sample(adata: AnnData, seed: int) -> AnnData:
-    """Return the cells of a map, drawn at random where there are more; a copy."""
-    if adata.n_obs <= MAP_CELLS:
-        return adata.copy()
-    some = np.random.default_rng(seed).choice(adata.n_obs, MAP_CELLS, replace=False)
-    return adata[np.sort(some)].copy()
+    """Return the cells of a map, drawn at random where there are more; a copy.
+
+    Of cells whose values are in a store the copy is in memory, without layers and graphs.
+    """
+    some = np.arange(adata.n_obs)
+    if adata.n_obs > MAP_CELLS:
+        some = np.sort(np.random.default_rng(seed).choice(some, MAP_CELLS, replace=False))
+    if adata.X is None or isinstance(adata.X, np.ndarray) or issparse(adata.X):
+        return adata[some].copy()
+    obs = adata.obs.iloc[some]
+    names = obs.index.astype(str)
+    obsm = {
+        key: value.iloc[some].set_axis(names) if hasattr(value, "iloc") else value[some]
+        for key, value in adata.obsm.items()
+    }
+    x = Rows(adata.X).take(some)
+    return AnnData(x, obs=obs.set_axis(names), var=adata.var, uns=dict(adata.uns), obsm=obsm)
 
 
 def with_map(adata: AnnData, key: str, seed: int = 0) -> AnnData:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from scmoe.cli import main
 from scmoe.cli._console import Console
 from scmoe.cli._prepare import choose_markers
-from scmoe.cli._read import read
+from scmoe.cli._read import find, read
 from scmoe.cli._settings import Settings
 from scmoe.io import read_fcs
 
@@ -71,7 +71,8 @@ def test_a_run_uses_what_the_table_says(two, tmp_path, join, h5ad):
     assert {"CD7", "CD8"} <= set(rows)
     assert rows["CD7"][2:] == ["no", "not every file has it"]
     settings = Settings(files=tuple(map(str, files)), output=tmp_path / "out", join=join)
-    chosen = choose_markers(read(settings, progress=False), settings, Console(quiet=1, debug=0))
+    adata = read(find(settings, progress=False), settings)
+    chosen = choose_markers(adata, settings, Console(quiet=1, debug=0))
     assert set(chosen) == set(used(rows)) == set(RUN)
 
 

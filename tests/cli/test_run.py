@@ -15,7 +15,7 @@ from made_up import as_intensities
 from scmoe import io, pp, tl
 from scmoe.cli import _run, main
 from scmoe.cli._console import in_options
-from scmoe.cli._read import read
+from scmoe.cli._read import find, read
 from scmoe.io import read_fcs
 from scmoe.model import CplMixVAE, MoESimVAE
 from scmoe.train import SimilarityPlan
@@ -675,7 +675,8 @@ def test_cells_that_do_not_fit_on_the_disk(scmoe, plate, monkeypatch, error_of):
     usage = type("", (), {"free": 2**20})()
     monkeypatch.setattr("scmoe._atomic.shutil.disk_usage", lambda path: usage)
     told = error_of(scmoe(plate))
-    assert "No space left on device; these results are written: model/model.json" in told
+    assert "cells.h5ad: No space left on device: " in told
+    assert "; these results are written: model/model.json" in told
     assert not (scmoe.home / "out" / "cells.h5ad").exists()
     assert (scmoe.home / "out" / "model" / "model.safetensors").exists()
 
@@ -717,7 +718,7 @@ def test_options_of_the_reader(scmoe, plate, monkeypatch):
     assert scmoe(*files, *words).exit_code == 0
     assert (seen[0].by, seen[0].dataset, seen[0].offsets) == ("channel", "all", "header")
     with pytest.warns(UserWarning, match="CD7 for CD8"):
-        adata = read(seen[0], progress=False)
+        adata = read(find(seen[0], progress=False), seen[0])
     assert adata.n_vars == 16
     assert {record["offsets"] for record in adata.uns["fcs"].values()} == {"header"}
 

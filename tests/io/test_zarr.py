@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 
 import scmoe.io._zarr
 from scmoe.io import FCSReadError, FCSRepairWarning, fcs_to_zarr, read_fcs
-from scmoe.pp import ScaleWarning, arcsinh
+from scmoe.pp import ScaleWarning, arcsinh, compensate
 
 # the files of `plate` differ, and one has an infinite value
 expected = pytest.mark.filterwarnings(
@@ -91,6 +91,39 @@ def test_arcsinh_on_the_way(plate, tmp_path, cofactor):
     assert_same_uns(stored.uns["arcsinh"], adata.uns["arcsinh"])
     with pytest.raises(ValueError, match="already"):
         arcsinh(stored)
+
+
+def test_compensation_on_the_way(make_fcs, tmp_path):
+    values = np.random.default_rng(0).lognormal(4, 2, (8, 3))
+    own = {"$SPILLOVER": "2,B,A,1,0.3,0.2,1"}
+    make_fcs("plate/a.fcs", events=values[:3], channels=["A", "B", "Time"], keywords=SPILL)
+    make_fcs("plate/b.fcs", events=values[3:], channels=["A", "B", "Time"], keywords=own)
+    make_fcs("plate/c.fcs", events=np.empty((0, 3)), channels=["A", "B", "Time"])
+    adata = read_fcs(tmp_path / "plate")
+    compensate(adata)
+    arcsinh(adata, 5)
+    store = fcs_to_zarr(tmp_path / "plate", tmp_path / "x.zarr", compensate=True, cofactor=5)
+    stored = ad.read_zarr(store)
+    np.testing.assert_array_equal(stored.X, adata.X)
+    assert_same_uns(stored.uns, adata.uns)
+    # the file without cells needs no matrix, one with cells does
+    make_fcs("plate/d.fcs", events=values[:3], channels=["A", "B", "Time"])
+    with pytest.raises(ValueError, match=r"For sample 'd' .* no spillover matrix"):
+        fcs_to_zarr(tmp_path / "plate", tmp_path / "y.zarr", compensate=True)
+    values[1, 0] = np.inf
+    path = make_fcs("e.fcs", events=values, channels=["A", "B", "Time"], keywords=SPILL)
+    with pytest.raises(ValueError, match="NaN or infinite values"):
+        fcs_to_zarr(path, tmp_path / "y.zarr", compensate=True)
+    assert not (tmp_path / "y.zarr").exists()
+
+
+def test_disk_without_room(make_fcs, tmp_path, monkeypatch):
+    path = make_fcs("plate/a.fcs")
+    usage = type("", (), {"free": 1})()
+    monkeypatch.setattr("scmoe._atomic.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match="GB are needed"):
+        fcs_to_zarr(path, tmp_path / "new" / "x.zarr")
+    assert not (tmp_path / "new").exists()
 
 
 def test_values_that_look_transformed(make_fcs, tmp_path):

@@ -212,6 +212,15 @@ def test_what_can_not_be_read(tmp_path):
     split = ad.AnnData(array.from_array(whole.X, chunks=(1000, 3)), var=whole.var)
     with pytest.raises(ValueError, match=r"chunks split the markers, 3 to a cell.*rechunk"):
         cluster(split)
+    zarr = pytest.importorskip("zarr")
+    part = zarr.create_array(
+        tmp_path / "part.zarr", shape=whole.shape, dtype="f4", chunks=(700, 9)
+    )
+    part[:2000] = whole.X[:2000]
+    part = ad.AnnData(part, obs=whole.obs, var=whole.var)
+    with pytest.raises(ValueError, match=r"lacks 2 of its 5 chunks: it is being written"):
+        cluster(part)
+    assert not part.obsm
     unknown = array.from_array(whole.X, chunks=(1000, -1))
     unknown = unknown[unknown[:, 0] >= 0]
     with pytest.raises(ValueError, match="unknown sizes"):

@@ -197,6 +197,14 @@ class _Recorded(click.Command):
 @_BY
 @_DATASET
 @_OFFSETS
+@click.option(
+    "--cells",
+    type=click.Choice(["auto", "h5ad", "zarr"]),
+    default="auto",
+    show_default=True,
+    help="Where the cells of FCS files go: cells.h5ad, read into memory; or cells.zarr, file by "
+    "file. auto for the second where they do not fit into memory.",
+)
 @click.option("--strict", is_flag=True, help="Refuse FCS files that need a repair.")
 @click.option("--layer", metavar="NAME", help="Layer of h5ad to use instead of X.")
 @click.option(
@@ -265,7 +273,7 @@ def cluster(command: str, *, debug: bool, quiet: bool, **options: Any) -> None:
       report.html   what was found, to read in a browser
       clusters.csv  name, size, share and median of each marker, by cluster
       abundance.csv cells and share of each cluster in each sample
-      cells.h5ad    all cells, for scanpy
+      cells.h5ad    all cells, for scanpy; cells.zarr where they do not fit into memory
       fcs/          the FCS files with the cluster of each event
       model/        the trained model
       run.json      what was run, and the files that it wrote
@@ -303,7 +311,7 @@ def _checked(settings: Settings) -> Settings:
     if not settings.from_h5ad and settings.layer is not None:
         raise click.UsageError("--layer is for h5ad; FCS files have no layers.")
     if settings.from_h5ad:
-        for option in ("strict", "by", "dataset", "offsets"):
+        for option in ("strict", "by", "dataset", "offsets", "cells"):
             if getattr(settings, option) != getattr(Settings, option):
                 raise click.UsageError(f"--{option} is for FCS.")
     if settings.model != SIMILAR:

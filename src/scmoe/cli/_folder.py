@@ -10,14 +10,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scmoe._atomic import NoLocksError, clean, flush, lock, made_folder, workspace
+from scmoe._atomic import (
+    NoLocksError,
+    clean,
+    flush,
+    lock,
+    made_folder,
+    move_folder,
+    workspace,
+)
 from scmoe._checks import listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 CELLS, TABLE, REPORT, MODEL, FCS = "cells.h5ad", "clusters.csv", "report.html", "model", "fcs"
-ABUNDANCE = "abundance.csv"
+STORE, ABUNDANCE = "cells.zarr", "abundance.csv"
 """What the folder holds."""
 
 CHECKPOINT = "checkpoint"
@@ -73,6 +81,10 @@ class Output:
         for source in sorted((self.work / name).iterdir()):
             self._place(source, os.path.join(name, source.name))
 
+    def put_store(self, name: str) -> None:
+        """Move a folder of :attr:`work` whose files are of no use one by one."""
+        self._place(self.work / name, name)
+
     def _place(self, source: Path, name: str) -> None:
         target = self.path / name
         if os.path.lexists(target) and name not in [*self.saved, *self.replaces]:
@@ -81,7 +93,10 @@ class Output:
             )
         target.parent.mkdir(exist_ok=True)
         flush(source)
-        os.replace(source, target)
+        if source.is_dir():
+            move_folder(source, target, replace=True, work=self.work)
+        else:
+            os.replace(source, target)
         if name not in self.saved:
             self.saved.append(name)
         self._remove_old()
@@ -96,7 +111,10 @@ class Output:
     def _remove_old(self) -> None:
         """Remove the results of the earlier run, which do not fit the first new one."""
         for name in set(self.replaces) - set(self.saved):
-            (self.path / name).unlink(missing_ok=True)
+            if (old := self.path / name).is_dir():
+                os.replace(old, self.work / f"old-{name}")
+            else:
+                old.unlink(missing_ok=True)
             with suppress(OSError):
                 (self.path / name).parent.rmdir()
         self._record["replaces"] = []

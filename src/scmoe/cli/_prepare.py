@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from scmoe import pp
 from scmoe._checks import check_matrix, check_training, layer_values, listing
+from scmoe._chunks import Rows
 from scmoe._keys import Key
-from scmoe.tl._working import technical_names, warn_if_raw_markers
+from scmoe.tl._working import technical_names
 
 from ._channels import NOT_EVERYWHERE, kinds_of, why_left_out
+from ._read import is_transformed
 from ._settings import COFACTORS
 
 if TYPE_CHECKING:
@@ -22,14 +24,12 @@ if TYPE_CHECKING:
     from ._settings import Settings
 
 
-def compensate(adata: AnnData, settings: Settings, console: Console) -> None:
-    """Undo spillover if that is asked for; else say so if there is any."""
+def undoes_spillover(adata: AnnData, settings: Settings, console: Console) -> bool:
+    """Whether spillover is to be undone; says so if there is any that is not."""
     if settings.compensates:
-        console.step("compensating")
-        pp.compensate(adata, spillover=settings.spillover, layer=settings.layer)
-        return
+        return True
     if (settings.layer or "X") in adata.uns.get(Key.uns.COMPENSATED, {}):
-        return
+        return False
     records = adata.uns.get(Key.uns.FCS, {})
     there = [name for name, record in records.items() if _spills(record.get("spillover"))]
     if there:
@@ -37,19 +37,31 @@ def compensate(adata: AnnData, settings: Settings, console: Console) -> None:
             f"{len(there)} of {len(records)} samples have a spillover matrix, which was not "
             f"applied ({listing(there)}). --compensate applies it."
         )
+    return False
 
 
 def _spills(matrix: pd.DataFrame | None) -> bool:
     return matrix is not None and not np.array_equal(matrix.to_numpy(), np.eye(len(matrix)))
 
 
-def transform(adata: AnnData, settings: Settings, console: Console, *, done: bool) -> str:
-    """Transform by arcsinh where that is due; returns what was done, in words.
+def choose_transform(
+    adata: AnnData, settings: Settings, *, done: bool
+) -> tuple[float | dict[str, float] | None, str]:
+    """Return the cofactors of an arcsinh where one is due, else None, and the same in words.
 
     Parameters
     ----------
+    adata
+        The cells, or what the headers of their files tell.
+    settings
+        Of the run.
     done
         Whether the cells were transformed when they were read.
+
+    Raises
+    ------
+    ValueError
+        No channel is known to be one that is transformed.
     """
     wanted = settings.transform
     if wanted is None:
@@ -57,11 +69,9 @@ def transform(adata: AnnData, settings: Settings, console: Console, *, done: boo
         raw = not settings.from_h5ad or (Key.var.KIND in adata.var and Key.uns.FCS in adata.uns)
         wanted = (raw and not done) or settings.cofactor is not None
     if not wanted:
-        return "none here; values were taken as they are"
-    console.step("transforming by arcsinh")
+        return None, "none here; values were taken as they are"
     if settings.cofactor is not None:
-        pp.arcsinh(adata, settings.cofactor, layer=settings.layer)
-        return f"arcsinh(x / {settings.cofactor:g})"
+        return settings.cofactor, f"arcsinh(x / {settings.cofactor:g})"
     kinds = kinds_of(adata.var)
     of_kind = {kind: value for kind, value in COFACTORS.items() if (kinds == kind).any()}
     if not of_kind:
@@ -69,8 +79,23 @@ def transform(adata: AnnData, settings: Settings, console: Console, *, done: boo
             "No channel is known to be mass or fluorescence; give --cofactor, or --no-transform."
         )
     cofactors = {name: of_kind[kind] for name, kind in kinds.items() if kind in of_kind}
-    pp.arcsinh(adata, cofactors, layer=settings.layer, channels=list(cofactors))
-    return ", ".join(f"arcsinh(x / {value:g}) of {kind}" for kind, value in of_kind.items())
+    told = ", ".join(f"arcsinh(x / {value:g}) of {kind}" for kind, value in of_kind.items())
+    return cofactors, told
+
+
+def prepare(adata: AnnData, settings: Settings, console: Console) -> str:
+    """Compensate and transform cells in memory; returns how they were transformed, in words."""
+    # a layer that concatenation took away is missed here
+    done = is_transformed(adata, settings.layer)
+    if undoes_spillover(adata, settings, console):
+        console.step("compensating")
+        pp.compensate(adata, spillover=settings.spillover, layer=settings.layer)
+    cofactors, told = choose_transform(adata, settings, done=done)
+    if cofactors is not None:
+        console.step("transforming by arcsinh")
+        channels = list(cofactors) if isinstance(cofactors, dict) else None
+        pp.arcsinh(adata, cofactors, layer=settings.layer, channels=channels)
+    return told
 
 
 def choose_markers(adata: AnnData, settings: Settings, console: Console) -> list[str]:
@@ -83,7 +108,7 @@ def choose_markers(adata: AnnData, settings: Settings, console: Console) -> list
     ValueError
         For values that cannot be clustered, and if no marker is left.
     """
-    values = layer_values(adata, settings.layer)
+    values = layer_values(adata, settings.layer, in_memory=False)
     partly = _partly_measured(adata, values) if settings.join == "outer" else ()
     left_out = why_left_out(adata.var, settings.markers, settings.exclude, partly)
     names = [name for name in settings.markers or adata.var_names if not left_out[name]]
@@ -93,13 +118,15 @@ def choose_markers(adata: AnnData, settings: Settings, console: Console) -> list
     if dropped := [name for name, why in left_out.items() if why == NOT_EVERYWHERE]:
         console.warn(f"Not clustered by {listing(dropped)}, which not every file has.")
     where = "X" if settings.layer is None else f"layer {settings.layer!r}"
-    x = values[:, adata.var_names.get_indexer(names)]
     _check_number(adata, settings)
     # what no choice of markers mends: sparse values and whole numbers
-    check_matrix(x[:0], names, where)
+    check_matrix(values[:0], names, where)
+    rows = Rows(values, adata.var_names.get_indexer(names)).checked(names, where, counts=False)
+    low, high = np.full((2, len(names)), [[np.inf], [-np.inf]])
     try:
-        check_matrix(x, names, where)
-        check_training(x, names, settings.least_clusters)
+        for _, block in rows:
+            low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
+        check_training(np.stack([low, high]), names, settings.least_clusters, n_obs=adata.n_obs)
     except ValueError as error:
         hint = "--exclude leaves markers out, --markers names them."
         raise ValueError(f"{error} {hint}") from None
@@ -108,7 +135,6 @@ def choose_markers(adata: AnnData, settings: Settings, console: Console) -> list
         console.warn(
             f"By their names {listing(technical)} are no markers; --exclude leaves them out."
         )
-    warn_if_raw_markers(adata, x, index)
     return names
 
 
@@ -121,12 +147,14 @@ def _check_number(adata: AnnData, settings: Settings) -> None:
         )
 
 
-def _partly_measured(adata: AnnData, values: np.ndarray) -> list[str]:
+def _partly_measured(adata: AnnData, values: Any) -> list[str]:
     """Names of what not every file has; it stays in the result."""
     measured = adata.layers.get(Key.layers.MEASURED)
     # AnnData that was joined says it by NaN only
-    known = ~np.isnan(values) if measured is None else measured
-    return list(adata.var_names[~known.all(axis=0)])
+    everywhere = np.ones(adata.n_vars, dtype=bool)
+    for _, block in Rows(values if measured is None else measured).raw_blocks():
+        everywhere &= (~np.isnan(block) if measured is None else block).all(axis=0)
+    return list(adata.var_names[~everywhere])
 
 
 def has_own_graph(adata: AnnData, settings: Settings) -> bool:

@@ -14,7 +14,7 @@ from natsort import natsorted
 
 from scmoe._checks import arcsinh_record, check_adata, listing
 from scmoe._keys import Key
-from scmoe.io import read_fcs
+from scmoe.io._fcs import Plate, read_plate
 from scmoe.io._paths import find_files, sample_names
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError)
 
 
-def read(settings: Settings, *, progress: bool) -> AnnData:
-    """Read the files.
+def find(settings: Settings, *, progress: bool) -> list[Path] | Plate:
+    """Find the files, of FCS with their headers.
 
     Raises
     ------
@@ -44,19 +44,27 @@ def read(settings: Settings, *, progress: bool) -> AnnData:
     if inside:
         raise ValueError(f"{inside[0]} lies in --output {settings.output}; name another folder.")
     if settings.from_h5ad:
-        return join_h5ad(files, [_read_one(file) for file in files], settings.join)
-    adata = read_fcs(
+        return files
+    plate = Plate(
         files,
         join=settings.join,
         by=settings.by,
         dataset=settings.dataset,
         offsets=settings.offsets,
+        dtype="float32",
         strict=settings.strict,
         progress=progress,
     )
-    if adata.n_obs == 0:
+    if not sum(plate.counts):
         raise ValueError("There is no event in the files.")
-    return adata
+    return plate
+
+
+def read(found: list[Path] | Plate, settings: Settings) -> AnnData:
+    """Read what :func:`find` found into memory; errors likewise."""
+    if isinstance(found, Plate):
+        return read_plate(found)
+    return join_h5ad(found, [_read_one(file) for file in found], settings.join)
 
 
 def h5ad_files(names: tuple[str, ...]) -> list[Path]:

@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+from scipy.sparse import issparse
 
 from scmoe._checks import visible
 from scmoe._keys import Key
 from scmoe._map import MAP
 from scmoe.get import gates
 from scmoe.get._signatures import UNASSIGNED, effects, measured_markers, standing_out
+from scmoe.get._tree import MOST_CELLS
 from scmoe.io._extra import extra_channels
 from scmoe.io._record import keywords_of
 
@@ -135,6 +137,8 @@ def write_report(
         map_cells=0 if shown is None else shown.n_obs,
         map_method="t-SNE" if basis == MAP else "UMAP",
         n_cells=adata.n_obs,
+        looked_at=MOST_CELLS,
+        in_store=not isinstance(adata.X, np.ndarray) and not issparse(adata.X),
         confidence=_confidence(adata, key),
         files=read,
         settings=_asked(settings, markers, facts),

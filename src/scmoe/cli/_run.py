@@ -15,6 +15,8 @@ from scmoe._checks import check_batches, layer_names
 from scmoe._compat import rep_key
 from scmoe._map import MAP, sample, with_map
 from scmoe._store import SaveError
+from scmoe.io._fcs import Plate
+from scmoe.io._zarr import place_values, write_results
 from scmoe.pl._figure import set_colors
 from scmoe.similarity._base import with_seed
 from scmoe.tl._neighbors import add_graph
@@ -22,16 +24,11 @@ from scmoe.train import remove_checkpoints
 from scmoe.tree import Tree
 
 from . import _folder as names
-from ._prepare import (
-    add_profile,
-    choose_markers,
-    compensate,
-    has_own_graph,
-    transform,
-)
-from ._read import is_transformed, read
+from ._prepare import add_profile, choose_markers, has_own_graph, prepare
+from ._read import find, read
 from ._report import write_report
 from ._settings import COUPLED, MIXTURE, SIMILAR
+from ._store import check_similarity, needs_store, to_store
 from ._tables import abundance, cluster_table, write_table
 
 if TYPE_CHECKING:
@@ -63,22 +60,29 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     # pictures go to files
     mpl.use("Agg")
     console.step("reading")
-    adata = read(settings, progress=not console.quiet)
-    console.step(f"{adata.n_obs:,} cells x {adata.n_vars} channels")
+    found = find(settings, progress=not console.quiet)
+    stored = isinstance(found, Plate) and needs_store(found, settings, console)
+    adata = found.head() if stored else read(found, settings)
     _check_slots(adata, settings)
-    # a layer that concatenation took away is missed here
-    done = is_transformed(adata, settings.layer)
-    compensate(adata, settings, console)
-    scale = transform(adata, settings, console, done=done)
-    markers = choose_markers(adata, settings, console)
     chosen = _chosen(adata, settings)
+    if stored:
+        check_similarity(chosen, settings)
+        adata, scale = to_store(found, adata, settings, console, output.work)
+    console.step(f"{adata.n_obs:,} cells x {adata.n_vars} channels")
+    if not stored:
+        scale = prepare(adata, settings, console)
+    markers = choose_markers(adata, settings, console)
     own_graph, own_map = _similar(adata, markers, chosen, settings, console)
     saving = _cluster(adata, markers, chosen, output, settings, console)
     set_colors(adata, settings.key)
-    write_cells = partial(_write_cells, adata, output.path / names.CELLS)
     try:
         with console.stage("writing the cells"):
-            output.put(names.CELLS, write_cells)
+            if stored:
+                write_results(adata, output.work / names.STORE)
+                output.put_store(names.STORE)
+                place_values(adata, output.path / names.STORE)
+            else:
+                output.put(names.CELLS, partial(_write_cells, adata, output.path / names.CELLS))
     except Exception:
         # beside the cells of an earlier run it would pass for their model
         if saving is None and not output.replaces:

@@ -40,6 +40,7 @@ class Settings:
     exclude: tuple[str, ...] = ()
     transform: bool | None = None
     cofactor: float | None = None
+    cells: str = "auto"
     compensate: bool = False
     spillover: Path | None = None
     join: str = "inner"
@@ -77,6 +78,6 @@ class Settings:
 
     def of_results(self) -> dict[str, Any]:
         """Return what decides the results, as JSON can hold it: two equal runs may go on."""
-        beside = ("output", "overwrite", "checkpoint", "quiet", "command")
+        beside = ("output", "overwrite", "checkpoint", "cells", "quiet", "command")
         told = {name: value for name, value in asdict(self).items() if name not in beside}
         return json.loads(json.dumps(told, default=str))

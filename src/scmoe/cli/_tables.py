@@ -11,7 +11,7 @@ import pandas as pd
 from scmoe._checks import apart, visible
 from scmoe._keys import Key
 from scmoe.get._naming import names_of
-from scmoe.get._signatures import cluster_effects, labels_of, marker_values, measured_markers
+from scmoe.get._signatures import cluster_effects, labels_of, measured_markers, medians
 from scmoe.get._tree import gate_signs
 
 if TYPE_CHECKING:
@@ -79,10 +79,8 @@ def cluster_table(
     if agreed is not None:
         table[CONSENSUS] = agreed.reindex(table.index).to_numpy()
     names = measured_markers(adata, used)
-    medians = marker_values(adata, names, layer).groupby(labels.to_numpy(), observed=True).median()
-    medians.index = medians.index.astype(str)
-    medians.columns = apart(names, OWN)
-    return pd.concat([table, medians.reindex(table.index)], axis=1).rename_axis("cluster")
+    middle = medians(adata, labels, names, layer).set_axis(apart(names, OWN), axis=1)
+    return pd.concat([table, middle.reindex(table.index)], axis=1).rename_axis("cluster")
 
 
 def _names(adata: AnnData, key: str, used: list[str], layer: str | None) -> pd.Series:

@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 
-from scmoe._checks import apart, clustering_record, layer_values, listing, obs_columns
+from scmoe._checks import (
+    apart,
+    check_in_memory,
+    clustering_record,
+    layer_values,
+    listing,
+    obs_columns,
+)
+from scmoe._chunks import Rows
 from scmoe._keys import Key
 
 if TYPE_CHECKING:
@@ -24,6 +32,9 @@ STANDS_OUT = 0.5
 """Standard deviations between the mean of a cluster and that of all other cells."""
 
 MOST_NAMED = 5
+
+AT_ONCE = 4
+"""Markers of all cells that are looked at at a time."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +165,40 @@ def measured_markers(adata: AnnData, used: list[str]) -> list[str]:
 
 
 def marker_values(adata: AnnData, names: list[str], layer: str | None) -> pd.DataFrame:
-    """Cells x markers, dense; the index is that of positions."""
-    x = layer_values(adata, layer)[:, adata.var_names.get_indexer(names)]
+    """Cells x markers, dense; the index is that of positions. They may be in an array of zarr."""
+    check_in_memory(adata)
+    x = layer_values(adata, layer, in_memory=False)
+    x = Rows(x, adata.var_names.get_indexer(names)).stored()
     return pd.DataFrame(x.toarray() if issparse(x) else np.asarray(x), columns=names)
+
+
+def medians(
+    adata: AnnData, labels: pd.Series, names: list[str], layer: str | None = None
+) -> pd.DataFrame:
+    """Median of each marker in the cells of each label, labels as text x markers.
+
+    Labels are categorical, those without cells have no row. A few markers of all cells are in
+    memory at a time.
+    """
+    codes = labels.cat.codes.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes, np.arange(len(labels.cat.categories) + 1), sorter=order)
+    there = np.flatnonzero(np.diff(ends))
+    found = {}
+    for first in range(0, len(names), AT_ONCE):
+        values = marker_values(adata, names[first : first + AT_ONCE], layer)
+        for name in values:
+            column = values[name].to_numpy()
+            own = [column[order[ends[i] : ends[i + 1]]] for i in there]
+            found[name] = [_median(part) for part in own]
+    index = labels.cat.categories[there].astype(str)
+    return pd.DataFrame(found, index=index, columns=names)
+
+
+def _median(values: np.ndarray) -> np.floating:
+    """Median of what was measured; NaN of nothing."""
+    values = values[~np.isnan(values)]
+    return np.median(values) if len(values) else values.dtype.type(np.nan)
 
 
 def effects(
@@ -167,14 +209,30 @@ def effects(
     The mean of the cluster less that of all other cells, in standard deviations over all
     cells; 0 where there is nothing to compare. Values that were not measured do not count.
     """
-    values = marker_values(adata, markers, layer).astype(np.float64)
-    groups = values.groupby(labels_of(adata, key).to_numpy(), observed=True)
-    sums, counts = groups.sum(), groups.count()
-    means = sums / counts
-    of_others = (sums.sum() - sums) / (counts.sum() - counts)
-    effect = (means - of_others) / values.std(ddof=0).replace(0, 1)
-    effect.index = effect.index.astype(str)
-    return effect.fillna(0.0)
+    check_in_memory(adata)
+    labels = labels_of(adata, key)
+    rows = Rows(layer_values(adata, layer, in_memory=False), adata.var_names.get_indexer(markers))
+    codes = labels.cat.codes.to_numpy()
+    n, d = len(labels.cat.categories), len(markers)
+    counts, sums, squares, centre = np.zeros((n, d)), np.zeros((n, d)), np.zeros(d), None
+    for place, block in rows.raw_blocks():
+        x = np.asarray(block.toarray() if issparse(block) else block, dtype=np.float64)
+        known = ~np.isnan(x)
+        if centre is None:
+            # squares of small numbers lose no digits
+            centre = x.sum(axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
+        x = np.where(known, x - centre, 0.0)
+        own = (codes[place] == np.arange(n)[:, None]).astype(np.float64)
+        counts += own @ known
+        sums += own @ x
+        squares += (x**2).sum(axis=0)
+    total, of_all = counts.sum(axis=0), sums.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(np.maximum(squares / total - (of_all / total) ** 2, 0))
+        difference = sums / counts - (of_all - sums) / (total - counts)
+        effect = difference / np.where(spread > 0, spread, 1)
+    index = labels.cat.categories.astype(str)
+    return pd.DataFrame(effect, index=index, columns=markers).fillna(0.0)
 
 
 def standing_out(effect: pd.DataFrame) -> dict[str, Signature]:

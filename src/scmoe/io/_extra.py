@@ -119,7 +119,7 @@ def _of_column(adata: AnnData, name: str) -> list[Extra]:
     extras = [_extra(name, adata.obs[name])]
     proba = Key.obsm.proba(name)
     if proba in adata.obsm:
-        extras.append(Extra(proba, np.asarray(adata.obsm[proba], dtype=np.float64).max(axis=1)))
+        extras.append(Extra(proba, np.asarray(adata.obsm[proba]).max(axis=1).astype(np.float64)))
         outlier = Key.obs.outlier(name)
         if outlier in adata.obs:
             extras.append(_extra(outlier, adata.obs[outlier]))

@@ -173,6 +173,11 @@ def read_fcs(
         strict=strict,
         progress=progress,
     )
+    return read_plate(plate)
+
+
+def read_plate(plate: Plate) -> ad.AnnData:
+    """Read all files of a plate into memory."""
     X, measured = plate.allocate(sum(plate.counts))
     at = 0
     for i in plate.each("reading FCS files"):
@@ -251,14 +256,26 @@ class Plate:
         if measured is not None:
             measured[:, columns] = True
 
-    def records(self) -> dict[str, dict]:
-        """Return what ``.uns["fcs"]`` holds, once all samples are read."""
+    def records(self, *, read: bool = True) -> dict[str, dict]:
+        """Return what ``.uns["fcs"]`` holds, of samples that are read or of their headers."""
         return {
             sample: record_of(
-                file, self._digests[file.path].result(), self._panel.renamed(i, file)
+                file,
+                self._digests[file.path].result() if read else "",
+                self._panel.renamed(i, file),
             )
             for i, (sample, file) in enumerate(zip(self.samples, self.files, strict=True))
         }
+
+    def head(self) -> ad.AnnData:
+        """Make one cell, of zeros, for each sample that has some: what the headers tell."""
+        names = [sample for sample, n in zip(self.samples, self.counts, strict=True) if n]
+        return ad.AnnData(
+            np.zeros((len(names), len(self.var)), dtype=self.dtype),
+            obs=pd.DataFrame({Key.obs.SAMPLE: names, Key.obs.EVENT: 0}, index=names),
+            var=self.var,
+            uns={Key.uns.FCS: self.records(read=False)},
+        )
 
     def _names(self, i: int) -> np.ndarray:
         """Name the cells of a sample: ``sample-0``, ``sample-1`` and so on."""
@@ -268,19 +285,22 @@ class Plate:
         later = np.add.outer(np.array(thousands, dtype=object), _ENDS).ravel()
         return np.concatenate([start + _STARTS, later])[:n]
 
-    def cells(self, numbers: Sequence[int]) -> pd.DataFrame:
-        """Make ``.obs`` of some samples."""
+    def unnamed_cells(self, numbers: Sequence[int]) -> pd.DataFrame:
+        """Make ``.obs`` of some samples, its index a range."""
         counts = [self.counts[i] for i in numbers]
         events = [np.zeros(0, dtype=np.int64), *(np.arange(n, dtype=np.int64) for n in counts)]
-        names = [np.array([], dtype=object), *(self._names(i) for i in numbers)]
         codes = np.repeat(np.array(numbers, dtype=np.int64), counts)
         return pd.DataFrame(
             {
                 Key.obs.SAMPLE: pd.Categorical.from_codes(codes, categories=self.samples),
                 Key.obs.EVENT: np.concatenate(events),
-            },
-            index=pd.Index(np.concatenate(names)),
+            }
         )
+
+    def cells(self, numbers: Sequence[int]) -> pd.DataFrame:
+        """Make ``.obs`` of some samples."""
+        names = [np.array([], dtype=object), *(self._names(i) for i in numbers)]
+        return self.unnamed_cells(numbers).set_axis(pd.Index(np.concatenate(names)))
 
     def warn(self) -> None:
         """Warn of copies and of repairs, once all is read."""

@@ -71,7 +71,9 @@ def plain_writer(
     notes
         Keywords of this writer.
     """
-    values = values[rows]
+    # those of a sample mostly lie together, and may be in an array of zarr
+    first = rows.min()
+    values = values[first : rows.max() + 1][rows - first]
     kind = "D" if _needs_double(values) else "F"
     size = 8 if kind == "D" else 4
     for extra in extras:

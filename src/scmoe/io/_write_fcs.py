@@ -274,7 +274,7 @@ class _Job:
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None, why: str
     ) -> Callable[[BinaryIO], None]:
         name = "X" if self.layer is None else self.layer
-        values = layer_values(self.adata, self.layer)
+        values = layer_values(self.adata, self.layer, in_memory=False)
         done = [
             k for k in (Key.uns.ARCSINH, Key.uns.COMPENSATED) if name in self.adata.uns.get(k, {})
         ]

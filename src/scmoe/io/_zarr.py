@@ -7,23 +7,24 @@ import os
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import zarr
 from anndata.io import write_elem
 
-from scmoe._atomic import made_folder, move_folder, workspace
-from scmoe._checks import warn_if_transformed
+from scmoe._atomic import check_free, made_folder, move_folder, workspace
+from scmoe._checks import Scale, warn_if_transformed
 from scmoe._keys import Key
 
 from ._fcs import Plate
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 logger = logging.getLogger("scmoe")
+
+Spillovers = pd.DataFrame | str | PathLike[str] | Mapping[str, pd.DataFrame | str | PathLike[str]]
+"""A spillover matrix, or one for each sample."""
 
 ROWS = 1 << 16
 """Cells of a chunk."""
@@ -33,6 +34,7 @@ def fcs_to_zarr(
     path: str | PathLike[str] | Iterable[str | PathLike[str]],
     store: str | PathLike[str],
     *,
+    compensate: bool | Spillovers = False,
     cofactor: float | Mapping[str, float] | pd.Series | None = None,
     overwrite: bool = False,
     join: Literal["inner", "exact", "outer"] = "inner",
@@ -55,35 +57,42 @@ def fcs_to_zarr(
         As in :func:`read_fcs`.
     store
         The folder to write, ``"plate.zarr"``; folders above it are made.
+    compensate
+        Undo spillover on the way: True by the matrix that each file carries, or a matrix, or one
+        for each sample, as the `spillover` of :func:`scmoe.pp.compensate`.
     cofactor
         Transform to ``arcsinh(x / cofactor)`` on the way, as :func:`scmoe.pp.arcsinh` does by
-        default; None for intensities.
+        default, what is compensated if it is; None for intensities.
     overwrite
         Replace a zarr store of that name, once the new one is whole.
 
     Returns
     -------
     The path of the store. In chunks of 65,536 cells and all channels it holds ``.X``,
-    ``.layers["measured"]``, ``.obs``, ``.var`` and ``.uns`` of :func:`read_fcs`, and with a
-    `cofactor` ``.uns["arcsinh"]`` of :func:`scmoe.pp.arcsinh`.
+    ``.layers["measured"]``, ``.obs``, ``.var`` and ``.uns`` of :func:`read_fcs`,
+    ``.uns["compensated"]`` of :func:`scmoe.pp.compensate` and ``.uns["arcsinh"]`` of
+    :func:`scmoe.pp.arcsinh`.
 
     Raises
     ------
     FCSReadError, FileNotFoundError, TypeError
         As :func:`read_fcs`.
     ValueError
-        As :func:`read_fcs`, and as :func:`scmoe.pp.arcsinh` for a `cofactor`.
+        As :func:`read_fcs`, as :func:`scmoe.pp.compensate` for `compensate` and as
+        :func:`scmoe.pp.arcsinh` for a `cofactor`.
     KeyError
         If `cofactor` names a marker that is not there.
     FileExistsError
         If there is something at `store` and `overwrite` is not set, or it is no zarr store.
+    OSError
+        If the disk has no room for the values as they are in memory, before any is read.
 
     Warns
     -----
     FCSRepairWarning, UserWarning
         As :func:`read_fcs`.
     ScaleWarning
-        As :func:`scmoe.pp.arcsinh`, by the first cells.
+        As :func:`scmoe.pp.compensate` and :func:`scmoe.pp.arcsinh`.
 
     Notes
     -----
@@ -107,44 +116,159 @@ def fcs_to_zarr(
         strict=strict,
         progress=progress,
     )
-    # the pre-processing imports this package
-    from scmoe.pp._arcsinh import JUDGED, channel_cofactors, record_of, to_judge, transform
-
-    uns: dict[str, Any] = {}
-    raw = np.empty((0, 0))
-    cofactors = None
-    if cofactor is not None:
-        cofactors = channel_cofactors(ad.AnnData(var=plate.var), cofactor)
-        columns = plate.var.index.get_indexer(cofactors.index)
-        uns[Key.uns.ARCSINH] = {"X": record_of(cofactors, "X")}
     with made_folder(target.parent), workspace(target.parent) as work:
-        group = _new_store(plate, work / "new")
-        rows: dict[str, _Rows] = {}
-        for i in plate.each("writing FCS files to zarr"):
-            X, measured = plate.allocate(plate.counts[i])
-            plate.read(i, X, measured)
-            if cofactors is not None:
-                if not raw.size:
-                    raw = to_judge(X[:JUDGED].copy(), columns, cofactors.to_numpy())
-                X = transform(X, columns, cofactors.to_numpy(), in_place=True)
-            for name, values in _by_array(X, measured, plate.cells([i])).items():
-                if name not in rows:
-                    rows[name] = _Rows(group[name])
-                rows[name].add(values)
-        for grown in rows.values():
-            grown.close()
-        uns[Key.uns.FCS] = plate.records()
-        if cofactors is not None:
-            warn_if_transformed(
-                ad.AnnData(var=plate.var, uns=uns), raw, "X", "Leave `cofactor` out."
-            )
-        plate.warn()
-        write_elem(group, "uns", uns)
-        zarr.consolidate_metadata(group.store)
+        write_store(plate, work / "new", compensate=compensate, cofactor=cofactor)
         _check_target(target, overwrite=overwrite)
         move_folder(work / "new", target, replace=overwrite, work=work)
     logger.info("wrote %d events of %d files to %s", sum(plate.counts), len(plate.files), target)
     return target
+
+
+def write_store(
+    plate: Plate,
+    folder: Path,
+    *,
+    compensate: bool | Spillovers = False,
+    cofactor: float | Mapping[str, float] | pd.Series | None = None,
+) -> dict[str, Any]:
+    """Write a plate to a new folder; returns ``.uns`` of the store. Errors leave a part of it."""
+    head = plate.head()
+    steps: list[_Compensation | _Arcsinh] = []
+    if compensate is not False:
+        steps.append(_Compensation(head, None if compensate is True else compensate))
+    if cofactor is not None:
+        steps.append(_Arcsinh(head, cofactor, sum(plate.counts)))
+    check_free(folder, sum(plate.counts) * len(plate.var) * plate.dtype.itemsize)
+    group = _new_store(plate, folder)
+    rows: dict[str, _Rows] = {}
+    for i in plate.each("writing FCS files to zarr"):
+        X, measured = plate.allocate(plate.counts[i])
+        plate.read(i, X, measured)
+        for step in steps:
+            step.change(X, plate.samples[i])
+        for name, values in _by_array(X, measured, plate.cells([i])).items():
+            if name not in rows:
+                rows[name] = _Rows(group[name])
+            rows[name].add(values)
+    for grown in rows.values():
+        grown.close()
+    uns: dict[str, Any] = {Key.uns.FCS: plate.records()}
+    for step in steps:
+        step.warn(ad.AnnData(var=plate.var, uns=uns))
+        uns |= step.record()
+    plate.warn()
+    write_elem(group, "uns", uns)
+    zarr.consolidate_metadata(group.store)
+    return uns
+
+
+class _Compensation:
+    """:func:`scmoe.pp.compensate`, file by file."""
+
+    def __init__(self, head: ad.AnnData, spillover: Spillovers | None) -> None:
+        # the pre-processing imports this package
+        from scmoe.pp import _compensate as steps
+        from scmoe.pp._spillover import per_sample
+
+        self._steps, self._names = steps, head.var_names
+        self._matrices = per_sample(spillover, head)
+        self._columns = steps.compensated_columns(self._matrices)
+        steps.warn_if_subtracted(head, self._matrices)
+        self._scale = Scale(np.empty((0, len(self._columns))))
+
+    def change(self, X: np.ndarray, sample: str) -> None:
+        """Compensate the cells of a sample in place."""
+        if len(X):
+            self._steps.check_finite(X, self._columns, self._names, "X")
+            self._scale.add(X[:, self._columns])
+            self._steps.solve(X, np.arange(len(X)), self._matrices[sample])
+
+    def warn(self, adata: ad.AnnData) -> None:
+        warn_if_transformed(adata, self._scale, "X", self._steps.LINEAR)
+
+    def record(self) -> dict[str, Any]:
+        return {Key.uns.COMPENSATED: {"X": self._steps.record_of(self._matrices)}}
+
+
+class _Arcsinh:
+    """:func:`scmoe.pp.arcsinh`, file by file; `n_obs` is the number of all cells."""
+
+    def __init__(self, head: ad.AnnData, cofactor: Any, n_obs: int) -> None:
+        from scmoe.pp import _arcsinh as steps
+
+        self._steps, self._cofactors = steps, steps.channel_cofactors(head, cofactor)
+        self._columns = head.var_names.get_indexer(self._cofactors.index)
+        self._scale = Scale(np.empty((0, len(self._columns))))
+        self._n_obs = n_obs
+
+    def change(self, X: np.ndarray, _: str) -> None:
+        """Transform cells in place."""
+        cofactors = self._cofactors.to_numpy()
+        if not self._scale.surely_raw(self._n_obs):
+            # a cofactor below 1 is for intensities that were scaled down
+            self._scale.add(X[:, self._columns] / np.minimum(cofactors, 1).astype(X.dtype))
+        self._steps.transform(X, self._columns, cofactors, in_place=True)
+
+    def warn(self, adata: ad.AnnData) -> None:
+        warn_if_transformed(adata, self._scale, "X", "Leave `cofactor` out.")
+
+    def record(self) -> dict[str, Any]:
+        return {Key.uns.ARCSINH: {"X": self._steps.record_of(self._cofactors, "X")}}
+
+
+def open_store(plate: Plate, store: Path, uns: dict[str, Any]) -> ad.AnnData:
+    """Return the cells of a store whose values, and names of cells, stay in it.
+
+    The names of cells are their numbers.
+    """
+    obs = plate.unnamed_cells(range(len(plate.files)))
+    # anndata would make a string of each number
+    names = pd.Index(np.array(["cell"], dtype=object).repeat(len(obs)), dtype=object)
+    with ad.settings.override(check_uniqueness=False):
+        adata = ad.AnnData(obs=obs.set_axis(names), var=plate.var, uns=uns)
+    adata.obs_names = pd.RangeIndex(len(obs))
+    place_values(adata, store)
+    return adata
+
+
+def place_values(adata: ad.AnnData, store: Path) -> None:
+    """Let the values of cells be those of a store."""
+    group = zarr.open_group(str(store), mode="r")
+    adata.X = group["X"]
+    for name in group["layers"]:
+        adata.layers[name] = group[f"layers/{name}"]
+
+
+def write_results(adata: ad.AnnData, store: Path) -> None:
+    """Write what :func:`open_store` did not find in a store into it, chunk by chunk."""
+    group = zarr.open_group(str(store), mode="r+", use_consolidated=False)
+    obs, names = group["obs"], group["obs/_index"]
+    for column in adata.obs.columns.difference(list(obs.attrs["column-order"]), sort=False):
+        values = adata.obs[column].array
+        values = values if isinstance(values, pd.Categorical) else values.to_numpy()
+        write_elem(obs, str(column), values, dataset_kwargs={"chunks": (ROWS,)})
+    obs.attrs["column-order"] = [str(column) for column in adata.obs]
+    for name, values in adata.obsm.items():
+        if isinstance(values, pd.DataFrame):
+            _write_table(group["obsm"], name, values, names)
+        else:
+            of_values = {"chunks": (ROWS, *values.shape[1:])}
+            write_elem(group["obsm"], name, values, dataset_kwargs=of_values)
+    for name, value in adata.uns.items():
+        if name not in group["uns"]:
+            write_elem(group["uns"], name, value)
+    zarr.consolidate_metadata(group.store)
+
+
+def _write_table(group: zarr.Group, name: str, table: pd.DataFrame, names: zarr.Array) -> None:
+    """Write a table whose index is in an array of the store."""
+    empty = table.iloc[:0].set_axis(pd.Index([], dtype=object))
+    write_elem(group, name, empty, dataset_kwargs={"chunks": (ROWS,)})
+    for first in range(0, len(table), ROWS):
+        rows = slice(first, first + ROWS)
+        group[f"{name}/_index"].append(names[rows])
+        for column in table:
+            group[f"{name}/{column}"].append(table[column].to_numpy()[rows])
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:

@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import linkage
 
 from scmoe._checks import check_is_adata
 from scmoe._keys import Key
-from scmoe.get._signatures import marker_values
+from scmoe.get._signatures import medians
 
 from ._figure import colors_of, finish, short
 
@@ -106,8 +106,8 @@ def markers(
     check_is_adata(adata)
     if standard_scale not in ("var", "group", None):
         raise ValueError(f"standard_scale must be 'var', 'group' or None, got {standard_scale!r}.")
-    medians, sizes = _medians(adata, key, _markers(adata, markers), layer)
-    shown = _scaled(medians, standard_scale)
+    middle, sizes = _medians(adata, key, _markers(adata, markers), layer)
+    shown = _scaled(middle, standard_scale)
     tree = _tree(shown)
     if tree is not None:
         order = draw_tree(tree, no_plot=True)["leaves"]
@@ -203,12 +203,10 @@ def _medians(
     labels = adata.obs[key].astype("category").cat.remove_unused_categories()
     if labels.isna().all():
         raise ValueError(f"There is no cluster to show: .obs[{key!r}] has no value.")
-    groups = marker_values(adata, names, layer).groupby(labels.to_numpy(), observed=True)
-    medians = groups.median()
-    medians.index = medians.index.astype(str)
+    shown = medians(adata, labels, names, layer)
     sizes = labels.value_counts(sort=False)
     sizes.index = sizes.index.astype(str)
-    return medians, sizes.loc[medians.index]
+    return shown, sizes.loc[shown.index]
 
 
 def _scaled(medians: pd.DataFrame, standard_scale: str | None) -> pd.DataFrame:

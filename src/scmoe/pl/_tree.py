@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from scmoe._checks import check_in_memory, listing
 from scmoe._keys import Key
-from scmoe.get._tree import label_names, read_tree, tree_values
+from scmoe.get._tree import label_names, looked_at, read_tree, tree_values
 from scmoe.tree import split_weights
 
 from ._figure import categories, colors_of, finish, share_colors, short
@@ -58,9 +58,9 @@ def tree(
     The branch above a threshold goes up and is dark, that below it goes down and is light; what
     is cut stands between them, of a sum the two heaviest markers. The thicker the branches, the
     more significant is the split. Each leaf has the colour and the name of its cluster, the
-    medians of the markers in its cells, scaled to 0 to 1 over the leaves, and their number. A
-    cluster may have several leaves; a leaf that the model gave no cluster of its own has the
-    cluster of most of its cells.
+    medians of the markers in its cells, scaled to 0 to 1 over the leaves, and their number; of
+    more than a million cells, a million in equal steps are looked at. A cluster may have several
+    leaves; a leaf that the model gave no cluster of its own has the cluster of most of its cells.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def tree(
     if adata.is_view:
         adata = adata.copy()
     found, counts = read_tree(adata, key)
-    x = tree_values(adata, key, found)
+    x = tree_values(adata, key, found, looked_at(adata.n_obs))
     rows = _rows(found)
     leaf = pd.Categorical(found.find_leaves(x), categories=rows)
     medians = _shown(found, x, markers).groupby(leaf, observed=False).median()

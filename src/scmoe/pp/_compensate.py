@@ -24,6 +24,9 @@ logger = logging.getLogger("scmoe")
 
 _CHUNK = 100_000
 
+LINEAR = "Spillover adds up on the linear scale: compensate first, then transform."
+"""What to do with values that look transformed."""
+
 
 def compensate(
     adata: AnnData,
@@ -119,39 +122,6 @@ def compensate(
             stacklevel=2,
         )
         return adata.copy() if copy else None
-    columns = _check_values(adata, values, name, matrices)
-    twice = subtracted(adata, matrices)
-    if twice:
-        warnings.warn(
-            f"The instrument had compensated sample {listing(twice)} before the values were "
-            f"stored, see .uns['{Key.uns.FCS}'][sample]['subtracted']; they are compensated on "
-            "top of that.",
-            stacklevel=2,
-        )
-    warn_if_transformed(
-        adata,
-        values[:, columns],
-        name,
-        "Spillover adds up on the linear scale: compensate first, then transform.",
-    )
-
-    compensated = np.array(values)
-    for sample, matrix in matrices.items():
-        _solve(compensated, rows_of(adata, sample), matrix)
-    result = adata.copy() if copy else adata
-    if layer is None:
-        result.X = compensated
-    else:
-        result.layers[layer] = compensated
-    result.uns[Key.uns.COMPENSATED] = {**done, name: _record(matrices)}
-    logger.info("compensated %s of %d samples", written(name), len(matrices))
-    return result if copy else None
-
-
-def _check_values(
-    adata: AnnData, values: Any, name: str, matrices: Mapping[str, Spillover]
-) -> np.ndarray:
-    """Return the columns that the matrices name, which can be compensated."""
     if name in adata.uns.get(Key.uns.ARCSINH, {}):
         raise ValueError(
             f"{written(name)} holds arcsinh values, see .uns['{Key.uns.ARCSINH}'], but spillover "
@@ -165,6 +135,26 @@ def _check_values(
             f"{written(name)} holds {values.dtype}, which cannot hold compensated values; pass it "
             'as `.astype("float32")`.'
         )
+    columns = compensated_columns(matrices)
+    check_finite(values, columns, adata.var_names, name)
+    warn_if_subtracted(adata, matrices)
+    warn_if_transformed(adata, values[:, columns], name, LINEAR)
+
+    compensated = np.array(values)
+    for sample, matrix in matrices.items():
+        solve(compensated, rows_of(adata, sample), matrix)
+    result = adata.copy() if copy else adata
+    if layer is None:
+        result.X = compensated
+    else:
+        result.layers[layer] = compensated
+    result.uns[Key.uns.COMPENSATED] = {**done, name: record_of(matrices)}
+    logger.info("compensated %s of %d samples", written(name), len(matrices))
+    return result if copy else None
+
+
+def compensated_columns(matrices: Mapping[str, Spillover]) -> np.ndarray:
+    """Return the columns that matrices name; ValueError for channels that are missing there."""
     for matrix in matrices.values():
         needed = matrix.needed_but_missing()
         if needed:
@@ -172,17 +162,32 @@ def _check_values(
                 f"The spillover matrix couples channels that the cells do not have: "
                 f"{listing(needed)}. Compensate before channels are dropped."
             )
-    columns = np.unique(np.concatenate([m.columns[m.columns >= 0] for m in matrices.values()]))
+    return np.unique(np.concatenate([m.columns[m.columns >= 0] for m in matrices.values()]))
+
+
+def check_finite(values: np.ndarray, columns: np.ndarray, names: pd.Index, place: str) -> None:
+    """Raise ValueError for columns with values that compensation cannot take."""
     bad = [i for i in columns if not np.isfinite(values[:, i]).all()]
     if bad:
         raise ValueError(
-            f"{written(name)} holds NaN or infinite values, which compensation would spread to "
-            f"other channels, in: {listing(adata.var_names[bad].tolist())}."
+            f"{written(place)} holds NaN or infinite values, which compensation would spread to "
+            f"other channels, in: {listing(names[bad].tolist())}."
         )
-    return columns
 
 
-def _solve(values: np.ndarray, rows: np.ndarray, matrix: Spillover) -> None:
+def warn_if_subtracted(adata: AnnData, matrices: Mapping[str, Spillover]) -> None:
+    """Warn of samples that their instrument had compensated."""
+    twice = subtracted(adata, matrices)
+    if twice:
+        warnings.warn(
+            f"The instrument had compensated sample {listing(twice)} before the values were "
+            f"stored, see .uns['{Key.uns.FCS}'][sample]['subtracted']; they are compensated on "
+            "top of that.",
+            stacklevel=3,
+        )
+
+
+def solve(values: np.ndarray, rows: np.ndarray, matrix: Spillover) -> None:
     """Compensate some rows in place."""
     there = matrix.columns >= 0
     columns = matrix.columns[there]
@@ -194,7 +199,8 @@ def _solve(values: np.ndarray, rows: np.ndarray, matrix: Spillover) -> None:
         values[block] = linalg.lu_solve(factors, measured.T).T
 
 
-def _record(matrices: Mapping[str, Spillover]) -> dict[str, Any]:
+def record_of(matrices: Mapping[str, Spillover]) -> dict[str, Any]:
+    """Return what ``.uns["compensated"]`` holds of a compensation."""
     different = list(dict.fromkeys(matrices.values()))
     return {
         "samples": np.array(list(matrices), dtype=object),

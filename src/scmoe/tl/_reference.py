@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scmoe._checks import (
+    Scale,
     ScaleWarning,
     arcsinh_record,
     check_chunks,
@@ -20,7 +21,6 @@ from scmoe._checks import (
     dense,
     layer_values,
     listing,
-    raw_markers,
 )
 from scmoe._chunks import Rows
 from scmoe._compat import rep_key
@@ -241,7 +241,7 @@ def _apart(known: Reference, x: np.ndarray) -> str:
     low, high = (t.numpy(force=True) for t in (module.low, module.high))
     # all but the extremes of each marker
     theirs = low + (high - low) * module.outliers.markers.numpy(force=True)[1:-1]
-    raw, is_raw = raw_markers(theirs), raw_markers(x)
+    raw, is_raw = Scale(theirs).raw_markers(), Scale(x).raw_markers()
     if bool(len(raw)) == bool(len(is_raw)):
         return ""
     where = (raw if len(raw) else is_raw)[0]

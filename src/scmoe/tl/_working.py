@@ -106,9 +106,11 @@ def with_values(
         Which of the cells they are of; None for all. Graphs are those of all cells.
     """
     obs = table(adata.obs)
+    obs = obs.copy() if chosen is None else obs.iloc[chosen].copy()
     work = ad.AnnData(
         x,
-        obs=obs.copy() if chosen is None else obs.iloc[chosen].copy(),
+        # cells of a store may be called by their numbers
+        obs=obs.set_axis(obs.index.astype(str)),
         var=pd.DataFrame(index=names),
         # under its name too, so that a saved model asks new cells for the same layer
         layers={} if layer is None else {layer: x},

@@ -1,0 +1,171 @@
+"""Runs whose cells stay in a zarr store, against the same runs in memory."""
+
+from __future__ import annotations
+
+import os
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+import scmoe as library
+from scmoe.io import write_fcs
+from scmoe.train import SimilarityPlan
+
+PANEL = ["CD3", "CD45", "CD4", "CD20", "Time"]
+
+
+@pytest.fixture(scope="module")
+def panels(tmp_path_factory):
+    """A folder with files of three populations, one of them without a marker that others have."""
+    folder = tmp_path_factory.mktemp("panels")
+    rng = np.random.default_rng(0)
+    centres = np.array([[5, 5, 0, 0], [0, 5, 5, 0], [0, 0, 5, 5]])
+    for i, n in enumerate((300, 400, 150)):
+        x = 150 * np.sinh(np.abs(centres[rng.choice(3, n)] + 0.4 * rng.normal(size=(n, 4))))
+        x = np.column_stack([x, np.arange(n)]).astype(np.float32)
+        names = PANEL[:3] + PANEL[4:] if i == 2 else PANEL
+        adata = ad.AnnData(x[:, [PANEL.index(name) for name in names]])
+        adata.var_names = names
+        write_fcs(adata, folder / f"{'abc'[i]}.fcs", obs=[])
+    names = ["CD3", "CD45", "CD4"]
+    spill = pd.DataFrame([[1, 0.2, 0], [0.1, 1, 0.05], [0, 0, 1]], names, names)
+    spill.to_csv(folder / "spill.csv")
+    return folder
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Draw none, which takes the most time."""
+    monkeypatch.setattr("scmoe.cli._pictures._draw", lambda figure, **_: "data:,")
+
+
+def same_uns(one, other):
+    assert set(one) == set(other)
+    for key, value in one.items():
+        if isinstance(value, dict):
+            same_uns(value, other[key])
+        elif isinstance(value, pd.DataFrame):
+            assert_frame_equal(value, other[key], check_dtype=False)
+        else:
+            assert np.array_equal(np.asarray(value, object), np.asarray(other[key], object)), key
+
+
+@pytest.mark.parametrize(
+    ("words", "sketch"),
+    [
+        ([], False),
+        (["--spillover", "spill.csv", "--batch-key", "sample", "--n-clusters", "3"], True),
+        (["--join", "outer", "--cofactor", "150", "--markers", "CD3,CD45,CD4"], True),
+        (["--no-transform", "--exclude", "CD45"], False),
+    ],
+)
+def test_same_results(scmoe, panels, monkeypatch, request, words, sketch):
+    if words:
+        request.getfixturevalue("no_pictures")
+    monkeypatch.setattr("scmoe.io._zarr.ROWS", 128)
+    if sketch:
+        for module in ("_cluster", "_sketch"):
+            monkeypatch.setattr(f"scmoe.tl.{module}.SKETCH", 500)
+        monkeypatch.setattr("scmoe._chunks.CHUNK", 100)
+        monkeypatch.setattr("scmoe._chunks.VALUES", 1)
+    words = [panels / word if word == "spill.csv" else word for word in words]
+    told = []
+    for cells in ("h5ad", "zarr"):
+        result = scmoe(panels, *words, "--cells", cells, fcs=True, output=cells)
+        assert result.exit_code == 0, result.stderr
+        told.append({line for line in result.stderr.splitlines() if "warning" in line})
+    assert told[0] == told[1]
+    memory, store = scmoe.home / "h5ad", scmoe.home / "zarr"
+    for name in ("clusters.csv", "abundance.csv", *(f"fcs/{s}.fcs" for s in "abc")):
+        assert (memory / name).read_bytes() == (store / name).read_bytes(), name
+    inside, outside = ad.read_h5ad(memory / "cells.h5ad"), ad.read_zarr(store / "cells.zarr")
+    assert outside.obs["scmoe"].nunique() > 1
+    assert_frame_equal(inside.obs, outside.obs)
+    assert_frame_equal(inside.var, outside.var)
+    assert_frame_equal(inside.obsm["scmoe_proba"], outside.obsm["scmoe_proba"])
+    np.testing.assert_array_equal(inside.obsm["X_scmoe"], outside.obsm["X_scmoe"])
+    np.testing.assert_array_equal(inside.X, outside.X)
+    assert list(inside.layers) == list(outside.layers)
+    same_uns(inside.uns, outside.uns)
+    # what is read again is good for all that the library does with it
+    assert_frame_equal(library.get.gates(inside), library.get.gates(outside))
+    query = inside.copy()
+    del query.obs["scmoe"], query.obs["scmoe_outlier"], query.obsm, query.uns["scmoe"]
+    library.tl.assign(query, outside, key_added="again", reject=None)
+    assert (query.obs["again"].astype(str) == outside.obs["scmoe"].astype(str)).all()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_where_cells_go(scmoe, panels, monkeypatch):
+    # 850 cells of 4 channels, each of them 332 bytes
+    for free, name in ((850 * 332, "cells.h5ad"), (850 * 332 - 1, "cells.zarr")):
+        monkeypatch.setattr("scmoe.cli._store.available_memory", lambda free=free: free)
+        result = scmoe(panels, "--overwrite")
+        assert result.exit_code == 0, result.stderr
+        assert ("their values go to cells.zarr" in result.stderr) == (name == "cells.zarr")
+        # what an earlier run wrote is gone
+        there = {"abundance.csv", "clusters.csv", "model", "report.html", "run.json"}
+        assert set(os.listdir(scmoe.home / "out")) == {*there, name}
+    assert 'ad.read_zarr("cells.zarr")' in (scmoe.home / "out" / "report.html").read_text()
+    assert scmoe(panels, "--overwrite", "--cells", "zarr").exit_code == 0
+    assert scmoe(panels, "--overwrite", "--cells", "h5ad").exit_code == 0
+    assert not (scmoe.home / "out" / "cells.zarr").exists()
+
+
+def test_what_needs_all_cells_is_refused(scmoe, panels, error_of):
+    words = [panels, "--cells", "zarr"]
+    told = error_of(scmoe(*words, "--similarity", "coassociation"))
+    assert "--similarity coassociation looks at a graph" in told
+    assert "--cells h5ad" in told
+    assert "--preset cytof" in error_of(scmoe(*words, "--preset", "cytof"))
+    assert "no marker 'CD9'" in error_of(scmoe(*words, "--markers", "CD9"))
+    assert "has no spillover matrix" in error_of(scmoe(*words, "--compensate"))
+    assert "'plate'" in error_of(scmoe(*words, "--batch-key", "plate"))
+    assert not os.listdir(scmoe.home)
+    assert scmoe("cells.h5ad", "--cells", "zarr").exit_code == 2
+
+
+def test_nothing_is_left_of_what_fails(scmoe, panels, monkeypatch, error_of):
+    words = [panels, "--cells", "zarr"]
+    usage = type("", (), {"free": 2**10})()
+    with monkeypatch.context() as patch:
+        patch.setattr("scmoe._atomic.shutil.disk_usage", lambda path: usage)
+        assert "cells.zarr: No space left on device: " in error_of(scmoe(*words))
+    read = library.io._fcs.read_values
+
+    def broken(file, *where):
+        if file.path.name == "c.fcs":
+            raise library.io.FCSReadError(file.path, "broken")
+        read(file, *where)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scmoe.io._fcs.read_values", broken)
+        assert "c.fcs" in error_of(scmoe(*words))
+    assert "its panel does not match" in error_of(scmoe(*words, "--join", "exact"))
+    assert not os.listdir(scmoe.home)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_goes_on_after_an_interruption(scmoe, panels, monkeypatch):
+    words = [panels, "--cells", "zarr", "--checkpoint", "--max-epochs", "3"]
+    done, trained = SimilarityPlan.on_train_epoch_end, []
+
+    def interrupt(plan):
+        trained.append(plan.current_epoch)
+        if trained == [0, 1]:
+            raise KeyboardInterrupt
+        done(plan)
+
+    monkeypatch.setattr(SimilarityPlan, "on_train_epoch_end", interrupt)
+    assert scmoe(*words).exit_code == 130
+    assert sorted(os.listdir(scmoe.home / "out")) == ["checkpoint", "run.json"]
+    assert scmoe(*words).exit_code == 0
+    assert trained == [0, 1, 1, 2]
+    assert scmoe(*words, output="at_once").exit_code == 0
+    resumed, at_once = (
+        ad.read_zarr(scmoe.home / out / "cells.zarr") for out in ("out", "at_once")
+    )
+    np.testing.assert_array_equal(resumed.obsm["X_scmoe"], at_once.obsm["X_scmoe"])
