@@ -232,7 +232,7 @@ class _Recorded(click.Command):
     metavar="N",
     help="Passes over the cells, of each training.  [default: as many as make 200 steps "
     "after a start from a tree or from a graph, else 2,500; "
-    f"4,000 with {MIXTURE}, 3,000 with {COUPLED}]",
+    f"800 with {MIXTURE}, 600 or 3,000 with {COUPLED}]",
 )
 @click.option(
     "--no-landmarks",

@@ -33,7 +33,7 @@ def large_latent(n_input: int) -> int:
     return min(LARGE, n_input)
 
 
-N_STEPS = 4000
+N_STEPS = 800
 """Steps of a default training."""
 
 ENCODE_BATCH = 4096
@@ -68,12 +68,13 @@ class Architecture:
 class Schedule:
     """How long and how fast networks are trained.
 
-    ``max_epochs`` is None for about 4,000 steps, and never more than 1,000 epochs, Santos' number.
+    ``max_epochs`` is None for about 800 steps, and never more than 1,000 epochs, Santos' number.
+    The rate rises to ``lr`` and falls again.
     """
 
     max_epochs: int | None = None
-    batch_size: int = 256
-    lr: float = 1e-3
+    batch_size: int = 1024
+    lr: float = 3e-3
     accelerator: str = "auto"
 
     def __post_init__(self):

@@ -24,7 +24,7 @@ from scmoe.model._places import places
 from scmoe.model._prune import THRESHOLD, check_pruning, prune
 from scmoe.model._settings import check_arguments, check_counted
 from scmoe.model._settle import settle
-from scmoe.model._stages import stage_epochs
+from scmoe.model._stages import FROM_GRAPH, FROM_TREE, stage_epochs
 from scmoe.model._start import (
     LEAST_SIZE,
     check_start,
@@ -63,9 +63,6 @@ START = 25
 
 CELLS_OF_CATEGORY = 10
 """... but not more than one for so many cells."""
-
-LR = 1e-3
-"""Of Adam, as in the released code."""
 
 CLIP = 10.0
 """Norm at which gradients are cut: the scaled distance can be steep."""
@@ -291,7 +288,7 @@ class CplMixVAE(States, ExpertModel):
         prune_epochs: int | None = None,
         threshold: float = THRESHOLD,
         beside: Sequence[CplMixVAE] = (),
-        batch_size: int = 500,
+        batch_size: int | None = None,
         train_size: float = 1.0,
         validation_size: float | None = None,
         accelerator: str = "auto",
@@ -312,14 +309,15 @@ class CplMixVAE(States, ExpertModel):
         Parameters
         ----------
         max_epochs
-            None for about 3,000 steps, and at most 500 epochs.
+            None for about 600 steps where the arms may start from leaves of the density tree,
+            and 3,000 otherwise; at most 500 epochs.
         start
             Whether the arms learn leaves of the tree, or communities of the neighbour graph
             first, each those of a random half of the cells. None for True where the model was
             not trained yet.
         start_epochs
-            How long. None for about 500 steps, and at most ``max_epochs``, which they are not a
-            part of.
+            How long. None for about 300 or 500 steps, and at most ``max_epochs``, which they are
+            not a part of.
         augment
             Whether, and how, each arm sees a copy of its own; the cell itself is what is
             reconstructed. True for the default: an image is turned and shifted a little, a cell
@@ -351,7 +349,7 @@ class CplMixVAE(States, ExpertModel):
             None for True where the number of categories is ``"auto"`` and the model was not
             trained yet.
         prune_epochs
-            After each round. None for about 300 steps, and at most 50 epochs.
+            After each round. None for about 150 or 300 steps.
         threshold
             Consensus that every category must have.
         beside
@@ -361,10 +359,13 @@ class CplMixVAE(States, ExpertModel):
             core took a quarter less time so.
         batch_size
             Cells of a batch. The deviation of each category's probability is that of the batch.
+            None for 1,000 where the arms may start from leaves, and 500 otherwise.
         train_size, validation_size, accelerator, devices, early_stopping
             As in scvi-tools; all cells train by default.
         plan_kwargs
-            ``{"lr": ..., "betas": ...}`` of Adam, which starts anew in every round.
+            ``{"lr": ..., "betas": ...}`` of Adam, which starts anew in every round. The rate is
+            0.002 where the arms may start from leaves, and otherwise 0.001, as in the released
+            code.
         **trainer_kwargs
             As in scvi-tools (``enable_progress_bar=False`` silences all bars). Gradients are
             clipped at a norm of 10 unless ``gradient_clip_val`` says otherwise.
@@ -395,7 +396,9 @@ class CplMixVAE(States, ExpertModel):
         x = self._values(n_categories)
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
-        plan_kwargs = {"lr": LR, **(plan_kwargs or {})}
+        recipe = FROM_TREE if self._may_grow(x.shape[1]) else FROM_GRAPH
+        batch_size = recipe.batch_size if batch_size is None else batch_size
+        plan_kwargs = {"lr": recipe.lr, **(plan_kwargs or {})}
         check_training_settings(
             max_epochs,
             batch_size,
@@ -421,7 +424,7 @@ class CplMixVAE(States, ExpertModel):
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         self._check_batch(min(batch_size, n_train), n_categories)
         n_batches = math.ceil(n_train / batch_size)
-        stages = stage_epochs(n_batches, max_epochs, start_epochs, prune_epochs)
+        stages = stage_epochs(n_batches, max_epochs, start_epochs, prune_epochs, recipe)
         trainer_kwargs.setdefault("gradient_clip_val", CLIP)
         seeds = torch.randint(2**31, (len(models),)).tolist()
         seed = seeds[0]
@@ -476,11 +479,15 @@ class CplMixVAE(States, ExpertModel):
                 with torch.inference_mode():
                     model._settle(x)
 
-    def _leaves(self, x: np.ndarray, seed: int) -> Tree | None:
-        """The density tree that the arms start from; None where they start from communities."""
+    def _may_grow(self, n_markers: int) -> bool:
+        """Whether a density tree says something of such values."""
         others = holds_images(self.adata), self.registry["setup_args"]["counts"]
         of_markers = not any(others) and self.scaling_ != COMMON
-        if default_method(x.shape[1], markers=of_markers) != "tree":
+        return default_method(n_markers, markers=of_markers) == "tree"
+
+    def _leaves(self, x: np.ndarray, seed: int) -> Tree | None:
+        """The density tree that the arms start from; None where they start from communities."""
+        if not self._may_grow(x.shape[1]):
             return None
         open_ = self.n_categories_ == AUTO and self.module is None
         return leaves(x, None if open_ else self.module_settings_["n_categories"], seed)

@@ -23,6 +23,7 @@ from scmoe.estimate import (
     check_cells,
     check_method,
     check_threshold,
+    default_method,
 )
 from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel
@@ -52,8 +53,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-N_STEPS = 4000
+N_STEPS = 800
 """Optimiser steps of a default training."""
+
+BATCH_SIZE = 1024
+LR = 3e-3
+"""Of the experts: the peak of one cycle."""
+
+MANAGER_LR = 3e-4
+"""Of the manager, which has learned."""
 
 FEW_CELLS = 500
 """With fewer, clusters of decoded cells were seen to be parts of true ones."""
@@ -230,13 +238,13 @@ class MoEVAE(Probing, ExpertModel):
         *,
         max_epochs: int | None = None,
         manager_epochs: int | None = None,
-        batch_size: int = 256,
-        lr: float = 1e-3,
-        manager_lr: float = 1e-3,
+        batch_size: int = BATCH_SIZE,
+        lr: float = LR,
+        manager_lr: float = LR,
         augment: bool | str | Sequence[str] | Mapping[str, Any] | None = None,
         threshold: float = CLUSTERING,
         space: str | None = None,
-        method: str = "stability",
+        method: str | None = None,
         accelerator: str = "auto",
         progress: bool = True,
         **settings: Any,
@@ -245,7 +253,7 @@ class MoEVAE(Probing, ExpertModel):
 
         1. A VAE with 100 latent dimensions. 2. The latent dimension finder
         (:func:`scmoe.tl.latent_dim`). 3. A VAE of that size. 4., 5. The clusters
-        (:func:`scmoe.tl.n_clusters`) that it shows, or with ``method="tree"`` those of the
+        (:func:`scmoe.tl.n_clusters`) that it shows, or, with up to 50 markers, those of the
         markers themselves. If the number of experts was given, the tree is cut there; where there
         is no tree, or one with fewer leaves, it is a Gaussian mixture on a UMAP. 6. The manager
         learns these clusters, without the cells of none. 7. The latent dimensions of each
@@ -255,9 +263,9 @@ class MoEVAE(Probing, ExpertModel):
         Parameters
         ----------
         max_epochs, manager_epochs
-            None for about 4,000 steps each, and at most 1,000 epochs, Santos' number.
+            None for about 800 steps each, and at most 1,000 epochs, Santos' number.
         batch_size, lr, manager_lr
-            Of Adam.
+            Of Adam; the rates are the peaks of one cycle.
         augment
             Changes cells at random while a network learns: True, False, words or amounts, as in
             :func:`scmoe.tl.latent_dim`. None for True with convolutions, as Santos has it, and
@@ -270,10 +278,12 @@ class MoEVAE(Probing, ExpertModel):
             Santos has it, or what the VAE makes of them, ``"decoded"``. A VAE gives every
             dimension that it uses the same spread, however little it changes a cell; what it
             decodes is the cell without its noise, on the scale on which cells differ. None for
-            values with ``method="tree"``, for codes with images, whose pixels say little about
+            values where they are markers of a tree, for codes with images, whose pixels say little about
             what is alike, and for decoded cells otherwise.
         method, **settings
-            How clusters are found, see :func:`scmoe.tl.n_clusters`; ``"tree"`` is for markers.
+            How clusters are found, see :func:`scmoe.tl.n_clusters`. None for ``"tree"`` with up
+            to 50 markers and no ``space`` or that of the values, and for ``"stability"``
+            otherwise.
         accelerator
             As in scvi-tools.
         progress
@@ -294,8 +304,11 @@ class MoEVAE(Probing, ExpertModel):
         check_threshold(threshold)
         if not (space is None or space in SPACES):
             raise ValueError(f"`space` must be one of {SPACES}, got {space!r}.")
+        of_images = holds_images(self.adata)
+        if method is None:
+            of_markers = not of_images and self.scaling_ != COMMON and space in (None, "values")
+            method = default_method(self.adata.n_vars, markers=of_markers)
         if space is None:
-            of_images = holds_images(self.adata)
             space = "values" if method == "tree" else "codes" if of_images else "decoded"
         check_method(method, settings)
         check_rate("manager_lr", manager_lr)
@@ -372,7 +385,7 @@ class MoEVAE(Probing, ExpertModel):
         pretrain: bool = True,
         pretrain_kwargs: dict[str, Any] | None = None,
         augment: bool | str | Sequence[str] | Mapping[str, Any] | None = None,
-        batch_size: int = 256,
+        batch_size: int = BATCH_SIZE,
         train_size: float = 1.0,
         validation_size: float | None = None,
         accelerator: str = "auto",
@@ -386,7 +399,7 @@ class MoEVAE(Probing, ExpertModel):
         Parameters
         ----------
         max_epochs
-            None for about 4,000 steps, and at most 100 epochs, Santos' number.
+            None for about 800 steps, and at most 100 epochs, Santos' number.
         pretrain
             Call :meth:`pretrain` first, if nobody has. Without it the numbers of experts and of
             dimensions must be given, and the manager starts from random weights: results differ
@@ -401,8 +414,9 @@ class MoEVAE(Probing, ExpertModel):
             Stop when the loss of the validation cells no longer falls; needs ``train_size``
             below 1.
         plan_kwargs
-            ``{"lr": ..., "manager_lr": ..., "hardening": ...}``: Santos has 1e-4 for both rates;
-            here it is the manager's, which has learned, and the experts have 1e-3. ``hardening``
+            ``{"lr": ..., "manager_lr": ..., "hardening": ..., "cycle": ...}``: Santos has 1e-4
+            for both rates; here that of the experts rises to 3e-3, that of the manager, which
+            has learned, to 3e-4, and both fall again (``cycle=False`` keeps them). ``hardening``
             is the share of the training over which :math:`\alpha` rises to its value.
         **trainer_kwargs
             As in scvi-tools (``enable_progress_bar=False`` silences all bars).
@@ -433,6 +447,7 @@ class MoEVAE(Probing, ExpertModel):
             accelerator,
             devices,
         )
+        plan_kwargs = {"lr": LR, "manager_lr": MANAGER_LR, "cycle": True, **(plan_kwargs or {})}
         shares = np.arange(len(x)), len(x), train_size, validation_size
         n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])
         if early_stopping:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-N_STEPS = 3000
-"""Optimiser steps of a default training ..."""
-
-PRUNE_STEPS = 300
-"""... and after every category that is pruned."""
-
 MAX_EPOCHS = 500
 """A default training sees every cell at most so often."""
 
-START_STEPS = 500
-"""Before, in which groups are learned; no more epochs than afterwards."""
+
+class Recipe(NamedTuple):
+    """Optimiser steps of each stage of a default training, cells of a batch, learning rate."""
+
+    start: int
+    main: int
+    prune: int
+    batch_size: int
+    lr: float
+
+
+FROM_GRAPH = Recipe(500, 3000, 300, 500, 1e-3)
+"""Where arms start from communities of the neighbour graph."""
+
+FROM_TREE = Recipe(300, 600, 150, 1000, 2e-3)
+"""Where they start from leaves of a density tree, which longer trainings lose again."""
 
 
 class Stages(NamedTuple):
@@ -28,13 +36,15 @@ class Stages(NamedTuple):
     """After each round of pruning."""
 
 
-def stage_epochs(n_batches: int, main: int | None, start: int | None, prune: int | None) -> Stages:
-    """Epochs of so many batches; None for as many as make the default number of steps."""
+def stage_epochs(
+    n_batches: int, main: int | None, start: int | None, prune: int | None, recipe: Recipe
+) -> Stages:
+    """Epochs of so many batches; None for as many as make the steps of a recipe."""
     if main is None:
-        main = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
+        main = min(math.ceil(recipe.main / n_batches), MAX_EPOCHS)
     if start is None:
-        start = min(math.ceil(START_STEPS / n_batches), main)
+        start = min(math.ceil(recipe.start / n_batches), main)
     if prune is None:
-        most = MAX_EPOCHS * PRUNE_STEPS // N_STEPS
-        prune = min(math.ceil(PRUNE_STEPS / n_batches), most)
+        most = MAX_EPOCHS * recipe.prune // recipe.main
+        prune = min(math.ceil(recipe.prune / n_batches), most)
     return Stages(start, main, prune)

@@ -111,8 +111,8 @@ def latent_dim(
         ``activation`` (``"elu"`` or ``"relu"``), ``likelihood`` (``"bernoulli"`` or
         ``"gaussian"``), ``kl``; see ``scmoe.nn.Autoencoders``.
     train_kwargs
-        Of the training: ``max_epochs`` (None for about 4,000 steps), ``batch_size`` (256),
-        ``lr`` (0.001), ``accelerator``.
+        Of the training: ``max_epochs`` (None for about 800 steps), ``batch_size``
+        (1,024), ``lr`` (0.003, the peak of one cycle), ``accelerator``.
 
     Returns
     -------

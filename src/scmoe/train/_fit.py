@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from scmoe._compat import interruptible, one_thread, quiet
 from scmoe._progress import is_watched, timed
 from scmoe.train._batches import Batches, shuffled
-from scmoe.train._plan import LossWatch
+from scmoe.train._plan import LossWatch, cycled
 
 if TYPE_CHECKING:
     from scmoe.train._batches import Augment, Batch
@@ -52,7 +52,7 @@ def fit(
         Tensors with a row for each cell, among them ``"x"``; a batch has the same names, and
         ``"index"``, the rows that it holds, unless the data name them otherwise.
     max_epochs, batch_size, lr
-        As usual. A last batch of a single cell is left out.
+        As usual; the rate is the peak of one cycle. A last batch of a single cell is left out.
     rate
         What users know the learning rate by.
     augment
@@ -117,9 +117,10 @@ class _Plan(pl.LightningModule):
         self.history: list[dict[str, float]] = []
         self._totals: dict[str, torch.Tensor] = {}
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> dict:
         """Adam in one kernel, as in the training of the models."""
-        return torch.optim.Adam(self.module.parameters(), lr=self.lr, fused=True)
+        optimizer = torch.optim.Adam(self.module.parameters(), lr=self.lr, fused=True)
+        return cycled(optimizer, self.trainer.estimated_stepping_batches)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """One step; scalars are summed here, for reading each would cost more than the step."""

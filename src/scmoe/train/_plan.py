@@ -103,6 +103,8 @@ class TermsPlan(TrainingPlan):
         ``eps`` of 0.01 is made for counts and slows these small gradients down.
     betas
         Decay rates of Adam's averages.
+    cycle
+        Whether the learning rate rises to ``lr`` and falls again, see :func:`one_cycle`.
     """
 
     def __init__(
@@ -111,17 +113,25 @@ class TermsPlan(TrainingPlan):
         *,
         lr: float = 3e-3,
         betas: tuple[float, float] = (0.9, 0.999),
+        cycle: bool = False,
     ):
         super().__init__(module, lr=lr)
-        self.betas = betas
+        self.betas, self.cycle = betas, cycle
         self._names: tuple[str, ...] = ()
         self._totals: torch.Tensor | None = None
         self._n_steps = 0
         self.watch = LossWatch(lr=lr)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> torch.optim.Optimizer | dict:
         """Adam in one kernel: for networks this small the calls cost more than the sums."""
-        return torch.optim.Adam(self.module.parameters(), lr=self.lr, betas=self.betas, fused=True)
+        optimizer = torch.optim.Adam(self.groups(), lr=self.lr, betas=self.betas, fused=True)
+        if not self.cycle:
+            return optimizer
+        return cycled(optimizer, self.trainer.estimated_stepping_batches)
+
+    def groups(self) -> list[dict]:
+        """Parameters that learn, in groups with learning rates of their own."""
+        return [{"params": list(self.module.parameters())}]
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
         """One step. Terms are summed here and logged once an epoch: logging is the larger cost."""
@@ -184,27 +194,17 @@ def one_cycle(progress: float) -> float:
     return low + (high - low) * (1 - math.cos(math.pi * part)) / 2
 
 
+def cycled(optimizer: torch.optim.Optimizer, n_steps: float) -> dict:
+    """An optimiser for Lightning, whose rates follow :func:`one_cycle` over a training."""
+    scheduler = LambdaLR(optimizer, lambda step: one_cycle(step / n_steps))
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+    }
+
+
 class SimilarityPlan(TermsPlan):
-    """The plan of models that are taught by a similarity.
-
-    Parameters
-    ----------
-    module, lr, betas
-        As in :class:`TermsPlan`.
-    cycle
-        Whether the learning rate rises to ``lr`` and falls again, see :func:`one_cycle`.
-    """
-
-    def __init__(
-        self,
-        module: BaseModuleClass,
-        *,
-        lr: float = 3e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        cycle: bool = False,
-    ):
-        super().__init__(module, lr=lr, betas=betas)
-        self.cycle = cycle
+    """The plan of models that are taught by a similarity."""
 
     def on_fit_start(self) -> None:
         """Let the loss see the batch of all devices, where there are several."""
@@ -214,18 +214,6 @@ class SimilarityPlan(TermsPlan):
     def on_fit_end(self) -> None:
         """Let it see its own cells again."""
         self.module.total = of_one_device
-
-    def configure_optimizers(self) -> torch.optim.Optimizer | dict:
-        """Adam, with a rate that follows one cycle if it shall."""
-        optimizer = super().configure_optimizers()
-        if not self.cycle:
-            return optimizer
-        total = self.trainer.estimated_stepping_batches
-        scheduler = LambdaLR(optimizer, lambda step: one_cycle(step / total))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch; warn when the similarity had nothing to say."""
@@ -285,6 +273,8 @@ class MixturePlan(TermsPlan):
     hardening
         Share of the epochs over which the weight of the sample entropy rises to its value,
         linearly; 0 for a weight that is the same throughout.
+    cycle
+        As in :class:`TermsPlan`, of both rates.
     """
 
     def __init__(
@@ -294,22 +284,21 @@ class MixturePlan(TermsPlan):
         lr: float = 1e-3,
         manager_lr: float = 1e-4,
         hardening: float = 0.0,
+        cycle: bool = False,
     ):
-        super().__init__(module, lr=lr)
+        super().__init__(module, lr=lr, cycle=cycle)
         if not 0 <= hardening <= 1:
             raise ValueError(f"`hardening` must be from 0 to 1, got {hardening}.")
         self.manager_lr = manager_lr
         self.watch.rates["manager_lr"] = manager_lr
         self.hardening = hardening
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam with two learning rates; the VAE of all cells has learned what it will."""
-        module = self.module
-        groups = [
-            {"params": list(module.experts.parameters())},
-            {"params": list(module.manager.parameters()), "lr": self.manager_lr},
+    def groups(self) -> list[dict]:
+        """Experts and manager; the VAE of all cells has learned what it will."""
+        return [
+            {"params": list(self.module.experts.parameters())},
+            {"params": list(self.module.manager.parameters()), "lr": self.manager_lr},
         ]
-        return torch.optim.Adam(groups, lr=self.lr, betas=self.betas, fused=True)
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
         """One step, with assignments as hard as it is time for."""
