@@ -278,8 +278,8 @@ class MoEVAE(Probing, ExpertModel):
             Santos has it, or what the VAE makes of them, ``"decoded"``. A VAE gives every
             dimension that it uses the same spread, however little it changes a cell; what it
             decodes is the cell without its noise, on the scale on which cells differ. None for
-            values where they are markers of a tree, for codes with images, whose pixels say little about
-            what is alike, and for decoded cells otherwise.
+            values where they are markers of a tree, for codes with images, whose pixels say
+            little about what is alike, and for decoded cells otherwise.
         method, **settings
             How clusters are found, see :func:`scmoe.tl.n_clusters`. None for ``"tree"`` with up
             to 50 markers and no ``space`` or that of the values, and for ``"stability"``
