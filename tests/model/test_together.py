@@ -177,7 +177,8 @@ def test_same_seed_same_models(three):
 
 def test_each_prunes_its_own(three):
     first, *others = models = make(three, "auto")
-    first.train(20, beside=others, prune_epochs=2, batch_size=100, **QUIET)
+    slow = {"plan_kwargs": {"lr": 1e-3}}
+    first.train(20, beside=others, prune_epochs=2, batch_size=100, **slow, **QUIET)
     for model in models:
         assert model.pruning_["n_categories"].is_monotonic_decreasing
         assert model.module.n_experts == model.estimates_["n_categories"]["chosen"]

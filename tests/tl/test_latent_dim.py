@@ -57,7 +57,7 @@ def test_known_rank(of_rank_3, monkeypatch):
     run(
         of_rank_3,
         groupby="half",
-        train_kwargs={"max_epochs": 150, "batch_size": 128, "lr": 3e-3, "accelerator": "cpu"},
+        train_kwargs={"accelerator": "cpu"},
         network_kwargs={"n_hidden": 32, "n_layers": 1},
     )
     record = of_rank_3.uns["latent_dim"]
