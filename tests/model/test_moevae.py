@@ -236,8 +236,9 @@ def test_where_clusters_are_sought(three, monkeypatch, space):
 @pytest.mark.parametrize(
     ("settings", "method", "space"),
     [
-        ({}, "stability", "decoded"),
-        ({"method": "tree"}, "tree", "values"),
+        ({}, "tree", "values"),
+        ({"space": "codes"}, "stability", "codes"),
+        ({"method": "stability"}, "stability", "decoded"),
         ({"method": "tree", "space": "decoded"}, "tree", "decoded"),
     ],
 )

@@ -58,7 +58,7 @@ def test_known_rank(of_rank_3, monkeypatch):
         of_rank_3,
         groupby="half",
         train_kwargs={"accelerator": "cpu"},
-        network_kwargs={"n_hidden": 32, "n_layers": 1},
+        network_kwargs={},
     )
     record = of_rank_3.uns["latent_dim"]
     assert record["n_latent"] == 3
