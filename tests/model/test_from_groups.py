@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ import torch
 from groups import Groups
 from lightning.pytorch.callbacks import Callback
 
+import scmoe
 from scmoe.metrics import accuracy
 from scmoe.model import MoESimVAE
 from scmoe.model import _from_groups as from_groups
@@ -298,3 +300,18 @@ def test_one_cycle():
     assert one_cycle(0.3) == pytest.approx(1)
     assert one_cycle(0.65) == pytest.approx(0.5, abs=1e-3)
     assert one_cycle(1) == one_cycle(1.5) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_components_are_learned_in_peace(seed):
+    """Few cells of many components, most of which vary little beside the first."""
+    rng = np.random.default_rng(seed)
+    spread = 1 / np.arange(1, 51)
+    centres = 4 * rng.normal(size=(6, 50)) * (np.arange(50) < 8)
+    x = (centres[rng.integers(0, 6, 600)] / 2 + rng.normal(size=(600, 50))) * spread
+    cells = ad.AnnData(x[:, :2].astype(np.float32), obsm={"X_pca": x.astype(np.float32)})
+    scmoe.tl.cluster(cells, use_rep="X_pca", random_state=seed, progress=False)
+    loss = cells.uns["scmoe"]["history"]["loss"]
+    assert loss.iloc[0] < 5
+    assert loss.max() < 3 * loss.iloc[0]
+    assert loss.iloc[-1] < loss.iloc[0]

@@ -352,7 +352,9 @@ def test_the_ramp_reaches_the_loss():
 def test_history_has_the_means_of_each_epoch(monkeypatch):
     plan, logged = MixturePlan(make()), []
     monkeypatch.setattr(plan, "log", lambda name, value, **_: logged.append((name, float(value))))
-    plan.trainer = SimpleNamespace(max_epochs=3, current_epoch=0, strategy=None)
+    plan.trainer = SimpleNamespace(
+        max_epochs=3, current_epoch=0, strategy=SimpleNamespace(reduce=lambda loss: loss)
+    )
     for seeds in ((1, 2, 3), (4,)):
         batches = [{REGISTRY_KEYS.X_KEY: cells(seed=seed)} for seed in seeds]
         expected = np.mean([plan.training_step(batch, 0).item() for batch in batches])

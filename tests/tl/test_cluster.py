@@ -116,8 +116,8 @@ def test_categories_are_in_natural_order(linked, monkeypatch):
     label = np.array([str(i % 12) for i in range(600)], dtype=object)
 
     def see(*args):
-        for place, x, part in _pass_see(*args):
-            yield place, x, {**part, "expert": label[place].astype(int)}
+        for place, part, *others in _pass_see(*args):
+            yield place, {**part, "expert": label[place].astype(int)}, *others
 
     _pass_see = _pass.see
     monkeypatch.setattr(_pass, "see", see)

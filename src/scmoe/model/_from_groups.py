@@ -39,7 +39,10 @@ BATCH_SIZE = 512
 """Cells of their batches, and of those of the gate."""
 
 LR = 2e-3
-"""Largest learning rate of these steps."""
+"""Largest learning rate of these steps ..."""
+
+LR_OF_COMPONENTS = 5e-4
+"""... and where features vary little beside the first, whose solved layers are large."""
 
 GATE_STEPS = 300
 """Steps in which the gate alone learns the groups in the end."""
@@ -171,7 +174,7 @@ def start_gate(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) -> No
     """
     n_groups = cells.membership.shape[1]
     features, out = module.gate.features(codes), module.gate.out
-    layer = discriminants(features, cells.membership, cells.weight)
+    layer = discriminants(features, cells.membership, cells.weight, module.gate.dropout)
     out.weight[:n_groups] = layer.weights.T
     out.bias[:n_groups] = layer.bias
     # logits are relative to those of the mean

@@ -478,7 +478,9 @@ class MoESimVAE(ExpertModel):
         plan_kwargs = dict(plan_kwargs or {})
         if start:
             # a rate that is given is the peak of the cycle
-            plan_kwargs = {"lr": from_groups.LR, "cycle": True, **plan_kwargs}
+            components = self.scaling_ == COMMON and not holds_images(self.adata)
+            lr = from_groups.LR_OF_COMPONENTS if components else from_groups.LR
+            plan_kwargs = {"lr": lr, "cycle": True, **plan_kwargs}
         checkpoints = None
         seed = processes.of_first(lambda: torch.randint(2**31, (1,)).item())
         if checkpoint is not None:

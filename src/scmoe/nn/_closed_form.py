@@ -121,15 +121,20 @@ def ridge(
     return Layer(weights, centre - mean @ weights)
 
 
-def discriminants(features: torch.Tensor, membership: torch.Tensor, weight: torch.Tensor) -> Layer:
+def discriminants(
+    features: torch.Tensor, membership: torch.Tensor, weight: torch.Tensor, dropout: float = 0.0
+) -> Layer:
     r"""Return the logits of linear discriminant analysis as a layer.
 
     .. math:: \log \pi_k + m_k^T S^{-1} f - \tfrac12 m_k^T S^{-1} m_k
 
     with the share :math:`\pi_k` and the mean :math:`m_k` of group k, and the covariance
-    :math:`S` within groups. Parameters as of :func:`group_moments`.
+    :math:`S` within groups. Parameters as of :func:`group_moments`; the ``dropout`` p that the
+    features will have adds :math:`p / (1 - p) \, E[f^2]` to their variances.
     """
     share, means, within = group_moments(features, membership, weight)
+    square = (weight / weight.sum()) @ features.square()
+    within = within + torch.diag(dropout / (1 - dropout) * square)
     centre = share @ means
     weights = torch.linalg.solve(shrunk(within), (means - centre).T)
     middle = (means + centre) / 2
