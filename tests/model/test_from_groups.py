@@ -315,3 +315,15 @@ def test_components_are_learned_in_peace(seed):
     assert loss.iloc[0] < 5
     assert loss.max() < 3 * loss.iloc[0]
     assert loss.iloc[-1] < loss.iloc[0]
+
+
+def test_small_networks_stay_on_the_cpu(blobs):
+    """Six operations a weight and cell, of one expert: a GPU would not have started yet."""
+    small = trained(blobs, train={"max_epochs": 1}).module
+    assert from_groups.is_quick(small)
+    weights = [small.encoder, small.gate]
+    n = sum(p.numel() for part in weights for p in part.parameters())
+    n += sum(p.numel() for p in small.experts.parameters()) / small.n_experts
+    assert 6 * n * 200 * 512 < 1e11
+    wide = trained(blobs, train={"max_epochs": 1}, n_hidden=1024).module
+    assert not from_groups.is_quick(wide)

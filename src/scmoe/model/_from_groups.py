@@ -50,6 +50,9 @@ GATE_STEPS = 300
 GATE_LR = 3e-3
 """Their largest learning rate."""
 
+FLOP_OF_A_GPU_START = 1e11
+"""Floating-point operations that a core does in about the time that a GPU takes to start."""
+
 MOST = 3_000
 """Cells of a group that are looked at."""
 
@@ -207,6 +210,17 @@ def start_experts(module: MoESimVAEModule, codes: torch.Tensor, cells: Cells) ->
 def can_start_experts(module: MoESimVAEModule) -> bool:
     """Whether the experts are dense, and their last layer can be solved for."""
     return isinstance(module.experts, Experts)
+
+
+def is_quick(module: MoESimVAEModule) -> bool:
+    """Whether a core has done the default steps before a GPU is ready.
+
+    A step costs six operations a weight and cell, and a cell sees one expert.
+    """
+    of_experts = sum(p.numel() for p in module.experts.parameters())
+    n_weights = sum(p.numel() for p in module.parameters()) - of_experts
+    n_weights += of_experts / module.n_experts
+    return 6 * n_weights * N_STEPS * BATCH_SIZE < FLOP_OF_A_GPU_START
 
 
 def set_expert(experts: Experts, k: int, layer: Layer) -> None:

@@ -378,7 +378,9 @@ class MoESimVAE(ExpertModel):
             Leave ``checkpoint`` where it is when the training is done, until its results are
             written.
         accelerator, devices, **trainer_kwargs
-            As in scvi-tools (``enable_progress_bar=False`` silences the bar). Several ``devices``
+            As in scvi-tools (``enable_progress_bar=False`` silences the bar). ``"auto"`` stays on
+            the CPU for the default steps of small networks, which take a core less time than a
+            GPU takes to start. Several ``devices``
             divide every batch among them (Lightning's DDP), see the notes.
 
         Raises
@@ -475,6 +477,9 @@ class MoESimVAE(ExpertModel):
         short = start and from_groups.can_start_experts(self.module)
         if batch_size is None:
             batch_size = from_groups.BATCH_SIZE if short else BATCH_SIZE
+        by_default = max_epochs is None and max_steps is None
+        if (accelerator, devices) == ("auto", "auto") and short and by_default:
+            accelerator = "cpu" if from_groups.is_quick(self.module) else "auto"
         plan_kwargs = dict(plan_kwargs or {})
         if start:
             # a rate that is given is the peak of the cycle
@@ -515,7 +520,7 @@ class MoESimVAE(ExpertModel):
             raise ValueError(f"{processes.n} devices are too many for {n_train} cells that train.")
         # of all devices together
         n_batches = math.ceil(n_train / (batch_size * processes.n))
-        if short and max_epochs is None and max_steps is None:
+        if short and by_default:
             max_steps = from_groups.N_STEPS
         if max_steps is not None:
             trainer_kwargs["max_steps"] = max_steps
