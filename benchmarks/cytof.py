@@ -366,7 +366,8 @@ The last row is the ceiling: a random forest that is told the labels, and its la
 it has not learned from ({peers.FOLDS} folds). *Rare*: of the populations of {100 * RARE[0]:g} to
 {100 * RARE[1]:g} % of the cells that the forest finds (F1 of at least {FINDABLE}), the share that
 a method finds (F1 of a cluster at least {FOUND}). {FORMER} is the first release (commit 14c3379),
-run once. CytoVI is trained as in its tutorial, but for at most {peers.CYTOVI_STEPS:,} steps.
+on the same cells in the same orders. CytoVI is trained as in its tutorial, but for at most
+{peers.CYTOVI_STEPS:,} steps.
 """
 
 TRUST_TEXT = f"""
