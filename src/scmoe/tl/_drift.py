@@ -23,7 +23,7 @@ NOISE = 1.63
 """Kolmogorov's 1 % point: what chance gives to n cells is this by the root of n."""
 
 
-LOOKED_AT = 200_000
+LOOKED_AT = 50_000
 """Cells by which it is seen whether markers have moved ..."""
 
 OF_SAMPLE = 200
