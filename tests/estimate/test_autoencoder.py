@@ -94,7 +94,7 @@ def test_codes_are_those_of_an_expert_with_its_own_columns():
 
 
 @pytest.mark.parametrize(
-    ("n", "batch_size", "epochs"), [(1_024_000, 1024, 1), (1000, 250, 200), (10, 256, 800)]
+    ("n", "batch_size", "epochs"), [(256_000, 256, 4), (1000, 250, 1000), (100, 256, 1000)]
 )
 def test_epochs(n, batch_size, epochs):
     assert Schedule(batch_size=batch_size).epochs(n) == epochs

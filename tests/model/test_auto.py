@@ -42,7 +42,7 @@ def _small_batches(monkeypatch):
     schedule = scmoe.model._auto.Schedule
 
     def hasty(max_epochs, **kwargs):
-        return schedule(max_epochs, 50, 5e-3, **kwargs)
+        return schedule(max_epochs, **{**kwargs, "batch_size": 50, "lr": 5e-3})
 
     monkeypatch.setattr("scmoe.model._auto.Schedule", hasty)
 

@@ -7,6 +7,7 @@ from scmoe._neighbors import neighbor_graph
 from scmoe.estimate._agreement import Agreement, agreement
 from scmoe.estimate._augmentation import augmentation
 from scmoe.estimate._autoencoder import (
+    LARGE_STEPS,
     Architecture,
     Schedule,
     decode,
@@ -42,6 +43,7 @@ from scmoe.estimate._trends import Trends, trends, variance_explained
 
 __all__ = [
     "CLUSTERING",
+    "LARGE_STEPS",
     "METHODS",
     "MIN_CELLS",
     "RECONSTRUCTION",

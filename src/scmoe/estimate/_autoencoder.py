@@ -33,8 +33,8 @@ def large_latent(n_input: int) -> int:
     return min(LARGE, n_input)
 
 
-N_STEPS = 800
-"""Steps of a default training."""
+LARGE_STEPS = {"batch_size": 1024, "lr": 3e-3, "n_steps": 800, "cycle": True}
+"""The schedule of markers; images and components need more, smaller steps."""
 
 ENCODE_BATCH = 4096
 """Cells at a time where nothing is learned."""
@@ -68,14 +68,16 @@ class Architecture:
 class Schedule:
     """How long and how fast networks are trained.
 
-    ``max_epochs`` is None for about 800 steps, and never more than 1,000 epochs, Santos' number.
-    The rate rises to ``lr`` and falls again.
+    ``max_epochs`` is None for about ``n_steps``, and never more than 1,000 epochs, Santos'
+    number. With ``cycle`` the rate rises to ``lr`` and falls again.
     """
 
     max_epochs: int | None = None
-    batch_size: int = 1024
-    lr: float = 3e-3
+    batch_size: int = 256
+    lr: float = 1e-3
     accelerator: str = "auto"
+    n_steps: int = 4000
+    cycle: bool = False
 
     def __post_init__(self):
         if self.max_epochs is not None:
@@ -89,7 +91,7 @@ class Schedule:
         """Epochs for this many cells."""
         if self.max_epochs is not None:
             return as_whole(self.max_epochs)  # Lightning takes no numbers of numpy
-        return min(math.ceil(N_STEPS / math.ceil(n / self.batch_size)), 1000)
+        return min(math.ceil(self.n_steps / math.ceil(n / self.batch_size)), 1000)
 
 
 def train_autoencoder(
@@ -136,6 +138,7 @@ def train_autoencoder(
             max_epochs=schedule.epochs(len(x)),
             batch_size=schedule.batch_size,
             lr=schedule.lr,
+            cycle=schedule.cycle,
             augment=augment,
             description=description,
             progress=progress,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scmoe._numbers import is_whole
 from scmoe.estimate import (
     CLUSTERING,
+    LARGE_STEPS,
     Architecture,
     Schedule,
     check_learned,
@@ -85,7 +86,8 @@ def estimate_latent_dim(
     max_epochs, accelerator
         As in :class:`scmoe.estimate.Schedule`.
     """
-    schedule = Schedule(max_epochs, accelerator=accelerator)
+    of_markers = {} if architecture.isotropic else LARGE_STEPS
+    schedule = Schedule(max_epochs, accelerator=accelerator, **of_markers)
     network, _ = train_autoencoder(
         scaled,
         large_latent(scaled.shape[1]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from scmoe._checks import (
 from scmoe._scaling import COMMON, rescaled
 from scmoe.estimate import (
     CLUSTERING,
+    LARGE_STEPS,
     MIN_CELLS,
     Architecture,
     Schedule,
@@ -53,15 +55,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-N_STEPS = 800
-"""Optimiser steps of a default training."""
-
-BATCH_SIZE = 1024
-LR = 3e-3
-"""Of the experts: the peak of one cycle."""
-
-MANAGER_LR = 3e-4
-"""Of the manager, which has learned."""
+MANAGER_LR = 0.1
+"""Learning rate of the manager, which has learned, as a share of that of the experts."""
 
 FEW_CELLS = 500
 """With fewer, clusters of decoded cells were seen to be parts of true ones."""
@@ -238,9 +233,9 @@ class MoEVAE(Probing, ExpertModel):
         *,
         max_epochs: int | None = None,
         manager_epochs: int | None = None,
-        batch_size: int = BATCH_SIZE,
-        lr: float = LR,
-        manager_lr: float = LR,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        manager_lr: float | None = None,
         augment: bool | str | Sequence[str] | Mapping[str, Any] | None = None,
         threshold: float = CLUSTERING,
         space: str | None = None,
@@ -263,9 +258,11 @@ class MoEVAE(Probing, ExpertModel):
         Parameters
         ----------
         max_epochs, manager_epochs
-            None for about 800 steps each, and at most 1,000 epochs, Santos' number.
+            None for about 800 steps each, with images and components 4,000, and at most 1,000
+            epochs, Santos' number.
         batch_size, lr, manager_lr
-            Of Adam; the rates are the peaks of one cycle.
+            Of Adam. None for 1,024 cells and rates that rise to 0.003 and fall again; with
+            images and components for 256 and 0.001.
         augment
             Changes cells at random while a network learns: True, False, words or amounts, as in
             :func:`scmoe.tl.latent_dim`. None for True with convolutions, as Santos has it, and
@@ -311,7 +308,11 @@ class MoEVAE(Probing, ExpertModel):
         if space is None:
             space = "values" if method == "tree" else "codes" if of_images else "decoded"
         check_method(method, settings)
+        given = {"max_epochs": max_epochs, "batch_size": batch_size, "lr": lr}
+        schedule = self._schedule(accelerator=accelerator, **given)
+        manager_lr = schedule.lr if manager_lr is None else manager_lr
         check_rate("manager_lr", manager_lr)
+        of_manager = replace(schedule, max_epochs=manager_epochs, lr=manager_lr)
         x = self._values(self.n_experts_)
         n_experts = None if self.n_experts_ == AUTO else self.n_experts_
         if n_experts is None:
@@ -335,8 +336,6 @@ class MoEVAE(Probing, ExpertModel):
         architecture = Architecture(
             **{name: settings_[name] for name in Architecture.__dataclass_fields__}
         )
-        schedule = Schedule(max_epochs, batch_size, lr, accelerator)
-        of_manager = Schedule(manager_epochs, batch_size, manager_lr, accelerator)
         changes = self._changes(augment, scaled, seed, accelerator=accelerator, progress=progress)
         done = pretrain(
             x,
@@ -385,7 +384,7 @@ class MoEVAE(Probing, ExpertModel):
         pretrain: bool = True,
         pretrain_kwargs: dict[str, Any] | None = None,
         augment: bool | str | Sequence[str] | Mapping[str, Any] | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         train_size: float = 1.0,
         validation_size: float | None = None,
         accelerator: str = "auto",
@@ -399,7 +398,8 @@ class MoEVAE(Probing, ExpertModel):
         Parameters
         ----------
         max_epochs
-            None for about 800 steps, and at most 100 epochs, Santos' number.
+            None for about 800 steps, with images and components 4,000, and at most 100 epochs,
+            Santos' number.
         pretrain
             Call :meth:`pretrain` first, if nobody has. Without it the numbers of experts and of
             dimensions must be given, and the manager starts from random weights: results differ
@@ -408,7 +408,9 @@ class MoEVAE(Probing, ExpertModel):
             Passed to :meth:`pretrain`.
         augment
             As in :meth:`pretrain`.
-        batch_size, train_size, validation_size, accelerator, devices
+        batch_size
+            None for 1,024 cells; with images and components 256.
+        train_size, validation_size, accelerator, devices
             As in scvi-tools; all cells train by default.
         early_stopping
             Stop when the loss of the validation cells no longer falls; needs ``train_size``
@@ -416,7 +418,8 @@ class MoEVAE(Probing, ExpertModel):
         plan_kwargs
             ``{"lr": ..., "manager_lr": ..., "hardening": ..., "cycle": ...}``: Santos has 1e-4
             for both rates; here that of the experts rises to 3e-3, that of the manager, which
-            has learned, to 3e-4, and both fall again (``cycle=False`` keeps them). ``hardening``
+            has learned, to 3e-4, and both fall again; with images and components they are 1e-3
+            and 1e-4 throughout. ``hardening``
             is the share of the training over which :math:`\alpha` rises to its value.
         **trainer_kwargs
             As in scvi-tools (``enable_progress_bar=False`` silences all bars).
@@ -438,6 +441,9 @@ class MoEVAE(Probing, ExpertModel):
         x = self._values(self.n_experts_)
         check_shares(train_size, validation_size)
         refuse_pickles(trainer_kwargs)
+        schedule = self._schedule()
+        if batch_size is None:
+            batch_size = schedule.batch_size
         check_training_settings(
             max_epochs,
             batch_size,
@@ -447,7 +453,8 @@ class MoEVAE(Probing, ExpertModel):
             accelerator,
             devices,
         )
-        plan_kwargs = {"lr": LR, "manager_lr": MANAGER_LR, "cycle": True, **(plan_kwargs or {})}
+        rates = {"lr": schedule.lr, "manager_lr": MANAGER_LR * schedule.lr}
+        plan_kwargs = {**rates, "cycle": schedule.cycle, **(plan_kwargs or {})}
         shares = np.arange(len(x)), len(x), train_size, validation_size
         n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])
         if early_stopping:
@@ -468,7 +475,7 @@ class MoEVAE(Probing, ExpertModel):
         rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
         if max_epochs is None:
             n_batches = math.ceil(n_train / batch_size)
-            max_epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
+            max_epochs = min(math.ceil(schedule.n_steps / n_batches), MAX_EPOCHS)
         logger.info("Step 9 of 9: experts and manager together.")
         with self._training(batch_size):
             if self.module is None:
@@ -501,6 +508,13 @@ class MoEVAE(Probing, ExpertModel):
                     self.min_cells_,
                 )
             self.module_settings_["n_latents"] = self.module.experts.n_latents
+
+    def _schedule(self, **given: Any) -> Schedule:
+        """How networks are trained: what is given, on top of what suits the values."""
+        of_markers = not holds_images(self.adata) and self.scaling_ != COMMON
+        given = {name: value for name, value in given.items() if value is not None}
+        suits = LARGE_STEPS if of_markers else {}
+        return Schedule(**{**suits, **given})
 
     def _changes(
         self,

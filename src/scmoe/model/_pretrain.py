@@ -251,6 +251,7 @@ def teach_manager(
             batch_size=schedule.batch_size,
             lr=schedule.lr,
             rate="manager_lr",
+            cycle=schedule.cycle,
             augment=augment,
             description="6/9 Manager",
             progress=progress,

@@ -111,8 +111,9 @@ def latent_dim(
         ``activation`` (``"elu"`` or ``"relu"``), ``likelihood`` (``"bernoulli"`` or
         ``"gaussian"``), ``kl``; see ``scmoe.nn.Autoencoders``.
     train_kwargs
-        Of the training: ``max_epochs`` (None for about 800 steps), ``batch_size``
-        (1,024), ``lr`` (0.003, the peak of one cycle), ``accelerator``.
+        Of the training: ``max_epochs`` (None for about 800 steps, with images and
+        components 4,000), ``batch_size`` (1,024, or 256), ``lr`` (0.003, the peak of one cycle,
+        or 0.001), ``accelerator``.
 
     Returns
     -------
@@ -269,10 +270,10 @@ def _settings(
     train_kwargs: Mapping[str, Any] | None,
 ) -> tuple[Architecture, Schedule]:
     """Networks and training: what is given, on top of what suits the values."""
-    from scmoe.estimate import Architecture, Schedule
+    from scmoe.estimate import LARGE_STEPS, Architecture, Schedule
 
     of_network, of_training = dict(network_kwargs or {}), dict(train_kwargs or {})
-    ours = {"n_input", "image_shape"}
+    ours = {"n_input", "image_shape", "n_steps", "cycle"}
     for name, given, kind in (
         ("network_kwargs", of_network, Architecture),
         ("train_kwargs", of_training, Schedule),
@@ -287,7 +288,8 @@ def _settings(
     of_network.setdefault("likelihood", "bernoulli" if binary else "gaussian")
     shape = check_image_shape(work) if network == "conv" else None
     architecture = Architecture(scaled.shape[1], shape, **of_network)
-    return architecture, Schedule(**of_training)
+    of_markers = not (holds_images(work) or architecture.isotropic)
+    return architecture, Schedule(**{**(LARGE_STEPS if of_markers else {}), **of_training})
 
 
 def _reconstruction(found: LatentDim) -> int:

@@ -36,6 +36,7 @@ def fit(
     batch_size: int,
     lr: float,
     rate: str = "lr",
+    cycle: bool = False,
     augment: Augment | None = None,
     description: str = "Training",
     progress: bool = True,
@@ -52,9 +53,11 @@ def fit(
         Tensors with a row for each cell, among them ``"x"``; a batch has the same names, and
         ``"index"``, the rows that it holds, unless the data name them otherwise.
     max_epochs, batch_size, lr
-        As usual; the rate is the peak of one cycle. A last batch of a single cell is left out.
+        As usual. A last batch of a single cell is left out.
     rate
         What users know the learning rate by.
+    cycle
+        Whether the rate rises to ``lr`` and falls again.
     augment
         Changes the ``"x"`` of each batch at random.
     description
@@ -73,7 +76,7 @@ def fit(
     ValueError
         The loss is not finite, or far above that at the start.
     """
-    plan = _Plan(module, lr, LossWatch(**{rate: lr}))
+    plan = _Plan(module, lr, LossWatch(**{rate: lr}), cycle)
 
     def complete(batch: Batch, rows: torch.Tensor) -> Batch:
         batch = {"index": rows, **batch}
@@ -109,17 +112,19 @@ def fit(
 class _Plan(pl.LightningModule):
     """One optimiser, and the means of each epoch."""
 
-    def __init__(self, module: nn.Module, lr: float, watch: LossWatch):
+    def __init__(self, module: nn.Module, lr: float, watch: LossWatch, cycle: bool):
         super().__init__()
         self.module = module
-        self.lr = lr
+        self.lr, self.cycle = lr, cycle
         self.watch = watch
         self.history: list[dict[str, float]] = []
         self._totals: dict[str, torch.Tensor] = {}
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> torch.optim.Optimizer | dict:
         """Adam in one kernel, as in the training of the models."""
         optimizer = torch.optim.Adam(self.module.parameters(), lr=self.lr, fused=True)
+        if not self.cycle:
+            return optimizer
         return cycled(optimizer, self.trainer.estimated_stepping_batches)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
