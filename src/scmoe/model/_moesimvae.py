@@ -33,7 +33,6 @@ from scmoe.model._base import ExpertModel
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._settings import check_arguments
 from scmoe.model._settle import name_classes, settle
-from scmoe.model._several import check_several, take_first
 from scmoe.similarity import DensityTree, Similarity
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.train import (
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scmoe.similarity import Target
+    from scmoe.train import Processes
     from scmoe.tree import Tree
 
 logger = logging.getLogger("scmoe")
@@ -455,7 +455,10 @@ class MoESimVAE(ExpertModel):
         read_settings(estimate_kwargs or {}, self._default_method())
         processes = find_processes(accelerator, devices, trainer_kwargs)
         if processes.n > 1:
-            check_several(x, processes, early_stopping=early_stopping, checkpoint=checkpoint)
+            for name, used in {"early_stopping": early_stopping, "checkpoint": checkpoint}.items():
+                if used:
+                    raise ValueError(f"`{name}` needs a training on one device.")
+            processes.check_cells(x)
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = processes.of_first(lambda: self.similarity.bind(self.adata, x, progress=progress))
         self.tree = getattr(target, "tree", None)
@@ -560,9 +563,16 @@ class MoESimVAE(ExpertModel):
                 from_groups.finish(self.module, cells)
             self._settle(target)
             if processes.from_start:
-                take_first(self, processes)
+                self._take_first(processes)
         if checkpoints is not None and not keep_checkpoint:
             remove_checkpoints(checkpoints.folder)
+
+    def _take_first(self, processes: Processes) -> None:
+        """Take the model of the first process: other devices may round otherwise."""
+        state = {name: value.cpu() for name, value in self.module.state_dict().items()}
+        found = state, self.cluster_names_, self.history_
+        state, self.cluster_names_, self.history_ = processes.of_first(lambda: found)
+        self.module.load_state_dict(state)
 
     def _starts(self, start: bool | None, groups: np.ndarray | None) -> bool:
         """Whether to start from the groups of the similarity; raises where that is asked for."""

@@ -39,7 +39,7 @@ class Stages(NamedTuple):
 def stage_epochs(
     n_batches: int, main: int | None, start: int | None, prune: int | None, recipe: Recipe
 ) -> Stages:
-    """Epochs of so many batches; None for as many as make the steps of a recipe."""
+    """Return the epochs of each stage; None uses the number of optimiser steps of the recipe."""
     if main is None:
         main = min(math.ceil(recipe.main / n_batches), MAX_EPOCHS)
     if start is None:

@@ -118,7 +118,7 @@ def assign(
         a reference that was kept with ``landmarks=False``; a ``client`` that is closed or
         asynchronous.
     TypeError
-        A ``client`` that is none, such as an address.
+        A ``client`` that is not a ``distributed.Client``, such as an address.
     RuntimeError
         A cluster that was lost, or whose workers ended again and again.
     scmoe.model.ModelFileError

@@ -230,7 +230,7 @@ def cluster(
     KeyError
         An unknown layer, representation, marker, graph, embedding or ``batch_key``.
     TypeError
-        A ``client`` that is none, such as an address.
+        A ``client`` that is not a ``distributed.Client``, such as an address.
     RuntimeError
         A cluster that was lost, or whose workers ended again and again.
     scmoe.model.SaveError

@@ -380,7 +380,7 @@ def make_recipe(
     Raises
     ------
     ValueError
-        An unknown model, options that it does not have, or a number of clusters that is none.
+        An unknown model, options that it does not have, or an invalid number of clusters.
     """
     from scmoe.model._auto import check_number
 

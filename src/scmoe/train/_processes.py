@@ -14,9 +14,12 @@ from torch.multiprocessing import ProcessRaisedException, active_children
 
 from scmoe._compat import empty_trainer, is_notebook, quiet
 from scmoe._numbers import is_whole
+from scmoe.train._fingerprint import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    import numpy as np
 
 T = TypeVar("T")
 
@@ -62,13 +65,17 @@ class Processes:
             raise error
         return found
 
-    def agree(self, value: str) -> bool:
-        """Whether all of them have the same value."""
+    def check_cells(self, x: np.ndarray) -> None:
+        """Raise ValueError where processes have different cells ``(n, n_markers)``."""
         if not self.from_start:
-            return True
+            return
         found = [None] * self.n
-        dist.all_gather_object(found, value)
-        return len(set(found)) == 1
+        dist.all_gather_object(found, digest(x))
+        if len(set(found)) > 1:
+            raise ValueError(
+                "The processes have different cells: each must have all of them; the training "
+                "divides every batch."
+            )
 
     @contextmanager
     def training(self, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
