@@ -55,6 +55,17 @@ def client(local):
         yield client
 
 
+@pytest.fixture(scope="module")
+def alone():
+    """A clustering, and an assignment by it, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        reference, query = cells(), cells(1)
+        cluster(reference, batch_key="batch", **SHORT)
+        assign(query, reference, sample_key="batch")
+    return reference, query
+
+
 def equal(one: ad.AnnData, other: ad.AnnData) -> None:
     same(results(one), results(other))
     for entry in RECORDED:

@@ -96,7 +96,7 @@ PLACES = [backed, zarr_array, lazy, chunks]
 
 
 @pytest.fixture(scope="module")
-def alone():
+def in_memory():
     """A clustering, and an assignment by it, of cells in memory."""
     with pytest.MonkeyPatch.context() as patch:
         shrink(patch)
@@ -107,14 +107,14 @@ def alone():
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_cells_in_a_file_have_the_same_clusters(tmp_path, small, place, alone):
-    for inside, seed in zip(alone, (0, 1), strict=True):
+def test_cells_in_a_file_have_the_same_clusters(tmp_path, small, place, in_memory):
+    for inside, seed in zip(in_memory, (0, 1), strict=True):
         (tmp_path / str(seed)).mkdir()
         outside = place(tmp_path / str(seed), cells(seed))
         if seed == 0:
             cluster(outside, batch_key="batch", **SHORT)
         else:
-            assign(outside, alone[0], sample_key="batch")
+            assign(outside, in_memory[0], sample_key="batch")
         same(results(inside), results(outside))
         for entry in ("manifest", "tree", "drift"):
             assert str(inside.uns["scmoe"].get(entry)) == str(outside.uns["scmoe"].get(entry))
