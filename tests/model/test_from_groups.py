@@ -15,7 +15,7 @@ import scmoe
 from scmoe.metrics import accuracy
 from scmoe.model import MoESimVAE
 from scmoe.model import _from_groups as from_groups
-from scmoe.similarity import Graph
+from scmoe.similarity import CoAssociation, DensityTree, Graph
 from scmoe.train import one_cycle
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -168,6 +168,24 @@ def test_nothing_to_start_from(linked, caplog):
         few.train(1, **QUIET)
     assert "random weights" in caplog.text
     assert "groups_train" not in few.history
+
+
+@pytest.mark.parametrize("similarity", [CoAssociation(), DensityTree()])
+def test_more_groups_than_experts(linked, similarity, caplog):
+    """The closest groups are merged, so that the model starts from as many as it has experts."""
+    MoESimVAE.setup_anndata(linked, similarity=similarity)
+    scvi.settings.seed = 0
+    model = MoESimVAE(linked, 3)
+    with caplog.at_level("INFO", logger="scmoe"):
+        model.train(**QUIET)
+    assert "The similarity has 5 groups: the closest are merged to 3" in caplog.text
+    assert "groups_train" in model.history
+    assert len(set(model.predict())) == 3
+    # whole populations
+    table = pd.crosstab(linked.obs["population"].to_numpy(), model.predict(), normalize="index")
+    assert table.max(axis=1).min() > 0.95
+    if model.tree is not None:
+        assert model.tree.n_clusters == 3
 
 
 def test_further_training_does_not_start_again(blobs):

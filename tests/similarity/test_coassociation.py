@@ -242,6 +242,27 @@ def test_groups_by_hand(monkeypatch):
     assert target.membership.dtype == np.float32
 
 
+def test_merged_groups_by_hand(monkeypatch):
+    monkeypatch.setattr(module, "LEAST_SIZE", 1)
+    # three groups; the first two have one vote of three in common, the third none with them
+    votes = [[0, 0, 0]] * 3 + [[0, 1, 1]] * 2 + [[2, 2, 2]] * 2
+    target = CoAssociationTarget(np.array(votes), [1, 1, 1], majority=True)
+    assert target.n_groups == 3
+    # values say the contrary: votes come first
+    merged = target.merged(2, np.array([[0.0]] * 3 + [[9]] * 2 + [[1]] * 2))
+    together = [0, 0, 0, 0, 0, 1, 1]
+    assert adjusted_rand_score(merged.membership.argmax(1), together) == 1
+    cells = np.arange(7)
+    np.testing.assert_array_equal(merged.dense(cells), np.equal.outer(together, together))
+
+
+def test_of_groups_that_no_vote_joins_the_closest_are_merged():
+    group = np.repeat([0, 1, 2], 10)
+    target = CoAssociationTarget(group[:, None], [1], majority=True)
+    merged = target.merged(2, np.array([0.0, 5, 1])[group][:, None])
+    assert adjusted_rand_score(merged.membership.argmax(1), group == 1) == 1
+
+
 def test_groups_are_populations(linked):
     target = CoAssociation().bind(linked, linked.X)
     assert target.n_groups == 5

@@ -52,6 +52,16 @@ def test_scores(name, data_dir, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n_clusters", [None, 8])
+def test_images(data_dir, n_clusters):
+    """Digits by their pixels, also where there are more groups than experts."""
+    adata = scmoe.datasets.mnist("test")
+    adata = adata[np.random.default_rng(1).permutation(adata.n_obs)[:4000]].copy()
+    scmoe.tl.cluster(adata, n_clusters=n_clusters, random_state=1, progress=False)
+    assert scmoe.metrics.accuracy(adata.obs["label"], adata.obs["scmoe"]) > 0.7
+
+
+@pytest.mark.slow
 def test_order_and_seed(data_dir):
     """Another order of the cells and another seed give nearly the same labels."""
     adata = surface("H08")

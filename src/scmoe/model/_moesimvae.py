@@ -345,7 +345,8 @@ class MoESimVAE(ExpertModel):
         start
             Whether to start from the groups of the similarity (``Target.membership``)
             instead of random weights, see the notes. None for True where the model was not
-            trained yet, and the similarity knows groups, no more than there are experts.
+            trained yet, and the similarity knows groups. Of more groups than there are experts
+            the closest are merged.
         batch_size
             Cells in a batch, of each device; None for 512 after a start, else 256. All pairs of a
             batch are compared up to 1,024 cells; in larger ones and after a start those within
@@ -461,9 +462,8 @@ class MoESimVAE(ExpertModel):
             processes.check_cells(x)
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = processes.of_first(lambda: self.similarity.bind(self.adata, x, progress=progress))
-        self.tree = getattr(target, "tree", None)
-        groups = target.membership
         if self.module is None:
+            self.tree = getattr(target, "tree", None)
             how = estimate_kwargs or {}
             self.module_settings_, self.estimates_ = processes.of_first(
                 lambda: self._estimate(x, target, accelerator, progress, how)
@@ -475,6 +475,9 @@ class MoESimVAE(ExpertModel):
                 f"The similarity names {len(target.class_names)} classes, more than the "
                 f"{self.module.n_experts} experts."
             )
+        if start is not False and not (start is None and self.is_trained):
+            target = self._no_more_groups(target, x)
+        self.tree, groups = getattr(target, "tree", None), target.membership
         start = self._starts(start, groups)
         # convolutions have all to learn
         short = start and from_groups.can_start_experts(self.module)
@@ -573,6 +576,21 @@ class MoESimVAE(ExpertModel):
         found = state, self.cluster_names_, self.history_
         state, self.cluster_names_, self.history_ = processes.of_first(lambda: found)
         self.module.load_state_dict(state)
+
+    def _no_more_groups(self, target: Target, x: np.ndarray) -> Target:
+        """Merge groups of which there are more than experts, where the target knows how."""
+        groups, n_experts = target.membership, self.module.n_experts
+        if groups is None or groups.shape[1] <= n_experts:
+            return target
+        merged = target.merged(n_experts, x)
+        if merged is None:
+            return target
+        logger.info(
+            "The similarity has %d groups: the closest are merged to %d, one an expert.",
+            groups.shape[1],
+            merged.membership.shape[1],
+        )
+        return merged
 
     def _starts(self, start: bool | None, groups: np.ndarray | None) -> bool:
         """Whether to start from the groups of the similarity; raises where that is asked for."""

@@ -87,6 +87,14 @@ class Target(ABC):
     A training with such a target keeps them on its device, and asks for no indices.
     """
 
+    def merged(self, n_groups: int, profile: np.ndarray) -> Target | None:
+        """Return the target with the closest groups merged until so many are left.
+
+        None where the target does not know which of its groups are close. ``profile`` are the
+        values that it was bound with.
+        """
+        return None
+
     @property
     def n_classes(self) -> int:
         """How many classes it knows."""
@@ -175,6 +183,53 @@ class Target(ABC):
             return None
         group = self.membership[cells].argmax(1)
         return np.bincount(group)[group] ** -SMALL_FIRST
+
+
+class MembershipTarget(Target):
+    """Cells agree as far as their memberships in groups do.
+
+    Parameters
+    ----------
+    membership
+        Share of each group for each cell, ``(n_obs, n_groups)`` float32, rows sum to 1.
+    """
+
+    def __init__(self, membership: np.ndarray):
+        self.membership = self.traits = membership
+
+    def dense(self, cells: np.ndarray) -> np.ndarray:
+        """Agreement of all pairs; 1 for a cell with itself."""
+        membership = self.membership[cells]
+        similarity = membership @ membership.T
+        similarity[cells[:, None] == cells[None]] = 1
+        return similarity.clip(0, 1)
+
+    def at(self, cells: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """Agreement of some pairs."""
+        left, right = cells[pairs]
+        similarity = np.einsum("ij,ij->i", self.membership[left], self.membership[right])
+        return np.where(left == right, np.float32(1), similarity.clip(0, 1))
+
+    def alike(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """Agreement of memberships."""
+        return (left * right).sum(-1).clamp(0, 1)
+
+
+def sum_groups(membership: np.ndarray, into: np.ndarray) -> np.ndarray:
+    """Sum the shares of groups that are merged.
+
+    Parameters
+    ----------
+    membership
+        ``(n_obs, n_groups)`` float32.
+    into
+        New group of each group, ``(n_groups,)`` integers from 0.
+
+    Returns
+    -------
+    ``(n_obs, n_new)`` float32.
+    """
+    return membership @ np.eye(into.max() + 1, dtype=np.float32)[into]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from scipy.cluster.hierarchy import cut_tree, linkage
+from scipy.sparse import coo_matrix
+from scipy.spatial.distance import pdist, squareform
 
 from scmoe._numbers import is_whole
 from scmoe._partition import partition
 from scmoe._progress import bar
-from scmoe.similarity._base import SMALL_FIRST, Similarity, Target
+from scmoe.similarity._base import (
+    SMALL_FIRST,
+    MembershipTarget,
+    Similarity,
+    Target,
+    sum_groups,
+)
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.similarity._metaclusters import metaclusters
 
@@ -25,6 +34,9 @@ logger = logging.getLogger("scmoe")
 
 FINER = 2
 """How many votes all metaclusters have together, for each of all coarse partitions."""
+
+LEAST_VOTE = 1e-6
+"""How much the distance of groups counts beside the share of votes."""
 
 LEAST_SIZE = 10
 """Cells of the smallest group."""
@@ -55,7 +67,8 @@ class CoAssociation(Similarity):
     resolutions
         Resolutions of the coarse partitions; larger gives more communities.
     fine_resolutions
-        Resolutions of the communities that are merged to metaclusters, one vote each.
+        Resolutions of the communities that are merged to metaclusters, one vote each. ``()`` for
+        images, whose kinds differ in no single pixel.
     separation
         Where merging stops: the difference of two communities in their most separated marker,
         in standard deviations within communities. Smaller gives more metaclusters.
@@ -195,6 +208,23 @@ class CoAssociationTarget(Target):
     def membership(self) -> np.ndarray:
         """1 for the group of each cell, else 0: ``(n_obs, n_groups)`` float32."""
         return np.eye(self.n_groups, dtype=np.float32)[self.groups]
+
+    def merged(self, n_groups: int, profile: np.ndarray) -> MembershipTarget:
+        """Merge groups by average linkage, first those whose cells agree in most votes.
+
+        Of those that agree in as many, the groups with the closest means.
+        """
+        size = np.bincount(self.groups)
+        agree = np.zeros((self.n_groups, self.n_groups))
+        for votes, weight in zip(self.partitions, self.votes, strict=True):
+            share = coo_matrix((np.ones(len(votes)), (self.groups, votes))).tocsr()
+            agree += weight * (share @ share.T).toarray()
+        apart = 1 - agree / np.outer(size, size) / self.votes.sum()
+        means = self.membership.T @ profile / size[:, None]
+        distance = pdist(means)
+        apart = squareform(apart, checks=False) + LEAST_VOTE * distance / distance.max()
+        into = cut_tree(linkage(apart, "average"), n_clusters=n_groups)[:, 0]
+        return MembershipTarget(sum_groups(self.membership, into))
 
     def _vote(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Similarity of cells ``left`` and ``right``, broadcast against each other."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from scmoe._checks import check_batches
 from scmoe._numbers import NOTHING, POSITIVE, TEXT, number, whole
-from scmoe.similarity._base import Similarity, Target
+from scmoe.similarity._base import MembershipTarget, Similarity, sum_groups
 from scmoe.tree import (
     DEPTH,
     LEAST,
@@ -23,7 +23,6 @@ from scmoe.tree import (
 )
 
 if TYPE_CHECKING:
-    import torch
     from anndata import AnnData
 
     from scmoe.tree import Tree
@@ -130,7 +129,7 @@ class DensityTree(Similarity):
         return DensityTreeTarget(tree, memberships(tree, x, **how))
 
 
-class DensityTreeTarget(Target):
+class DensityTreeTarget(MembershipTarget):
     """Memberships in the populations of a tree.
 
     Parameters
@@ -142,22 +141,10 @@ class DensityTreeTarget(Target):
     """
 
     def __init__(self, tree: Tree, membership: np.ndarray):
+        super().__init__(membership)
         self.tree = tree
-        self.membership = self.traits = membership
 
-    def dense(self, cells: np.ndarray) -> np.ndarray:
-        """Agreement of all pairs; 1 for a cell with itself."""
-        membership = self.membership[cells]
-        similarity = membership @ membership.T
-        similarity[cells[:, None] == cells[None]] = 1
-        return similarity.clip(0, 1)
-
-    def at(self, cells: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """Agreement of some pairs."""
-        left, right = cells[pairs]
-        similarity = np.einsum("ij,ij->i", self.membership[left], self.membership[right])
-        return np.where(left == right, np.float32(1), similarity.clip(0, 1))
-
-    def alike(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """Agreement of memberships."""
-        return (left * right).sum(-1).clamp(0, 1)
+    def merged(self, n_groups: int, profile: np.ndarray) -> DensityTreeTarget:
+        """Cut the tree: its clearest valleys are kept."""
+        into = self.tree.cut(n_clusters=n_groups)
+        return DensityTreeTarget(self.tree.merge(into), sum_groups(self.membership, into))

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scmoe")
 
 AUTO = "auto"
+
+OF_IMAGES = {"resolutions": (0.2, 0.3, 0.5, 1.0), "fine_resolutions": ()}
+"""Partitions of images: no single pixel tells their communities apart, as a marker would."""
 """For numbers that are estimated."""
 
 
@@ -194,7 +197,7 @@ class SimilarityRecipe(Recipe):
             reason = "as the values are pixels"
         if reason is not None:
             logger.info("Clusters follow the neighbour graph, %s (CoAssociation).", reason)
-            return CoAssociation()
+            return CoAssociation(**OF_IMAGES) if holds_images(work) else CoAssociation()
         beside = ""
         if "connectivities" in adata.obsp:
             beside = (
