@@ -28,7 +28,7 @@ from benchmarks.cytof import warm_up
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import markdown, measured, spread
 from scmoe import nn
-from scmoe._random import seeded
+from scmoe._core.random import seeded
 from scmoe.model import CplMixVAE
 
 if TYPE_CHECKING:

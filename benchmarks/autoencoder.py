@@ -10,7 +10,7 @@ from sklearn.mixture import GaussianMixture
 from torch import nn
 from torch.nn import functional as F
 
-from scmoe._random import seeded
+from scmoe._core.random import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -22,7 +22,7 @@ import scmoe
 from benchmarks import cytof
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import markdown, measured, spread
-from scmoe._random import seeded
+from scmoe._core.random import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.autoencoder import PREDICT_BATCH, batches, silent
-from scmoe._random import seeded
+from scmoe._core.random import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

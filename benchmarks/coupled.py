@@ -28,8 +28,8 @@ from benchmarks.augmentation import counts
 from benchmarks.cytof import warm_up
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import MISSING, markdown, measured, spread
-from scmoe._compat import one_thread
-from scmoe._random import seeded
+from scmoe._core.compat import one_thread
+from scmoe._core.random import seeded
 from scmoe.model import CplMixVAE
 from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.train import BATCH_KEYS

@@ -77,7 +77,7 @@ def judged(
 
 def train_scmoe(adata: AnnData, seed: int, size: str) -> scmoe.model.MoESimVAE:
     """The model of the images benchmark, with the similarity that is the better one there."""
-    from scmoe._random import seeded
+    from scmoe._core.random import seeded
 
     settings = images.model_settings(10)
     images.embed(adata, images.GRADIENTS, seed, writing=True)

@@ -24,8 +24,8 @@ from benchmarks.autoencoder import Autoencoder
 from benchmarks.cytof import warm_up
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import markdown, measured, spread
-from scmoe._compat import one_thread
-from scmoe._random import seeded
+from scmoe._core.compat import one_thread
+from scmoe._core.random import seeded
 from scmoe.estimate import find_n_clusters
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ import scmoe
 from benchmarks import peers
 from benchmarks.experiment import attempt, in_order_of, timed
 from benchmarks.tables import MISSING, markdown, measured, spread
-from scmoe._keys import Key
+from scmoe._core.keys import Key
 from scmoe.similarity import Blend, CoAssociation, Prior
 
 if TYPE_CHECKING:

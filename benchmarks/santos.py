@@ -20,7 +20,7 @@ import scmoe
 from benchmarks import autoencoder
 from benchmarks.experiment import attempt, in_order_of, timed
 from benchmarks.tables import markdown, measured, spread
-from scmoe._random import seeded
+from scmoe._core.random import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 import scmoe
-from scmoe._checks import layer_values
-from scmoe._compat import rep_key
+from scmoe._core.cells import layer_values
+from scmoe._core.compat import rep_key
 from scmoe.tl._working import working_copy
 
 FIRST = {"adata", "query", "real"}

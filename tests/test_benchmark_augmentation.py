@@ -10,7 +10,7 @@ import torch
 from benchmarks import augmentation
 from benchmarks.experiment import Options, execute
 
-from scmoe._compat import one_thread
+from scmoe._core.compat import one_thread
 
 
 def test_a_cell_has_no_vote_on_its_copy(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import coupled
 from benchmarks.experiment import Options, execute
 
-from scmoe._compat import one_thread
+from scmoe._core.compat import one_thread
 
 
 def test_a_cell_is_right_where_its_cluster_is_mostly_its_population():

@@ -10,7 +10,7 @@ from benchmarks import organs
 from benchmarks.experiment import Options
 from benchmarks.organs import Data
 
-from scmoe._compat import one_thread
+from scmoe._core.compat import one_thread
 
 TABLE = {"T": ["CD3"], "B": ["CD19"], "NK": ["CD56"], "mono": ["CD14"], "pDC": ["CD123"]}
 

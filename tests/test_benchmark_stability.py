@@ -9,7 +9,7 @@ import pytest
 from benchmarks import stability
 from benchmarks.experiment import Options, execute
 
-from scmoe._compat import one_thread
+from scmoe._core.compat import one_thread
 
 
 @pytest.mark.parametrize("cut", stability.CUTS)

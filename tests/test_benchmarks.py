@@ -33,7 +33,7 @@ from made_up import as_intensities
 from sklearn.metrics import adjusted_rand_score
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
-from scmoe._compat import one_thread
+from scmoe._core.compat import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -159,7 +159,7 @@ def test_the_setup_of_a_model_can_be_seen(capsys):
 
 def test_one_cluster_is_told():
     adata = make_three()
-    train = {"max_epochs": 1, "accelerator": "cpu"}
+    train = {"max_epochs": 1, "accelerator": "cpu", "start": False}
     with pytest.warns(UserWarning, match=r"into one cluster: .*\"lr\".*here 0\.003.*`similarity`"):
         scmoe.tl.cluster(
             adata,

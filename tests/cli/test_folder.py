@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from scmoe import _atomic
+from scmoe._core import atomic
 from scmoe.cli._folder import output_folder
 
 
@@ -128,7 +128,7 @@ def test_what_a_killed_run_left(tmp_path, monkeypatch, locks):
     path = tmp_path / "out"
     killed(path, settings={"seed": 0})
     if not locks:
-        monkeypatch.setattr(_atomic, "fcntl", None)
+        monkeypatch.setattr(atomic, "fcntl", None)
     with pytest.raises(ValueError, match="unfinished results"):
         write(path, settings={"seed": 1})
     write(path, settings={"seed": 0})
@@ -138,7 +138,7 @@ def test_what_a_killed_run_left(tmp_path, monkeypatch, locks):
 
 
 def test_a_living_run_without_locks_is_known_by_its_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(_atomic, "fcntl", None)
+    monkeypatch.setattr(atomic, "fcntl", None)
     path = tmp_path / "out"
     with output_folder(path, overwrite=False), pytest.raises(ValueError, match="in use"):
         write(path)

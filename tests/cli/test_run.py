@@ -673,7 +673,7 @@ def test_fcs_of_different_markers(scmoe, plate, error_of):
 def test_cells_that_do_not_fit_on_the_disk(scmoe, plate, monkeypatch, error_of):
     """HDF5 would end the process; the model is kept."""
     usage = type("", (), {"free": 2**20})()
-    monkeypatch.setattr("scmoe._atomic.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("scmoe._core.atomic.shutil.disk_usage", lambda path: usage)
     told = error_of(scmoe(plate))
     assert "cells.h5ad: No space left on device: " in told
     assert "; these results are written: model/model.json" in told

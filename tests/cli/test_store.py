@@ -69,8 +69,8 @@ def test_same_results(scmoe, panels, monkeypatch, request, words, sketch):
     if sketch:
         for module in ("_cluster", "_sketch"):
             monkeypatch.setattr(f"scmoe.tl.{module}.SKETCH", 500)
-        monkeypatch.setattr("scmoe._chunks.CHUNK", 100)
-        monkeypatch.setattr("scmoe._chunks.VALUES", 1)
+        monkeypatch.setattr("scmoe._core.rows.CHUNK", 100)
+        monkeypatch.setattr("scmoe._core.rows.VALUES", 1)
     words = [panels / word if word == "spill.csv" else word for word in words]
     told = []
     for cells in ("h5ad", "zarr"):
@@ -132,7 +132,7 @@ def test_nothing_is_left_of_what_fails(scmoe, panels, monkeypatch, error_of):
     words = [panels, "--cells", "zarr"]
     usage = type("", (), {"free": 2**10})()
     with monkeypatch.context() as patch:
-        patch.setattr("scmoe._atomic.shutil.disk_usage", lambda path: usage)
+        patch.setattr("scmoe._core.atomic.shutil.disk_usage", lambda path: usage)
         assert "cells.zarr: No space left on device: " in error_of(scmoe(*words))
     read = library.io._fcs.read_values
 

@@ -10,8 +10,8 @@ from sklearn.neighbors import NearestNeighbors
 
 import scmoe
 from scmoe import estimate
-from scmoe._random import seeded
-from scmoe._scaling import rescaled
+from scmoe._core.random import seeded
+from scmoe._core.scaling import rescaled
 from scmoe.estimate import _augmentation, _resample, augmentation
 from scmoe.nn import (
     Augments,

@@ -7,8 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
-from scmoe._neighbors import neighbor_graph
-from scmoe._partition import partition
+from scmoe._core.neighbors import neighbor_graph, partition
 from scmoe.estimate import stable_clusters
 from scmoe.estimate._stability import _jaccard, _majority, _row, _subsets
 

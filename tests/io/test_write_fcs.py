@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scmoe import _atomic
+from scmoe._core import atomic
 from scmoe.io import _compose, _original, _plain, read_fcs, write_fcs
 from scmoe.io._file import read_about
 from scmoe.io._record import keywords_of
@@ -256,9 +256,9 @@ def test_an_interrupted_write_leaves_nothing(adata, tmp_path, monkeypatch, fails
         return stopped
 
     if fails == "fsync":
-        monkeypatch.setattr(_atomic.os, "fsync", stop(_atomic.os.fsync, 2))
+        monkeypatch.setattr(atomic.os, "fsync", stop(atomic.os.fsync, 2))
     elif fails == "rename":
-        monkeypatch.setattr(_atomic.os, "replace", stop(_atomic.os.replace, 2))
+        monkeypatch.setattr(atomic.os, "replace", stop(atomic.os.replace, 2))
     else:
         when = 1 if fails == "first" else 2
         monkeypatch.setattr(_plain, "as_bytes", stop(_plain.as_bytes, when))

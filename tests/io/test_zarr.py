@@ -120,7 +120,7 @@ def test_compensation_on_the_way(make_fcs, tmp_path):
 def test_disk_without_room(make_fcs, tmp_path, monkeypatch):
     path = make_fcs("plate/a.fcs")
     usage = type("", (), {"free": 1})()
-    monkeypatch.setattr("scmoe._atomic.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("scmoe._core.atomic.shutil.disk_usage", lambda _: usage)
     with pytest.raises(OSError, match="GB are needed"):
         fcs_to_zarr(path, tmp_path / "new" / "x.zarr")
     assert not (tmp_path / "new").exists()

@@ -15,8 +15,8 @@ from scipy import sparse
 from sklearn.neighbors import kneighbors_graph
 
 import scmoe
-from scmoe._chunks import Rows
-from scmoe._store import checksum
+from scmoe._core.files import checksum
+from scmoe._core.rows import Rows
 from scmoe.metrics import accuracy
 from scmoe.model import ModelFileError, MoESimVAE
 from scmoe.model._auto import check_number, read_settings

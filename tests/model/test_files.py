@@ -21,7 +21,7 @@ from anndata import AnnData
 from safetensors.torch import load_file, save_file
 
 import scmoe
-from scmoe._store import checksum
+from scmoe._core.files import checksum
 from scmoe.model import ModelFileError, MoESimVAE
 from scmoe.model._loaded import SCHEMA_VERSION, saved_class
 from scmoe.model._open import MODELS, read_trained
@@ -563,7 +563,7 @@ def test_a_digit_that_fell_over(folder, linked):
 
 
 def test_a_large_description(folder, linked, monkeypatch):
-    monkeypatch.setattr("scmoe._store.MAX_JSON", 1000)
+    monkeypatch.setattr("scmoe._core.files.MAX_JSON", 1000)
     refuses(folder, linked, "at most 1,000 are read")
 
 

@@ -18,8 +18,8 @@ from made_up import make_three
 from scipy import sparse
 
 import scmoe
-from scmoe._chunks import Rows
-from scmoe._store import checksum
+from scmoe._core.files import checksum
+from scmoe._core.rows import Rows
 from scmoe.estimate import find_clusters
 from scmoe.metrics import accuracy
 from scmoe.model import ModelFileError, MoESimVAE, MoEVAE

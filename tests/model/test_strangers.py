@@ -19,8 +19,8 @@ import pytest
 from anndata import AnnData
 from safetensors.torch import load_file
 
-from scmoe._chunks import Rows
-from scmoe._store import checksum
+from scmoe._core.files import checksum
+from scmoe._core.rows import Rows
 from scmoe.model import ModelFileError
 from scmoe.model._open import MODELS, read_trained
 from scmoe.model._pass import SEEN, all_seen, outputs_of

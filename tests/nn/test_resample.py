@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scmoe._random import seeded
+from scmoe._core.random import seeded
 from scmoe.metrics import mmd
 from scmoe.nn import Autoencoders, LearnedAugment, PosteriorAugment, squared_mmd
 

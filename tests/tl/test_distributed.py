@@ -21,9 +21,9 @@ from tests.tl.test_out_of_memory import (
     zarr_array,
 )
 
-from scmoe import _chunks, _workers
-from scmoe._checks import check_chunks
-from scmoe._chunks import Rows
+from scmoe._core import rows, workers
+from scmoe._core.cells import check_chunks
+from scmoe._core.rows import Rows
 from scmoe.tl import assign, cluster
 from scmoe.tl._manifest import block_hash
 
@@ -105,9 +105,9 @@ def test_the_current_client_is_that_of_dask_arrays(local, alone, monkeypatch):
 
     def in_order(client, *args):
         asked.append(client)
-        return _workers.in_order(client, *args)
+        return workers.in_order(client, *args)
 
-    monkeypatch.setattr(_chunks, "in_order", in_order)
+    monkeypatch.setattr(rows, "in_order", in_order)
     with distributed.Client(local) as client:
         lazily, loaded = chunks(None, cells(1)), cells(1)
         assign(loaded, alone[0], sample_key="batch")
@@ -194,7 +194,7 @@ def test_what_can_not_be_read(tmp_path, client, alone, monkeypatch):
     # what a worker sees that lacks the folder
     x = zarr_array(tmp_path, whole).X
     shutil.rmtree(tmp_path / "x.zarr")
-    monkeypatch.setattr("scmoe._checks.check_chunks", lambda x, where: None)
+    monkeypatch.setattr("scmoe._core.cells.check_chunks", lambda x, where: None)
     with pytest.raises(FileNotFoundError, match=r"A worker does not find .*x\.zarr"):
         assign(ad.AnnData(x, obs=whole.obs, var=whole.var), alone[0], client=client)
 

@@ -40,8 +40,8 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     """Let a sketch, and blocks, be smaller than the cells of a test."""
     for module in (_cluster, _sketch):
         patch.setattr(module, "SKETCH", SKETCH)
-    patch.setattr("scmoe._chunks.CHUNK", 512)
-    patch.setattr("scmoe._chunks.VALUES", 1)
+    patch.setattr("scmoe._core.rows.CHUNK", 512)
+    patch.setattr("scmoe._core.rows.VALUES", 1)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_a_sketch_does_not_depend_on_the_order(monkeypatch):
     batch = np.repeat([0, 1], [2950, 50])
 
     def drawn(order):
-        rows = scmoe._chunks.Rows(x[order])
+        rows = scmoe._core.rows.Rows(x[order])
         key = _sketch.survey(rows, pd.Index(["A", "B", "C"]), 3).key
         return order[_sketch.draw_sketch(key, 3, batch[order])]
 
@@ -224,7 +224,7 @@ def test_what_can_not_be_read(tmp_path):
     unknown = array.from_array(whole.X, chunks=(1000, -1))
     unknown = unknown[unknown[:, 0] >= 0]
     with pytest.raises(ValueError, match="unknown sizes"):
-        scmoe._checks.check_chunks(unknown, "`adata.X`")
+        scmoe._core.cells.check_chunks(unknown, "`adata.X`")
 
 
 def test_drift_of_many_cells_is_that_of_some(monkeypatch):

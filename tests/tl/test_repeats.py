@@ -19,7 +19,7 @@ import pytest
 import scanpy as sc
 import torch
 
-from scmoe._random import one_at_a_time, seeded
+from scmoe._core.random import one_at_a_time, seeded
 from scmoe.similarity import CoAssociation, Graph, Knn, Labels
 from scmoe.tl import assign, cluster, generate
 

@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 
-from scmoe._store import checksum
+from scmoe._core.files import checksum
 from scmoe.model import ModelFileError, MoESimVAE
 from scmoe.similarity import Blend, CoAssociation, DensityTree, Graph, Knn, Labels, Prior
 from scmoe.tl import cluster
@@ -276,7 +276,7 @@ def test_done_means_removed(linked, tmp_path):
 def test_killed_while_removing(linked, tmp_path, monkeypatch):
     """What is left has no name of a checkpoint: it is not taken for a damaged one."""
     with monkeypatch.context() as m:
-        m.setattr("scmoe._atomic.shutil.rmtree", lambda *args, **kwargs: None)
+        m.setattr("scmoe._core.atomic.shutil.rmtree", lambda *args, **kwargs: None)
         train(build(linked.copy()), checkpoint=tmp_path / "run")
     assert {name[0] for name in os.listdir(tmp_path / "run")} == {"."}
     model = train(build(linked.copy()), checkpoint=tmp_path / "run")

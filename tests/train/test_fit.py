@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from scmoe._random import seeded
+from scmoe._core.random import seeded
 from scmoe.train import fit
 from scmoe.train._fit import tqdm
 

@@ -11,7 +11,7 @@ import time
 import pytest
 from lightning.pytorch.callbacks import Callback
 
-from scmoe._compat import interruptible
+from scmoe._core.compat import interruptible
 from scmoe.model import MoESimVAE
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}

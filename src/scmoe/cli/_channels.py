@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from scmoe._checks import did_you_mean
-from scmoe._keys import Key
+from scmoe._core.keys import Key
+from scmoe._core.text import did_you_mean
 
 from ._console import one_line
 from ._settings import COFACTORS

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from scmoe._keys import Key
+from scmoe._core.keys import Key
 
 from ._console import Console
 from ._settings import (

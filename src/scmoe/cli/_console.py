@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scmoe._progress import stage
+from scmoe._core.progress import stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,7 +176,7 @@ class Console:
 def _in_options(message: Warning | str) -> str:
     """Return what a warning says, with options for what the library advises."""
     # --help loads nothing of this
-    from scmoe._checks import ScaleWarning
+    from scmoe._core.values import ScaleWarning
 
     if not isinstance(message, ScaleWarning):
         return str(message)

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scmoe._atomic import (
+from scmoe._core.atomic import (
     NoLocksError,
     clean,
     flush,
@@ -19,7 +19,7 @@ from scmoe._atomic import (
     move_folder,
     workspace,
 )
-from scmoe._checks import listing
+from scmoe._core.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

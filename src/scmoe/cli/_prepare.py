@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from scmoe import pp
-from scmoe._checks import check_matrix, check_training, layer_values, listing
-from scmoe._chunks import Rows
-from scmoe._keys import Key
+from scmoe._core.cells import layer_values
+from scmoe._core.keys import Key
+from scmoe._core.rows import Rows
+from scmoe._core.text import listing
+from scmoe._core.values import check_matrix, check_training
 from scmoe.tl._working import technical_names
 
 from ._channels import NOT_EVERYWHERE, kinds_of, why_left_out

@@ -12,8 +12,10 @@ import pandas as pd
 from anndata.io import read_elem
 from natsort import natsorted
 
-from scmoe._checks import arcsinh_record, check_adata, listing
-from scmoe._keys import Key
+from scmoe._core.cells import check_adata
+from scmoe._core.keys import Key
+from scmoe._core.text import listing
+from scmoe._core.values import arcsinh_record
 from scmoe.io._fcs import Plate, read_plate
 from scmoe.io._paths import find_files, sample_names
 

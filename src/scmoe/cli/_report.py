@@ -18,9 +18,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from scipy.sparse import issparse
 
-from scmoe._checks import visible
-from scmoe._keys import Key
-from scmoe._map import MAP
+from scmoe._core.keys import Key
+from scmoe._core.text import visible
+from scmoe._core.tsne import MAP
 from scmoe.get import gates
 from scmoe.get._signatures import UNASSIGNED, effects, measured_markers, standing_out
 from scmoe.get._tree import MOST_CELLS

@@ -10,11 +10,11 @@ import numpy as np
 from scipy.sparse import issparse
 
 from scmoe import io, similarity, tl
-from scmoe._atomic import check_space
-from scmoe._checks import check_batches, layer_names
-from scmoe._compat import rep_key
-from scmoe._map import MAP, sample, with_map
-from scmoe._store import SaveError
+from scmoe._core.atomic import check_space
+from scmoe._core.cells import check_batches, layer_names
+from scmoe._core.compat import rep_key
+from scmoe._core.files import SaveError
+from scmoe._core.tsne import MAP, sample, with_map
 from scmoe.io._fcs import Plate
 from scmoe.io._zarr import place_values, write_results
 from scmoe.pl._figure import set_colors

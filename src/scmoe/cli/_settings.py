@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scmoe._keys import Key
+from scmoe._core.keys import Key
 
 SIMILARITIES = ("tree", "coassociation", "graph", "knn", "threshold")
 """Those of ``scmoe.similarity`` that need nothing but the cells."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scmoe._memory import available_memory
+from scmoe.cli._memory import available_memory
 from scmoe.io._zarr import open_store, write_store
 
 from ._channels import why_left_out

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import apart, visible
-from scmoe._keys import Key
+from scmoe._core.keys import Key
+from scmoe._core.text import apart, visible
 from scmoe.get._naming import names_of
 from scmoe.get._signatures import cluster_effects, labels_of, measured_markers, medians
 from scmoe.get._tree import gate_signs

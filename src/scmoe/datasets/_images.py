@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from scmoe._keys import Key
+from scmoe._core.keys import Key
 from scmoe.io import from_array
 
 from ._registry import fetch, find

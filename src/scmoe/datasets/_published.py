@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from natsort import natsorted
 
-from scmoe._keys import Key
+from scmoe._core.keys import Key
 from scmoe.io import FCSRepairWarning, read_fcs
 from scmoe.io._channels import channel_kind
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scmoe._keys import Key
+from scmoe._core.keys import Key
 
 from ._published import _categorical
 from ._registry import fetch

@@ -13,8 +13,8 @@ import pandas as pd
 from flowio import create_fcs
 from natsort import natsorted
 
-from scmoe._checks import check_adata, layer_values
-from scmoe._keys import Key
+from scmoe._core.cells import check_adata, layer_values
+from scmoe._core.keys import Key
 from scmoe.io._record import keywords_of
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 Also how well clusters come again, and what moves with a state.
 """
 
-from scmoe._neighbors import neighbor_graph
+from scmoe._core.neighbors import communities, neighbor_graph
 from scmoe.estimate._agreement import Agreement, agreement
 from scmoe.estimate._augmentation import augmentation
 from scmoe.estimate._autoencoder import (
@@ -25,7 +25,6 @@ from scmoe.estimate._choose import (
 )
 from scmoe.estimate._density import density_clusters
 from scmoe.estimate._found import MIN_CELLS, Found, check_cells
-from scmoe.estimate._graph import communities
 from scmoe.estimate._latent import (
     CLUSTERING,
     RECONSTRUCTION,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scmoe._neighbors import N_NEIGHBORS, nearest
-from scmoe._numbers import check_whole
+from scmoe._core.neighbors import N_NEIGHBORS, nearest
+from scmoe._core.settings import check_whole
 from scmoe.estimate._resample import train_augment, train_copier
 from scmoe.nn import (
     Augments,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scmoe._numbers import as_whole, check_whole
-from scmoe._random import seeded
+from scmoe._core.random import seeded
+from scmoe._core.settings import as_whole, check_whole
 from scmoe.nn import Autoencoders
 from scmoe.train import check_device, check_rate, fit
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from scmoe._checks import listing
-from scmoe._neighbors import N_PCS_FROM, neighbor_graph
+from scmoe._core.neighbors import N_PCS_FROM, neighbor_graph
+from scmoe._core.text import listing
 from scmoe.estimate._density import density_clusters
 from scmoe.estimate._found import Found, check_codes
 from scmoe.estimate._stability import stable_clusters

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scmoe._compat import same_threads
-from scmoe._numbers import check_whole, is_number
-from scmoe._progress import bar, stage
+from scmoe._core.compat import same_threads
+from scmoe._core.progress import bar, stage
+from scmoe._core.settings import check_whole, is_number
 from scmoe.estimate._found import Found, by_size, check_codes, check_size
 
 if TYPE_CHECKING:

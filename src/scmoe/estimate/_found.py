@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scmoe._numbers import check_whole
+from scmoe._core.settings import check_whole
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.decomposition import PCA
 
-from scmoe._numbers import is_number
+from scmoe._core.settings import is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

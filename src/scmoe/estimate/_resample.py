@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from scmoe._random import seeded
+from scmoe._core.random import seeded
 from scmoe.estimate._autoencoder import (
     Architecture,
     Schedule,

@@ -9,9 +9,9 @@ import pandas as pd
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
-from scmoe._numbers import check_whole
-from scmoe._partition import partition
-from scmoe._progress import bar
+from scmoe._core.neighbors import partition
+from scmoe._core.progress import bar
+from scmoe._core.settings import check_whole
 from scmoe.estimate._found import Found, by_size, check_cells, check_size
 from scmoe.similarity._graph import check_graph
 

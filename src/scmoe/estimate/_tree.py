@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scmoe._numbers import is_number
-from scmoe._progress import bar
+from scmoe._core.progress import bar
+from scmoe._core.settings import is_number
 from scmoe.estimate._found import Found, by_size, check_codes, check_size
 from scmoe.estimate._stability import _row
 from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, SUBSAMPLE, Cells, grow, memberships

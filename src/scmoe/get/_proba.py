@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scmoe._checks import clustering_record
-from scmoe._keys import Key
+from scmoe._core.cells import clustering_record
+from scmoe._core.keys import Key
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,16 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 
-from scmoe._checks import (
-    apart,
-    check_in_memory,
-    clustering_record,
-    layer_values,
-    listing,
-    obs_columns,
-)
-from scmoe._chunks import Rows
-from scmoe._keys import Key
+from scmoe._core.cells import check_in_memory, clustering_record, layer_values, obs_columns
+from scmoe._core.keys import Key
+from scmoe._core.rows import Rows
+from scmoe._core.text import apart, listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from scmoe._checks import clustering_record, listing
-from scmoe._keys import Key
+from scmoe._core.cells import clustering_record
+from scmoe._core.keys import Key
+from scmoe._core.text import listing
 
 if TYPE_CHECKING:
     import pandas as pd

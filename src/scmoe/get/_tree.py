@@ -10,17 +10,12 @@ import pandas as pd
 from anndata import AnnData
 from natsort import natsorted
 
-from scmoe._checks import (
-    check_in_memory,
-    check_matrix,
-    clustering_record,
-    dense,
-    layer_values,
-    listing,
-)
-from scmoe._chunks import Rows
-from scmoe._compat import rep_key
-from scmoe._keys import Key
+from scmoe._core.cells import check_in_memory, clustering_record, layer_values
+from scmoe._core.compat import rep_key
+from scmoe._core.keys import Key
+from scmoe._core.rows import Rows
+from scmoe._core.text import listing
+from scmoe._core.values import check_matrix, dense
 
 if TYPE_CHECKING:
     from scmoe.tree import Gate, Tree

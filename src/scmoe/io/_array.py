@@ -10,8 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from natsort import natsorted
 
-from scmoe._keys import Key
-from scmoe._numbers import is_number
+from scmoe._core.keys import Key
+from scmoe._core.settings import is_number
 
 _LARGEST_BYTE = 255
 _MOST_COLOURS = 4

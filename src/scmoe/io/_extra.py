@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 
-from scmoe._checks import listing, obs_columns
-from scmoe._keys import Key
+from scmoe._core.cells import obs_columns
+from scmoe._core.keys import Key
+from scmoe._core.text import listing
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -14,9 +14,9 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scmoe._keys import Key
-from scmoe._numbers import is_whole
-from scmoe._progress import bar
+from scmoe._core.keys import Key
+from scmoe._core.progress import bar
+from scmoe._core.settings import is_whole
 
 from ._channels import WHY
 from ._data import OFFSETS

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from scmoe._checks import listing
-from scmoe._keys import Key
+from scmoe._core.keys import Key
+from scmoe._core.text import listing
 
 from ._compose import CRC, Pairs, head, only_in_text, replace, with_codes
 from ._encode import LITTLE, as_bytes

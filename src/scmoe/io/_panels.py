@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scmoe._checks import listing
-from scmoe._keys import Key
+from scmoe._core.keys import Key
+from scmoe._core.text import listing
 
 from ._channels import WHY, Kind, mark_copies
 from ._errors import FCSReadError

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scmoe._checks import listing
-from scmoe._keys import Key
+from scmoe._core.keys import Key
+from scmoe._core.text import listing
 
 from ._compose import CRC, Pairs, head, replace, with_codes
 from ._encode import LITTLE, as_bytes

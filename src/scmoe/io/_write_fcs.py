@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from scmoe._atomic import made_folder, refuse_existing, write_files
-from scmoe._checks import check_in_memory, layer_values, listing
-from scmoe._keys import Key
-from scmoe._progress import bar
+from scmoe._core.atomic import made_folder, refuse_existing, write_files
+from scmoe._core.cells import check_in_memory, layer_values
+from scmoe._core.keys import Key
+from scmoe._core.progress import bar
+from scmoe._core.text import listing
 
 from ._extra import Extra, extra_channels
 from ._original import Original, UnfitOriginalError, find_original, original_writer

@@ -15,9 +15,9 @@ import pandas as pd
 import zarr
 from anndata.io import write_elem
 
-from scmoe._atomic import check_free, made_folder, move_folder, workspace
-from scmoe._checks import Scale, warn_if_transformed
-from scmoe._keys import Key
+from scmoe._core.atomic import check_free, made_folder, move_folder, workspace
+from scmoe._core.keys import Key
+from scmoe._core.values import Scale, warn_if_transformed
 
 from ._fcs import Plate
 

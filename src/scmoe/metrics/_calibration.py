@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scmoe._numbers import check_whole
+from scmoe._core.settings import check_whole
 
 from ._counts import Counts
 

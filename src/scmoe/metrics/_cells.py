@@ -11,7 +11,8 @@ from anndata import AnnData
 from natsort import natsorted
 from scipy import sparse
 
-from scmoe._checks import check_names, check_sparse, layer_values, listing, obs_columns
+from scmoe._core.cells import check_names, check_sparse, layer_values, obs_columns
+from scmoe._core.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

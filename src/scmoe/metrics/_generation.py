@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scmoe._checks import listing
-from scmoe._numbers import check_whole
-from scmoe._random import as_seed
+from scmoe._core.random import as_seed
+from scmoe._core.settings import check_whole
+from scmoe._core.text import listing
 
 from ._cells import (
     RealAndGenerated,

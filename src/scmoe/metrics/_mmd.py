@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics.pairwise import euclidean_distances
 
-from scmoe._numbers import check_whole
-from scmoe._random import as_seed
+from scmoe._core.random import as_seed
+from scmoe._core.settings import check_whole
 
 from ._cells import as_cells, check_same_markers, draw, group_codes
 

@@ -10,7 +10,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from scmoe._random import as_seed
+from scmoe._core.random import as_seed
 
 from ._cells import as_cells, check_same_markers, draw
 

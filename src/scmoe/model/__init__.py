@@ -1,6 +1,6 @@
 """Published systems as scvi-tools models."""
 
-from scmoe._store import ModelFileError, SaveError
+from scmoe._core.files import ModelFileError, SaveError
 from scmoe.model._cplmixvae import CplMixVAE
 from scmoe.model._moesimvae import MoESimVAE
 from scmoe.model._moevae import MoEVAE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scmoe._numbers import is_whole
+from scmoe._core.settings import is_whole
 from scmoe.estimate import (
     CLUSTERING,
     LARGE_STEPS,

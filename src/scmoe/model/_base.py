@@ -17,23 +17,20 @@ from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
-from scmoe._checks import (
+from scmoe._core.cells import (
     check_adata,
     check_batches,
     check_is_adata,
-    check_training,
-    check_unit_interval,
-    check_values,
-    dense,
     layer_values,
     warn_of_small_batches,
 )
-from scmoe._compat import interruptible, one_thread, quiet
-from scmoe._keys import Key
-from scmoe._numbers import as_whole
-from scmoe._progress import is_watched, timed
-from scmoe._scaling import value_range
-from scmoe._store import ModelFileError
+from scmoe._core.compat import interruptible, one_thread, quiet
+from scmoe._core.files import ModelFileError
+from scmoe._core.keys import Key
+from scmoe._core.progress import is_watched, timed
+from scmoe._core.scaling import value_range
+from scmoe._core.settings import as_whole
+from scmoe._core.values import check_training, check_unit_interval, check_values, dense
 from scmoe.model._auto import AUTO
 from scmoe.model._fields import IndexField
 from scmoe.model._files import SafeFiles

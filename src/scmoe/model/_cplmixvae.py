@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scmoe._checks import check_image_shape, holds_images
-from scmoe._numbers import as_whole
-from scmoe._scaling import COMMON
+from scmoe._core.scaling import COMMON
+from scmoe._core.settings import as_whole
+from scmoe._core.values import check_image_shape, holds_images
 from scmoe.estimate import augmentation, default_method, neighbor_graph
 from scmoe.model._auto import AUTO, check_number
 from scmoe.model._base import ExpertModel

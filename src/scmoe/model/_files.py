@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from anndata import AnnData
 
-from scmoe._atomic import write_folder
-from scmoe._checks import listing
-from scmoe._compat import on_device, show_setup, unregistered_on_failure
-from scmoe._numbers import FLAG
-from scmoe._plain import to_plain
-from scmoe._random import one_at_a_time
-from scmoe._store import ModelFileError, json_bytes, pack_tensors, unpack_tensors
+from scmoe._core.atomic import write_folder
+from scmoe._core.compat import on_device, show_setup, unregistered_on_failure
+from scmoe._core.files import ModelFileError, json_bytes, pack_tensors, unpack_tensors
+from scmoe._core.plain import to_plain
+from scmoe._core.random import one_at_a_time
+from scmoe._core.settings import FLAG
+from scmoe._core.text import listing
 from scmoe.model._loaded import (
     CELLS,
     JSON,

@@ -12,11 +12,12 @@ import torch
 from anndata import AnnData
 from natsort import natsorted
 
-from scmoe._checks import holds_images, listing
-from scmoe._compat import one_thread
-from scmoe._keys import Key
-from scmoe._numbers import is_whole
-from scmoe._random import as_seed
+from scmoe._core.compat import one_thread
+from scmoe._core.keys import Key
+from scmoe._core.random import as_seed
+from scmoe._core.settings import is_whole
+from scmoe._core.text import listing
+from scmoe._core.values import holds_images
 from scmoe.model._describe import draw_batches
 from scmoe.model._described import PANEL
 

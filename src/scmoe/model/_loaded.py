@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 from scvi import REGISTRY_KEYS
 
-from scmoe._checks import listing
-from scmoe._numbers import FLAG, NOTHING, TEXT, is_whole
-from scmoe._plain import from_plain
-from scmoe._random import one_at_a_time
-from scmoe._store import ModelFileError, check_keys, describe, read_json
+from scmoe._core.files import ModelFileError, check_keys, describe, read_json
+from scmoe._core.plain import from_plain
+from scmoe._core.random import one_at_a_time
+from scmoe._core.settings import FLAG, NOTHING, TEXT, is_whole
+from scmoe._core.text import listing
 from scmoe.model._settings import ADDED as ADDED_SETTINGS
 from scmoe.model._settings import check_saved_settings, check_sizes
 from scmoe.similarity import Similarity

@@ -11,13 +11,9 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
-from scmoe._checks import (
-    check_image_shape,
-    check_similarity,
-    holds_images,
-)
-from scmoe._compat import on_device
-from scmoe._scaling import COMMON, rescaled
+from scmoe._core.compat import on_device
+from scmoe._core.scaling import COMMON, rescaled
+from scmoe._core.values import check_image_shape, holds_images
 from scmoe.estimate import Architecture, at_least_two, default_method, grown_clusters
 from scmoe.model import _from_groups as from_groups
 from scmoe.model._auto import (
@@ -33,7 +29,7 @@ from scmoe.model._base import ExpertModel
 from scmoe.model._module import MoESimVAEModule
 from scmoe.model._settings import check_arguments
 from scmoe.model._settle import name_classes, settle
-from scmoe.similarity import DensityTree, Similarity
+from scmoe.similarity import DensityTree, Similarity, check_similarity
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.train import (
     Checkpoints,

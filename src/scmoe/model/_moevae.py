@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scmoe._checks import (
-    check_image_shape,
-    holds_images,
-)
-from scmoe._scaling import COMMON, rescaled
+from scmoe._core.scaling import COMMON, rescaled
+from scmoe._core.values import check_image_shape, holds_images
 from scmoe.estimate import (
     CLUSTERING,
     LARGE_STEPS,

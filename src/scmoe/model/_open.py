@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scmoe._checks import listing
-from scmoe._store import ModelFileError
+from scmoe._core.files import ModelFileError
+from scmoe._core.text import listing
 from scmoe.model._cplmixvae import CplMixVAE
 from scmoe.model._loaded import saved_class
 from scmoe.model._moesimvae import MoESimVAE

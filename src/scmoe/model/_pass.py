@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scmoe._chunks import CHUNK
-from scmoe._compat import one_thread
+from scmoe._core.compat import one_thread
+from scmoe._core.rows import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from scmoe._chunks import Rows
+    from scmoe._core.rows import Rows
     from scmoe.model._described import DescribedModule
 
 LARGE_BATCH = 250_000
@@ -91,7 +91,7 @@ def see(
     names
         Which outputs, and ``"outlier"``: NaN where the module was saved without landmarks.
     more
-        What else is asked of a block: a function, as in :meth:`scmoe._chunks.Rows.map`, of its
+        What else is asked of a block: a function, as in :meth:`scmoe._core.rows.Rows.map`, of its
         values, its arrays by name, and its part of each of ``of_cells``.
 
     Yields

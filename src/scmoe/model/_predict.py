@@ -10,15 +10,10 @@ import torch
 from natsort import natsorted
 from scvi import REGISTRY_KEYS
 
-from scmoe._checks import (
-    check_batches,
-    check_is_adata,
-    check_names,
-    check_values,
-    layer_values,
-    listing,
-)
-from scmoe._chunks import Rows
+from scmoe._core.cells import check_batches, check_is_adata, check_names, layer_values
+from scmoe._core.rows import Rows
+from scmoe._core.text import listing
+from scmoe._core.values import check_values
 from scmoe.model._pass import OUTLIER, all_seen, outputs_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from scmoe._random import seeded
+from scmoe._core.random import seeded
 from scmoe.estimate import (
     check_learned,
     decode,

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from scmoe._keys import Key
-from scmoe._numbers import is_whole
+from scmoe._core.keys import Key
+from scmoe._core.settings import is_whole
 from scmoe.model._predict import Predictions
 from scmoe.model._walk import as_cells, check_steps, expert_of, living, steps_as_cells, walk
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scmoe._numbers import check_whole, is_number
+from scmoe._core.settings import check_whole, is_number
 from scmoe.metrics import category_consensus
 
 if TYPE_CHECKING:

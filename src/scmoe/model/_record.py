@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scmoe._checks import listing
-from scmoe._numbers import shown
-from scmoe._plain import NUMBERS
-from scmoe._store import ModelFileError
+from scmoe._core.files import ModelFileError
+from scmoe._core.plain import NUMBERS
+from scmoe._core.settings import shown
+from scmoe._core.text import listing
 from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._loaded import check_names, make_module
 from scmoe.model._module import MoESimVAEModule

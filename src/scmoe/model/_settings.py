@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scmoe._numbers import (
+from scmoe._core.files import ModelFileError
+from scmoe._core.scaling import SCALINGS
+from scmoe._core.settings import (
     FLAG,
     NOTHING,
     POSITIVE,
@@ -20,8 +22,6 @@ from scmoe._numbers import (
     shown,
     whole,
 )
-from scmoe._scaling import SCALINGS
-from scmoe._store import ModelFileError
 from scmoe.model._auto import AUTO
 from scmoe.model._cplmixvae_module import DISTANCES
 from scmoe.model._described import COUNTS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scmoe._checks import listing
+from scmoe._core.text import listing
 from scmoe.model._classes import owners
 from scmoe.model._describe import Description
 

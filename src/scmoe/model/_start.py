@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from scmoe._numbers import check_whole
+from scmoe._core.settings import check_whole
 from scmoe.estimate import communities
 from scmoe.tree import SIGNIFICANCE, grow
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scmoe._numbers import is_number, is_whole
+from scmoe._core.settings import is_number, is_whole
 from scmoe.metrics import category_consensus
 from scmoe.model._pass import outputs_of
 from scmoe.model._predict import Predictions

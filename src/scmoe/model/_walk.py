@@ -9,9 +9,10 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from scmoe._checks import holds_images, listing
-from scmoe._keys import Key
-from scmoe._numbers import is_whole
+from scmoe._core.keys import Key
+from scmoe._core.settings import is_whole
+from scmoe._core.text import listing
+from scmoe._core.values import holds_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

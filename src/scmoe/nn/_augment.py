@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from scmoe._numbers import is_number
+from scmoe._core.settings import is_number
 from scmoe.nn._affine import affine_images
 from scmoe.nn._images import read_shape
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from scmoe._numbers import is_number
+from scmoe._core.settings import is_number
 from scmoe.nn._mlp import MLP
 
 if TYPE_CHECKING:

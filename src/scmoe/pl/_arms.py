@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from scmoe._checks import clustering_record
-from scmoe._keys import Key
+from scmoe._core.cells import clustering_record
+from scmoe._core.keys import Key
 from scmoe.metrics import category_agreement
 
 from ._figure import finish, short

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from scmoe._checks import check_is_adata, obs_columns
-from scmoe._keys import Key
+from scmoe._core.cells import check_is_adata, obs_columns
+from scmoe._core.keys import Key
 from scmoe.metrics import calibration as measure
 
 from ._figure import finish

@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy.spatial import cKDTree
 
-from scmoe._checks import check_in_memory, clustering_record, obs_columns
-from scmoe._compat import rep_key
-from scmoe._keys import Key
-from scmoe._map import MAP, with_map
+from scmoe._core.cells import check_in_memory, clustering_record, obs_columns
+from scmoe._core.compat import rep_key
+from scmoe._core.keys import Key
+from scmoe._core.tsne import MAP, with_map
 
 from ._figure import categories, colors_of, finish, set_colors, share_colors, short
 

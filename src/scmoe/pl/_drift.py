@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 from natsort import natsort_keygen
 
-from scmoe._checks import check_is_adata
-from scmoe._keys import Key
+from scmoe._core.cells import check_is_adata
+from scmoe._core.keys import Key
 from scmoe.tl import DRIFT, SHIFT
 
 from ._figure import finish

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import scanpy as sc
 
-from scmoe._checks import visible
+from scmoe._core.text import visible
 
 if TYPE_CHECKING:
     from anndata import AnnData

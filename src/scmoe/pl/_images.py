@@ -10,9 +10,9 @@ import pandas as pd
 from natsort import natsorted
 from scipy.sparse import issparse
 
-from scmoe._checks import check_is_adata, layer_values, obs_columns
-from scmoe._keys import Key
-from scmoe._random import as_seed
+from scmoe._core.cells import check_is_adata, layer_values, obs_columns
+from scmoe._core.keys import Key
+from scmoe._core.random import as_seed
 
 from ._figure import finish
 from ._groups import choose_groups

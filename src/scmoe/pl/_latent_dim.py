@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from scmoe._checks import check_is_adata
-from scmoe._keys import Key
+from scmoe._core.cells import check_is_adata
+from scmoe._core.keys import Key
 
 from ._figure import finish
 from ._groups import choose_groups

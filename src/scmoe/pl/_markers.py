@@ -10,8 +10,8 @@ import pandas as pd
 from scipy.cluster.hierarchy import dendrogram as draw_tree
 from scipy.cluster.hierarchy import linkage
 
-from scmoe._checks import check_is_adata
-from scmoe._keys import Key
+from scmoe._core.cells import check_is_adata
+from scmoe._core.keys import Key
 from scmoe.get._signatures import medians
 
 from ._figure import colors_of, finish, short

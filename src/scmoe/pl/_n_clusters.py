@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from scanpy.plotting.palettes import default_20, default_102
 
-from scmoe._checks import check_is_adata
-from scmoe._keys import Key
+from scmoe._core.cells import check_is_adata
+from scmoe._core.keys import Key
 
 from ._figure import finish
 

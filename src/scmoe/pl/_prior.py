@@ -9,8 +9,8 @@ import pandas as pd
 from natsort import natsorted
 from scipy.sparse import issparse
 
-from scmoe._checks import check_is_adata, check_sparse
-from scmoe._keys import Key
+from scmoe._core.cells import check_is_adata, check_sparse
+from scmoe._core.keys import Key
 
 from ._figure import finish
 from ._heatmap import heatmap

@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from scmoe._checks import clustering_record
-from scmoe._keys import Key
+from scmoe._core.cells import clustering_record
+from scmoe._core.keys import Key
 
 from ._figure import finish
 

@@ -8,9 +8,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from scmoe._checks import check_is_adata
-from scmoe._compat import rep_key
-from scmoe._keys import Key
+from scmoe._core.cells import check_is_adata
+from scmoe._core.compat import rep_key
+from scmoe._core.keys import Key
 from scmoe.estimate._stability import STABLE
 
 from ._figure import finish

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from scmoe._keys import Key
-from scmoe._numbers import check_whole
+from scmoe._core.keys import Key
+from scmoe._core.settings import check_whole
 from scmoe.get import state_genes as get_state_genes
 
 from ._figure import finish

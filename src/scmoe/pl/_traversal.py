@@ -9,9 +9,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import clustering_record, holds_images, listing
-from scmoe._keys import Key
-from scmoe._numbers import check_whole
+from scmoe._core.cells import clustering_record
+from scmoe._core.keys import Key
+from scmoe._core.settings import check_whole
+from scmoe._core.text import listing
+from scmoe._core.values import holds_images
 from scmoe.get import state_genes
 from scmoe.get._signatures import marker_values
 

@@ -10,8 +10,9 @@ import pandas as pd
 import scanpy as sc
 from matplotlib.lines import Line2D
 
-from scmoe._checks import check_in_memory, listing
-from scmoe._keys import Key
+from scmoe._core.cells import check_in_memory
+from scmoe._core.keys import Key
+from scmoe._core.text import listing
 from scmoe.get._tree import label_names, looked_at, read_tree, tree_values
 from scmoe.tree import split_weights
 

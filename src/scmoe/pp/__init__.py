@@ -1,6 +1,6 @@
 """AnnData -> AnnData."""
 
-from scmoe._checks import ScaleWarning
+from scmoe._core.values import ScaleWarning
 
 from ._arcsinh import arcsinh, inverse_arcsinh
 from ._compensate import compensate

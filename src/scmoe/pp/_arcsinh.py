@@ -13,19 +13,11 @@ import pandas as pd
 from anndata.compat import DaskArray
 from scipy import sparse
 
-from scmoe._checks import (
-    FEW_CELLS,
-    arcsinh_record,
-    cells_beyond,
-    check_adata,
-    check_is_adata,
-    check_names,
-    layer_values,
-    warn_if_transformed,
-    written,
-)
-from scmoe._keys import Key
-from scmoe._numbers import is_number
+from scmoe._core.cells import check_adata, check_is_adata, check_names, layer_values
+from scmoe._core.keys import Key
+from scmoe._core.settings import is_number
+from scmoe._core.text import written
+from scmoe._core.values import FEW_CELLS, arcsinh_record, cells_beyond, warn_if_transformed
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import linalg, sparse
 
-from scmoe._checks import check_adata, layer_values, listing, warn_if_transformed, written
-from scmoe._keys import Key
+from scmoe._core.cells import check_adata, layer_values
+from scmoe._core.keys import Key
+from scmoe._core.text import listing, written
+from scmoe._core.values import warn_if_transformed
 
 from ._spillover import Spillover, per_sample, rows_of, subtracted
 

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scmoe._checks import check_adata, layer_values, listing
-from scmoe._keys import Key
+from scmoe._core.cells import check_adata, layer_values
+from scmoe._core.keys import Key
+from scmoe._core.text import listing
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import listing
-from scmoe._keys import Key
+from scmoe._core.keys import Key
+from scmoe._core.text import listing
 from scmoe.io._spillover import h5ad_keys
 
 if TYPE_CHECKING:

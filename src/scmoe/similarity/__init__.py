@@ -1,6 +1,6 @@
 """Who is like whom: the user's notion of similarity, turned into targets for mini-batches."""
 
-from scmoe.similarity._base import Pairs, Similarity, Target
+from scmoe.similarity._base import Pairs, Similarity, Target, check_similarity
 from scmoe.similarity._blend import Blend
 from scmoe.similarity._coassociation import CoAssociation
 from scmoe.similarity._custom import Custom
@@ -26,6 +26,7 @@ __all__ = [
     "Similarity",
     "Target",
     "Threshold",
+    "check_similarity",
     "image_gradients",
     "umap",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from scmoe._numbers import FLAG, NOTHING, TEXT, many, number, shown, whole
+from scmoe._core.settings import FLAG, NOTHING, TEXT, many, number, shown, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -371,3 +371,16 @@ def weighted_batches(
     n = len(weight)
     batch_size = min(batch_size, n)
     yield from rng.choice(n, (-(-n // batch_size), batch_size), p=weight / weight.sum())
+
+
+def check_similarity(similarity: Any) -> None:
+    """Raise ValueError for what is no similarity: a name, or a class without brackets."""
+    if isinstance(similarity, Similarity):
+        return
+    name = str(getattr(similarity, "__name__", similarity)).casefold()
+    known = [kind.__name__ for kind in Similarity.__subclasses__()]
+    meant = [kind for kind in known if kind.casefold() == name]
+    how = f"such as `scmoe.similarity.{(meant or ['Graph'])[0]}()`"
+    if isinstance(similarity, list | tuple):
+        how += "; `scmoe.similarity.Blend` mixes two"
+    raise ValueError(f"`similarity` must be one of `scmoe.similarity`, {how}; got {similarity!r}.")

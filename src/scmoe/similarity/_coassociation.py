@@ -12,9 +12,9 @@ from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.sparse import coo_matrix
 from scipy.spatial.distance import pdist, squareform
 
-from scmoe._numbers import is_whole
-from scmoe._partition import partition
-from scmoe._progress import bar
+from scmoe._core.neighbors import partition
+from scmoe._core.progress import bar
+from scmoe._core.settings import is_whole
 from scmoe.similarity._base import (
     SMALL_FIRST,
     MembershipTarget,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._checks import check_batches
-from scmoe._numbers import NOTHING, POSITIVE, TEXT, number, whole
+from scmoe._core.cells import check_batches
+from scmoe._core.settings import NOTHING, POSITIVE, TEXT, number, whole
 from scmoe.similarity._base import MembershipTarget, Similarity, sum_groups
 from scmoe.tree import (
     DEPTH,

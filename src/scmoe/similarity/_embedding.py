@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_matrix, identity
 
-from scmoe._compat import rep_key
+from scmoe._core.compat import rep_key
 from scmoe.similarity._base import Pairs, Similarity, Target, edges_at, from_edges
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from scmoe._checks import check_sparse
+from scmoe._core.cells import check_sparse
 from scmoe.similarity._base import Pairs, Similarity, Target, edges_at, from_edges
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import listing, obs_columns
+from scmoe._core.cells import obs_columns
+from scmoe._core.text import listing
 from scmoe.similarity._base import Similarity, Target
 from scmoe.similarity._known import draw_known
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._checks import check_adata, check_image_shape, check_matrix, layer_values
-from scmoe._random import as_seed
+from scmoe._core.cells import check_adata, layer_values
+from scmoe._core.random import as_seed
+from scmoe._core.values import check_image_shape, check_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scmoe._keys import Key
+from scmoe._core.keys import Key
 from scmoe.similarity._base import Similarity, Target
 from scmoe.similarity._known import draw_known
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._checks import check_adata, layer_values, listing
-from scmoe._compat import rep_key, same_threads
-from scmoe._progress import stage
-from scmoe._random import as_seed
+from scmoe._core.cells import check_adata, layer_values
+from scmoe._core.compat import rep_key, same_threads
+from scmoe._core.progress import stage
+from scmoe._core.random import as_seed
+from scmoe._core.text import listing
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,16 +10,10 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 
-from scmoe._checks import (
-    check_adata,
-    check_batches,
-    check_copy,
-    listing,
-    obs_columns,
-    table,
-)
-from scmoe._keys import Key
-from scmoe._workers import check_client
+from scmoe._core.cells import check_adata, check_batches, check_copy, obs_columns, table
+from scmoe._core.keys import Key
+from scmoe._core.text import listing
+from scmoe._core.workers import check_client
 from scmoe.tl._cut import summed
 from scmoe.tl._drift import drift_table, looked_at, warn_of_drift
 from scmoe.tl._manifest import DataHash, block_hash, manifest

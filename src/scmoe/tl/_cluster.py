@@ -13,24 +13,16 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 
-from scmoe._checks import (
-    check_adata,
-    check_copy,
-    check_image_shape,
-    check_training,
-    check_values,
-    dense,
-    holds_images,
-    table,
-)
-from scmoe._chunks import Rows
-from scmoe._compat import released
-from scmoe._keys import Key
-from scmoe._numbers import FLAG
-from scmoe._progress import stage
-from scmoe._random import as_seed, seeded
-from scmoe._store import SaveError
-from scmoe._workers import check_client
+from scmoe._core.cells import check_adata, check_copy, table
+from scmoe._core.compat import released
+from scmoe._core.files import SaveError
+from scmoe._core.keys import Key
+from scmoe._core.progress import stage
+from scmoe._core.random import as_seed, seeded
+from scmoe._core.rows import Rows
+from scmoe._core.settings import FLAG
+from scmoe._core.values import check_image_shape, check_training, check_values, dense, holds_images
+from scmoe._core.workers import check_client
 from scmoe.tl._manifest import data_hash, graph_hash, manifest
 from scmoe.tl._recipes import make_recipe
 from scmoe.tl._sketch import SKETCH, draw_sketch, survey

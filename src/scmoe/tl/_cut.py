@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import check_adata
-from scmoe._keys import Key
-from scmoe._numbers import NOTHING, number, whole
+from scmoe._core.cells import check_adata
+from scmoe._core.keys import Key
+from scmoe._core.settings import NOTHING, number, whole
 from scmoe.get._tree import LABELS, recorded_tree
 from scmoe.tl._reference import SLOTS
 from scmoe.tl._slots import CLUSTERING, check_key, plain, write

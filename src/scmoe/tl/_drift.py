@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import listing
+from scmoe._core.text import listing
 
 if TYPE_CHECKING:
     from scmoe.model._outliers import Outliers

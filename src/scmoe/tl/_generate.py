@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from anndata import AnnData
 
-from scmoe._checks import listing
-from scmoe._keys import Key
+from scmoe._core.keys import Key
+from scmoe._core.text import listing
 from scmoe.tl._reference import read_clustering
 
 if TYPE_CHECKING:

@@ -13,18 +13,12 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 
-from scmoe._checks import (
-    check_adata,
-    check_image_shape,
-    check_unit_interval,
-    check_varied,
-    holds_images,
-    listing,
-    obs_columns,
-)
-from scmoe._keys import Key
-from scmoe._random import as_seed
-from scmoe._scaling import COMMON, rescaled
+from scmoe._core.cells import check_adata, obs_columns
+from scmoe._core.keys import Key
+from scmoe._core.random import as_seed
+from scmoe._core.scaling import COMMON, rescaled
+from scmoe._core.text import listing
+from scmoe._core.values import check_image_shape, check_unit_interval, check_varied, holds_images
 from scmoe.tl._manifest import data_hash, manifest
 from scmoe.tl._slots import check_key, plain, write
 from scmoe.tl._working import check_scale, working_copy

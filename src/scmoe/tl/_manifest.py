@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scmoe._chunks import Rows
+from scmoe._core.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ class DataHash:
         self._digest = hashlib.sha256(repr((shape, [str(name) for name in names])).encode())
 
     def add(self, of_block: bytes) -> None:
-        """Take what :func:`block_hash` says of the next block of :class:`scmoe._chunks.Rows`."""
+        """Add the hash of the next block of rows, as :func:`block_hash` gives it."""
         self._digest.update(of_block)
 
     def hex(self) -> str:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import check_adata, holds_images
-from scmoe._compat import rep_key
-from scmoe._keys import Key
-from scmoe._neighbors import N_PCS_FROM, components
-from scmoe._random import as_seed, seeded
+from scmoe._core.cells import check_adata
+from scmoe._core.compat import rep_key
+from scmoe._core.keys import Key
+from scmoe._core.neighbors import N_PCS_FROM, components
+from scmoe._core.random import as_seed, seeded
+from scmoe._core.values import holds_images
 from scmoe.tl._manifest import data_hash, graph_hash, manifest
 from scmoe.tl._slots import check_key, plain, write
 from scmoe.tl._working import (

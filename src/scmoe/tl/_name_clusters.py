@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from natsort import natsorted
 
-from scmoe._checks import check_adata
-from scmoe._keys import Key
-from scmoe._numbers import check_whole
+from scmoe._core.cells import check_adata
+from scmoe._core.keys import Key
+from scmoe._core.settings import check_whole
 from scmoe.get._naming import names_of
 from scmoe.get._signatures import cluster_effects
 from scmoe.get._tree import gate_signs

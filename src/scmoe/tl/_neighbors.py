@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anndata as ad
 import numpy as np
 
-from scmoe._neighbors import (
+from scmoe._core.neighbors import (
     N_NEIGHBORS,
     N_PCS_FROM,
     balanced,
@@ -16,7 +16,7 @@ from scmoe._neighbors import (
     connectivities,
     neighbor_graph,
 )
-from scmoe._progress import stage
+from scmoe._core.progress import stage
 from scmoe.tree import align
 
 if TYPE_CHECKING:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from scmoe._checks import check_batches, check_similarity, holds_images, listing
-from scmoe._keys import Key
-from scmoe._scaling import COMMON
+from scmoe._core.cells import check_batches
+from scmoe._core.keys import Key
+from scmoe._core.scaling import COMMON
+from scmoe._core.text import listing
+from scmoe._core.values import holds_images
+from scmoe.similarity import check_similarity
 from scmoe.similarity._base import with_seed
 from scmoe.tl._working import find_graph, graph_of_other_values
 

@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scmoe._checks import clustering_record
-from scmoe._keys import Key
-from scmoe._numbers import FLAG, NOTHING, TEXT, Kind, many, named, number, one_of, shown, whole
+from scmoe._core.cells import clustering_record
+from scmoe._core.keys import Key
+from scmoe._core.settings import (
+    FLAG,
+    NOTHING,
+    TEXT,
+    Kind,
+    many,
+    named,
+    number,
+    one_of,
+    shown,
+    whole,
+)
 from scmoe.tl._manifest import data_hashes
 from scmoe.tl._recipes import MODELS
 from scmoe.tl._slots import CLUSTERING

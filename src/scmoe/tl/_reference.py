@@ -11,21 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import (
-    Scale,
-    ScaleWarning,
-    arcsinh_record,
-    check_chunks,
-    check_is_adata,
-    check_values,
-    dense,
-    layer_values,
-    listing,
-)
-from scmoe._chunks import Rows
-from scmoe._compat import rep_key
-from scmoe._keys import Key
-from scmoe._numbers import shown
+from scmoe._core.cells import check_chunks, check_is_adata, layer_values
+from scmoe._core.compat import rep_key
+from scmoe._core.keys import Key
+from scmoe._core.rows import Rows
+from scmoe._core.settings import shown
+from scmoe._core.text import listing
+from scmoe._core.values import Scale, ScaleWarning, arcsinh_record, check_values, dense
 from scmoe.tl._slots import find_model
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import pandas as pd
 from joblib import Parallel, delayed
 from natsort import natsorted
 
-from scmoe._checks import layer_names
-from scmoe._compat import released
-from scmoe._random import one_at_a_time, seeded
+from scmoe._core.cells import layer_names
+from scmoe._core.compat import released
+from scmoe._core.random import one_at_a_time, seeded
 from scmoe.get._tree import tree_values
 from scmoe.similarity._base import with_seed
 from scmoe.tl._cluster import cluster, prepare

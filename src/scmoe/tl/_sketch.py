@@ -13,7 +13,7 @@ from scmoe.tl._manifest import DataHash, block_hash
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scmoe._chunks import Rows
+    from scmoe._core.rows import Rows
 
 SKETCH = 100_000
 """Cells that are learned from, at most; of a population of 0.05 % there are about 50 in them."""

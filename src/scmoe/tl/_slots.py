@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import clustering_record
-from scmoe._keys import Key
+from scmoe._core.cells import clustering_record
+from scmoe._core.keys import Key
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from natsort import natsorted
 
-from scmoe._checks import check_adata, obs_columns
-from scmoe._keys import Key
-from scmoe._numbers import check_whole, is_number, is_whole
-from scmoe._progress import bar
-from scmoe._random import as_seed
+from scmoe._core.cells import check_adata, obs_columns
+from scmoe._core.keys import Key
+from scmoe._core.progress import bar
+from scmoe._core.random import as_seed
+from scmoe._core.settings import check_whole, is_number, is_whole
 from scmoe.get._tree import tree_values
 from scmoe.tl._recorded import NOT_REPEATED, built_graph, settings_of
 from scmoe.tl._runs import Runner

@@ -11,9 +11,10 @@ import pandas as pd
 from natsort import natsorted
 from scipy import sparse
 
-from scmoe._checks import check_adata, layer_values, listing
-from scmoe._keys import Key
-from scmoe._progress import bar
+from scmoe._core.cells import check_adata, layer_values
+from scmoe._core.keys import Key
+from scmoe._core.progress import bar
+from scmoe._core.text import listing
 from scmoe.get._signatures import measured_markers
 from scmoe.tl._reference import check_transform, reference_of, reference_values
 from scmoe.tl._slots import check_free, find_model, plain, write

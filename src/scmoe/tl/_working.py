@@ -10,21 +10,13 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scmoe._checks import (
-    check_chunks,
-    check_values,
-    dense,
-    did_you_mean,
-    holds_images,
-    layer_values,
-    listing,
-    table,
-    warn_if_raw,
-)
-from scmoe._chunks import Rows, is_dask
-from scmoe._compat import rep_key
-from scmoe._keys import Key
-from scmoe._neighbors import N_NEIGHBORS, N_PCS_FROM
+from scmoe._core.cells import check_chunks, layer_values, table
+from scmoe._core.compat import rep_key
+from scmoe._core.keys import Key
+from scmoe._core.neighbors import N_NEIGHBORS, N_PCS_FROM
+from scmoe._core.rows import Rows, is_dask
+from scmoe._core.text import did_you_mean, listing
+from scmoe._core.values import check_values, dense, holds_images, warn_if_raw
 from scmoe.io._channels import channel_kind, is_mass_cytometer
 from scmoe.similarity._graph import check_graph, graph_slot
 

@@ -14,18 +14,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from scvi.train import SaveCheckpoint
 
-from scmoe._atomic import clean, remove_folder, write_folder
-from scmoe._checks import listing
-from scmoe._compat import advance_bar, fit_state, history_of, restore_fit
-from scmoe._numbers import is_whole
-from scmoe._plain import from_plain, to_plain
-from scmoe._store import (
-    ModelFileError,
-    json_bytes,
-    pack_tensors,
-    read_json,
-    unpack_tensors,
-)
+from scmoe._core.atomic import clean, remove_folder, write_folder
+from scmoe._core.compat import advance_bar, fit_state, history_of, restore_fit
+from scmoe._core.files import ModelFileError, json_bytes, pack_tensors, read_json, unpack_tensors
+from scmoe._core.plain import from_plain, to_plain
+from scmoe._core.settings import is_whole
+from scmoe._core.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

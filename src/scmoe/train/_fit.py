@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from tqdm.auto import tqdm
 
-from scmoe._compat import interruptible, one_thread, quiet
-from scmoe._progress import is_watched, timed
+from scmoe._core.compat import interruptible, one_thread, quiet
+from scmoe._core.progress import is_watched, timed
 from scmoe.train._batches import Batches, shuffled
 from scmoe.train._plan import LossWatch, cycled
 

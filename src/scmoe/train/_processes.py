@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing import ProcessRaisedException, active_children
 
-from scmoe._compat import empty_trainer, is_notebook, quiet
-from scmoe._numbers import is_whole
+from scmoe._core.compat import empty_trainer, is_notebook, quiet
+from scmoe._core.settings import is_whole
 from scmoe.train._fingerprint import digest
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import lightning.pytorch as pl
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer
 
-from scmoe._checks import listing
-from scmoe._compat import on_device
-from scmoe._numbers import check_whole, is_number, is_whole
+from scmoe._core.compat import on_device
+from scmoe._core.settings import check_whole, is_number, is_whole
+from scmoe._core.text import listing
 from scmoe.train._processes import is_one
 
 if TYPE_CHECKING:

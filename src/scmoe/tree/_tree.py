@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scmoe._numbers import shown
+from scmoe._core.settings import shown
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Nearest neighbours and the graph that scanpy makes of them, without what compiles."""
+"""Neighbour graphs of cells, and their communities."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 logger = logging.getLogger("scmoe")
+
 
 N_NEIGHBORS = 15
 """Neighbours of each cell, with itself; scanpy's default."""
@@ -208,3 +209,73 @@ def _widths(further: NDArray[np.floating], target: float) -> NDArray[np.floating
         middle = (low[open_] + np.where(bounded, high[open_], 0)) / 2
         width[open_] = np.where(bounded, middle, 2 * width[open_])
     return width
+
+
+def partition(graph: csr_matrix, resolution: float, seed: int) -> np.ndarray:
+    """Find Louvain communities.
+
+    Parameters
+    ----------
+    graph
+        ``(n_obs, n_obs)`` weights, symmetric.
+    resolution
+        Larger gives more communities.
+    seed
+        Of the order in which cells are looked at. In the order of a file, whose cells may come
+        population by population, the same communities would be found again for the order alone.
+
+    Returns
+    -------
+    Community of each cell, ``(n_obs,)`` int64 from 0.
+    """
+    from sknetwork.clustering import Louvain
+
+    if graph.nnz == 0:
+        return np.arange(graph.shape[0])
+    model = Louvain(resolution=resolution, shuffle_nodes=True, random_state=seed)
+    return model.fit_predict(graph)
+
+
+FINEST = 50.0
+"""Resolution beyond which no more communities are looked for ..."""
+
+HALVINGS = 12
+"""... in so many steps, each of which halves what may be the resolution, on the log scale."""
+
+
+def communities(graph: csr_matrix, n: int, least: int, seed: int) -> np.ndarray:
+    """So many communities of a neighbour graph, the largest first.
+
+    The resolution is the lowest that was seen to give as many.
+
+    Parameters
+    ----------
+    graph
+        ``(n_cells, n_cells)`` weights.
+    n
+        How many communities.
+    least
+        Cells of the smallest.
+    seed
+        Of the order in which cells are looked at.
+
+    Returns
+    -------
+    ``(n_cells,)`` int64 from 0 to at most n - 1; -1 for cells of smaller communities, and of
+    those beyond the n largest.
+    """
+    low, high = np.log([1 / FINEST, FINEST])
+    labels, order = None, np.arange(0)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        found = partition(graph, float(np.exp(middle)), seed)
+        size = np.bincount(found)
+        large = np.flatnonzero(size >= least)
+        if labels is None or len(large) >= n or len(large) > len(order):
+            labels, order = found, large[np.argsort(-size[large], kind="stable")]
+        if len(large) == n:
+            break
+        low, high = (low, middle) if len(large) > n else (middle, high)
+    number = np.full(labels.max() + 1, -1)
+    number[order[:n]] = np.arange(min(n, len(order)))
+    return number[labels]

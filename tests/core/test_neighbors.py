@@ -10,8 +10,8 @@ import pytest
 import scanpy as sc
 from umap.umap_ import fuzzy_simplicial_set
 
-from scmoe import _neighbors
-from scmoe._neighbors import (
+from scmoe._core import neighbors
+from scmoe._core.neighbors import (
     _by_faiss,
     components,
     connectivities,
@@ -100,7 +100,7 @@ def test_faiss_finds_the_same():
 
 
 def test_many_cells_are_announced(monkeypatch, caplog):
-    monkeypatch.setattr(_neighbors, "MANY", 100)
+    monkeypatch.setattr(neighbors, "MANY", 100)
     with caplog.at_level(logging.WARNING, "scmoe"):
         nearest(groups()[:100], 3)
         assert not caplog.records

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scmoe._random import seeded
+from scmoe._core.random import seeded
 
 
 def test_an_interruption_while_the_seed_is_set_changes_nothing(monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scmoe._numbers import as_whole, check_whole, is_number, is_whole
+from scmoe._core.settings import as_whole, check_whole, is_number, is_whole
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from scmoe._checks import check_values, dense
-from scmoe._workers import current_client, dask_blocks, in_order, is_shared, read_rows
+from scmoe._core.values import check_values, dense
+from scmoe._core.workers import current_client, dask_blocks, in_order, is_shared, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,7 +51,7 @@ class Rows:
         return self.shape[0]
 
     def checked(self, names: Sequence[str], where: str, **counts: Any) -> Rows:
-        """The same rows, whose blocks :func:`scmoe._checks.check_values` looks at when read."""
+        """The same rows, checked by :func:`scmoe._core.values.check_values` as they are read."""
         rows = copy(self)
         rows._check = partial(_check, names, where, counts)
         return rows

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from scmoe import _progress
+from scmoe._core import progress
 from scmoe.model import MoESimVAE
 from scmoe.similarity import CoAssociation
 
@@ -18,8 +18,8 @@ class Terminal(io.StringIO):
 
 
 def test_a_log_gets_one_line_for_each_stage(capsys):
-    assert list(_progress.bar(range(3), "counting")) == [0, 1, 2]
-    with _progress.stage("thinking"):
+    assert list(progress.bar(range(3), "counting")) == [0, 1, 2]
+    with progress.stage("thinking"):
         pass
     lines = capsys.readouterr().err.splitlines()
     assert [re.sub(r"\d+\.\d", "N", line) for line in lines] == [
@@ -31,8 +31,8 @@ def test_a_log_gets_one_line_for_each_stage(capsys):
 def test_a_terminal_gets_bars(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    assert list(_progress.bar(range(3), "counting")) == [0, 1, 2]
-    with _progress.stage("thinking"):
+    assert list(progress.bar(range(3), "counting")) == [0, 1, 2]
+    with progress.stage("thinking"):
         pass
     shown = terminal.getvalue()
     assert "counting: 100%" in shown
@@ -41,8 +41,8 @@ def test_a_terminal_gets_bars(monkeypatch):
 
 
 def test_nothing_is_shown_where_nothing_is_asked_for(capsys):
-    assert list(_progress.bar(range(3), "counting", progress=False)) == [0, 1, 2]
-    with _progress.stage("thinking", progress=False):
+    assert list(progress.bar(range(3), "counting", progress=False)) == [0, 1, 2]
+    with progress.stage("thinking", progress=False):
         pass
     assert capsys.readouterr().err == ""
 

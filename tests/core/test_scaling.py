@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scmoe._scaling import rescaled, value_range
+from scmoe._core.scaling import rescaled, value_range
 
 
 def test_quantiles_pass_over_extremes():

@@ -9,7 +9,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from scmoe._random import one_at_a_time
+from scmoe._core.random import one_at_a_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

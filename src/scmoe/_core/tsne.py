@@ -10,10 +10,12 @@ import numpy as np
 from anndata import AnnData
 from scipy.sparse import issparse
 
-from scmoe._checks import dense, layer_values, listing, obs_columns
-from scmoe._chunks import Rows
-from scmoe._compat import rep_key
-from scmoe._neighbors import N_PCS_FROM, balanced, components, nearest
+from scmoe._core.cells import layer_values, obs_columns
+from scmoe._core.compat import rep_key
+from scmoe._core.neighbors import N_PCS_FROM, balanced, components, nearest
+from scmoe._core.rows import Rows
+from scmoe._core.text import listing
+from scmoe._core.values import dense
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmoe._numbers import is_whole
+from scmoe._core.settings import is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from scmoe._plain import from_plain, to_plain
+from scmoe._core.plain import from_plain, to_plain
 
 
 def through(value, tensors=None):

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from scmoe import _atomic
-from scmoe._atomic import lock, remove_folder, workspace, write_files, write_folder
+from scmoe._core import atomic
+from scmoe._core.atomic import lock, remove_folder, workspace, write_files, write_folder
 
 
 def content(folder):
@@ -58,14 +58,14 @@ def test_a_failure_between_the_two_names(tmp_path, monkeypatch):
 
 def test_an_interrupt_after_the_new_name(tmp_path, monkeypatch):
     write_folder(tmp_path / "m", {"a": b"old"})
-    flush = _atomic.flush
+    flush = atomic.flush
 
     def interrupted(path):
         if path == tmp_path:
             raise KeyboardInterrupt
         flush(path)
 
-    monkeypatch.setattr(_atomic, "flush", interrupted)
+    monkeypatch.setattr(atomic, "flush", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_folder(tmp_path / "m", {"a": b"new"}, replace=True)
     assert os.listdir(tmp_path) == ["m"]
@@ -100,7 +100,7 @@ def left_by_a_killed_process(parent):
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from scmoe._atomic import workspace\n"
+        "from scmoe._core.atomic import workspace\n"
         "parent = Path(sys.argv[1])\n"
         "with workspace(parent) as work:\n"
         "    (work / 'old').mkdir()\n"
@@ -138,7 +138,7 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path):
 
 def test_without_locks_nothing_is_taken_for_left(tmp_path, monkeypatch):
     left_by_a_killed_process(tmp_path)
-    monkeypatch.setattr(_atomic, "fcntl", None)
+    monkeypatch.setattr(atomic, "fcntl", None)
     write_folder(tmp_path / "m", {"a": b"new"})
     assert len(os.listdir(tmp_path)) == 2
 

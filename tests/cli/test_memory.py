@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from scmoe import _memory
-from scmoe._memory import available_memory
+from scmoe.cli import _memory
+from scmoe.cli._memory import available_memory
 
 
 @pytest.fixture

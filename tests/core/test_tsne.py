@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from scmoe import _map
-from scmoe._map import tsne, with_map
+from scmoe._core import tsne as module
+from scmoe._core.tsne import tsne, with_map
 
 
 def record(markers, **params):
@@ -55,7 +55,7 @@ def test_many_features_and_copies():
 
 
 def test_some_of_many_cells(clustered, monkeypatch):
-    monkeypatch.setattr(_map, "MAP_CELLS", 100)
+    monkeypatch.setattr(module, "MAP_CELLS", 100)
     shown = with_map(clustered, "scmoe")
     assert shown.n_obs == 100
     assert shown.obsm["X_tsne"].shape == (100, 2)
@@ -70,7 +70,7 @@ def test_of_what_was_clustered(clustered):
     names = list(clustered.var_names[:3])
     clustered.layers["other"] = x + 1
     clustered.obsm["X_rep"] = x[:, ::-1].copy()
-    values = _map._values
+    values = module._values
     np.testing.assert_array_equal(values(clustered, record(names, use_rep=None)), x[:, :3])
     np.testing.assert_array_equal(values(clustered, record(names, layer="other")), x[:, :3] + 1)
     of_rep = record(["0", "1"], use_rep="rep")

@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scmoe import _store
-from scmoe._store import (
-    ModelFileError,
-    json_bytes,
-    pack_tensors,
-    read_json,
-    unpack_tensors,
-)
+from scmoe._core import files
+from scmoe._core.files import ModelFileError, json_bytes, pack_tensors, read_json, unpack_tensors
 
 
 def test_hash_survives_writing_and_reading(tmp_path):
@@ -25,7 +19,7 @@ def test_json(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     path.write_bytes(json_bytes("thing", 2, {"a": 1}))
     assert read_json(path, "thing", 2, {"a": int}) == {"a": 1}
-    monkeypatch.setattr(_store, "MAX_JSON", 10)
+    monkeypatch.setattr(files, "MAX_JSON", 10)
     with pytest.raises(ModelFileError, match=r"bytes; at most 10 are read"):
         read_json(path, "thing", 2, {"a": int})
     with pytest.raises(ModelFileError, match="more than the 10"):

@@ -1,0 +1,1 @@
+"""What every room of the package needs: checks, keys, files, rows of cells, neighbours."""
