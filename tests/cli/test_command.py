@@ -60,7 +60,6 @@ def test_version():
                 ["--preset", "cytof"],
                 ["--similarity", "graph"],
                 ["--batch-key", "sample"],
-                ["--checkpoint"],
             )
         ],
         (

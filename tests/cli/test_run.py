@@ -18,7 +18,6 @@ from scmoe.cli._console import in_options
 from scmoe.cli._read import find, read
 from scmoe.io import read_fcs
 from scmoe.model import CplMixVAE, MoESimVAE
-from scmoe.train import SimilarityPlan
 from scmoe.tree import Tree
 
 SURFACE = ["CD3", "CD45", "CD4", "CD20", "CD33", "CD123", "CD14", "IgM", "HLA-DR", "CD7"]
@@ -128,7 +127,6 @@ def test_options_arrive(scmoe, plate, monkeypatch):
     result = scmoe(
         *[plate, "--preset", "cytof", "--similarity", "graph", "--markers", "markers.txt"],
         *["--exclude", "CD14", "--batch-key", "sample", "--seed", "7", "--key", "mine"],
-        "--checkpoint",
     )
     assert result.exit_code == 1
     assert type(seen.pop("similarity")).__name__ == "Graph"
@@ -145,8 +143,7 @@ def test_options_arrive(scmoe, plate, monkeypatch):
         "random_state": 7,
         "progress": True,
         "batch_key": "sample",
-        "checkpoint": scmoe.home / "out" / "checkpoint",
-        "train_kwargs": {"keep_checkpoint": True, "max_epochs": 1},
+        "train_kwargs": {"max_epochs": 1},
     }
 
 
@@ -565,37 +562,6 @@ def test_failure_at_the_end(scmoe, plate, monkeypatch, error_of, error, status, 
         # what was trained is not lost
         assert "these results are written: model/model.json" in error_of(result)
         assert sorted(os.listdir(scmoe.home / "new" / "out")) == ["model", "run.json"]
-
-
-def test_goes_on_after_an_interruption(scmoe, plate, monkeypatch, error_of):
-    words = [plate, "--checkpoint", "--max-epochs", "4"]
-
-    def interrupt(plan):
-        if plan.current_epoch == 2:
-            raise KeyboardInterrupt
-        done(plan)
-
-    done = SimilarityPlan.on_train_epoch_end
-    monkeypatch.setattr(SimilarityPlan, "on_train_epoch_end", interrupt)
-    result = scmoe(*words)
-    assert result.exit_code == 130
-    assert "The same command goes on from the checkpoint" in error_of(result)
-    assert sorted(os.listdir(scmoe.home / "out")) == ["checkpoint", "run.json"]
-
-    trained = []
-
-    def count(plan):
-        trained.append(plan.current_epoch)
-        done(plan)
-
-    monkeypatch.setattr(SimilarityPlan, "on_train_epoch_end", count)
-    assert scmoe(*words).exit_code == 0
-    assert trained == [2, 3]
-    assert [p.name for p in scmoe.home.iterdir()] == ["out"]
-    assert scmoe(*words, output="at_once").exit_code == 0
-    resumed = ad.read_h5ad(scmoe.home / "out" / "cells.h5ad").obsm["X_scmoe"]
-    at_once = ad.read_h5ad(scmoe.home / "at_once" / "cells.h5ad").obsm["X_scmoe"]
-    np.testing.assert_array_equal(resumed, at_once)
 
 
 def test_debug_shows_where(scmoe, plate, monkeypatch):

@@ -12,7 +12,6 @@ from pandas.testing import assert_frame_equal
 
 import scmoe as library
 from scmoe.io import write_fcs
-from scmoe.train import SimilarityPlan
 
 PANEL = ["CD3", "CD45", "CD4", "CD20", "Time"]
 
@@ -146,26 +145,3 @@ def test_nothing_is_left_of_what_fails(scmoe, panels, monkeypatch, error_of):
         assert "c.fcs" in error_of(scmoe(*words))
     assert "its panel does not match" in error_of(scmoe(*words, "--join", "exact"))
     assert not os.listdir(scmoe.home)
-
-
-@pytest.mark.usefixtures("no_pictures")
-def test_goes_on_after_an_interruption(scmoe, panels, monkeypatch):
-    words = [panels, "--cells", "zarr", "--checkpoint", "--max-epochs", "3"]
-    done, trained = SimilarityPlan.on_train_epoch_end, []
-
-    def interrupt(plan):
-        trained.append(plan.current_epoch)
-        if trained == [0, 1]:
-            raise KeyboardInterrupt
-        done(plan)
-
-    monkeypatch.setattr(SimilarityPlan, "on_train_epoch_end", interrupt)
-    assert scmoe(*words).exit_code == 130
-    assert sorted(os.listdir(scmoe.home / "out")) == ["checkpoint", "run.json"]
-    assert scmoe(*words).exit_code == 0
-    assert trained == [0, 1, 1, 2]
-    assert scmoe(*words, output="at_once").exit_code == 0
-    resumed, at_once = (
-        ad.read_zarr(scmoe.home / out / "cells.zarr") for out in ("out", "at_once")
-    )
-    np.testing.assert_array_equal(resumed.obsm["X_scmoe"], at_once.obsm["X_scmoe"])

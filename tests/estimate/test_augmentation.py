@@ -12,12 +12,11 @@ import scmoe
 from scmoe import estimate
 from scmoe._core.random import seeded
 from scmoe._core.scaling import rescaled
-from scmoe.estimate import _augmentation, _resample, augmentation
+from scmoe.estimate import _augmentation, augmentation
 from scmoe.nn import (
     Augments,
     DropoutAugment,
     ImageAugment,
-    LearnedAugment,
     NeighborAugment,
     PosteriorAugment,
     ThinAugment,
@@ -69,7 +68,7 @@ def test_neighbours_of_cells_on_another_scale():
         ({"zoom": 1}, (2, 2), "zoom"),
         ({"n_neighbors": 0}, None, "n_neighbors"),
         ({"n_neighbors": 2.5}, None, "n_neighbors"),
-        ("much", None, r"one or more of 'neighbors', 'dropout', 'posterior', 'learned', which"),
+        ("much", None, r"one or more of 'neighbors', 'dropout', 'posterior', which"),
         ("thinning", None, "what there is for cells, .*got 'thinning'"),
         ("neighbors", (2, 2), "what there is for images, .*got 'neighbors'"),
         (["dropout", "rotation"], None, "got 'rotation'"),
@@ -125,30 +124,24 @@ def test_changes_follow_each_other_as_they_are_named(augment):
     assert first.neighbors is second.neighbors
 
 
-def test_a_network_for_both_that_need_one(monkeypatch):
-    monkeypatch.setattr(_resample, "N_STEPS", 400)
-    monkeypatch.setattr(_resample, "LEARNED_STEPS", 5)
+def test_the_network_of_the_copies_is_seeded(monkeypatch):
+    monkeypatch.setattr(_augmentation, "N_STEPS", 400)
     x = types()[0]
     before = torch.get_rng_state()
-    how = {"posterior": {"variance": 2, "noise": 0.5}, "learned": {"margin": 0.2, "noise": 0}}
-    made, again = (
+    how = {"posterior": {"variance": 2, "noise": 0.5}}
+    first, again = (
         augmentation(how, x, None, 3, accelerator="cpu", progress=False) for _ in range(2)
     )
     assert torch.equal(before, torch.get_rng_state())
-    first, second = made.augments
     assert isinstance(first, PosteriorAugment)
-    assert isinstance(second, LearnedAugment)
-    assert first.network is second.network
     assert (first.variance, first.noise) == (2, 0.5)
-    assert (second.margin, second.noise) == (0.2, 0)
-    assert not second.training
-    for one, other in zip(made.augments, again.augments, strict=True):
-        for name, weights in one.state_dict().items():
-            assert torch.equal(weights, other.state_dict()[name]), name
+    other = again.network.state_dict()
+    for name, weights in first.network.state_dict().items():
+        assert torch.equal(weights, other[name]), name
 
 
 def test_the_network_is_on_the_scale_of_the_batches(monkeypatch):
-    monkeypatch.setattr(_resample, "N_STEPS", 400)
+    monkeypatch.setattr(_augmentation, "N_STEPS", 400)
     scaled = types()[0]
     values = 100 * scaled + 7
     made = augmentation(
@@ -163,17 +156,17 @@ def test_the_network_is_on_the_scale_of_the_batches(monkeypatch):
     ("augment", "match"),
     [
         ({"posterior": {"variance": -1}}, "`variance` is -1"),
-        ({"learned": {"margin": 0}}, "`margin` is 0"),
+        ({"posterior": {"noise": "much"}}, "`noise` is 'much'"),
     ],
 )
 def test_amounts_are_refused_before_anything_is_trained(monkeypatch, augment, match):
-    monkeypatch.setattr(_augmentation, "train_copier", None)
+    monkeypatch.setattr(_augmentation, "train_autoencoder", None)
     with pytest.raises(ValueError, match=match):
         read(augment)
 
 
 def test_cells_that_have_nothing_in_common(monkeypatch):
-    monkeypatch.setattr(_resample, "N_STEPS", 100)
+    monkeypatch.setattr(_augmentation, "N_STEPS", 100)
     x = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
     with pytest.raises(ValueError, match="nothing that markers have in common"):
         augmentation("posterior", x, None, 0, accelerator="cpu", progress=False)
@@ -256,18 +249,11 @@ def test_copies_of_cells_keep_their_type(levine, gentle, loss, strong):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("gentle", "loss", "strong"),
-    [
-        ("posterior", 0.05, {"posterior": {"variance": 25}}),
-        ("learned", 0.06, {"learned": {"margin": 0.5}}),
-    ],
-)
-def test_copies_out_of_a_network_keep_their_type(levine, gentle, loss, strong):
+def test_copies_out_of_a_network_keep_their_type(levine):
     x, label = levine
     clean = kept(x, label, None)
-    quiet = {"accelerator": "cpu", "progress": False}
-    assert kept(x, label, augmentation(gentle, x, None, 0, **quiet)) > clean - loss
+    quiet, strong = {"accelerator": "cpu", "progress": False}, {"posterior": {"variance": 25}}
+    assert kept(x, label, augmentation("posterior", x, None, 0, **quiet)) > clean - 0.05
     assert kept(x, label, augmentation(strong, x, None, 0, **quiet)) < clean - 0.2
 
 

@@ -378,31 +378,6 @@ class Fails(Callback):
             raise RuntimeError("the plug was pulled")
 
 
-def test_a_killed_training_goes_on(few, tmp_path, capsys):
-    whole = train(build(few.copy()), 4, callbacks=[Fails(-1)])
-    with pytest.raises(RuntimeError, match="plug"):
-        train(build(few.copy()), 4, checkpoint=tmp_path / "run", callbacks=[Fails(3)])
-    assert (tmp_path / "run").is_dir()
-    resumed = train(build(few.copy()), 4, checkpoint=tmp_path / "run", callbacks=[Fails(-1)])
-    assert not (tmp_path / "run").exists()
-    for (name, left), right in zip(
-        resumed.module.state_dict().items(), whole.module.state_dict().values(), strict=True
-    ):
-        assert torch.equal(left, right), name
-    for name, table in whole.history.items():
-        pd.testing.assert_frame_equal(resumed.history[name], table, check_exact=True)
-    assert resumed.estimates_.keys() == whole.estimates_.keys()
-
-
-def test_a_checkpoint_of_other_numbers(few, tmp_path, capsys):
-    with pytest.raises(RuntimeError, match="plug"):
-        train(build(few.copy(), n_latent=2), 4, checkpoint=tmp_path / "run", callbacks=[Fails(2)])
-    how = {**QUICK, "resolutions": [0.05, 0.1], "min_cluster_size": 60}
-    few.obsp["connectivities"] = two_halves(190)
-    with pytest.raises(ValueError, match=r"another training; not the same are: .*n_experts"):
-        train(build(few, n_latent=2), 4, how, checkpoint=tmp_path / "run", callbacks=[Fails(-1)])
-
-
 @pytest.mark.parametrize("step", ["estimate_latent_dim", "estimate_n_clusters"])
 def test_an_interrupt_while_estimating(few, monkeypatch, step):
     model = build(few)

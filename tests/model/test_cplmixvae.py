@@ -14,7 +14,7 @@ from made_up import make_three
 from scipy import sparse
 from sklearn.metrics import normalized_mutual_info_score
 
-from scmoe.estimate import _resample
+from scmoe.estimate import _augmentation
 from scmoe.model import CplMixVAE, ModelFileError
 from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._open import read_trained
@@ -168,12 +168,11 @@ def test_variants_learn(how):
         "dropout",
         ["neighbors", "dropout"],
         {"dropout": {"rate": 0.3}, "neighbors": {}},
-        {"posterior": {"noise": 0}, "learned": {"margin": 0.2}},
+        {"posterior": {"noise": 0}},
     ],
 )
 def test_augmentation_can_be_chosen(augment, monkeypatch):
-    monkeypatch.setattr(_resample, "N_STEPS", 300)
-    monkeypatch.setattr(_resample, "LEARNED_STEPS", 3)
+    monkeypatch.setattr(_augmentation, "N_STEPS", 300)
     one, again = (fit(make_three(), 3, train={"augment": augment}) for _ in range(2))
     pd.testing.assert_frame_equal(one.predict_proba(), again.predict_proba())
 

@@ -85,29 +85,6 @@ class Fails(Callback):
             raise RuntimeError("the plug was pulled")
 
 
-def test_goes_on_from_a_checkpoint(blobs, tmp_path):
-    kwargs = {"train_size": 0.8, "validation_size": 0.2, "batch_size": 100, "max_epochs": 5}
-    whole = trained(blobs, train=kwargs)
-    kwargs["checkpoint"] = tmp_path / "state"
-    with pytest.raises(RuntimeError, match="plug"):
-        trained(blobs, train={**kwargs, "callbacks": [Fails(2)]})
-    assert (tmp_path / "state").is_dir()
-    resumed = trained(blobs, train={**kwargs, "callbacks": [Fails(-1)]})
-    assert_same_state(state(resumed), state(whole))
-    assert resumed.history.keys() == whole.history.keys()
-    for name, table in whole.history.items():
-        pd.testing.assert_frame_equal(resumed.history[name], table)
-    assert not (tmp_path / "state").exists()
-
-
-def test_a_checkpoint_of_other_groups_is_refused(blobs, tmp_path):
-    kwargs = {"checkpoint": tmp_path / "state", "keep_checkpoint": True, "max_epochs": 3}
-    trained(blobs, 7, train={**kwargs, "batch_size": 200})
-    blobs.obs["other"] = blobs.obs["population"].astype(str).replace("pDC", "mono")
-    with pytest.raises(ValueError, match="another training"):
-        trained(blobs, 7, key="other", train={**kwargs, "batch_size": 200})
-
-
 def test_settings_of_the_user_are_kept(blobs):
     rates = []
 

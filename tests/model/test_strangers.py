@@ -209,7 +209,7 @@ def test_files_that_somebody_changed(kind, cells, tmp_path):
 
 def test_the_table_of_settings_is_that_of_the_networks(kind):
     """What a model is built from, and what its file may say."""
-    parameters = signature(MODELS[kind]._module_cls).parameters.keys() - {"n_groups"}
+    parameters = signature(MODELS[kind]._module_cls).parameters.keys()
     assert parameters == SETTINGS[kind].keys()
     arguments = set(signature(MODELS[kind]).parameters)
     assert argument_kinds(kind).keys() <= arguments

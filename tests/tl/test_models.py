@@ -221,7 +221,6 @@ def test_generators_give_seeds(three):
         {"preset": "synthetic"},
         {"neighbors_key": "neighbors"},
         {"obsp": "connectivities"},
-        {"checkpoint": "run"},
         {"batch_key": "kind"},
     ],
 )

@@ -273,7 +273,6 @@ def test_clusters_of_others_with_settings(linked, calls):
         ({"key": "other"}, KeyError, "key=None"),
         ({"key": "population"}, ValueError, "not written by `scmoe.tl.cluster`"),
         ({"model": "moe-vae"}, ValueError, "is a clustering by 'moe-sim-vae'"),
-        ({"checkpoint": "folder"}, ValueError, "checkpoint"),
         ({"key_added": "a/b"}, ValueError, "key_added"),
         ({"random_state": -1}, ValueError, "random_state"),
         ({"n_jobs": 0}, ValueError, "n_jobs.*-1 for all cores"),
@@ -322,12 +321,11 @@ def test_what_the_record_cannot_hold(clustered, calls):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"save_model": "PATH", "checkpoint": "PATH", "copy": True, "key_added": "x"}, None),
+        ({"save_model": "PATH", "copy": True, "key_added": "x"}, None),
         ({"train_kwargs": {"default_root_dir": "PATH"}}, r"default_root_dir.*not repeated"),
         ({"train_kwargs": {"log_save_dir": "PATH"}}, r"log_save_dir.*not repeated"),
         ({"train_kwargs": {"logger": True}}, r"logger.*not repeated"),
         ({"train_kwargs": {"ckpt_path": "PATH"}}, r"ckpt_path.*not repeated"),
-        ({"train_kwargs": {"checkpoint": "PATH"}}, r"checkpoint.*not repeated"),
         ({"train_kwargs": {"callbacks": ["os:system"]}}, r"callbacks.*not repeated"),
         (
             {"train_kwargs": {"plan_kwargs": {"lr": 1, "optimizer": "x"}}},
@@ -363,7 +361,7 @@ def test_records_of_strangers(clustered, calls, tmp_path, monkeypatch, change, m
     clustered.uns["scmoe"]["params"] |= change
     if match is None:
         run(clustered)
-        assert not {"save_model", "checkpoint", "copy", "key_added"} & set(calls[-1])
+        assert not {"save_model", "copy", "key_added"} & set(calls[-1])
     else:
         with pytest.raises(ValueError, match=match):
             run(clustered)
@@ -542,40 +540,6 @@ def test_processes_find_what_one_process_finds(linked, monkeypatch, same):
     pd.testing.assert_frame_equal(labels, beside.obsm["scmoe_runs"])
 
 
-def test_coupled_mixtures_in_one_fit(linked, same):
-    how = {"max_epochs": 40, "start_epochs": 20, "batch_size": 100, **CPU}
-    cluster(linked, model="cpl-mixvae", n_clusters=9, train_kwargs=how, progress=False)
-    before = same.look(linked)
-    other = run(linked, together=True, copy=True)
-    same(linked, before)
-    record = other.uns["scmoe_stability"]
-    assert record["params"]["together"]
-    assert record["runs"]["seed"].nunique() == 1
-    assert record["runs"]["n_cells"].tolist() == [600] * 3
-    labels = other.obsm["scmoe_runs"]
-    assert not labels["run0"].equals(labels["run1"])
-    assert record["clusters"]["stable"].any()
-    again = run(linked, together=True, copy=True)
-    pd.testing.assert_frame_equal(again.obsm["scmoe_runs"], labels)
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({}, "'cpl-mixvae'.*`n_jobs`"),
-        ({"how": "subsets"}, "same cells"),
-        ({"n_jobs": 2}, "one fit"),
-        ({"together": 1}, "True or False"),
-    ],
-)
-def test_what_can_not_be_one_fit(clustered, calls, same, kwargs, message):
-    before = same.look(clustered)
-    with pytest.raises(ValueError, match=message):
-        run(clustered, **{"together": True, **kwargs})
-    same(clustered, before)
-    assert not calls
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -609,8 +573,3 @@ def test_a_run_with_the_seed_of_the_clustering_is_the_clustering(linked, setting
     run(linked, n_runs=2)
     np.testing.assert_array_equal(again[0], codes)
     assert not np.array_equal(again[1], codes)
-
-
-def test_one_fit_of_options_that_there_are_not(linked):
-    with pytest.raises(TypeError, match="n_cluster'"):
-        run(linked, key=None, key_added="new", model="cpl-mixvae", n_cluster=3, together=True)

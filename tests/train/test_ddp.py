@@ -151,7 +151,6 @@ def test_interrupted(blobs):
         ({"devices": -1}, "no such device"),
         ({"devices": True}, "no such device"),
         ({"early_stopping": True, "train_size": 0.9}, "`early_stopping` needs .* one device"),
-        ({"checkpoint": "folder"}, "`checkpoint` needs a training on one device"),
         ({"devices": 700}, "700 devices are too many for 600 cells"),
     ],
 )

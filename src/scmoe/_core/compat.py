@@ -14,7 +14,6 @@ from scmoe._core.random import one_at_a_time
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pandas as pd
     import torch
     from anndata import AnnData
     from lightning.pytorch import Trainer
@@ -169,82 +168,6 @@ def _no_such_device(accelerator: str, devices: int | list[int] | str) -> ValueEr
         f'finds {names} here; `accelerator="auto"` takes what there is. A GPU needs its '
         "driver and a torch that was built for it."
     )
-
-
-def history_of(trainer: Trainer) -> dict[str, pd.DataFrame] | None:
-    """The history that scvi-tools' logger gathers, to be read and filled; None without it."""
-    experiment = getattr(trainer.logger, "experiment", None)
-    return getattr(experiment, "data", None)
-
-
-def fit_state(trainer: Trainer) -> dict[str, Any]:
-    """All that a Lightning fit knows when an epoch starts, beside its module.
-
-    Lightning would write it as a pickle, from hooks where the history lacks the epoch.
-    """
-    callbacks = {}
-    for callback in trainer.callbacks:
-        state = dict(callback.state_dict())
-        # scvi-tools (1.4) leaves these out of the state of its early stopping
-        state |= {name: getattr(callback, name) for name in _UNSAVED if hasattr(callback, name)}
-        if state:
-            callbacks[callback.state_key] = state
-    return {
-        "loops": trainer.fit_loop.state_dict(),
-        "should_stop": trainer.should_stop,
-        "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-        "schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
-        "precision": trainer.precision_plugin.state_dict(),
-        "callbacks": callbacks,
-        "history": history_of(trainer),
-    }
-
-
-_UNSAVED = ("_current_step", "early_stopping_reason")
-
-
-def restore_fit(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Put :func:`fit_state` back before the first epoch starts."""
-    for optimizer, values in zip(trainer.optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(values)
-    for config, values in zip(trainer.lr_scheduler_configs, state["schedulers"], strict=True):
-        config.scheduler.load_state_dict(values)
-    if state["precision"]:
-        trainer.precision_plugin.load_state_dict(state["precision"])
-    for callback in trainer.callbacks:
-        values = dict(state["callbacks"].get(callback.state_key, {}))
-        for name in _UNSAVED:
-            if name in values:
-                setattr(callback, name, values.pop(name))
-        if values:
-            callback.load_state_dict(values)
-    history_of(trainer).update(state["history"])
-    trainer.should_stop = state["should_stop"]
-    loop = trainer.fit_loop
-    loop.load_state_dict(state["loops"])
-    # the state is that of an epoch which had been announced, and is announced again
-    for progress in (loop.epoch_progress.total, loop.epoch_progress.current):
-        progress.ready = progress.completed
-    # as in the middle of a fit, not as Lightning goes on: that skips hooks and draws
-    _as_running(loop)
-
-
-def advance_bar(trainer: Trainer) -> None:
-    """Let the bar of scvi-tools, which counts epochs, start from those that are done."""
-    from scvi.train._progress import ProgressBar
-
-    bar = trainer.progress_bar_callback
-    if isinstance(bar, ProgressBar) and bar.is_enabled:
-        bar.main_progress_bar.update(trainer.current_epoch)
-
-
-def _as_running(loop: Any) -> None:
-    from lightning.pytorch.loops.loop import _Loop
-
-    loop.on_iteration_done()
-    for child in vars(loop).values():
-        if isinstance(child, _Loop):
-            _as_running(child)
 
 
 @contextmanager

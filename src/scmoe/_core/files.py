@@ -21,7 +21,7 @@ PICKLES = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2,
 
 
 class ModelFileError(ValueError):
-    """A saved model, or a checkpoint of a training, that can't be used as it is."""
+    """A saved model that can't be used as it is."""
 
 
 class SaveError(OSError):

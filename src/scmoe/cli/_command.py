@@ -251,14 +251,6 @@ class _Recorded(click.Command):
     default=True,
     help="Do not write FCS files with the clusters.",
 )
-@click.option(
-    "--checkpoint",
-    "--resume",
-    "checkpoint",
-    is_flag=True,
-    help="Keep the state of the training in FOLDER/checkpoint; the same command goes on from "
-    "there if it was killed.",
-)
 @click.option("-q", "--quiet", is_flag=True, help="Tell warnings and errors only.")
 @click.option("--debug", is_flag=True, help="Show where an error comes from.")
 @click.pass_obj
@@ -315,7 +307,7 @@ def _checked(settings: Settings) -> Settings:
             if getattr(settings, option) != getattr(Settings, option):
                 raise click.UsageError(f"--{option} is for FCS.")
     if settings.model != SIMILAR:
-        for option in ("preset", "similarity", "batch_key", "checkpoint"):
+        for option in ("preset", "similarity", "batch_key"):
             if getattr(settings, option):
                 name = option.replace("_", "-")
                 raise click.UsageError(f"--{name} can't go with --model {settings.model}.")

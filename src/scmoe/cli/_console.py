@@ -51,8 +51,6 @@ class Console:
     ----------
     warnings
         What the user was warned of.
-    goes_on
-        How to go on after an interruption; empty if there is no way.
     saved
         The results that are written already.
     """
@@ -60,7 +58,6 @@ class Console:
     def __init__(self, *, quiet: bool, debug: bool) -> None:
         self.quiet = quiet
         self.debug = debug
-        self.goes_on = ""
         self.saved: list[str] = []
         self._stopped_by: int | None = None
         self._stopped_at = 0.0
@@ -111,9 +108,8 @@ class Console:
             sys.exit(FAILED)
 
     def _told_of_saved(self, nothing: str = "") -> str:
-        """What there is of the results, and how to go on."""
-        told = f"; these results are written: {', '.join(self.saved)}" if self.saved else nothing
-        return f"{told}. {self.goes_on}" if self.goes_on else told
+        """Return the results that are written, in words."""
+        return f"; these results are written: {', '.join(self.saved)}" if self.saved else nothing
 
     @contextmanager
     def _stops_at_signals(self) -> Iterator[None]:

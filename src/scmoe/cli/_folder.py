@@ -28,9 +28,6 @@ CELLS, TABLE, REPORT, MODEL, FCS = "cells.h5ad", "clusters.csv", "report.html", 
 STORE, ABUNDANCE = "cells.zarr", "abundance.csv"
 """What the folder holds."""
 
-CHECKPOINT = "checkpoint"
-"""The state of a training that is not done."""
-
 RECORD = "run.json"
 """What was run, and the files that it wrote; locked while the run goes on."""
 
@@ -127,8 +124,8 @@ class Output:
         self.write_record()
 
     def give_up(self, before: bytes) -> None:
-        """Leave the folder as it was, unless something was saved, or can be gone on from."""
-        if self.saved or (self.path / CHECKPOINT).exists():
+        """Leave the folder as it was, unless something was saved."""
+        if self.saved:
             return
         if before:
             (self.path / RECORD).write_bytes(before)
@@ -263,7 +260,7 @@ def _files_to_replace(
         patterns = (CELLS, TABLE, REPORT, f"{MODEL}/model.*", f"{FCS}/*.fcs")
         names = [str(f.relative_to(path)) for pattern in patterns for f in path.glob(pattern)]
     known = sorted({name for name in names if os.path.lexists(path / name)})
-    tops = {Path(name).parts[0] for name in known} | {CHECKPOINT}
+    tops = {Path(name).parts[0] for name in known}
     if foreign := [name for name in there if name not in tops]:
         raise ValueError(
             f"--output {path} holds {listing(foreign)}, which no run of scmoe wrote; name another "

@@ -20,7 +20,6 @@ from scmoe.io._zarr import place_values, write_results
 from scmoe.pl._figure import set_colors
 from scmoe.similarity._base import with_seed
 from scmoe.tl._neighbors import add_graph
-from scmoe.train import remove_checkpoints
 from scmoe.tree import Tree
 
 from . import _folder as names
@@ -120,7 +119,6 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     )
     with console.stage("writing the report"):
         output.put(names.REPORT, report)
-    remove_checkpoints(output.path / names.CHECKPOINT)
     living = adata.uns[settings.key]["n_clusters"]
     console.step(f"{living} clusters of {adata.n_obs:,} cells in {settings.output}")
 
@@ -229,10 +227,6 @@ def _cluster(
     options: dict[str, Any] = {"model": settings.model}
     if settings.batch_key is not None:
         options["batch_key"] = settings.batch_key
-    if settings.checkpoint:
-        options["checkpoint"] = output.path / names.CHECKPOINT
-        options["train_kwargs"] = {"keep_checkpoint": True}
-        console.goes_on = "The same command goes on from the checkpoint."
     if (most := settings.max_epochs) is not None:
         options.setdefault("train_kwargs", {})["max_epochs"] = most
         if settings.model == MIXTURE:

@@ -56,7 +56,6 @@ class Settings:
     map: bool = True
     fcs: bool = True
     landmarks: bool = True
-    checkpoint: bool = False
     quiet: bool = False
     command: str = ""
     """What was typed."""
@@ -78,6 +77,6 @@ class Settings:
 
     def of_results(self) -> dict[str, Any]:
         """Return what decides the results, as JSON can hold it: two equal runs may go on."""
-        beside = ("output", "overwrite", "checkpoint", "cells", "quiet", "command")
+        beside = ("output", "overwrite", "cells", "quiet", "command")
         told = {name: value for name, value in asdict(self).items() if name not in beside}
         return json.loads(json.dumps(told, default=str))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,15 +13,22 @@ import torch
 
 from scmoe._core.neighbors import N_NEIGHBORS, nearest
 from scmoe._core.settings import check_whole
-from scmoe.estimate._resample import train_augment, train_copier
+from scmoe.estimate._autoencoder import (
+    Architecture,
+    Schedule,
+    encode,
+    large_latent,
+    train_autoencoder,
+)
+from scmoe.estimate._latent import check_learned
 from scmoe.nn import (
     Augments,
     DropoutAugment,
     ImageAugment,
-    LearnedAugment,
     NeighborAugment,
     PosteriorAugment,
     ThinAugment,
+    check_factor,
 )
 
 if TYPE_CHECKING:
@@ -30,11 +38,20 @@ if TYPE_CHECKING:
     from scmoe.train import Augment
 
 CHANGES = {
-    "cells": ("neighbors", "dropout", "posterior", "learned"),
-    "counts": ("neighbors", "thinning", "dropout", "posterior", "learned"),
-    "images": ("affine", "dropout", "posterior", "learned"),
+    "cells": ("neighbors", "dropout", "posterior"),
+    "counts": ("neighbors", "thinning", "dropout", "posterior"),
+    "images": ("affine", "dropout", "posterior"),
 }
 """What can be done to each kind of data; the first is the default."""
+
+N_STEPS = 2000
+"""Optimiser steps of the VAE that copies are drawn from."""
+
+BATCH_SIZE = 256
+"""Cells of its batches."""
+
+MAX_EPOCHS = 1000
+"""Epochs of few cells, at most."""
 
 WORDS = {word for words in CHANGES.values() for word in words}
 
@@ -64,7 +81,7 @@ def augmentation(
     image_shape
         Shape of an image; None for cells.
     seed
-        Of changes that learn.
+        Of the VAE that copies are drawn from.
     values
         The same cells on the scale of the batches that will be changed; None for ``scaled``.
     counts
@@ -72,7 +89,7 @@ def augmentation(
     isotropic
         Whether the spreads of features say how much they matter, as those of components.
     accelerator, progress
-        Of the training of changes that learn.
+        Of its training.
 
     Raises
     ------
@@ -182,25 +199,34 @@ class Changes:
         return ImageAugment(self.image_shape, rotation=rotation, zoom=zoom, shift=shift, flip=flip)
 
     def posterior(self, *, variance: float = 1.0, noise: float = 1.0) -> PosteriorAugment:
-        """Cells are drawn anew from a VAE that was trained on them."""
-        PosteriorAugment.check(variance=variance, noise=noise)
-        return PosteriorAugment(self._copier, self._cells, variance=variance, noise=noise)
+        """Draw cells anew from a VAE that is trained on them."""
+        check_factor("variance", variance)
+        check_factor("noise", noise)
+        return PosteriorAugment(self._copier(), self._cells, variance=variance, noise=noise)
 
-    def learned(self, *, margin: float = 0.03, noise: float = 1.0) -> LearnedAugment:
-        """Cells take steps that were learned, in the codes of a VAE."""
-        LearnedAugment.check(margin=margin, noise=noise)
-        return train_augment(
-            self._copier, self.values, margin=margin, noise=noise, **self.training
-        )
-
-    @cached_property
     def _copier(self) -> Autoencoders:
-        return train_copier(
-            self.values,
-            images=self.image_shape is not None,
-            isotropic=self.isotropic,
-            **self.training,
+        """Train the VAE that copies are drawn from, on the scale of the cells."""
+        x, images = self.values, self.image_shape is not None
+        binary = images and x.min() >= 0 and x.max() <= 1
+        architecture = Architecture(
+            x.shape[1],
+            likelihood="bernoulli" if binary else "gaussian",
+            isotropic=self.isotropic or images,
         )
+        n_batches = math.ceil(len(x) / BATCH_SIZE)
+        epochs = min(math.ceil(N_STEPS / n_batches), MAX_EPOCHS)
+        accelerator = self.training["accelerator"]
+        network, _ = train_autoencoder(
+            x,
+            large_latent(x.shape[1]),
+            architecture,
+            Schedule(epochs, BATCH_SIZE, accelerator=accelerator),
+            seed=self.training["seed"],
+            progress=self.training["progress"],
+            description="Autoencoder of the copies",
+        )
+        check_learned(encode(network, x))
+        return network
 
     @cached_property
     def _cells(self) -> torch.Tensor:

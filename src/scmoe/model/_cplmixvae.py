@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,15 +33,13 @@ from scmoe.model._start import (
     start_categories,
 )
 from scmoe.model._states import States, consensus_table
-from scmoe.model._together import check_together, one_module
 from scmoe.train import (
     BATCH_KEYS,
-    ArmsPlan,
     InMemory,
+    TermsPlan,
     check_shares,
     check_training_settings,
     copied,
-    refuse_pickles,
     split_indices,
 )
 
@@ -161,7 +158,7 @@ class CplMixVAE(States, ExpertModel):
     """
 
     _module_cls = CplMixVAEModule
-    _training_plan_cls = ArmsPlan
+    _training_plan_cls = TermsPlan
 
     def __init__(
         self,
@@ -287,7 +284,6 @@ class CplMixVAE(States, ExpertModel):
         prune: bool | None = None,
         prune_epochs: int | None = None,
         threshold: float = THRESHOLD,
-        beside: Sequence[CplMixVAE] = (),
         batch_size: int | None = None,
         train_size: float = 1.0,
         validation_size: float | None = None,
@@ -338,10 +334,6 @@ class CplMixVAE(States, ExpertModel):
                 Cells are drawn anew from a VAE that is trained on them before: ``variance`` (1)
                 is a factor on that of the posterior, ``noise`` (1) one on the deviation of what
                 the VAE does not explain.
-            ``"learned"``
-                The same VAE, with steps in its codes that are learned: ``margin`` (0.03) is how
-                far a copy is from the reconstruction of its cell, where two random cells are 1
-                apart; ``noise`` (1) as before.
             ``"affine"``
                 Of images: ``rotation`` (10 degrees), ``zoom`` (0.1), ``shift`` (0.1) and
                 ``flip`` (False).
@@ -352,11 +344,6 @@ class CplMixVAE(States, ExpertModel):
             After each round. None for about 150 or 300 steps.
         threshold
             Consensus that every category must have.
-        beside
-            Other models of the same cells with the same settings, which differ by chance alone.
-            They are trained in the same fit, as arms that are not coupled with those of this
-            model; all see the same batches, and prune one after the other. Five models on one
-            core took a quarter less time so.
         batch_size
             Cells of a batch. The deviation of each category's probability is that of the batch.
             None for 1,000 where the arms may start from leaves, and 500 otherwise.
@@ -377,8 +364,7 @@ class CplMixVAE(States, ExpertModel):
             to 1 under a Bernoulli likelihood without scaling; batches of one cell; pruning with
             one arm, or where all cells come to one category; early stopping without validation
             cells; epochs or rates that are none; changes that there are not for such cells, and
-            amounts out of range; a VAE of the copies that learns nothing; models beside this one
-            that are of other cells, have other settings, or are trained already.
+            amounts out of range; a VAE of the copies that learns nothing.
         TypeError
             Settings that the training does not have.
 
@@ -395,7 +381,6 @@ class CplMixVAE(States, ExpertModel):
         n_categories = self.module_settings_["n_categories"]
         x = self._values(n_categories)
         check_shares(train_size, validation_size)
-        refuse_pickles(trainer_kwargs)
         recipe = FROM_TREE if self._may_grow(x.shape[1]) else FROM_GRAPH
         batch_size = recipe.batch_size if batch_size is None else batch_size
         plan_kwargs = {"lr": recipe.lr, **(plan_kwargs or {})}
@@ -408,8 +393,6 @@ class CplMixVAE(States, ExpertModel):
             accelerator,
             devices,
         )
-        models = [self, *beside]
-        check_together(models)
         if start is None:
             start = self.module is None
         check_start(start, start_epochs)
@@ -426,8 +409,7 @@ class CplMixVAE(States, ExpertModel):
         n_batches = math.ceil(n_train / batch_size)
         stages = stage_epochs(n_batches, max_epochs, start_epochs, prune_epochs, recipe)
         trainer_kwargs.setdefault("gradient_clip_val", CLIP)
-        seeds = torch.randint(2**31, (len(models),)).tolist()
-        seed = seeds[0]
+        seed = torch.randint(2**31, (1,)).item()
         split = split_indices(*shares, np.random.default_rng(seed))
         how = {
             "accelerator": accelerator,
@@ -436,21 +418,17 @@ class CplMixVAE(States, ExpertModel):
             "plan_kwargs": plan_kwargs,
             **trainer_kwargs,
         }
-        with ExitStack() as stack:
-            stack.enter_context(self._training(batch_size))
-            for model in beside:
-                stack.enter_context(model._as_it_was_on_failure())
+        with self._training(batch_size):
             # fewer cells are no two groups
             start = start and len(x) >= 2 * LEAST_SIZE
             tree = self._leaves(x, seed) if start else None
-            for model in models:
-                if model.module is None:
-                    if tree is not None:
-                        found = {"n_categories": tree.n_clusters}
-                        model.module_settings_ = {**model.module_settings_, **found}
-                    model._build()
-                    model._look_at(x)
-                model.module.live.fill_(True)
+            if self.module is None:
+                if tree is not None:
+                    found = {"n_categories": tree.n_clusters}
+                    self.module_settings_ = {**self.module_settings_, **found}
+                self._build()
+                self._look_at(x)
+            self.module.live.fill_(True)
             scaled, data = self._scaled(x), self._tensors(x)
             near = places(x if self.module.takes_counts else None, scaled, seed)
             progress = trainer_kwargs.get("enable_progress_bar", True)
@@ -458,26 +436,23 @@ class CplMixVAE(States, ExpertModel):
                 augment, scaled, near, seed, accelerator=accelerator, progress=progress
             )
 
-            def batches(n_arms: int, training: Batch | None) -> InMemory:
-                change = copied(copies, n_arms)
+            def batches(training: Batch | None) -> InMemory:
+                change = copied(copies, self.module.n_arms)
                 return InMemory(data, split, batch_size, training=training, change=change)
 
-            with one_module(models):
-                if start:
-                    n = {k: self.module_settings_[k] for k in ("n_categories", "n_arms")}
-                    if tree is None:
-                        find = of_graph(neighbor_graph(near), n["n_categories"])
-                    else:
-                        find = of_tree(x, tree)
-                    found = [start_categories(find, len(x), **n, seed=s) for s in seeds]
-                    taught = torch.from_numpy(np.concatenate(found, axis=1))
-                    self._fit(stages.start, batches, how, {BATCH_KEYS.TAUGHT: taught})
-                self._fit(stages.main, batches, how)
-            for model in models:
-                if prune:
-                    model._prune(partial(model._fit, stages.prune, batches, how), threshold)
-                with torch.inference_mode():
-                    model._settle(x)
+            if start:
+                n = {k: self.module_settings_[k] for k in ("n_categories", "n_arms")}
+                if tree is None:
+                    find = of_graph(neighbor_graph(near), n["n_categories"])
+                else:
+                    find = of_tree(x, tree)
+                taught = torch.from_numpy(start_categories(find, len(x), **n, seed=seed))
+                self._fit(stages.start, batches, how, {BATCH_KEYS.TAUGHT: taught})
+            self._fit(stages.main, batches, how)
+            if prune:
+                self._prune(partial(self._fit, stages.prune, batches, how), threshold)
+            with torch.inference_mode():
+                self._settle(x)
 
     def _may_grow(self, n_markers: int) -> bool:
         """Whether a density tree says something of such values."""
@@ -495,13 +470,13 @@ class CplMixVAE(States, ExpertModel):
     def _fit(
         self,
         n_epochs: int,
-        batches: Callable[[int, Batch | None], InMemory],
+        batches: Callable[[Batch | None], InMemory],
         how: dict[str, Any],
         training: Batch | None = None,
     ) -> None:
         """Train the module that there is: one stage of the training."""
         self.module.train()
-        super().train(n_epochs, datamodule=batches(self.module.n_arms, training), **how)
+        super().train(n_epochs, datamodule=batches(training), **how)
 
     def _check_batch(self, n: int, n_categories: int) -> None:
         if n < 2:

@@ -32,8 +32,7 @@ TAUGHT_WEIGHT = 10.0
 class CplMixVAEModule(DescribedModule):
     """A coupled mixture VAEs; their categories are the clusters, the first arm draws new cells.
 
-    The parameters are those of :class:`CplMixVAE`, and ``n_groups``: into how many groups the
-    arms fall, each a model of its own, which are trained in one fit (:mod:`._together`).
+    The parameters are those of :class:`CplMixVAE`.
     """
 
     n_batch = 0
@@ -62,10 +61,9 @@ class CplMixVAEModule(DescribedModule):
         temperature: float,
         hard: bool,
         isotropic: bool = False,
-        n_groups: int = 1,
     ):
         super().__init__(n_input, n_categories, n_state, n_batch=1, likelihood=likelihood)
-        self.n_arms, self.n_groups = n_arms, n_groups
+        self.n_arms = n_arms
         self.observed = Observed(n_arms, n_input, likelihood=likelihood, isotropic=isotropic)
         self.arms = Arms(
             n_arms,
@@ -214,11 +212,9 @@ class CplMixVAEModule(DescribedModule):
     def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
         """Error and price of the state of a cell, means over arms, and what couples the arms.
 
-        Of several groups it is the mean; what is taught is ``(n, A)``.
+        Categories that are taught are ``(n, A)``.
         """
         log_arms, scaled = inference_outputs["log_arms"], inference_outputs["scaled"]
-        by_group = log_arms.unflatten(0, (self.n_groups, -1))
-        n_arms = by_group.shape[1]
         counts = tensors[REGISTRY_KEYS.X_KEY] if self.takes_counts else None
         missed = self.observed.missed(generative_outputs["output"], scaled, counts).mean(0)
         kl = generative_outputs["kl"].mean(0)
@@ -229,8 +225,8 @@ class CplMixVAEModule(DescribedModule):
         }
         loss = terms["reconstruction"] + self.weights["kl"] * terms["kl"]
         taught = tensors.get(BATCH_KEYS.TAUGHT)
-        if n_arms > 1:
-            where = simplex_coordinates(by_group, self.live, self.distance)
+        if self.n_arms > 1:
+            where = simplex_coordinates(log_arms, self.live, self.distance)
             terms["coupling"] = coupling(where)
         if taught is not None:
             target = taught.T
@@ -241,12 +237,12 @@ class CplMixVAEModule(DescribedModule):
             n_taught = (target >= 0).sum(1).clamp_min(1)
             terms["taught"] = (missed_of.view_as(target).sum(1) / n_taught).mean()
             loss = loss + TAUGHT_WEIGHT * terms["taught"]
-        elif n_arms > 1:
+        elif self.n_arms > 1:
             loss = loss + self.weights["coupling"] / 2 * terms["coupling"]
             loss = loss - self.weights["entropy"] * terms["entropy"]
         with torch.no_grad():
-            owned = F.one_hot(by_group.mean(1).argmax(-1), self.n_experts).any(1)
-            terms["occupied_experts"] = owned.sum(1).to(loss.dtype).mean()
+            owned = F.one_hot(log_arms.mean(0).argmax(-1), self.n_experts).any(0)
+            terms["occupied_experts"] = owned.sum().to(loss.dtype)
         return LossOutput(loss=loss, reconstruction_loss=missed, extra_metrics=terms)
 
     def _output(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:

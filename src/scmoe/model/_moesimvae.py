@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
-from scmoe._core.compat import on_device
 from scmoe._core.scaling import COMMON, rescaled
 from scmoe._core.values import check_image_shape, holds_images
 from scmoe.estimate import Architecture, at_least_two, default_method, grown_clusters
@@ -32,15 +30,11 @@ from scmoe.model._settle import name_classes, settle
 from scmoe.similarity import DensityTree, Similarity, check_similarity
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.train import (
-    Checkpoints,
     SimilarBatches,
     SimilarityPlan,
     check_shares,
     check_training_settings,
     find_processes,
-    fingerprint,
-    refuse_pickles,
-    remove_checkpoints,
     split_cells,
 )
 
@@ -324,9 +318,6 @@ class MoESimVAE(ExpertModel):
         early_stopping: bool = False,
         plan_kwargs: dict | None = None,
         estimate_kwargs: dict[str, Any] | None = None,
-        checkpoint: str | os.PathLike | None = None,
-        checkpoint_every: int = 1,
-        keep_checkpoint: bool = False,
         **trainer_kwargs,
     ) -> None:
         """Train all parts together (eq. 11).
@@ -362,18 +353,6 @@ class MoESimVAE(ExpertModel):
             :class:`~scmoe.similarity.DensityTree` is asked for its own number. ``"stability"``
             looks at the graph that the similarity names, ``"tree"`` at the markers, the others
             at the scaled markers.
-        checkpoint
-            Folder for the state of the training. The same call in a new process, with the same
-            cells, settings and seed, goes on from it if the first one was killed, and ends with
-            the very numbers of a training that was not; so set ``scvi.settings.seed`` before
-            the model is made (without a seed it goes on too, with nothing to compare). When the
-            training is done the folder is removed: the same call again trains again. Callbacks
-            that remember something must have a ``state_dict``.
-        checkpoint_every
-            Epochs from one state to the next.
-        keep_checkpoint
-            Leave ``checkpoint`` where it is when the training is done, until its results are
-            written.
         accelerator, devices, **trainer_kwargs
             As in scvi-tools (``enable_progress_bar=False`` silences the bar). ``"auto"`` stays on
             the CPU for the default steps of small networks, which take a core less time than a
@@ -386,13 +365,11 @@ class MoESimVAE(ExpertModel):
             Fewer than 2 cells, fewer cells than experts, fewer experts than classes; markers
             that never vary, or, without scaling, values outside 0 to 1 under a Bernoulli
             likelihood; early stopping without validation cells; ``max_epochs`` with
-            ``max_steps``, or ``max_steps`` below 1; epochs or rates that are none; a checkpoint
-            of another training (says what differs), or one that is damaged
-            (:class:`ModelFileError`); ``start=True`` where there is nothing to start from; numbers
+            ``max_steps``, or ``max_steps`` below 1; invalid ``max_epochs`` or learning rate;
+            ``start=True`` where there is nothing to start from; numbers
             to estimate where there are fewer than two clusters, or nothing that markers have in
             common. With several devices: more of them than cells, a ``strategy`` that can't be
-            used (says which can), processes that have different cells, early stopping or a
-            checkpoint.
+            used (says which can), processes that have different cells, early stopping.
         RuntimeError
             A process of a training on several devices failed.
         TypeError
@@ -435,7 +412,6 @@ class MoESimVAE(ExpertModel):
                 raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         check_shares(train_size, validation_size)
-        refuse_pickles(trainer_kwargs)
         check_training_settings(
             max_epochs,
             BATCH_SIZE if batch_size is None else batch_size,
@@ -452,9 +428,8 @@ class MoESimVAE(ExpertModel):
         read_settings(estimate_kwargs or {}, self._default_method())
         processes = find_processes(accelerator, devices, trainer_kwargs)
         if processes.n > 1:
-            for name, used in {"early_stopping": early_stopping, "checkpoint": checkpoint}.items():
-                if used:
-                    raise ValueError(f"`{name}` needs a training on one device.")
+            if early_stopping:
+                raise ValueError("`early_stopping` needs a training on one device.")
             processes.check_cells(x)
         progress = trainer_kwargs.get("enable_progress_bar", True)
         target = processes.of_first(lambda: self.similarity.bind(self.adata, x, progress=progress))
@@ -488,27 +463,8 @@ class MoESimVAE(ExpertModel):
             components = self.scaling_ == COMMON and not holds_images(self.adata)
             lr = from_groups.LR_OF_COMPONENTS if components else from_groups.LR
             plan_kwargs = {"lr": lr, "cycle": True, **plan_kwargs}
-        checkpoints = None
         seed = processes.of_first(lambda: torch.randint(2**31, (1,)).item())
-        if checkpoint is not None:
-            settings = {
-                **self.module_settings_,
-                "min_cells": self.min_cells_,
-                "scaling": self.scaling_,
-                "max_epochs": max_epochs,
-                "max_steps": max_steps,
-                "start": start,
-                "batch_size": batch_size,
-                "train_size": train_size,
-                "validation_size": validation_size,
-                "early_stopping": early_stopping,
-                "plan_kwargs": plan_kwargs,
-                "device": on_device(accelerator, devices).type,
-                **trainer_kwargs,
-            }
-            run = fingerprint(self, [self.similarity.to_dict(), target], settings, seed)
-            checkpoints = Checkpoints(checkpoint, every=checkpoint_every, run=run, seed=seed)
-        rng = np.random.default_rng(seed) if checkpoints is None else checkpoints.rng
+        rng = np.random.default_rng(seed)
         split = split_cells(target, self.adata.n_obs, train_size, validation_size, rng)
         n_train = len(split[0])
         if early_stopping and len(split[1]) == 0:
@@ -516,8 +472,6 @@ class MoESimVAE(ExpertModel):
                 f"Early stopping needs validation cells: of {n_train} cells that are taught none "
                 "is left for it. Use a smaller `train_size`."
             )
-        if checkpoints is not None:
-            trainer_kwargs["callbacks"] = [*(trainer_kwargs.get("callbacks") or []), checkpoints]
         if n_train < processes.n:
             raise ValueError(f"{processes.n} devices are too many for {n_train} cells that train.")
         # of all devices together
@@ -563,8 +517,6 @@ class MoESimVAE(ExpertModel):
             self._settle(target)
             if processes.from_start:
                 self._take_first(processes)
-        if checkpoints is not None and not keep_checkpoint:
-            remove_checkpoints(checkpoints.folder)
 
     def _take_first(self, processes: Processes) -> None:
         """Take the model of the first process: other devices may round otherwise."""

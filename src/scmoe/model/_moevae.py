@@ -39,7 +39,6 @@ from scmoe.train import (
     check_rate,
     check_shares,
     check_training_settings,
-    refuse_pickles,
     split_indices,
 )
 
@@ -437,7 +436,6 @@ class MoEVAE(Probing, ExpertModel):
         """
         x = self._values(self.n_experts_)
         check_shares(train_size, validation_size)
-        refuse_pickles(trainer_kwargs)
         schedule = self._schedule()
         if batch_size is None:
             batch_size = schedule.batch_size

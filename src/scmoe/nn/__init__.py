@@ -7,8 +7,10 @@ from scmoe.nn._augment import (
     DropoutAugment,
     ImageAugment,
     NeighborAugment,
+    PosteriorAugment,
     ThinAugment,
     augment_images,
+    check_factor,
 )
 from scmoe.nn._autoencoders import Autoencoders
 from scmoe.nn._conv import ConvEncoder, ConvExperts
@@ -45,7 +47,6 @@ from scmoe.nn._mixture import (
 )
 from scmoe.nn._mlp import MLP
 from scmoe.nn._observed import Observed
-from scmoe.nn._resample import LearnedAugment, PosteriorAugment, squared_mmd
 from scmoe.nn._vaes import DenseVAEs
 
 __all__ = [
@@ -62,7 +63,6 @@ __all__ = [
     "DynamicEncoder",
     "Experts",
     "ImageAugment",
-    "LearnedAugment",
     "NeighborAugment",
     "Observed",
     "PosteriorAugment",
@@ -71,6 +71,7 @@ __all__ = [
     "augment_images",
     "batch_entropy",
     "category_entropy",
+    "check_factor",
     "class_similarity",
     "cluster_kl",
     "cluster_means",
@@ -93,7 +94,6 @@ __all__ = [
     "route",
     "sample_entropy",
     "simplex_coordinates",
-    "squared_mmd",
     "straighten",
     "weighted_distance",
 ]

@@ -1,4 +1,4 @@
-"""Random changes of the data that leave its clusters as they are."""
+"""Random changes of cells and images that preserve their type."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from scmoe.nn._images import read_shape
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from scmoe.nn._autoencoders import Autoencoders
+
 ROUNDING = 1e-4
 """What float32 may make of a whole number on the way to its logarithm and back."""
 
@@ -25,6 +27,12 @@ def _check_amounts(*, rotation: float, zoom: float, shift: float) -> None:
             raise ValueError(f"`{name}` is {amount!r}; it must be 0 or more.")
     if zoom >= 1:
         raise ValueError(f"`zoom` is {zoom}; it is a share and must be less than 1.")
+
+
+def check_factor(name: str, factor: float) -> None:
+    """Raise ValueError unless a factor is a finite number from 0."""
+    if not (is_number(factor) and 0 <= factor < math.inf):
+        raise ValueError(f"`{name}` is {factor!r}; it must be a number from 0 on.")
 
 
 def _check_share(name: str, share: float) -> None:
@@ -316,6 +324,70 @@ class DropoutAugment:
         changed = x.clone()
         changed[row, feature] = self.x[neighbor.to(away), feature.to(away)].to(x)
         return changed
+
+
+class PosteriorAugment:
+    """Draw each cell anew from its posterior in a trained VAE.
+
+    A code is drawn from :math:`q(z | x)` and decoded, and so is the noise that the VAE leaves
+    unexplained: two copies of a cell share what the code says, and nothing else. The
+    type-preserving augmentation of cpl-mixVAE adds noise to codes, too; its generator is trained
+    against a discriminator, which the posterior does without.
+
+    Parameters
+    ----------
+    network
+        A trained VAE of one expert, on the scale of the cells.
+    x
+        All cells, ``(n_obs, d)``: copies stay in the range of each feature.
+    variance
+        Factor on the variance of the posterior.
+    noise
+        Factor on the standard deviation of the noise; a Bernoulli likelihood has none. With both
+        0 copies are reconstructions.
+
+    Raises
+    ------
+    ValueError
+        For factors below 0.
+    """
+
+    def __init__(
+        self, network: Autoencoders, x: torch.Tensor, *, variance: float = 1.0, noise: float = 1.0
+    ):
+        check_factor("variance", variance)
+        check_factor("noise", noise)
+        self.network = network.requires_grad_(False).eval()
+        self.variance, self.noise = variance, noise
+        self.low, self.high = x.min(0).values, x.max(0).values
+
+    @torch.no_grad()
+    def __call__(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Draw the cells of a batch.
+
+        Parameters
+        ----------
+        x
+            Cells, ``(n, d)``, on any device.
+        index
+            Not used.
+
+        Returns
+        -------
+        ``(n, d)``, drawn from torch's global generator.
+        """
+        if self.low.device != x.device:
+            self.network.to(x.device)
+            self.low, self.high = self.low.to(x.device), self.high.to(x.device)
+        expert = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        loc, log_var = self.network.encode(x, expert)
+        deviation = (log_var / 2).exp()
+        z = loc + math.sqrt(self.variance) * deviation * torch.randn_like(loc)
+        copies = self.network.decode(z, expert)
+        if self.network.likelihood != "bernoulli" and self.noise:
+            left = self.network.noise[0].sqrt() * self.network.spread
+            copies = copies + self.noise * left * torch.randn_like(copies)
+        return copies.clamp(self.low, self.high)
 
 
 class Augments:

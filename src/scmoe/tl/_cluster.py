@@ -65,7 +65,6 @@ def cluster(
     progress: bool = True,
     save_model: str | Path | None = None,
     landmarks: bool = True,
-    checkpoint: str | Path | None = None,
     client: Client | None = None,
     model_kwargs: dict[str, Any] | None = None,
     train_kwargs: dict[str, Any] | None = None,
@@ -156,10 +155,6 @@ def cluster(
         a subset of the cells with its ``.uns``, can restore their values. False keeps none, and
         :func:`scmoe.tl.assign` rejects no cell then. See :meth:`scmoe.model.MoESimVAE.save` for
         what a model tells of its cells without them.
-    checkpoint
-        Folder for the state of the training after every epoch. The same call in a new process
-        goes on from it if this one is killed, and ends with the same labels; see
-        :meth:`scmoe.model.MoESimVAE.train`. It is removed when the training is done.
     client
         A ``distributed.Client``, whose workers draw the sketch and assign all cells; the model is
         trained in this process. The results are the same as without. By default the current
@@ -279,7 +274,6 @@ def cluster(
         neighbors_key=neighbors_key,
         obsp=obsp,
         batch_key=batch_key,
-        checkpoint=checkpoint,
     )
     with seeded(seed), released(recipe.model_class, work.cells):
         trained = recipe.fit(work.cells, seed, progress)

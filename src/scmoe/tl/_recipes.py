@@ -20,12 +20,10 @@ from scmoe.tl._working import find_graph, graph_of_other_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-    from scmoe.model import CplMixVAE
     from scmoe.model._base import ExpertModel
     from scmoe.similarity import Similarity
 
@@ -121,7 +119,6 @@ class SimilarityRecipe(Recipe):
     neighbors_key: str | None
     obsp: str | None
     batch_key: str | None
-    checkpoint: str | Path | None
 
     def __post_init__(self):
         from scmoe.model._auto import check_number
@@ -230,8 +227,7 @@ class SimilarityRecipe(Recipe):
             work, layer=self.layer, batch_key=self.batch_key, similarity=self.similarity
         )
         model = self.model_class(work, n_experts=self.n_clusters, **self.model_kwargs)
-        resumed = {} if self.checkpoint is None else {"checkpoint": self.checkpoint}
-        model.train(**{"enable_progress_bar": progress, **resumed, **self.train_kwargs})
+        model.train(**{"enable_progress_bar": progress, **self.train_kwargs})
         return model
 
     def params(self) -> dict[str, Any]:
@@ -313,19 +309,10 @@ class CoupledRecipe(Recipe):
         """The values are all that it looks at."""
 
     def fit(self, work: AnnData, seed: int, progress: bool) -> ExpertModel:
-        return self.fit_several(work, 1, progress)[0]
-
-    def fit_several(self, work: AnnData, n: int, progress: bool) -> list[CplMixVAE]:
-        """Models that differ by chance alone, trained in one fit."""
         self.model_class.setup_anndata(work, layer=self.layer, counts=self.counts)
-        models = [
-            self.model_class(work, n_categories=self.n_clusters, **self.model_kwargs)
-            for _ in range(n)
-        ]
-        models[0].train(
-            **{"enable_progress_bar": progress, "beside": models[1:], **self.train_kwargs}
-        )
-        return models
+        model = self.model_class(work, n_categories=self.n_clusters, **self.model_kwargs)
+        model.train(**{"enable_progress_bar": progress, **self.train_kwargs})
+        return model
 
     def params(self) -> dict[str, Any]:
         return {}

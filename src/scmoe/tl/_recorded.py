@@ -100,7 +100,7 @@ OF_TRAINING = {
 }
 """The same of its training."""
 
-NOT_REPEATED = ("save_model", "checkpoint")
+NOT_REPEATED = ("save_model",)
 """Options that name a folder, which runs would take from each other."""
 
 CLASSES = {"moe-sim-vae": "MoESimVAE", "moe-vae": "MoEVAE", "cpl-mixvae": "CplMixVAE"}

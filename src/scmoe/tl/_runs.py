@@ -7,21 +7,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from natsort import natsorted
 
 from scmoe._core.cells import layer_names
-from scmoe._core.compat import released
-from scmoe._core.random import one_at_a_time, seeded
+from scmoe._core.random import one_at_a_time
 from scmoe.get._tree import tree_values
 from scmoe.similarity._base import with_seed
-from scmoe.tl._cluster import cluster, prepare
+from scmoe.tl._cluster import cluster
 from scmoe.tree import Tree
 
 if TYPE_CHECKING:
@@ -112,22 +109,6 @@ class Runner:
         jobs = Parallel(n_jobs, return_as="generator", max_nbytes=SHARED, mmap_mode="c")
         # what the first run says, the others need not say again
         return jobs(delayed(self.run)(seed, quiet=n > 0) for n, seed in enumerate(seeds))
-
-    def together(self, seed: int, n_runs: int, progress: bool) -> list[Run]:
-        """Runs of coupled mixtures that are trained in one fit."""
-        from scmoe.model._pass import all_seen
-
-        # names that `cluster` has not would pass for those of another model
-        signature(cluster).bind(self.cells, **self.settings)
-        recipe, work = prepare(_light(self.cells), seed=seed, **self.settings)
-        with seeded(seed), released(recipe.model_class, work.cells):
-            models = recipe.fit_several(work.cells, n_runs, progress)
-            experts = [all_seen(m.module, work.rows, ("expert",))["expert"] for m in models]
-        found = [
-            np.asarray(model.cluster_names_, dtype=object)[expert]
-            for model, expert in zip(models, experts, strict=True)
-        ]
-        return [Run(pd.Categorical(labels, natsorted(set(labels))), None) for labels in found]
 
     def run(self, seed: int, *, quiet: bool) -> Run:
         """One run, of cells in an order of its own: all of them, or as many as are drawn."""

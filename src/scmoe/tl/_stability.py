@@ -31,9 +31,6 @@ logger = logging.getLogger("scmoe")
 
 HOW = ("seeds", "subsets")
 
-TOGETHER = "cpl-mixvae"
-"""The model whose runs can be trained in one fit."""
-
 RECORD = {"clusters", "jaccard", "runs", "params"}
 """What the record of a stability holds."""
 
@@ -48,7 +45,6 @@ def stability(
     key_added: str | None = None,
     random_state: int | np.random.Generator = 0,
     n_jobs: int = 1,
-    together: bool = False,
     copy: bool = False,
     progress: bool = True,
     **kwargs: Any,
@@ -90,11 +86,6 @@ def stability(
         Runs at a time, each in a process of its own; -1 for as many as there are cores. The
         cores are shared out among them. A process takes some seconds to start, and the memory
         of one clustering.
-    together
-        Train all runs in one fit: with ``"cpl-mixvae"`` and ``how="seeds"``, in the memory of
-        ``n_runs`` models. On one core five runs took a quarter less time so; where there are
-        more cores, ``n_jobs`` takes less. The runs see the same batches of cells in the same
-        order and draw from one seed, with other weights and other copies of the cells.
     copy
         Return an annotated copy and leave ``adata`` alone.
     progress
@@ -140,11 +131,10 @@ def stability(
     ------
     ValueError
         Fewer than 2 runs; no processes; an unknown ``how``; ``share`` out of range, or so small
-        that there are fewer cells than clusters; ``together`` with what it can't do; a
+        that there are fewer cells than clusters; a
         clustering that :func:`scmoe.tl.cluster` did not make, with no settings given; settings
         that can't be read back from the record, or are not repeated from one (it says what to
-        give); ``save_model`` or
-        ``checkpoint``; slots that are taken; and what :func:`scmoe.tl.cluster` raises.
+        give); ``save_model``; slots that are taken; and what :func:`scmoe.tl.cluster` raises.
     KeyError
         No such clustering; its graph is gone.
 
@@ -168,7 +158,6 @@ def stability(
 
     seed = as_seed(random_state)
     _check_asked(n_runs, how, share, n_jobs, kwargs)
-    _check_together(together, how, n_jobs)
     check_adata(adata)
     reference = _reference(adata, key)
     key_added = (key or Key.DEFAULT) if key_added is None else key_added
@@ -183,11 +172,6 @@ def stability(
     )
     recorded = key is not None and not _settings_given(adata, key, kwargs)
     settings = settings_of(adata, key, kwargs) if recorded else dict(kwargs)
-    if together and settings.get("model") != TOGETHER:
-        raise ValueError(
-            f"`together` is for coupled mixtures, {TOGETHER!r}; use `n_jobs` to have several "
-            "runs at a time."
-        )
     part = share if how == "subsets" else None
     taken = adata.uns[key]["params"].get("random_state") if recorded else None
     taken = int(taken) if is_whole(taken) else -1
@@ -201,12 +185,7 @@ def stability(
     )
     labels = pd.DataFrame(index=adata.obs_names)
     seeds = runner.seeds(seed, n_runs, taken)
-    if together:
-        seeds = seeds[:1] * n_runs
-        runs = runner.together(seeds[0], n_runs, progress)
-    else:
-        runs = runner.runs(seeds, n_jobs)
-        runs = bar(runs, "runs", total=n_runs, progress=progress)
+    runs = bar(runner.runs(seeds, n_jobs), "runs", total=n_runs, progress=progress)
     leaves = []
     for number, run in enumerate(runs):
         labels[f"run{number}"] = run.clusters
@@ -235,7 +214,6 @@ def stability(
             "n_runs": n_runs,
             "how": how,
             "share": part,
-            "together": together,
             "random_state": seed,
             "settings": {**settings, "similarity": _plain_similarity(settings)},
         },
@@ -277,15 +255,6 @@ def _check_asked(
     folders = [name for name in NOT_REPEATED if kwargs.get(name) is not None]
     if folders:
         raise ValueError(f"`{folders[0]}` names one folder for all runs; leave it out.")
-
-
-def _check_together(together: Any, how: str, n_jobs: int) -> None:
-    if not isinstance(together, bool):
-        raise ValueError(f"`together` must be True or False, got {together!r}.")
-    if together and how != "seeds":
-        raise ValueError(f"`together` takes the same cells in all runs, not `how={how!r}`.")
-    if together and n_jobs != 1:
-        raise ValueError("`together` is one fit in this process: leave out `n_jobs`.")
 
 
 def _reference(adata: AnnData, key: str | None) -> pd.Series | None:

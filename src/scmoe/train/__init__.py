@@ -1,11 +1,9 @@
 """How tensors meet the model: training plan, batches."""
 
 from scmoe.train._batches import Augment, InMemory, changed, copied
-from scmoe.train._checkpoint import Checkpoints, refuse_pickles, remove_checkpoints
-from scmoe.train._fingerprint import digest, fingerprint
 from scmoe.train._fit import fit
 from scmoe.train._keys import BATCH_KEYS
-from scmoe.train._plan import ArmsPlan, MixturePlan, SimilarityPlan, TermsPlan, one_cycle
+from scmoe.train._plan import MixturePlan, SimilarityPlan, TermsPlan, one_cycle
 from scmoe.train._processes import Processes, find_processes
 from scmoe.train._settings import check_device, check_rate, check_training_settings
 from scmoe.train._similar import SimilarBatches
@@ -13,9 +11,7 @@ from scmoe.train._split import check_shares, split_cells, split_indices
 
 __all__ = [
     "BATCH_KEYS",
-    "ArmsPlan",
     "Augment",
-    "Checkpoints",
     "InMemory",
     "MixturePlan",
     "Processes",
@@ -28,13 +24,9 @@ __all__ = [
     "check_shares",
     "check_training_settings",
     "copied",
-    "digest",
     "find_processes",
-    "fingerprint",
     "fit",
     "one_cycle",
-    "refuse_pickles",
-    "remove_checkpoints",
     "split_cells",
     "split_indices",
 ]

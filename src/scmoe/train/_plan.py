@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from scvi.module.base import BaseModuleClass
     from torch import nn
 
-NO_NORM = 1e-6
-"""Added to norms that are divided by, as torch does."""
-
 FEW_PAIRS = 0.1
 """Below this many similar partners per cell in its batch, a similarity teaches nothing."""
 
@@ -226,37 +223,6 @@ class SimilarityPlan(TermsPlan):
                 UserWarning,
                 stacklevel=2,
             )
-
-
-class ArmsPlan(TermsPlan):
-    """The plan of coupled mixtures: groups of arms learn as each would by itself.
-
-    The module has ``n_groups``, all of its parameters a row for each arm, and its loss is the
-    mean over the groups.
-    """
-
-    def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
-        """One step; of the sum over the groups, no part of which hangs on another group."""
-        return self.module.n_groups * super().training_step(batch, batch_idx)
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Cut the gradients of each group at its own norm."""
-        n_groups = self.module.n_groups
-        if n_groups == 1 or not gradient_clip_val or gradient_clip_algorithm == "value":
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-            return
-        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-        of_arm = torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0)
-        norm = of_arm.view(n_groups, -1).sum(1).sqrt()
-        factor = (gradient_clip_val / (norm + NO_NORM)).clamp_max(1)
-        factor = factor.repeat_interleave(len(of_arm) // n_groups)
-        for gradient in gradients:
-            gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)))
 
 
 class MixturePlan(TermsPlan):

@@ -6,6 +6,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer
 
@@ -64,6 +65,14 @@ def check_training_settings(
     several
         Whether the model can learn on several devices.
     """
+    pickles = [name for name in ("enable_checkpointing", "ckpt_path") if trainer_kwargs.get(name)]
+    if any(isinstance(c, Checkpoint) for c in trainer_kwargs.get("callbacks") or []):
+        pickles.append("a checkpoint among `callbacks`")
+    if pickles:
+        raise ValueError(
+            f"{listing(pickles)} would write pickles, which can run programs when they are read. "
+            "A training takes seconds: save the trained model (`save`, `save_model`) instead."
+        )
     if max_epochs is not None and not (is_whole(max_epochs) and max_epochs >= -1):
         raise ValueError(f"`max_epochs` must be a whole number from 0 on, got {max_epochs!r}.")
     check_whole("batch_size", batch_size, 1)
