@@ -1,12 +1,14 @@
-"""Numbers, words and flags, where a user or a file may have given something else."""
+"""Settings: what each may be, checked where a user or a file may have given something else."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -112,3 +114,54 @@ POSITIVE = Kind("a number above 0", lambda v: is_number(v) and 0 < v < math.inf)
 TEXT = Kind("a string", lambda v: isinstance(v, str))
 FLAG = Kind("True or False", lambda v: isinstance(v, bool | np.bool_))
 NOTHING = Kind("None", lambda v: v is None)
+
+
+def setting(kind: Kind | None = None, default: Any = MISSING, doc: str = "", **notes: Any) -> Any:
+    """Declare a field of a dataclass: the values that it accepts, its default, its documentation.
+
+    Parameters
+    ----------
+    kind
+        The values that it accepts. None for those of its annotation: words of a ``Literal``,
+        True or False of ``bool``.
+    default
+        Its default; without one the field must be given.
+    doc
+        Its documentation, as it stands below its name in a docstring.
+    **notes
+        Further metadata of the field.
+    """
+    return field(default=default, metadata={"kind": kind, "doc": doc, **notes})
+
+
+@cache
+def kinds_of(settings_class: type) -> dict[str, Kind]:
+    """Return the values that each field declared by :func:`setting` accepts, by its name."""
+    hints = get_type_hints(settings_class)
+    return {
+        f.name: f.metadata["kind"] or _kind_of(hints[f.name])
+        for f in fields(settings_class)
+        if "kind" in f.metadata
+    }
+
+
+def _kind_of(annotation: Any) -> Kind:
+    """Return the values that an annotation of words, flags and None allows."""
+    if annotation is bool:
+        return FLAG
+    if annotation is NoneType:
+        return NOTHING
+    if get_origin(annotation) is Literal:
+        return one_of(*get_args(annotation))
+    if get_origin(annotation) in (Union, UnionType):
+        first, *others = map(_kind_of, get_args(annotation))
+        for other in others:
+            first |= other
+        return first
+    raise TypeError(f"{annotation} says too little: declare the kind of the setting.")
+
+
+def check_fields(settings: Any) -> None:
+    """Raise ValueError unless each field of a dataclass has a value that it accepts."""
+    for name, kind in kinds_of(type(settings)).items():
+        kind.check(name, getattr(settings, name))

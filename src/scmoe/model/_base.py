@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +32,13 @@ from scmoe._core.keys import Key
 from scmoe._core.progress import is_watched, timed
 from scmoe._core.scaling import value_range
 from scmoe._core.settings import as_whole
-from scmoe._core.values import check_training, check_unit_interval, check_values, dense
-from scmoe.model._auto import AUTO
+from scmoe._core.values import (
+    check_training,
+    check_unit_interval,
+    check_values,
+    dense,
+    holds_images,
+)
 from scmoe.model._fields import IndexField
 from scmoe.model._files import SafeFiles
 from scmoe.model._generate import generate_cells
@@ -39,6 +46,8 @@ from scmoe.model._loaded import NAMES, attributes_of, batch_names
 from scmoe.model._pass import LARGE_BATCH
 from scmoe.model._predict import Predictions
 from scmoe.model._record import Trained, checked
+from scmoe.model._settings import AUTO, ModelSettings
+from scmoe.model._settle import settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,17 +58,41 @@ if TYPE_CHECKING:
 
 
 class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClass):
-    """A model of clusters with a decoder each.
+    """A model of clusters with one decoder for each cluster.
 
-    The constructor sets ``module_settings_``, ``scaling_``, ``cluster_names_`` and ``estimates_``.
+    A published model is a subclass with its settings (:class:`ModelSettings`), its module and its
+    training.
     """
 
     module: DescribedModule | None = None
     """The networks; None until their sizes are known."""
 
-    def __init__(self, adata: AnnData):
+    settings: ModelSettings
+    """Hyper-parameters, with what the cells and the training decide."""
+
+    def __init__(self, adata: AnnData, *args: Any, **kwargs: Any):
+        given = inspect.signature(type(self)).bind(adata, *args, **kwargs)
+        given.apply_defaults()
         check_is_adata(adata)
+        arguments = {name: v for name, v in given.arguments.items() if name != "adata"}
+        settings = self._module_cls.settings_class(**arguments)
         super().__init__(adata)
+        self.settings = self._with_cells(settings)
+        self.cluster_names_ = ["0"]
+        self.estimates_: dict[str, Any] = {}
+        self.init_params_ = {"kwargs": {}, "non_kwargs": arguments}
+        told = ", ".join(
+            f"{f.name}={arguments[f.name]!r}"
+            for f in settings.arguments()
+            if arguments[f.name] != f.default
+        )
+        self._model_summary_string = f"{type(self).__name__}({told})"
+
+    def _with_cells(self, settings: ModelSettings) -> ModelSettings:
+        """Fill in what the registered cells decide: sizes, and defaults that depend on them."""
+        images = holds_images(self.adata)
+        scaling = settings.scaling or ("none" if images else "quantile")
+        return replace(settings, n_input=self.summary_stats.n_vars, scaling=scaling)
 
     @classmethod
     def _registered(
@@ -97,9 +130,10 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         """Cells x markers float32, from which so many experts can learn."""
         layer = self.registry["setup_args"]["layer"]
         x = dense(layer_values(self.adata, layer))
-        least, unscaled = 2 if n_experts in (AUTO, None) else n_experts, self.scaling_ == "none"
+        unscaled = self.settings.scaling == "none"
+        least = 2 if n_experts in (AUTO, None) else n_experts
         check_training(x, self.adata.var_names, least, constant=unscaled)
-        if unscaled and self.module_settings_["likelihood"] == "bernoulli":
+        if unscaled and self.settings.likelihood == "bernoulli":
             check_unit_interval(x, self.adata.var_names)
         return x
 
@@ -129,11 +163,22 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
 
     def _build(self) -> None:
         """Make the networks, once all of their sizes are known."""
-        self.module = self._module_cls(**self.module_settings_)
+        self.module = self._module_cls(self.settings)
 
     def _number_clusters(self) -> None:
         """Name clusters by the numbers of their experts."""
         self.cluster_names_ = [str(k) for k in range(self.module.n_experts)]
+
+    def _outputs(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Pass all cells through the networks, batch by batch."""
+        return self._infer(self.adata, None, None)
+
+    @torch.inference_mode()
+    def _settle(self, names: Sequence[str] = ()) -> None:
+        """Order, retire and describe the trained clusters; the first have these names."""
+        self.cluster_names_ = settle(
+            self.module, list(names), self._outputs, self.adata.n_obs, self.settings.min_cells
+        )
 
     @property
     def batch_names(self) -> list[str]:
@@ -145,11 +190,12 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         """Give the model back as it was when it cannot be trained, or not any further."""
         # not the weights alone: experts may have other numbers by then, and other sizes
         module = copy.deepcopy(self.module)
+        settings = self.settings
         before = {name: copy.copy(value) for name, value in attributes_of(self).items()}
         try:
             yield
         except BaseException:
-            self.module = module
+            self.module, self.settings = module, settings
             for name, value in before.items():
                 setattr(self, name, value)
             raise
@@ -160,7 +206,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
     def _fit_scaling(self, x: np.ndarray) -> None:
         """Set the range of each marker, from cells x markers."""
         for buffer, limit in zip(
-            (self.module.low, self.module.high), value_range(x, self.scaling_), strict=True
+            (self.module.low, self.module.high), value_range(x, self.settings.scaling), strict=True
         ):
             buffer.copy_(torch.from_numpy(limit))
 

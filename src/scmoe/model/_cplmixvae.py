@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,15 @@ import numpy as np
 import torch
 
 from scmoe._core.scaling import COMMON
-from scmoe._core.settings import as_whole
 from scmoe._core.values import check_image_shape, holds_images
 from scmoe.estimate import augmentation, default_method, neighbor_graph
-from scmoe.model._auto import AUTO, check_number
+from scmoe.model._auto import AUTO
 from scmoe.model._base import ExpertModel
-from scmoe.model._cplmixvae_module import CplMixVAEModule
+from scmoe.model._cplmixvae_module import CplMixVAEModule, CplMixVAESettings, check_counted
 from scmoe.model._pass import all_seen
 from scmoe.model._places import places
 from scmoe.model._prune import THRESHOLD, check_pruning, prune
-from scmoe.model._settings import check_arguments, check_counted
-from scmoe.model._settle import settle
+from scmoe.model._settings import with_settings
 from scmoe.model._stages import FROM_GRAPH, FROM_TREE, stage_epochs
 from scmoe.model._start import (
     LEAST_SIZE,
@@ -68,6 +67,7 @@ FEW_CELLS = 4
 """Cells of a batch for a category, below which the deviation of its probability says little."""
 
 
+@with_settings
 class CplMixVAE(States, ExpertModel):
     r"""Coupled mixture VAEs that agree on the category of a cell (cpl-mixVAE, MMIDAS).
 
@@ -98,43 +98,7 @@ class CplMixVAE(States, ExpertModel):
     ----------
     adata
         Cells registered with :meth:`setup_anndata`.
-    n_categories
-        K. ``"auto"``: training starts from the leaves of the tree, or from 25 where there is none,
-        and prunes those that the arms disagree on.
-    n_arms
-        A. With one arm nothing is coupled, which is a warning.
-    n_state
-        Dimensions of the state.
-    n_embed
-        Units of the narrow layer that category and state are read from.
-    n_hidden, n_layers
-        Units and number of the hidden layers of each encoder, and of each decoder.
-    activation
-        ``"elu"`` or ``"relu"``.
-    likelihood
-        ``"gaussian"``, with the variance that an arm leaves of each marker, ``"bernoulli"``, or
-        for counts ``"nb"`` and ``"zinb"``: (zero-inflated) negative binomials with the total of
-        the cell and one inverse dispersion for each gene. None for ``"nb"`` with counts,
-        ``"bernoulli"`` with images and ``"gaussian"`` otherwise.
-    scaling
-        How markers come to the range 0 to 1, as in :class:`MoESimVAE`; counts are looked at by
-        their logarithms.
-    input_dropout, state_dropout
-        Share of the features that an encoder, and of the states that a decoder does not see in
-        training.
-    coupling_weight, entropy_weight, kl_weight
-        :math:`\lambda`, :math:`\eta` and :math:`\beta`.
-    distance
-        ``"aitchison"``: of centred log-ratios, as published. ``"scaled"``: of logarithms of the
-        probabilities over their deviations in the batch, as released; its numbers are larger,
-        and 0.01 to 0.03 is a fit ``coupling_weight``.
-    sharpness
-        None for the plain softmax. A number for the double softmax of the released code
-        (0.005 to 0.1 there), which bounds how sure an arm can be.
-    temperature, hard
-        Of the Gumbel softmax by which categories are drawn.
-    min_cells
-        Categories with fewer cells after training are retired, as in :class:`MoESimVAE`.
+    {settings}
 
     Raises
     ------
@@ -160,80 +124,32 @@ class CplMixVAE(States, ExpertModel):
     _module_cls = CplMixVAEModule
     _training_plan_cls = TermsPlan
 
-    def __init__(
-        self,
-        adata: AnnData,
-        n_categories: int | str = AUTO,
-        *,
-        n_arms: int = 2,
-        n_state: int = 2,
-        n_embed: int = 10,
-        n_hidden: int = 100,
-        n_layers: int = 2,
-        activation: str = "relu",
-        likelihood: str | None = None,
-        scaling: str | None = None,
-        input_dropout: float = 0.2,
-        state_dropout: float = 0.0,
-        coupling_weight: float = 0.1,
-        entropy_weight: float = 0.0,
-        kl_weight: float = 1.0,
-        distance: str = "aitchison",
-        sharpness: float | None = None,
-        temperature: float = 1.0,
-        hard: bool = False,
-        min_cells: int | None = None,
-    ):
-        super().__init__(adata)
-        n_categories = as_whole(n_categories)
-        images, counts = holds_images(adata), self.registry["setup_args"]["counts"]
-        likelihood = likelihood or ("nb" if counts else "bernoulli" if images else "gaussian")
-        scaling = scaling or ("none" if images or counts else "quantile")
-        check_number("n_categories", n_categories, 2)
-        check_arguments("CplMixVAE", locals())
-        check_counted(likelihood, scaling, counts=counts)
-        start = max(2, min(START, adata.n_obs // CELLS_OF_CATEGORY))
-        self.module_settings_ = {
-            "n_input": self.summary_stats.n_vars,
-            "n_categories": start if n_categories == AUTO else n_categories,
-            "n_arms": n_arms,
-            "n_state": n_state,
-            "n_embed": n_embed,
-            "n_hidden": n_hidden,
-            "n_layers": n_layers,
-            "activation": activation,
-            "likelihood": likelihood,
-            "input_dropout": input_dropout,
-            "state_dropout": state_dropout,
-            "coupling_weight": coupling_weight,
-            "entropy_weight": entropy_weight,
-            "kl_weight": kl_weight,
-            "distance": distance,
-            "sharpness": sharpness,
-            "temperature": temperature,
-            "hard": hard,
-            "isotropic": scaling == COMMON,
-        }
-        # as asked for: pruning puts what it found into the module settings
-        self.n_categories_ = n_categories
-        self.min_cells_ = min_cells
-        self.scaling_ = scaling
-        self.cluster_names_ = ["0"]
-        self.estimates_: dict[str, Any] = {}
+    def __init__(self, adata: AnnData, *args: Any, **kwargs: Any):
+        super().__init__(adata, *args, **kwargs)
+        # as asked for: pruning puts what it finds into the settings
+        self.n_categories_ = self.init_params_["non_kwargs"]["n_categories"]
         self.pruning_: pd.DataFrame | None = None
         self.consensus_: pd.DataFrame | None = None
-        self._model_summary_string = (
-            f"CplMixVAE with {n_categories} categories, {n_arms} arms, state size {n_state}, "
-            f"likelihood {likelihood!r}"
-        )
-        self.init_params_ = self._get_init_params(locals())
-        if n_arms == 1:
+        if self.settings.n_arms == 1:
             warnings.warn(
                 "With one arm nothing is coupled: categories are those of a plain mixture VAE, "
                 "and their number can't be found by pruning.",
                 UserWarning,
                 stacklevel=2,
             )
+
+    def _with_cells(self, settings: CplMixVAESettings) -> CplMixVAESettings:
+        images, counts = holds_images(self.adata), self.registry["setup_args"]["counts"]
+        likelihood = settings.likelihood
+        likelihood = likelihood or ("nb" if counts else "bernoulli" if images else "gaussian")
+        scaling = settings.scaling or ("none" if counts else None)
+        settings = super()._with_cells(replace(settings, scaling=scaling))
+        check_counted(likelihood, settings.scaling, counts=counts)
+        n = settings.n_categories
+        if n == AUTO:
+            n = max(2, min(START, self.adata.n_obs // CELLS_OF_CATEGORY))
+        isotropic = settings.scaling == COMMON
+        return replace(settings, n_categories=n, likelihood=likelihood, isotropic=isotropic)
 
     @classmethod
     def setup_anndata(
@@ -378,7 +294,7 @@ class CplMixVAE(States, ExpertModel):
         Writes ``model.history`` (the terms of the loss), ``model.consensus_`` and, after
         pruning, ``model.pruning_``.
         """
-        n_categories = self.module_settings_["n_categories"]
+        n_categories = self.settings.n_categories
         x = self._values(n_categories)
         check_shares(train_size, validation_size)
         recipe = FROM_TREE if self._may_grow(x.shape[1]) else FROM_GRAPH
@@ -398,7 +314,7 @@ class CplMixVAE(States, ExpertModel):
         check_start(start, start_epochs)
         if prune is None:
             prune = self.n_categories_ == AUTO and self.module is None
-        check_pruning(prune, prune_epochs, threshold, self.module_settings_["n_arms"])
+        check_pruning(prune, prune_epochs, threshold, self.settings.n_arms)
         shares = np.arange(len(x)), len(x), train_size, validation_size
         n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])
         if early_stopping:
@@ -424,8 +340,7 @@ class CplMixVAE(States, ExpertModel):
             tree = self._leaves(x, seed) if start else None
             if self.module is None:
                 if tree is not None:
-                    found = {"n_categories": tree.n_clusters}
-                    self.module_settings_ = {**self.module_settings_, **found}
+                    self.settings = replace(self.settings, n_categories=tree.n_clusters)
                 self._build()
                 self._look_at(x)
             self.module.live.fill_(True)
@@ -441,23 +356,20 @@ class CplMixVAE(States, ExpertModel):
                 return InMemory(data, split, batch_size, training=training, change=change)
 
             if start:
-                n = {k: self.module_settings_[k] for k in ("n_categories", "n_arms")}
-                if tree is None:
-                    find = of_graph(neighbor_graph(near), n["n_categories"])
-                else:
-                    find = of_tree(x, tree)
-                taught = torch.from_numpy(start_categories(find, len(x), **n, seed=seed))
+                n, n_arms = self.settings.n_categories, self.settings.n_arms
+                find = of_graph(neighbor_graph(near), n) if tree is None else of_tree(x, tree)
+                taught = torch.from_numpy(start_categories(find, len(x), n, n_arms, seed))
                 self._fit(stages.start, batches, how, {BATCH_KEYS.TAUGHT: taught})
             self._fit(stages.main, batches, how)
             if prune:
                 self._prune(partial(self._fit, stages.prune, batches, how), threshold)
             with torch.inference_mode():
-                self._settle(x)
+                self._settle_categories(x)
 
     def _may_grow(self, n_markers: int) -> bool:
         """Whether a density tree says something of such values."""
         others = holds_images(self.adata), self.registry["setup_args"]["counts"]
-        of_markers = not any(others) and self.scaling_ != COMMON
+        of_markers = not any(others) and self.settings.scaling != COMMON
         return default_method(n_markers, markers=of_markers) == "tree"
 
     def _leaves(self, x: np.ndarray, seed: int) -> Tree | None:
@@ -465,7 +377,7 @@ class CplMixVAE(States, ExpertModel):
         if not self._may_grow(x.shape[1]):
             return None
         open_ = self.n_categories_ == AUTO and self.module is None
-        return leaves(x, None if open_ else self.module_settings_["n_categories"], seed)
+        return leaves(x, None if open_ else self.settings.n_categories, seed)
 
     def _fit(
         self,
@@ -484,8 +396,8 @@ class CplMixVAE(States, ExpertModel):
                 "A batch of one cell has no deviation, by which the layers of the arms are "
                 "normalised: use a larger `batch_size`."
             )
-        scaled = self.module_settings_["distance"] == "scaled"
-        if self.module_settings_["n_arms"] > 1 and scaled and n < FEW_CELLS * n_categories:
+        scaled = self.settings.distance == "scaled"
+        if self.settings.n_arms > 1 and scaled and n < FEW_CELLS * n_categories:
             warnings.warn(
                 f"Batches of {n} cells are small for {n_categories} categories: the deviations "
                 "by which the distance of the arms is scaled will be poor. Use a larger "
@@ -525,7 +437,7 @@ class CplMixVAE(States, ExpertModel):
             seed,
             values=scaled,
             counts=self.module.takes_counts,
-            isotropic=self.module_settings_["isotropic"],
+            isotropic=self.settings.isotropic,
             **training,
         )
         if changes is None:
@@ -542,10 +454,10 @@ class CplMixVAE(States, ExpertModel):
             threshold,
         )
         self.module.load_state_dict(weights)
-        settings = {**self.module_settings_, "n_categories": len(keep)}
-        module = CplMixVAEModule(**settings).to(self.device)
+        settings = replace(self.settings, n_categories=len(keep))
+        module = CplMixVAEModule(settings).to(self.device)
         module.take(self.module, keep)
-        self.module, self.module_settings_ = module, settings
+        self.module, self.settings = module, settings
         self.pruning_ = curve
         self.estimates_ = {
             **self.estimates_,
@@ -557,17 +469,13 @@ class CplMixVAE(States, ExpertModel):
         }
         logger.info("%d categories are left of %d.", len(keep), curve["n_categories"].iloc[0])
 
-    def _settle(self, x: np.ndarray) -> None:
+    def _settle_categories(self, x: np.ndarray) -> None:
         """Order and describe the categories; what the arms say of each."""
         module = self.module
-
-        def outputs():
-            return self._infer(self.adata, None, None)
-
         if module.takes_counts:
             log_total = torch.from_numpy(np.log(np.maximum(x.sum(1), 1)))
             module.totals[:, 0], module.totals[:, 1] = log_total.mean(), log_total.std()
-        self.cluster_names_ = settle(module, [], outputs, len(x), self.min_cells_)
+        self._settle()
         rows, _ = self._cells(None, None)
         found = all_seen(module, rows, ("expert", "votes", "entropy"))
         expert, votes, entropy = (found[name] for name in ("expert", "votes", "entropy"))

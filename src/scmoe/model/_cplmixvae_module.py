@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput, auto_move_data
 
-from scmoe.model._described import DescribedModule
+from scmoe._core.settings import NOTHING, POSITIVE, SHARE, number, one_of, setting, whole
+from scmoe.model._described import COUNTS, DescribedModule
+from scmoe.model._settings import AUTO, Activation, ModelSettings, estimated, of_cells
 from scmoe.nn import (
     Arms,
     Observed,
@@ -22,66 +27,130 @@ from scmoe.nn import (
 from scmoe.nn._autoencoders import LOG_VARIANCES
 from scmoe.train import BATCH_KEYS
 
-DISTANCES = ("scaled", "aitchison")
-"""How far apart two arms are."""
-
 TAUGHT_WEIGHT = 10.0
 """Of the categories that are taught, beside errors of some dozen nats."""
 
 
-class CplMixVAEModule(DescribedModule):
-    """A coupled mixture VAEs; their categories are the clusters, the first arm draws new cells.
+@dataclass(frozen=True, kw_only=True)
+class CplMixVAESettings(ModelSettings):
+    """Hyper-parameters of :class:`CplMixVAE`."""
 
-    The parameters are those of :class:`CplMixVAE`.
+    isotropic: bool = of_cells(None, default=False)
+    n_categories: int | Literal["auto"] = estimated(
+        whole(2),
+        AUTO,
+        """
+        K, the number of categories. ``"auto"``: training starts from the leaves of the density
+        tree, or from 25 categories where there is no tree, and prunes those that the arms
+        disagree on.
+        """,
+    )
+    n_arms: int = setting(
+        whole(1), 2, "A, the number of arms. With one arm nothing is coupled, which is a warning."
+    )
+    n_state: int = setting(whole(1), 2, "Dimensions of the state.")
+    n_embed: int = setting(
+        whole(1), 10, "Units of the narrow layer that category and state are read from."
+    )
+    n_hidden: int = setting(
+        whole(1), 100, "Units of each hidden layer of each encoder, and of each decoder."
+    )
+    n_layers: int = setting(whole(0), 2, "Hidden layers of each encoder, and of each decoder.")
+    activation: Activation = setting(default="relu", doc="Activation function of hidden layers.")
+    likelihood: Literal["gaussian", "bernoulli", "nb", "zinb"] | None = setting(
+        default=None,
+        doc="""
+        ``"gaussian"``, with the variance of each marker that an arm does not explain,
+        ``"bernoulli"``, or for counts ``"nb"`` and ``"zinb"``: (zero-inflated) negative binomials
+        with the total of the cell and one inverse dispersion for each gene. None for ``"nb"``
+        with counts, ``"bernoulli"`` with images and ``"gaussian"`` otherwise.
+        """,
+        built=one_of("gaussian", "bernoulli", *COUNTS),
+    )
+    input_dropout: float = setting(
+        SHARE, 0.2, "Share of the features that an encoder does not see in training."
+    )
+    state_dropout: float = setting(
+        SHARE, 0.0, "Share of the states that a decoder does not see in training."
+    )
+    coupling_weight: float = setting(
+        number(), 0.1, r"Weight of the distance of the arms, :math:`\lambda`."
+    )
+    entropy_weight: float = setting(
+        number(), 0.0, r"Weight of the entropy of the categories, :math:`\eta`."
+    )
+    kl_weight: float = setting(
+        number(), 1.0, r"Weight of the KL term of the state, :math:`\beta`."
+    )
+    distance: Literal["scaled", "aitchison"] = setting(
+        default="aitchison",
+        doc="""
+        ``"aitchison"``: of centred log-ratios, as published. ``"scaled"``: of logarithms of the
+        probabilities over their deviations in the batch, as released; its numbers are larger,
+        and 0.01 to 0.03 is a fit ``coupling_weight``.
+        """,
+    )
+    sharpness: float | None = setting(
+        POSITIVE | NOTHING,
+        None,
+        """
+        None for the plain softmax. A number for the double softmax of the released code
+        (0.005 to 0.1 there), which bounds how sure an arm can be.
+        """,
+    )
+    temperature: float = setting(
+        POSITIVE, 1.0, "Temperature of the Gumbel softmax by which categories are drawn."
+    )
+    hard: bool = setting(
+        default=False,
+        doc="Whether drawn categories are one-hot, with the gradient of the soft draw.",
+    )
+
+
+class CplMixVAEModule(DescribedModule):
+    """Coupled mixture VAEs; their categories are the clusters, the first arm draws new cells.
+
+    Parameters
+    ----------
+    settings
+        Hyper-parameters, in which the number of categories is known.
     """
 
     n_batch = 0
     encode_batch = False
     one_space = False
 
-    def __init__(
-        self,
-        n_input: int,
-        *,
-        n_categories: int,
-        n_arms: int,
-        n_state: int,
-        n_embed: int,
-        n_hidden: int,
-        n_layers: int,
-        activation: str,
-        likelihood: str,
-        input_dropout: float,
-        state_dropout: float,
-        coupling_weight: float,
-        entropy_weight: float,
-        kl_weight: float,
-        distance: str,
-        sharpness: float | None,
-        temperature: float,
-        hard: bool,
-        isotropic: bool = False,
-    ):
-        super().__init__(n_input, n_categories, n_state, n_batch=1, likelihood=likelihood)
-        self.n_arms = n_arms
-        self.observed = Observed(n_arms, n_input, likelihood=likelihood, isotropic=isotropic)
+    settings_class = CplMixVAESettings
+
+    def __init__(self, settings: CplMixVAESettings):
+        n_input, n_categories, n_state = settings.n_input, settings.n_categories, settings.n_state
+        super().__init__(settings, n_categories, n_state)
+        self.n_arms = settings.n_arms
+        self.observed = Observed(
+            self.n_arms,
+            n_input,
+            likelihood=settings.likelihood,
+            isotropic=settings.isotropic,
+        )
         self.arms = Arms(
-            n_arms,
+            self.n_arms,
             n_input,
             self.observed.n_output,
             n_categories,
             n_state,
-            n_hidden=n_hidden,
-            n_layers=n_layers,
-            n_embed=n_embed,
-            activation=activation,
-            input_dropout=input_dropout,
-            state_dropout=state_dropout,
+            n_hidden=settings.n_hidden,
+            n_layers=settings.n_layers,
+            n_embed=settings.n_embed,
+            activation=settings.activation,
+            input_dropout=settings.input_dropout,
+            state_dropout=settings.state_dropout,
         )
-        self.weights = {"coupling": coupling_weight, "entropy": entropy_weight, "kl": kl_weight}
-        self.distance = distance
-        self.sharpness = sharpness
-        self.temperature, self.hard = temperature, hard
+        self.weights = {
+            name: getattr(settings, f"{name}_weight") for name in ("coupling", "entropy", "kl")
+        }
+        self.distance = settings.distance
+        self.sharpness = settings.sharpness
+        self.temperature, self.hard = settings.temperature, settings.hard
         if self.takes_counts:
             # mean and spread of the logarithm of the totals of each category's cells
             self.register_buffer("totals", torch.zeros(n_categories, 2))
@@ -325,3 +394,26 @@ def draw_counts(distribution, rng: np.random.Generator) -> np.ndarray:
     if dropped is not None:
         counts[rng.random(counts.shape) < dropped.numpy(force=True)] = 0
     return counts.astype(np.float32)
+
+
+def check_counted(likelihood: str, scaling: str, *, counts: bool) -> None:
+    """Raise ValueError where only one of likelihood and cells is of counts, or counts are scaled.
+
+    ``counts``: whether the cells were registered as counts.
+    """
+    of_counts = likelihood in COUNTS
+    if of_counts and not counts:
+        raise ValueError(
+            f"`likelihood={likelihood!r}` is one of counts: register raw counts, "
+            "`setup_anndata(adata, counts=True)`."
+        )
+    if counts and not of_counts:
+        raise ValueError(
+            f"The cells are registered as counts, which a {likelihood!r} likelihood "
+            f"cannot give: use one of {COUNTS}, or transformed values without `counts`."
+        )
+    if counts and scaling != "none":
+        raise ValueError(
+            f"Counts are looked at by their logarithms; `scaling={scaling!r}` can't be "
+            "used with them."
+        )

@@ -13,6 +13,8 @@ from scmoe.model._outliers import Outliers
 if TYPE_CHECKING:
     import numpy as np
 
+    from scmoe.model._settings import ModelSettings
+
 PANEL = 128
 """Up to this many markers the clusters' residual covariances and quantiles are kept."""
 
@@ -28,27 +30,30 @@ class DescribedModule(BaseModuleClass):
 
     Parameters
     ----------
-    n_input
-        Markers.
+    settings
+        Hyper-parameters; a ``"bernoulli"`` likelihood keeps scaled markers within 0 and 1.
     n_experts
         Clusters, K.
     n_latent
         Columns of the codes that experts decode.
     n_batch
         Batches of cells; 1 where there are none.
-    likelihood
-        ``"bernoulli"`` keeps scaled markers within 0 and 1.
     """
+
+    settings_class: type[ModelSettings]
+    """Hyper-parameters that a module of this class is made of."""
 
     one_space = True
     """Whether codes of different experts can be compared."""
 
     def __init__(
-        self, n_input: int, n_experts: int, n_latent: int, *, n_batch: int, likelihood: str
+        self, settings: ModelSettings, n_experts: int, n_latent: int, *, n_batch: int = 1
     ):
         super().__init__()
+        n_input = settings.n_input
+        self.settings = settings
         self.n_experts = n_experts
-        self.likelihood = likelihood
+        self.likelihood = settings.likelihood
         self.register_buffer("low", torch.zeros(n_input))
         self.register_buffer("high", torch.ones(n_input))
         self.register_buffer("live", torch.ones(n_experts, dtype=torch.bool))

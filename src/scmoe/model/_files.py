@@ -21,6 +21,7 @@ from scmoe._core.text import listing
 from scmoe.model._loaded import (
     CELLS,
     JSON,
+    OF_MODEL,
     RESTORED,
     SCHEMA,
     SCHEMA_VERSION,
@@ -31,6 +32,7 @@ from scmoe.model._loaded import (
     check_tensors,
     check_var_names,
     damaged,
+    entries_of,
     init_arguments,
     make_module,
     read,
@@ -111,6 +113,7 @@ class SafeFiles:
         tensors = self.module.state_dict()
         data, tensors = pack_tensors(tensors if landmarks else without_landmarks(tensors))
         attributes = {name: v for name, v in attributes_of(self).items() if name not in RESTORED}
+        attributes |= entries_of(self.settings)
         description = {
             "class": type(self).__name__,
             "versions": {name: version(name) for name in LIBRARIES},
@@ -189,7 +192,7 @@ class SafeFiles:
             if model.module is not None:
                 check_tensors(model.module, tensors, where)
             set_attributes(model, content["attributes"])
-            model.module = module
+            model.module, model.settings = module, module.settings
             model._check_loaded(where)
         model.to_device(target)
         model.module.eval()
@@ -211,7 +214,9 @@ class SafeFiles:
         cls, content: dict[str, Any], tensors: dict[str, torch.Tensor], where: str
     ) -> DescribedModule:
         """Make the networks of a saved model; errors as :meth:`load`."""
-        module = make_module(cls._module_cls, content["attributes"].get(SETTINGS), tensors, where)
+        saved = content["attributes"]
+        of_model = {name: saved.get(f"{name}_") for name in OF_MODEL}
+        module = make_module(cls._module_cls, saved.get(SETTINGS), tensors, where, **of_model)
         check_names(content["var_names"], module.low.numel(), "markers", where)
         return module
 

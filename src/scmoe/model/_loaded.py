@@ -18,8 +18,7 @@ from scmoe._core.plain import from_plain
 from scmoe._core.random import one_at_a_time
 from scmoe._core.settings import FLAG, NOTHING, TEXT, is_whole
 from scmoe._core.text import listing
-from scmoe.model._settings import ADDED as ADDED_SETTINGS
-from scmoe.model._settings import check_saved_settings, check_sizes
+from scmoe.model._settings import ModelSettings, check_sizes
 from scmoe.similarity import Similarity
 
 if TYPE_CHECKING:
@@ -71,8 +70,11 @@ COUNTED = {"clusters": "experts"}
 TABLES = ("consensus_", "pruning_")
 """Attributes that are a table once there is something to say."""
 
-SETTINGS, NAMES = "module_settings_", "cluster_names_"
-"""Attributes that hold the settings of the networks, and the names of the clusters."""
+NAMES = "cluster_names_"
+"""Attribute that holds the names of the clusters."""
+
+SETTINGS, OF_MODEL = "module_settings_", ("scaling", "min_cells")
+"""Entry of the settings of the networks, and settings with an entry of their own (and ``_``)."""
 
 GROWING = ("estimates_",)
 """Mappings that training adds to."""
@@ -88,6 +90,12 @@ def attributes_of(model: Any) -> dict[str, Any]:
         for name, value in sorted(vars(model).items())
         if name.endswith("_") and not name.startswith("_")
     }
+
+
+def entries_of(settings: ModelSettings) -> dict[str, Any]:
+    """Return the entries of a file's attributes that hold the settings."""
+    of_model = {f"{name}_": getattr(settings, name) for name in OF_MODEL}
+    return {SETTINGS: settings.to_networks(), **of_model}
 
 
 def saved_class(folder: Path, prefix: str = "") -> str:
@@ -274,6 +282,8 @@ def init_arguments(cls: type, saved: dict[str, Any], where: str) -> dict[str, An
 def set_attributes(model: Any, saved: dict[str, Any]) -> None:
     """Set what training found; ModelFileError for names and types that a new model lacks."""
     fresh = {name: v for name, v in attributes_of(model).items() if name not in RESTORED}
+    of_settings = entries_of(model.settings)
+    saved = {name: value for name, value in saved.items() if name not in of_settings}
     missing = sorted(fresh.keys() - saved.keys() - set(ADDED))
     extra = sorted(saved.keys() - fresh.keys())
     if missing or extra:
@@ -283,8 +293,6 @@ def set_attributes(model: Any, saved: dict[str, Any]) -> None:
     for name, value in saved.items():
         if not _alike(name, fresh[name], value):
             raise ModelFileError(f"The attribute {name!r} of the model has the wrong type.")
-        if name == SETTINGS:
-            value = {**fresh[name], **value}
         setattr(model, name, value)
 
 
@@ -305,9 +313,6 @@ def _alike(name: str, fresh: Any, saved: Any) -> bool:
         return True
     if name in GROWING:
         return isinstance(saved, dict) and fresh.keys() <= saved.keys()
-    if name == SETTINGS:
-        there = isinstance(saved, dict) and saved.keys() <= fresh.keys()
-        return there and fresh.keys() - saved.keys() <= ADDED_SETTINGS
     if isinstance(fresh, dict) and fresh:
         return isinstance(saved, dict) and fresh.keys() == saved.keys()
     if isinstance(fresh, list) and fresh:
@@ -316,7 +321,11 @@ def _alike(name: str, fresh: Any, saved: Any) -> bool:
 
 
 def make_module(
-    cls: type[DescribedModule], settings: Any, tensors: Mapping[str, torch.Tensor], where: str
+    cls: type[DescribedModule],
+    settings: Any,
+    tensors: Mapping[str, torch.Tensor],
+    where: str,
+    **of_model: Any,
 ) -> DescribedModule:
     """Make networks of settings and weights that were read.
 
@@ -333,6 +342,8 @@ def make_module(
         Their weights.
     where
         Where both were read, for messages.
+    **of_model
+        Settings that networks do not see.
 
     Raises
     ------
@@ -340,18 +351,19 @@ def make_module(
         Settings or tensors are missing, of wrong types or out of range, or contradict each
         other; weights that are no numbers.
     """
-    name = cls.__name__.removesuffix("Module")
-    check_saved_settings(name, settings, f"The settings in {where}")
-    if settings.get("image_shape") and len(settings.get("n_latents", ())) > len(tensors):
+    settings = cls.settings_class.from_networks(settings, f"The settings in {where}", **of_model)
+    if getattr(settings, "image_shape", None) and len(getattr(settings, "n_latents", ())) > len(
+        tensors
+    ):
         # each would be an object of its own
         raise ModelFileError(f"The settings in {where} name more experts than have weights.")
     errors = ValueError, ArithmeticError
     with damaged(where, *errors), torch.device("meta"):
-        sketch = cls(**settings)
+        sketch = cls(settings)
     check_tensors(sketch, tensors, where)
     with damaged(where, *errors), one_at_a_time(), torch.random.fork_rng(devices=[]):
         # initial weights are drawn and replaced
-        module = cls(**settings)
+        module = cls(settings)
     module.load_state_dict(tensors)
     _check_weights(module, where)
     return module.eval()

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 
+from scmoe._core.settings import SHARE, Kind, many, number, setting, whole
 from scmoe.model._described import DescribedModule
+from scmoe.model._settings import (
+    AS_LAYERS,
+    IMAGE_SHAPE,
+    MODEL,
+    Activation,
+    ModelSettings,
+    Network,
+    estimated,
+    of_cells,
+)
 from scmoe.nn import (
     MLP,
     ConvEncoder,
@@ -32,99 +46,199 @@ LEARNED = "learned"
 """Means, and noise of the code, that are parameters of the model."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MoESimVAESettings(ModelSettings):
+    """Hyper-parameters of :class:`MoESimVAE`."""
+
+    n_batch: int = of_cells(whole(1), 1)
+    image_shape: tuple[int, ...] | None = of_cells(IMAGE_SHAPE, None)
+    n_experts: int | Literal["auto"] | None = estimated(
+        whole(2),
+        None,
+        """
+        K, an upper bound for the number of clusters: surplus experts end without cells. None for
+        two more than the similarity has groups, or 25 where it has none; ``"auto"`` for as many
+        as :func:`scmoe.tl.n_clusters` finds. Both are known when the model is trained.
+        """,
+        known_later=True,
+    )
+    n_latent: int | Literal["auto"] = estimated(
+        whole(1),
+        9,
+        """Dimensions of the latent space. ``"auto"`` for as many as :func:`scmoe.tl.latent_dim`
+        finds.""",
+    )
+    n_hidden: int = setting(
+        whole(1),
+        64,
+        "Units of each hidden layer, unless ``gate_hidden`` or ``expert_hidden`` say.",
+    )
+    encoder_layers: int = setting(whole(0), 2, "Hidden layers of the encoder.")
+    gate_hidden: int | None = setting(AS_LAYERS, None, "Units of each hidden layer of the gate.")
+    gate_layers: int = setting(whole(0), 2, "Hidden layers of the gate.")
+    expert_hidden: int | None = setting(
+        AS_LAYERS, None, "Units of each hidden layer of each expert."
+    )
+    expert_layers: int = setting(whole(0), 1, "Hidden layers of each expert.")
+    network: Network = setting(
+        default="dense",
+        role=MODEL,
+        doc="""
+        ``"dense"``, or ``"conv"`` for images: encoder and experts of the paper's supplement
+        (B.2); the shape of an image is read from ``.uns["image_shape"]``, see
+        :func:`scmoe.io.from_array`.
+        """,
+    )
+    encoder_channels: tuple[int, ...] = setting(
+        many(whole(1)),
+        (64, 128, 128, 64, 8),
+        "Widths of the encoder's convolutions, as many as the default has.",
+    )
+    expert_channels: tuple[int, ...] = setting(
+        many(whole(1)),
+        (8, 128, 64, 32),
+        "Widths of each expert's convolutions, as many as the default has.",
+    )
+    activation: Activation = setting(default="elu", doc="Activation function of hidden layers.")
+    batch_norm: bool = setting(
+        default=False,
+        doc="""
+        Batch normalisation in the encoder. The experts have none: few cells of a batch reach
+        each of them.
+        """,
+    )
+    gate_dropout: float = setting(SHARE, 0.1, "Dropout of the gate's noisy pass (DEPICT, eq. 8).")
+    code_noise: float | Literal["learned"] = setting(
+        Kind(
+            f'a number or "{LEARNED}", not below 0',
+            lambda v: number().fits(v) or (isinstance(v, str) and v == LEARNED),
+        ),
+        0.3,
+        """
+        Standard deviation of the noise on the code during training (1 in the paper), or
+        ``"learned"``: the encoder gives it for each cell and dimension, and the KL term compares
+        each cell with its cluster.
+        """,
+    )
+    likelihood: Literal["bernoulli", "gaussian"] = setting(
+        default="bernoulli",
+        doc="""``"bernoulli"`` (cross-entropy, eq. 4) or ``"gaussian"`` (squared error).""",
+    )
+    means: Literal["em", "learned"] = setting(
+        default="em",
+        doc="""
+        Means of the clusters in the KL term: ``"em"``, those of the batch (eq. 6), or
+        ``"learned"``, parameters of the model as in the authors' code.
+        """,
+    )
+    kl: Literal["released", "paper"] = setting(
+        default="released",
+        doc="""
+        Direction of the KL term: ``"released"``, that of the authors' code, or ``"paper"``; see
+        ``scmoe.nn.cluster_kl``.
+        """,
+    )
+    depict_target: Literal["paper", "released", "dec"] = setting(
+        default="paper",
+        doc="""
+        Target of the DEPICT term: ``"paper"`` (eq. 9), ``"released"`` or ``"dec"``; see
+        ``scmoe.nn.depict_target``.
+        """,
+    )
+    encode_batch: bool = setting(
+        default=False,
+        doc="""
+        Whether the encoder sees the batch of a cell, where ``batch_key`` was registered (as
+        ``encode_covariates`` of scvi-tools). The experts always do. Without it cells of unknown
+        batches can be assigned.
+        """,
+    )
+    reconstruction_weight: float = setting(
+        number(), 1.0, "Weight of the reconstruction in the loss (eq. 11)."
+    )
+    similarity_weight: float = setting(number(), 1.0, "Weight of the similarity term (eq. 11).")
+    depict_weight: float = setting(
+        number(), 0.05, r"Weight of the DEPICT term, :math:`\pi_2` of eq. 11."
+    )
+    kl_weight: float = setting(number(), 0.01, r"Weight of the KL term, :math:`\pi_1` of eq. 11.")
+
+
 class MoESimVAEModule(DescribedModule):
-    """Encoder, gate and K experts; the parameters are those of :class:`MoESimVAE`.
+    """Encoder, gate and K experts.
 
     With an ``image_shape`` encoder and experts are convolutional.
+
+    Parameters
+    ----------
+    settings
+        Hyper-parameters, in which all numbers are known.
     """
 
-    def __init__(
-        self,
-        n_input: int,
-        *,
-        n_experts: int,
-        n_latent: int,
-        n_hidden: int,
-        encoder_layers: int,
-        gate_hidden: int,
-        gate_layers: int,
-        expert_hidden: int,
-        expert_layers: int,
-        image_shape: tuple[int, ...] | None,
-        encoder_channels: tuple[int, ...],
-        expert_channels: tuple[int, ...],
-        activation: str,
-        batch_norm: bool,
-        gate_dropout: float,
-        code_noise: float | str,
-        likelihood: str,
-        means: str,
-        kl: str,
-        depict_target: str,
-        reconstruction_weight: float,
-        similarity_weight: float,
-        depict_weight: float,
-        kl_weight: float,
-        n_batch: int,
-        encode_batch: bool,
-    ):
-        super().__init__(n_input, n_experts, n_latent, n_batch=n_batch, likelihood=likelihood)
-        n_codes = 2 * n_latent if code_noise == LEARNED else n_latent
+    settings_class = MoESimVAESettings
+
+    def __init__(self, settings: MoESimVAESettings):
+        n_input, n_experts, n_latent = settings.n_input, settings.n_experts, settings.n_latent
+        super().__init__(settings, n_experts, n_latent, n_batch=settings.n_batch)
+        n_codes = 2 * n_latent if settings.code_noise == LEARNED else n_latent
         # how many columns say which batch a cell is from: none where there is one batch
-        self.n_batch = n_batch if n_batch > 1 else 0
-        self.encode_batch = encode_batch and self.n_batch > 0
+        self.n_batch = settings.n_batch if settings.n_batch > 1 else 0
+        self.encode_batch = settings.encode_batch and self.n_batch > 0
         n_decoded = n_latent + self.n_batch
-        if image_shape is None:
+        if settings.image_shape is None:
             self.encoder = MLP(
                 n_input + self.n_batch * self.encode_batch,
-                n_hidden,
+                settings.n_hidden,
                 n_codes,
-                n_layers=encoder_layers,
-                activation=activation,
-                batch_norm=batch_norm,
+                n_layers=settings.encoder_layers,
+                activation=settings.activation,
+                batch_norm=settings.batch_norm,
             )
             self.experts = Experts(
                 n_experts,
                 n_decoded,
-                expert_hidden,
+                settings.expert_hidden or settings.n_hidden,
                 n_input,
-                n_layers=expert_layers,
-                activation=activation,
+                n_layers=settings.expert_layers,
+                activation=settings.activation,
             )
         else:
             self.encoder = ConvEncoder(
-                image_shape,
+                settings.image_shape,
                 n_codes,
-                channels=encoder_channels,
-                activation=activation,
-                batch_norm=batch_norm,
+                channels=settings.encoder_channels,
+                activation=settings.activation,
+                batch_norm=settings.batch_norm,
             )
             self.experts = ConvExperts(
-                n_experts, n_decoded, image_shape, channels=expert_channels, activation=activation
+                n_experts,
+                n_decoded,
+                settings.image_shape,
+                channels=settings.expert_channels,
+                activation=settings.activation,
             )
         self.gate = MLP(
             n_latent,
-            gate_hidden,
+            settings.gate_hidden or settings.n_hidden,
             n_experts,
-            n_layers=gate_layers,
-            dropout=gate_dropout,
-            activation=activation,
+            n_layers=settings.gate_layers,
+            dropout=settings.gate_dropout,
+            activation=settings.activation,
         )
-        self.code_noise = code_noise
+        self.code_noise = settings.code_noise
         # of sums over a batch; a training on several devices sums over them
         self.total = of_one_device
-        self.kl = kl
-        self.depict_target = depict_target
+        self.kl = settings.kl
+        self.depict_target = settings.depict_target
         self.weights = {
-            "reconstruction": reconstruction_weight,
-            "similarity": similarity_weight,
-            "depict": depict_weight,
-            "kl": kl_weight,
+            "reconstruction": settings.reconstruction_weight,
+            "similarity": settings.similarity_weight,
+            "depict": settings.depict_weight,
+            "kl": settings.kl_weight,
             # only of a model that has started from groups
-            "groups": similarity_weight,
+            "groups": settings.similarity_weight,
         }
         self.centres = None
-        if means == LEARNED:
+        if settings.means == LEARNED:
             self.centres = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_experts, n_latent)))
 
     def expected(self, logits: torch.Tensor) -> torch.Tensor:

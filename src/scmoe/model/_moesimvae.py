@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,15 +19,14 @@ from scmoe.model._auto import (
     AUTO,
     STABILITY,
     TREE,
-    check_number,
     estimate_latent_dim,
     estimate_n_clusters,
     read_settings,
 )
 from scmoe.model._base import ExpertModel
-from scmoe.model._module import MoESimVAEModule
-from scmoe.model._settings import check_arguments
-from scmoe.model._settle import name_classes, settle
+from scmoe.model._module import MoESimVAEModule, MoESimVAESettings
+from scmoe.model._settings import with_settings
+from scmoe.model._settle import name_classes
 from scmoe.similarity import DensityTree, Similarity, check_similarity
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.train import (
@@ -39,8 +39,6 @@ from scmoe.train import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from anndata import AnnData
 
     from scmoe.similarity import Target
@@ -68,6 +66,7 @@ MIN_EPOCHS = 2
 """Every cell is seen at least this often, however many cells there are."""
 
 
+@with_settings
 class MoESimVAE(ExpertModel):
     r"""Mixture-of-experts similarity VAE (Kopf et al. 2021).
 
@@ -79,61 +78,7 @@ class MoESimVAE(ExpertModel):
     ----------
     adata
         Cells registered with :meth:`setup_anndata`.
-    n_experts
-        K, an upper bound for the number of clusters: surplus experts end without cells. None for
-        two more than the similarity has groups, or 25 where it has none; ``"auto"`` for as many
-        as :func:`scmoe.tl.n_clusters` finds. Both are known when the model is trained.
-    n_latent
-        Dimensions of the code. ``"auto"``: as many as :func:`scmoe.tl.latent_dim` finds.
-    n_hidden
-        Units of every hidden layer, where the next two say nothing else.
-    gate_hidden, expert_hidden
-        Units of the hidden layers of the gate and of each expert.
-    encoder_layers, gate_layers, expert_layers
-        Hidden layers of the three parts.
-    network
-        ``"dense"``, or ``"conv"`` for images: encoder and experts of the paper's supplement
-        (B.2); the shape of an image comes from ``.uns["image_shape"]``, see
-        :func:`scmoe.io.from_array`.
-    encoder_channels, expert_channels
-        Widths of the convolutions, as many as the defaults have.
-    activation
-        ``"elu"`` or ``"relu"``.
-    batch_norm
-        Batch normalisation in the encoder. The experts have none: few cells of a batch reach
-        each of them.
-    gate_dropout
-        Dropout of the gate's noisy pass (DEPICT, eq. 8).
-    code_noise
-        Standard deviation of the noise on the code during training (1 in the paper), or
-        ``"learned"``: the encoder gives it for each cell and dimension, and the KL term compares
-        each cell with its cluster.
-    min_cells
-        Experts that own fewer cells after training are retired: their cells go to the next
-        probable expert. The gate leaves such splinters where populations touch. None for 10, or
-        for the cells that there are for an expert if those are fewer.
-    scaling
-        How markers come to the range 0 to 1: by their 0.1 and 99.9 % ``"quantile"``, by
-        ``"minmax"``, ``"common"``, one range for all, which leaves principal components their
-        spreads, or ``"none"``, for values that are there already. None for ``"none"`` with
-        images and ``"quantile"`` without.
-    likelihood
-        ``"bernoulli"`` (cross-entropy, eq. 4) or ``"gaussian"`` (squared error).
-    means
-        Means of the clusters in the KL term: ``"em"``, those of the batch (eq. 6), or
-        ``"learned"``, parameters of the model as in the authors' code.
-    kl
-        Direction of the KL term: ``"released"``, that of the authors' code, or ``"paper"``; see
-        ``scmoe.nn.cluster_kl``.
-    depict_target
-        ``"paper"`` (eq. 9), ``"released"`` or ``"dec"``; see ``scmoe.nn.depict_target``.
-    encode_batch
-        Whether the encoder sees the batch of a cell too, where ``batch_key`` was registered. The
-        experts always do. As ``encode_covariates`` of scvi-tools: without it, cells of batches
-        that the model has never seen can be assigned.
-    reconstruction_weight, similarity_weight, depict_weight, kl_weight
-        Weights of the terms of the loss (eq. 11); ``kl_weight`` and ``depict_weight`` are the
-        paper's :math:`\pi_1` and :math:`\pi_2`.
+    {settings}
 
     Raises
     ------
@@ -160,86 +105,20 @@ class MoESimVAE(ExpertModel):
     _module_cls = MoESimVAEModule
     _training_plan_cls = SimilarityPlan
 
-    def __init__(
-        self,
-        adata: AnnData,
-        n_experts: int | str | None = None,
-        *,
-        n_latent: int | str = 9,
-        n_hidden: int = 64,
-        encoder_layers: int = 2,
-        gate_hidden: int | None = None,
-        gate_layers: int = 2,
-        expert_hidden: int | None = None,
-        expert_layers: int = 1,
-        network: str = "dense",
-        encoder_channels: Sequence[int] = (64, 128, 128, 64, 8),
-        expert_channels: Sequence[int] = (8, 128, 64, 32),
-        activation: str = "elu",
-        batch_norm: bool = False,
-        gate_dropout: float = 0.1,
-        code_noise: float | str = 0.3,
-        min_cells: int | None = None,
-        scaling: str | None = None,
-        likelihood: str = "bernoulli",
-        means: str = "em",
-        kl: str = "released",
-        depict_target: str = "paper",
-        encode_batch: bool = False,
-        reconstruction_weight: float = 1.0,
-        similarity_weight: float = 1.0,
-        depict_weight: float = 0.05,
-        kl_weight: float = 0.01,
-    ):
-        super().__init__(adata)
-        if n_experts is not None:
-            check_number("n_experts", n_experts, 2)
-        check_number("n_latent", n_latent, 1)
-        scaling = scaling or ("none" if holds_images(adata) else "quantile")
-        check_arguments("MoESimVAE", locals())
-        if encode_batch and network == "conv":
-            raise ValueError('`encode_batch` needs `network="dense"`.')
-        self.module_settings_ = {
-            "n_input": self.summary_stats.n_vars,
-            "n_experts": n_experts,
-            "n_latent": n_latent,
-            "n_hidden": n_hidden,
-            "encoder_layers": encoder_layers,
-            "gate_hidden": n_hidden if gate_hidden is None else gate_hidden,
-            "gate_layers": gate_layers,
-            "expert_hidden": n_hidden if expert_hidden is None else expert_hidden,
-            "expert_layers": expert_layers,
-            "image_shape": check_image_shape(adata) if network == "conv" else None,
-            "encoder_channels": tuple(encoder_channels),
-            "expert_channels": tuple(expert_channels),
-            "activation": activation,
-            "batch_norm": batch_norm,
-            "gate_dropout": gate_dropout,
-            "code_noise": code_noise,
-            "likelihood": likelihood,
-            "means": means,
-            "kl": kl,
-            "depict_target": depict_target,
-            "reconstruction_weight": reconstruction_weight,
-            "similarity_weight": similarity_weight,
-            "depict_weight": depict_weight,
-            "kl_weight": kl_weight,
-            "n_batch": self.summary_stats.n_batch,
-            "encode_batch": encode_batch,
-        }
-        self.min_cells_ = min_cells
-        self.scaling_ = scaling
-        self.cluster_names_ = ["0"]
-        self.estimates_: dict[str, Any] = {}
+    def __init__(self, adata: AnnData, *args: Any, **kwargs: Any):
+        super().__init__(adata, *args, **kwargs)
         self.tree: Tree | None = None
-        if n_experts is not None and AUTO not in (n_experts, n_latent):
+        if isinstance(self.settings.n_experts, int) and self.settings.n_latent != AUTO:
             self._build()
             self._number_clusters()
-        self._model_summary_string = (
-            f"MoESimVAE with {n_experts} experts, {n_latent} latent dimensions, similarity "
-            f"{self.similarity}"
-        )
-        self.init_params_ = self._get_init_params(locals())
+
+    def _with_cells(self, settings: MoESimVAESettings) -> MoESimVAESettings:
+        settings = super()._with_cells(settings)
+        conv = settings.network == "conv"
+        if settings.encode_batch and conv:
+            raise ValueError('`encode_batch` needs `network="dense"`.')
+        shape = check_image_shape(self.adata) if conv else None
+        return replace(settings, n_batch=self.summary_stats.n_batch, image_shape=shape)
 
     @classmethod
     def setup_anndata(
@@ -402,7 +281,7 @@ class MoESimVAE(ExpertModel):
         once. ``strategy`` is by default ``"ddp_spawn"``, in notebooks ``"ddp_notebook"``, and
         ``"ddp"`` where torchrun or SLURM has started a process for each device.
         """
-        x = self._values(self.module_settings_["n_experts"])
+        x = self._values(self.settings.n_experts)
         if max_epochs is not None and max_steps is not None:
             raise ValueError("You can't specify both `max_epochs` and `max_steps`.")
         if max_steps is not None and max_steps < 1:
@@ -436,7 +315,7 @@ class MoESimVAE(ExpertModel):
         if self.module is None:
             self.tree = getattr(target, "tree", None)
             how = estimate_kwargs or {}
-            self.module_settings_, self.estimates_ = processes.of_first(
+            self.settings, self.estimates_ = processes.of_first(
                 lambda: self._estimate(x, target, accelerator, progress, how)
             )
             self._build()
@@ -460,7 +339,7 @@ class MoESimVAE(ExpertModel):
         plan_kwargs = dict(plan_kwargs or {})
         if start:
             # a rate that is given is the peak of the cycle
-            components = self.scaling_ == COMMON and not holds_images(self.adata)
+            components = self.settings.scaling == COMMON and not holds_images(self.adata)
             lr = from_groups.LR_OF_COMPONENTS if components else from_groups.LR
             plan_kwargs = {"lr": lr, "cycle": True, **plan_kwargs}
         seed = processes.of_first(lambda: torch.randint(2**31, (1,)).item())
@@ -514,7 +393,7 @@ class MoESimVAE(ExpertModel):
                 self.to_device(self.trainer.strategy.root_device)
             if start:
                 from_groups.finish(self.module, cells)
-            self._settle(target)
+            self._settle_classes(target)
             if processes.from_start:
                 self._take_first(processes)
 
@@ -576,7 +455,7 @@ class MoESimVAE(ExpertModel):
             return STABILITY
         if isinstance(self.similarity, DensityTree):
             return TREE
-        of_markers = self.scaling_ != COMMON and not holds_images(self.adata)
+        of_markers = self.settings.scaling != COMMON and not holds_images(self.adata)
         return default_method(self.adata.n_vars, markers=of_markers)
 
     def _estimate(
@@ -586,22 +465,22 @@ class MoESimVAE(ExpertModel):
         accelerator: str,
         progress: bool,
         how: dict[str, Any],
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Find the numbers that were not given: settings of the networks, and the evidence."""
+    ) -> tuple[MoESimVAESettings, dict[str, Any]]:
+        """Estimate the numbers that were not given; returns the settings, and the evidence."""
         of_latent, of_clusters = read_settings(how, self._default_method())
-        settings, found, evidence = self.module_settings_, {}, {}
-        scaled = rescaled(x, self.scaling_)
+        settings, found, evidence = self.settings, {}, {}
+        scaled = rescaled(x, settings.scaling)
         seed = torch.randint(2**31, (1,)).item()
-        if settings["n_latent"] == AUTO:
-            conv = settings["image_shape"] is not None
-            likelihood = settings["likelihood"] if holds_images(self.adata) else "gaussian"
+        if settings.n_latent == AUTO:
+            conv = settings.image_shape is not None
+            likelihood = settings.likelihood if holds_images(self.adata) else "gaussian"
             architecture = Architecture(
                 n_input=x.shape[1],
-                image_shape=settings["image_shape"],
-                n_hidden=max(settings["n_hidden"], LEAST_HIDDEN),
-                activation="relu" if conv else settings["activation"],
+                image_shape=settings.image_shape,
+                n_hidden=max(settings.n_hidden, LEAST_HIDDEN),
+                activation="relu" if conv else settings.activation,
                 likelihood=likelihood,
-                isotropic=self.scaling_ == COMMON,
+                isotropic=settings.scaling == COMMON,
             )
             found["n_latent"], evidence["n_latent"] = estimate_latent_dim(
                 scaled.clip(0, 1) if likelihood == "bernoulli" else scaled,
@@ -611,15 +490,15 @@ class MoESimVAE(ExpertModel):
                 accelerator=accelerator,
                 **of_latent,
             )
-        if settings["n_experts"] is None:
+        if settings.n_experts is None:
             groups = target.membership
             known = N_EXPERTS if groups is None else groups.shape[1] + from_groups.SPARE
             found["n_experts"] = known
-        elif settings["n_experts"] == AUTO and self.tree is not None and of_clusters == OWN:
+        elif settings.n_experts == AUTO and self.tree is not None and of_clusters == OWN:
             clusters = grown_clusters(self.tree, target.membership, self.similarity.significance)
             found["n_experts"] = at_least_two(clusters).n_clusters
             evidence["n_clusters"] = clusters.evidence
-        elif settings["n_experts"] == AUTO:
+        elif settings.n_experts == AUTO:
             graph = None
             if self.similarity.needs_graph:
                 graph = neighbour_graph(self.adata, self.similarity.neighbors_key)
@@ -627,15 +506,10 @@ class MoESimVAE(ExpertModel):
             found["n_experts"], evidence["n_clusters"] = estimate_n_clusters(
                 values, graph, seed=seed, progress=progress, **of_clusters
             )
-        return {**settings, **found}, evidence
+        return replace(settings, **found), evidence
 
     @torch.inference_mode()
-    def _settle(self, target: Target) -> None:
-        """Name the clusters, retire splinters, describe what is left."""
-
-        def outputs() -> Iterator[dict[str, torch.Tensor]]:
-            return self._infer(self.adata, None, None)
-
-        n = self.adata.n_obs
-        names = name_classes(self.module, target, outputs, n)
-        self.cluster_names_ = settle(self.module, names, outputs, n, self.min_cells_)
+    def _settle_classes(self, target: Target) -> None:
+        """Name the first clusters by the classes of the similarity, and settle all."""
+        names = name_classes(self.module, target, self._outputs, self.adata.n_obs)
+        self._settle(names)

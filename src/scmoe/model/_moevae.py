@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,13 +24,12 @@ from scmoe.estimate import (
     check_threshold,
     default_method,
 )
-from scmoe.model._auto import AUTO, check_number
+from scmoe.model._auto import AUTO
 from scmoe.model._base import ExpertModel
-from scmoe.model._moevae_module import MoEVAEModule
+from scmoe.model._moevae_module import MoEVAEModule, MoEVAESettings, latent_sizes
 from scmoe.model._pretrain import SPACES, Pretraining, pretrain, teach_manager
 from scmoe.model._probe import Probing
-from scmoe.model._settings import check_arguments, latent_sizes
-from scmoe.model._settle import settle
+from scmoe.model._settings import with_settings
 from scmoe.nn import padded_side
 from scmoe.train import (
     InMemory,
@@ -61,6 +60,7 @@ MAX_EPOCHS = 100
 """A default training sees every cell at most so often, Santos' number."""
 
 
+@with_settings
 class MoEVAE(Probing, ExpertModel):
     r"""Mixture of VAEs that finds the number of clusters and the latent sizes (Santos).
 
@@ -74,45 +74,7 @@ class MoEVAE(Probing, ExpertModel):
     ----------
     adata
         Cells registered with :meth:`setup_anndata`.
-    n_experts
-        K. ``"auto"``: as many as there are clusters.
-    n_latent
-        Latent size of the experts, one for all or one for each. ``"auto"``: what each of them
-        needs.
-    network
-        ``"dense"``, or ``"conv"`` for images: blocks of convolutions, as many as the size of the
-        image wants (eqs. 7 to 9); the shape comes from ``.uns["image_shape"]``, see
-        :func:`scmoe.io.from_array`. Sides that are no powers of two are padded, and cropped on
-        the way out.
-    n_hidden, n_layers
-        Units and number of the hidden layers of dense networks.
-    width
-        Filters of the first block of convolutions; each block has twice as many as the one
-        before. None for the size of the image, as printed, which is slow without a GPU.
-    activation
-        ``"elu"`` or ``"relu"``.
-    likelihood
-        ``"gaussian"``, with the variance that an expert leaves of each marker, or
-        ``"bernoulli"``. None for ``"bernoulli"`` with images and ``"gaussian"`` without.
-    scaling
-        How markers come to the range 0 to 1, as in :class:`MoESimVAE`.
-    kl
-        How the KL term of a cell is weighed against its reconstruction: ``"elbo"`` or
-        ``"normalized"``, as Santos words it; see ``scmoe.nn.Autoencoders``.
-    loss
-        ``"santos"`` (eq. 6), or for comparison ``"damic"``, the likelihood of a mixture (Chazan
-        et al. 2019), and ``"mixae"``, eq. 6 with weights that make its terms equally large in
-        every batch (Zhang et al. 2017).
-    sample_weight, batch_weight
-        :math:`\alpha` and :math:`\beta` of eq. 6.
-    balance
-        What the batch entropy (eq. 5) pulls the clusters to: the sizes that pretraining
-        ``"found"``, or ``"even"`` ones, as printed. Without pretraining they are the same.
-    n_routed
-        Each cell passes through this many experts in training, those that its manager prefers,
-        so the cost of a cell does not depend on K. None for all of them, as printed.
-    min_cells
-        Experts that own fewer cells after training are retired, as in :class:`MoESimVAE`.
+    {settings}
 
     Raises
     ------
@@ -139,66 +101,25 @@ class MoEVAE(Probing, ExpertModel):
     _module_cls = MoEVAEModule
     _training_plan_cls = MixturePlan
 
-    def __init__(
-        self,
-        adata: AnnData,
-        n_experts: int | str = AUTO,
-        *,
-        n_latent: int | Sequence[int] | str = AUTO,
-        network: str = "dense",
-        n_hidden: int = 128,
-        n_layers: int = 2,
-        width: int | None = 8,
-        activation: str = "elu",
-        likelihood: str | None = None,
-        scaling: str | None = None,
-        kl: str = "elbo",
-        loss: str = "santos",
-        sample_weight: float = 100.0,
-        batch_weight: float = 1.0,
-        balance: str = "found",
-        n_routed: int | None = 2,
-        min_cells: int | None = None,
-    ):
-        super().__init__(adata)
-        images = holds_images(adata)
-        likelihood = likelihood or ("bernoulli" if images else "gaussian")
-        scaling = scaling or ("none" if images else "quantile")
-        check_number("n_experts", n_experts, 2)
-        check_arguments("MoEVAE", locals())
-        n_latents = latent_sizes(n_latent, n_experts)
-        image_shape = check_image_shape(adata) if network == "conv" else None
-        self.module_settings_ = {
-            "n_input": self.summary_stats.n_vars,
-            "n_latents": n_latents,
-            "n_shared": 0,
-            "image_shape": image_shape,
-            "n_hidden": n_hidden,
-            "n_layers": n_layers,
-            "width": width,
-            "activation": activation,
-            "likelihood": likelihood,
-            "kl": kl,
-            "loss": loss,
-            "sample_weight": sample_weight,
-            "batch_weight": batch_weight,
-            "balance": balance,
-            "n_routed": n_routed,
-            "isotropic": scaling == COMMON,
-        }
-        # as asked for: pretraining and training put what they found into the module settings
-        self.n_experts_, self._asked_latents = n_experts, n_latents
-        self.min_cells_ = min_cells
-        self.scaling_ = scaling
-        self.cluster_names_ = ["0"]
-        self.estimates_: dict[str, Any] = {}
-        if image_shape is not None:
-            self.estimates_["image_side"] = padded_side(image_shape)
+    def __init__(self, adata: AnnData, *args: Any, **kwargs: Any):
+        super().__init__(adata, *args, **kwargs)
+        # as asked for: pretraining and training put what they find into the settings
+        self.n_experts_ = self.settings.n_experts
+        self._asked_latents = self.settings.n_latents
         self.pretraining: Pretraining | None = None
-        self._model_summary_string = (
-            f"MoEVAE with {n_experts} experts, latent size {n_latent}, network {network!r}"
+        if self.settings.image_shape is not None:
+            self.estimates_["image_side"] = padded_side(self.settings.image_shape)
+
+    def _with_cells(self, settings: MoEVAESettings) -> MoEVAESettings:
+        settings = super()._with_cells(settings)
+        images = holds_images(self.adata)
+        return replace(
+            settings,
+            likelihood=settings.likelihood or ("bernoulli" if images else "gaussian"),
+            n_latents=latent_sizes(settings.n_latent, settings.n_experts),
+            image_shape=check_image_shape(self.adata) if settings.network == "conv" else None,
+            isotropic=settings.scaling == COMMON,
         )
-        self.init_params_ = self._get_init_params(locals())
 
     @classmethod
     def setup_anndata(cls, adata: AnnData, *, layer: str | None = None, **kwargs) -> None:
@@ -299,7 +220,9 @@ class MoEVAE(Probing, ExpertModel):
             raise ValueError(f"`space` must be one of {SPACES}, got {space!r}.")
         of_images = holds_images(self.adata)
         if method is None:
-            of_markers = not of_images and self.scaling_ != COMMON and space in (None, "values")
+            of_markers = (
+                not of_images and self.settings.scaling != COMMON and space in (None, "values")
+            )
             method = default_method(self.adata.n_vars, markers=of_markers)
         if space is None:
             space = "values" if method == "tree" else "codes" if of_images else "decoded"
@@ -324,13 +247,12 @@ class MoEVAE(Probing, ExpertModel):
                 "clusters. `MoESimVAE` needs fewer.",
                 len(x),
             )
-        scaled = rescaled(x, self.scaling_)
-        if self.module_settings_["likelihood"] == "bernoulli":
+        scaled = rescaled(x, self.settings.scaling)
+        if self.settings.likelihood == "bernoulli":
             scaled = scaled.clip(0, 1)
         seed = torch.randint(2**31, (1,)).item()
-        settings_ = self.module_settings_
         architecture = Architecture(
-            **{name: settings_[name] for name in Architecture.__dataclass_fields__}
+            **{f.name: getattr(self.settings, f.name) for f in fields(Architecture)}
         )
         changes = self._changes(augment, scaled, seed, accelerator=accelerator, progress=progress)
         done = pretrain(
@@ -351,8 +273,8 @@ class MoEVAE(Probing, ExpertModel):
         n_shared = done.shared.n_latents[0]
         sizes = ", ".join(map(str, done.n_latents))
         logger.info("Step 8 of 9: %d experts, of %s dimensions.", len(done.n_latents), sizes)
-        built = {**settings_, "n_latents": done.n_latents, "n_shared": n_shared}
-        module = MoEVAEModule(**built)
+        built = replace(self.settings, n_latents=done.n_latents, n_shared=n_shared)
+        module = MoEVAEModule(built)
         module.shared = done.shared
         for name in ("centre", "spread"):
             getattr(module.experts, name).copy_(getattr(done.shared, name))
@@ -367,7 +289,7 @@ class MoEVAE(Probing, ExpertModel):
             seed=seed,
             progress=progress,
         )
-        self.module, self.module_settings_, self.pretraining = module, built, done
+        self.module, self.settings, self.pretraining = module, built, done
         self._fit_scaling(x)
         self.estimates_ = {**self.estimates_, **done.evidence}
         self._number_clusters()
@@ -494,19 +416,12 @@ class MoEVAE(Probing, ExpertModel):
                 plan_kwargs=plan_kwargs,
                 **trainer_kwargs,
             )
-            with torch.inference_mode():
-                self.cluster_names_ = settle(
-                    self.module,
-                    [],
-                    lambda: self._infer(self.adata, None, None),
-                    self.adata.n_obs,
-                    self.min_cells_,
-                )
-            self.module_settings_["n_latents"] = self.module.experts.n_latents
+            self._settle()
+            self.settings = replace(self.settings, n_latents=self.module.experts.n_latents)
 
     def _schedule(self, **given: Any) -> Schedule:
         """How networks are trained: what is given, on top of what suits the values."""
-        of_markers = not holds_images(self.adata) and self.scaling_ != COMMON
+        of_markers = not holds_images(self.adata) and self.settings.scaling != COMMON
         given = {name: value for name, value in given.items() if value is not None}
         suits = LARGE_STEPS if of_markers else {}
         return Schedule(**{**suits, **given})
@@ -524,18 +439,18 @@ class MoEVAE(Probing, ExpertModel):
         The cells are scaled here where only their values are given.
         """
         shape = check_image_shape(self.adata) if holds_images(self.adata) else None
-        augment = self.module_settings_["image_shape"] is not None if augment is None else augment
+        augment = self.settings.image_shape is not None if augment is None else augment
         if augment is False:
             return None
         if scaled is None:
             scaled = self.module.scale(torch.from_numpy(values).to(self.device)).numpy(force=True)
-        isotropic = self.module_settings_["isotropic"]
+        isotropic = self.settings.isotropic
         return augmentation(
             augment, scaled, shape, seed, values=values, isotropic=isotropic, **training
         )
 
     def _build_without_pretraining(self, x: np.ndarray) -> None:
-        n_latents = self.module_settings_["n_latents"]
+        n_latents = self.settings.n_latents
         if self.n_experts_ == AUTO or n_latents is None:
             raise ValueError(
                 "Without pretraining `n_experts` and `n_latent` can't be estimated: give both, or "
@@ -543,7 +458,7 @@ class MoEVAE(Probing, ExpertModel):
             )
         if len(n_latents) == 1:
             n_latents = n_latents * self.n_experts_
-        self.module_settings_ = {**self.module_settings_, "n_latents": n_latents}
+        self.settings = replace(self.settings, n_latents=n_latents)
         self._build()
         self._fit_scaling(x)
         scaled = self.module.scale(torch.from_numpy(x))

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput, auto_move_data
 
+from scmoe._core.settings import NOTHING, many, number, one_of, setting, whole
 from scmoe.model._described import DescribedModule
+from scmoe.model._settings import (
+    AS_LAYERS,
+    AUTO,
+    IMAGE_SHAPE,
+    MODEL,
+    Activation,
+    ModelSettings,
+    Network,
+    of_cells,
+    or_auto,
+)
 from scmoe.nn import (
     MLP,
     Autoencoders,
@@ -18,9 +33,8 @@ from scmoe.nn import (
     weighted_distance,
 )
 
-LOSSES = ("santos", "damic", "mixae")
-BALANCES = ("found", "even")
-"""Which loss, and which sizes of clusters the batch entropy pulls to."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MANAGER_DROPOUT = 0.1
 """Of a dense manager: it learns labels that are partly wrong."""
@@ -30,68 +44,142 @@ NEGLIGIBLE = 1e-6
 """An expert with a smaller share in a cell does not see it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MoEVAESettings(ModelSettings):
+    """Hyper-parameters of :class:`MoEVAE`."""
+
+    n_latents: tuple[int, ...] | None = of_cells(many(whole(1)) | NOTHING, None)
+    n_shared: int = of_cells(whole(0), 0)
+    image_shape: tuple[int, ...] | None = of_cells(IMAGE_SHAPE, None)
+    isotropic: bool = of_cells(None, default=False)
+    n_experts: int | Literal["auto"] = setting(
+        or_auto(whole(2)),
+        AUTO,
+        role=MODEL,
+        doc="""K, the number of experts. ``"auto"`` for as many as there are clusters.""",
+    )
+    n_latent: int | tuple[int, ...] | Literal["auto"] = setting(
+        or_auto(whole(1) | many(whole(1))),
+        AUTO,
+        role=MODEL,
+        doc="""
+        Latent size of the experts, one for all or one for each. ``"auto"`` for what each of them
+        needs.
+        """,
+    )
+    network: Network = setting(
+        default="dense",
+        role=MODEL,
+        doc="""
+        ``"dense"``, or ``"conv"`` for images: blocks of convolutions, as many as the size of the
+        image wants (eqs. 7 to 9); the shape of an image is read from ``.uns["image_shape"]``, see
+        :func:`scmoe.io.from_array`. Sides that are no powers of two are padded, and the padding
+        is cropped from the output.
+        """,
+    )
+    n_hidden: int = setting(whole(1), 128, "Units of each hidden layer of dense networks.")
+    n_layers: int = setting(whole(0), 2, "Hidden layers of dense networks.")
+    width: int | None = setting(
+        AS_LAYERS,
+        8,
+        """
+        Filters of the first block of convolutions; each block has twice as many as the one
+        before. None for the size of the image, as printed, which is slow without a GPU.
+        """,
+    )
+    activation: Activation = setting(default="elu", doc="Activation function of hidden layers.")
+    likelihood: Literal["bernoulli", "gaussian"] | None = setting(
+        default=None,
+        doc="""
+        ``"gaussian"``, with the variance of each marker that an expert does not explain, or
+        ``"bernoulli"``. None for ``"bernoulli"`` with images and ``"gaussian"`` otherwise.
+        """,
+        built=one_of("bernoulli", "gaussian"),
+    )
+    kl: Literal["elbo", "normalized"] = setting(
+        default="elbo",
+        doc="""
+        Weight of the KL term of a cell against its reconstruction: ``"elbo"`` or
+        ``"normalized"``, as Santos words it; see ``scmoe.nn.Autoencoders``.
+        """,
+    )
+    loss: Literal["santos", "damic", "mixae"] = setting(
+        default="santos",
+        doc="""
+        ``"santos"`` (eq. 6), or for comparison ``"damic"``, the likelihood of a mixture (Chazan
+        et al. 2019), and ``"mixae"``, eq. 6 with weights that make its terms equally large in
+        every batch (Zhang et al. 2017).
+        """,
+    )
+    sample_weight: float = setting(
+        number(), 100.0, r"Weight of the sample entropy, :math:`\alpha` of eq. 6."
+    )
+    batch_weight: float = setting(
+        number(), 1.0, r"Weight of the batch entropy, :math:`\beta` of eq. 6."
+    )
+    balance: Literal["found", "even"] = setting(
+        default="found",
+        doc="""
+        Sizes of clusters that the batch entropy (eq. 5) favours: those that pretraining
+        ``"found"``, or ``"even"`` ones, as printed. Without pretraining they are the same.
+        """,
+    )
+    n_routed: int | None = setting(
+        AS_LAYERS,
+        2,
+        """
+        Experts that each cell passes through in training, those that its manager prefers: the
+        cost of a cell does not depend on K. None for all of them, as printed.
+        """,
+    )
+
+
 class MoEVAEModule(DescribedModule):
     """K VAEs, a manager that looks at the input, and the VAE of all cells that came before them.
 
-    The parameters are those of :class:`MoEVAE`; ``n_latents`` has the latent size of each expert,
-    ``n_shared`` that of the VAE of all cells, 0 for none.
+    Parameters
+    ----------
+    settings
+        Hyper-parameters; ``n_latents`` has the latent size of each expert, ``n_shared`` that of
+        the VAE of all cells, 0 for none.
     """
 
     n_batch = 0
     encode_batch = False
     one_space = False
 
-    def __init__(
-        self,
-        n_input: int,
-        *,
-        n_latents: tuple[int, ...],
-        n_shared: int,
-        image_shape: tuple[int, ...] | None,
-        n_hidden: int,
-        n_layers: int,
-        width: int | None,
-        activation: str,
-        likelihood: str,
-        kl: str,
-        loss: str,
-        sample_weight: float,
-        batch_weight: float,
-        balance: str,
-        n_routed: int | None,
-        isotropic: bool = False,
-    ):
+    settings_class = MoEVAESettings
+
+    def __init__(self, settings: MoEVAESettings):
+        n_input, n_latents, shape = settings.n_input, settings.n_latents, settings.image_shape
         n_experts = len(n_latents)
-        super().__init__(n_input, n_experts, max(n_latents), n_batch=1, likelihood=likelihood)
-        shape = {
-            "image_shape": image_shape,
-            "n_hidden": n_hidden,
-            "n_layers": n_layers,
-            "width": width,
-            "activation": activation,
-            "likelihood": likelihood,
-            "kl": kl,
-            "isotropic": isotropic,
-        }
-        self.experts = Autoencoders(n_input, n_latents, **shape)
-        self.shared = Autoencoders(n_input, [n_shared], **shape) if n_shared else None
-        if image_shape is None:
+        super().__init__(settings, n_experts, max(n_latents))
+        of_experts = (
+            *("image_shape", "n_hidden", "n_layers", "width"),
+            *("activation", "likelihood", "kl", "isotropic"),
+        )
+        how = {name: getattr(settings, name) for name in of_experts}
+        self.experts = Autoencoders(n_input, n_latents, **how)
+        self.shared = (
+            Autoencoders(n_input, [settings.n_shared], **how) if settings.n_shared else None
+        )
+        if shape is None:
             self.manager = MLP(
                 n_input,
-                n_hidden,
+                settings.n_hidden,
                 n_experts,
-                n_layers=n_layers,
+                n_layers=settings.n_layers,
                 dropout=MANAGER_DROPOUT,
-                activation=activation,
+                activation=settings.activation,
             )
         else:
             self.manager = DynamicEncoder(
-                image_shape, n_experts, width=width, activation=activation
+                shape, n_experts, width=settings.width, activation=settings.activation
             )
-        self.loss_name = loss
-        self.weights = {"sample": sample_weight, "batch": batch_weight}
-        self.balance = balance
-        self.n_routed = n_experts if n_routed is None else min(n_routed, n_experts)
+        self.loss_name = settings.loss
+        self.weights = {"sample": settings.sample_weight, "batch": settings.batch_weight}
+        self.balance = settings.balance
+        self.n_routed = min(settings.n_routed or n_experts, n_experts)
         # shares of the clusters that the manager was taught
         self.register_buffer("expected", torch.full((n_experts,), 1 / n_experts))
 
@@ -250,3 +338,20 @@ class MoEVAEModule(DescribedModule):
             for tensor in (self.manager.out.weight, self.manager.out.bias, self.expected):
                 tensor.copy_(tensor[order])
         super().reorder(order)
+
+
+def latent_sizes(
+    n_latent: int | Sequence[int] | str, n_experts: int | str
+) -> tuple[int, ...] | None:
+    """Return latent sizes, one or K; None for those that are estimated."""
+    if n_latent == AUTO:
+        return None
+    sizes = (n_latent,) if isinstance(n_latent, int) else tuple(n_latent)
+    if not sizes:
+        raise ValueError('`n_latent` must be "auto" or whole numbers from 1, got none.')
+    if not isinstance(n_latent, int) and (n_experts == AUTO or len(sizes) != n_experts):
+        raise ValueError(
+            f"`n_latent` names {len(sizes)} latent sizes for {n_experts} experts; give one for "
+            "each, or one number for all."
+        )
+    return sizes

@@ -67,8 +67,7 @@ def to_record(model: ExpertModel, *, landmarks: bool = True) -> dict[str, Any]:
     tensors = model.module.state_dict()
     return {
         "class": type(model).__name__,
-        # numbers of numpy, which a computed setting may be, as plain ones
-        "settings": json.dumps(model.module_settings_, default=lambda value: value.item()),
+        "settings": json.dumps(model.settings.to_networks()),
         "clusters": np.asarray(model.cluster_names_, dtype=str),
         "batches": np.asarray(model.batch_names, dtype=str),
         "weights": {

@@ -1,190 +1,186 @@
-"""Settings of the models: what each may be, for those who build models and for files."""
+"""Hyper-parameters of a model: declared once, checked once, and stored whole in its file."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import TYPE_CHECKING, Any
+import textwrap
+from dataclasses import MISSING, Field, asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_type_hints
 
 import numpy as np
 
 from scmoe._core.files import ModelFileError
-from scmoe._core.scaling import SCALINGS
 from scmoe._core.settings import (
-    FLAG,
     NOTHING,
-    POSITIVE,
-    SHARE,
     Kind,
+    check_fields,
     is_whole,
+    kinds_of,
     many,
-    number,
-    one_of,
+    setting,
     shown,
     whole,
 )
-from scmoe.model._auto import AUTO
-from scmoe.model._cplmixvae_module import DISTANCES
-from scmoe.model._described import COUNTS
-from scmoe.model._module import LEARNED
-from scmoe.model._moevae_module import BALANCES, LOSSES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+    from typing import Self
+
+AUTO = "auto"
+"""The value of a number that is estimated."""
 
 MOST = 10**9
-"""Largest number that a file may give as a size ..."""
+"""Largest size that is read from a file ..."""
 
 MOST_LAYERS = 1000
-"""... and as a number of layers, each of which is an object of its own."""
+"""... and largest number of layers, each of which is an object of its own."""
 
-ACTIVATION = one_of("elu", "relu")
-OPTIONAL = whole(1) | NOTHING
+MODEL, CELLS = "of the model", "of the cells"
+"""Roles of a setting: an argument that networks do not see; what cells or training decide."""
+
+Activation = Literal["elu", "relu"]
+Network = Literal["dense", "conv"]
+Scaling = Literal["quantile", "minmax", "common", "none"]
+
+AS_LAYERS = whole(1) | NOTHING
 IMAGE_SHAPE = many(whole(1)) | NOTHING
 
-COMMON = {"scaling": one_of(*SCALINGS), "min_cells": whole(0) | NOTHING}
-OF_IMAGES = {"network": one_of("dense", "conv")}
-N_LATENT = {"n_latent": whole(1) | one_of(AUTO) | many(whole(1))}
 
-ARGUMENTS: dict[str, dict[str, Kind]] = {
-    "MoESimVAE": {**COMMON, **OF_IMAGES, **N_LATENT},
-    "MoEVAE": {**COMMON, **OF_IMAGES, **N_LATENT},
-    "CplMixVAE": COMMON,
-}
-"""Arguments of each model that its networks do not have, or not so."""
-
-ESTIMATED = ("n_experts", "n_latent", "n_categories")
-"""Arguments of models that may be ``"auto"``, and are looked at where that is known."""
-
-SETTINGS: dict[str, dict[str, Kind]] = {
-    "MoESimVAE": {
-        "n_input": whole(1),
-        "n_experts": whole(2),
-        "n_latent": whole(1),
-        "n_hidden": whole(1),
-        "encoder_layers": whole(0),
-        "gate_hidden": OPTIONAL,
-        "gate_layers": whole(0),
-        "expert_hidden": OPTIONAL,
-        "expert_layers": whole(0),
-        "image_shape": IMAGE_SHAPE,
-        "encoder_channels": many(whole(1)),
-        "expert_channels": many(whole(1)),
-        "activation": ACTIVATION,
-        "batch_norm": FLAG,
-        "gate_dropout": SHARE,
-        "code_noise": Kind(
-            f'a number or "{LEARNED}", not below 0',
-            lambda v: number().fits(v) or (isinstance(v, str) and v == LEARNED),
-        ),
-        "likelihood": one_of("bernoulli", "gaussian"),
-        "means": one_of("em", LEARNED),
-        "kl": one_of("released", "paper"),
-        "depict_target": one_of("paper", "released", "dec"),
-        "reconstruction_weight": number(),
-        "similarity_weight": number(),
-        "depict_weight": number(),
-        "kl_weight": number(),
-        "n_batch": whole(1),
-        "encode_batch": FLAG,
-    },
-    "MoEVAE": {
-        "n_input": whole(1),
-        "n_latents": many(whole(1)),
-        "n_shared": whole(0),
-        "image_shape": IMAGE_SHAPE,
-        "n_hidden": whole(1),
-        "n_layers": whole(0),
-        "width": OPTIONAL,
-        "activation": ACTIVATION,
-        "likelihood": one_of("bernoulli", "gaussian"),
-        "kl": one_of("elbo", "normalized"),
-        "loss": one_of(*LOSSES),
-        "sample_weight": number(),
-        "batch_weight": number(),
-        "balance": one_of(*BALANCES),
-        "n_routed": OPTIONAL,
-        "isotropic": FLAG,
-    },
-    "CplMixVAE": {
-        "n_input": whole(1),
-        "n_categories": whole(2),
-        "n_arms": whole(1),
-        "n_state": whole(1),
-        "n_embed": whole(1),
-        "n_hidden": whole(1),
-        "n_layers": whole(0),
-        "activation": ACTIVATION,
-        "likelihood": one_of("gaussian", "bernoulli", *COUNTS),
-        "input_dropout": SHARE,
-        "state_dropout": SHARE,
-        "coupling_weight": number(),
-        "entropy_weight": number(),
-        "kl_weight": number(),
-        "distance": one_of(*DISTANCES),
-        "sharpness": POSITIVE | NOTHING,
-        "temperature": POSITIVE,
-        "hard": FLAG,
-        "isotropic": FLAG,
-    },
-}
-"""Settings of the networks of each model, by the name of its class."""
-
-OF_MODEL = "('module_settings_' of a model)"
-
-ADDED = frozenset({"isotropic"})
-"""Settings that came later: models that were saved before have their defaults."""
+def or_auto(kind: Kind) -> Kind:
+    """Return the values of a kind, and ``"auto"``."""
+    return Kind(
+        f'"{AUTO}" or {kind.words}', lambda v: (isinstance(v, str) and v == AUTO) or kind.fits(v)
+    )
 
 
-OF_NETWORKS = {"n_input", "n_batch", "n_latents", "n_shared", "image_shape", "isotropic"}
-"""Settings of networks that the models find themselves."""
+def estimated(kind: Kind, default: Any, doc: str, *, known_later: bool = False) -> Any:
+    """Declare a number that may be ``"auto"``, or None until the model is trained."""
+    given = or_auto(kind)
+    return setting(given | NOTHING if known_later else given, default, doc, built=kind)
 
 
-def argument_kinds(model: str) -> dict[str, Kind]:
-    """What the arguments of a model may be."""
-    kinds = {name: k for name, k in SETTINGS[model].items() if name not in OF_NETWORKS}
-    return {**kinds, **ARGUMENTS[model]}
+def of_cells(kind: Kind | None, default: Any) -> Any:
+    """Declare a setting that the cells or the training decide."""
+    return setting(kind, default, role=CELLS)
 
 
-def check_arguments(model: str, given: Mapping[str, Any]) -> None:
-    """Raise ValueError for words that are not among the choices, and numbers out of range.
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Hyper-parameters of a model, with the sizes that follow from its cells.
 
-    Parameters
-    ----------
-    model
-        Name of the class.
-    given
-        Arguments of the model by their names; others are not looked at.
+    A subclass declares the fields of one model; each is an argument of the model, with its
+    default, its range and its documentation, unless it is :func:`of_cells`.
+
+    Raises
+    ------
+    ValueError
+        A word that is not among the choices, a number out of range.
     """
-    for name, kind in argument_kinds(model).items():
-        if name in given and name not in ESTIMATED:
-            kind.check(name, given[name])
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"isotropic"})
+    """Fields that earlier versions did not save."""
 
-def check_saved_settings(model: str, saved: Any, where: str) -> None:
-    """Raise ModelFileError unless settings that were read are all those of a model's networks.
+    n_input: int = of_cells(whole(1), 1)
+    scaling: Scaling | None = setting(
+        default=None,
+        role=MODEL,
+        doc="""
+        How markers are scaled to the range 0 to 1: by their 0.1 and 99.9 % ``"quantile"``, by
+        ``"minmax"``, by one ``"common"`` range, which keeps the spreads of principal components,
+        or ``"none"``, for values that are in this range already. None for ``"none"`` with images
+        and counts, and ``"quantile"`` otherwise.
+        """,
+    )
+    min_cells: int | None = setting(
+        whole(0) | NOTHING,
+        None,
+        role=MODEL,
+        doc="""
+        Experts that own fewer cells after training are retired: their cells go to the expert
+        that is next in probability. A gate leaves such splinters where populations touch. None
+        for 10, or for the cells that there are for each expert if those are fewer.
+        """,
+    )
 
-    ``where`` names their place, as "the settings in ...".
-    """
-    kinds = SETTINGS[model]
-    if not isinstance(saved, dict):
-        raise ModelFileError(f"{where} {OF_MODEL} are of the wrong type: they are no mapping.")
-    missing, extra = kinds.keys() - saved.keys() - ADDED, saved.keys() - kinds.keys()
-    if missing or extra:
-        raise ModelFileError(
-            f"{where} {OF_MODEL} are of the wrong type: they lack {sorted(missing)} and have "
-            f"{sorted(map(str, extra))} beside."
-        )
-    for name, value in saved.items():
+    def __post_init__(self):
+        for f in fields(self):
+            object.__setattr__(self, f.name, _plain(getattr(self, f.name)))
+        check_fields(self)
+
+    @classmethod
+    def arguments(cls) -> list[Field]:
+        """Return the fields that are arguments: those of this model before those of all."""
+        common = {f.name for f in fields(ModelSettings)}
+        given = [f for f in fields(cls) if f.metadata.get("role") != CELLS]
+        return sorted(given, key=lambda f: f.name in common)
+
+    @classmethod
+    def argument_kinds(cls) -> dict[str, Kind]:
+        """Return the values that each argument of the model accepts."""
+        return {f.name: kinds_of(cls)[f.name] for f in cls.arguments()}
+
+    @classmethod
+    def _of_networks(cls) -> dict[str, Kind]:
+        """Return the settings of the networks, with the values that built networks have."""
+        return {
+            f.name: f.metadata.get("built") or kinds_of(cls)[f.name]
+            for f in fields(cls)
+            if f.metadata.get("role") != MODEL
+        }
+
+    def to_networks(self) -> dict[str, Any]:
+        """Return the settings of the networks by name, as a file of the model holds them."""
+        return {name: value for name, value in asdict(self).items() if name in self._of_networks()}
+
+    @classmethod
+    def from_networks(cls, saved: Any, where: str, **of_model: Any) -> Self:
+        """Rebuild settings from those of :meth:`to_networks`, which may come from anywhere.
+
+        Parameters
+        ----------
+        saved
+            The settings of the networks.
+        where
+            The place of the settings, as "The settings in ...".
+        **of_model
+            Settings that networks do not see.
+
+        Raises
+        ------
+        ModelFileError
+            Settings are missing, of wrong types or out of range, or contradict each other.
+        """
+        kinds = cls._of_networks()
+        of_networks = f"{where} ('module_settings_' of a model)"
+        if not isinstance(saved, dict):
+            raise ModelFileError(f"{of_networks} are of the wrong type: they are no mapping.")
+        missing, extra = kinds.keys() - saved.keys() - cls.LATER, saved.keys() - kinds.keys()
+        if missing or extra:
+            raise ModelFileError(
+                f"{of_networks} are of the wrong type: they lack {sorted(missing)} and have the "
+                f"unknown {sorted(map(str, extra))}."
+            )
+        check_sizes(saved, where)
         try:
-            kinds[name].check(name, value)
+            for name, value in saved.items():
+                kinds[name].check(name, value)
+            found = cls(**saved, **of_model)
         except ValueError as error:
             raise ModelFileError(f"{where} are damaged: {error}") from error
-    check_sizes(saved, where)
-    shape = saved.get("image_shape")
-    if shape is not None and math.prod(shape) != saved["n_input"]:
-        raise ModelFileError(
-            f"{where} are damaged: images of {list(shape)} pixels have not {saved['n_input']}."
-        )
+        shape = saved.get("image_shape")
+        if shape is not None and math.prod(shape) != saved["n_input"]:
+            raise ModelFileError(
+                f"{where} are damaged: images of {list(shape)} pixels have not {saved['n_input']}."
+            )
+        return found
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers of numpy as those of Python, and sequences as tuples."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def check_sizes(saved: Mapping[str, Any], where: str) -> None:
@@ -199,41 +195,25 @@ def check_sizes(saved: Mapping[str, Any], where: str) -> None:
                 )
 
 
-def latent_sizes(n_latent: int | Sequence[int] | str, n_experts: int | str) -> list[int] | None:
-    """Latent sizes as a list of one or K; None for those that are estimated."""
-    if isinstance(n_latent, str):
-        if n_latent != AUTO:
-            raise ValueError(f'`n_latent` must be "auto" or whole numbers, got {n_latent!r}.')
-        return None
-    sizes = list(np.ravel(n_latent).tolist())
-    if any(not is_whole(size) or size < 1 for size in sizes) or not sizes:
-        raise ValueError(f'`n_latent` must be "auto" or whole numbers from 1, got {n_latent!r}.')
-    if np.ndim(n_latent) and (n_experts == AUTO or len(sizes) != n_experts):
-        raise ValueError(
-            f"`n_latent` names {len(sizes)} latent sizes for {n_experts} experts; give one for "
-            "each, or one number for all."
-        )
-    return sizes
+def with_settings(model_class: type) -> type:
+    """Give a model class the signature and the documentation of its settings.
 
-
-def check_counted(likelihood: str, scaling: str, *, counts: bool) -> None:
-    """Raise ValueError where only one of likelihood and cells is of counts, or counts are scaled.
-
-    ``counts``: whether the cells were registered as counts.
+    The first setting may be given by position, as in ``MoESimVAE(adata, 10)``. In the docstring
+    ``{settings}`` stands for the documentation.
     """
-    of_counts = likelihood in COUNTS
-    if of_counts and not counts:
-        raise ValueError(
-            f"`likelihood={likelihood!r}` is one of counts: register raw counts, "
-            "`setup_anndata(adata, counts=True)`."
-        )
-    if counts and not of_counts:
-        raise ValueError(
-            f"The cells are registered as counts, which a {likelihood!r} likelihood "
-            f"cannot give: use one of {COUNTS}, or transformed values without `counts`."
-        )
-    if counts and scaling != "none":
-        raise ValueError(
-            f"Counts are looked at by their logarithms; `scaling={scaling!r}` can't be "
-            "used with them."
-        )
+    settings_class = model_class._module_cls.settings_class
+    hints = get_type_hints(settings_class)
+    kind = inspect.Parameter
+    parameters = [kind("adata", kind.POSITIONAL_OR_KEYWORD)]
+    told = []
+    for place, f in enumerate(settings_class.arguments()):
+        how = kind.KEYWORD_ONLY if place else kind.POSITIONAL_OR_KEYWORD
+        default = kind.empty if f.default is MISSING else f.default
+        annotation = hints[f.name]
+        parameters.append(kind(f.name, how, default=default, annotation=annotation))
+        doc = textwrap.indent(textwrap.dedent(f.metadata["doc"]).strip(), 8 * " ")
+        told.append(f"{f.name}\n{doc}")
+    model_class.__signature__ = inspect.Signature(parameters)
+    told = "\n    ".join(told)
+    model_class.__doc__ = model_class.__doc__.replace("{settings}", told)
+    return model_class

@@ -150,7 +150,7 @@ def consensus_table(
 class States(Predictions):
     """What the arms of coupled mixture VAEs say of cells.
 
-    The model has ``module_settings_`` and ``trained``.
+    The model has ``settings`` and ``trained``.
     """
 
     def get_state(
@@ -176,7 +176,7 @@ class States(Predictions):
 
         Parameters and errors as for the codes; ValueError with one arm.
         """
-        if self.module_settings_["n_arms"] == 1:
+        if self.settings.n_arms == 1:
             raise ValueError("The model has one arm, which nothing can agree with.")
         return consensus_of(self._seen("votes", adata, indices, batch_size))
 

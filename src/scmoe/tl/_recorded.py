@@ -202,9 +202,9 @@ def native(value: Any) -> Any:
 
 
 def _kinds_of_model(model: str) -> dict[str, Kind]:
-    from scmoe.model._settings import argument_kinds
+    from scmoe import model as models
 
-    kinds = argument_kinds(CLASSES[model])
+    kinds = getattr(models, CLASSES[model])._module_cls.settings_class.argument_kinds()
     return {name: kind for name, kind in kinds.items() if name not in COUNTS_CLUSTERS}
 
 
