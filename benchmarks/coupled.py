@@ -287,7 +287,7 @@ def step_of(cells: ad.AnnData, n_arms: int, n_categories: int, *, loop: bool = F
         model = CplMixVAE(cells, n_categories, n_arms=1 if loop else n_arms, scaling="none")
     modules = []
     for _ in range(n_arms if loop else 1):
-        module = CplMixVAEModule(**model.module_settings_)
+        module = CplMixVAEModule(model.settings)
         module.observed.look_at(torch.from_numpy(cells.X), together=False, counts=None)
         modules.append(module.train())
     x = torch.from_numpy(cells.X[:COST_BATCH])

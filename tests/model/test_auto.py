@@ -80,11 +80,11 @@ def few(linked_few):
 def test_both_numbers(few):
     model = build(few)
     assert model.module is None
-    assert model.module_settings_["n_experts"] == model.module_settings_["n_latent"] == "auto"
+    assert model.settings.n_experts == model.settings.n_latent == "auto"
     train(model, 150)
     n_experts, n_latent = model.module.n_experts, model.module.means.shape[1]
-    assert model.module_settings_["n_experts"] == n_experts == 4
-    assert model.module_settings_["n_latent"] == n_latent
+    assert model.settings.n_experts == n_experts == 4
+    assert model.settings.n_latent == n_latent
     assert 2 <= n_latent <= 5
     assert set(model.estimates_) == {"n_clusters", "n_latent"}
     assert model.estimates_["n_clusters"]["n_clusters"] == n_experts
@@ -301,7 +301,7 @@ def test_there_and_back(few, tmp_path):
     again = MoESimVAE.load(tmp_path / "m", few.copy(), accelerator="cpu")
     np.testing.assert_array_equal(again.predict_proba(), model.predict_proba())
     np.testing.assert_array_equal(again.generate(9).X, model.generate(9).X)
-    assert again.module_settings_ == model.module_settings_
+    assert again.settings == model.settings
     assert again.init_params_ == model.init_params_
     assert again.init_params_["non_kwargs"]["n_latent"] == "auto"
     assert again.init_params_["non_kwargs"]["n_experts"] == "auto"
@@ -391,7 +391,7 @@ def test_an_interrupt_while_estimating(few, monkeypatch, step):
             train(model)
     assert model.module is None
     assert model.estimates_ == {}
-    assert model.module_settings_["n_experts"] == "auto"
+    assert model.settings.n_experts == "auto"
     train(model, 1)
     assert model.module.n_experts == 4
 

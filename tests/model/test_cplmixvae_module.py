@@ -8,13 +8,13 @@ import torch
 from made_up import COUPLED
 from scvi import REGISTRY_KEYS
 
-from scmoe.model._cplmixvae_module import CplMixVAEModule, draw_counts
+from scmoe.model._cplmixvae_module import CplMixVAEModule, CplMixVAESettings, draw_counts
 from scmoe.train import BATCH_KEYS
 
 
 def make(**kwargs):
     torch.manual_seed(0)
-    return CplMixVAEModule(5, **{**COUPLED, **kwargs})
+    return CplMixVAEModule(CplMixVAESettings(n_input=5, **{**COUPLED, **kwargs}))
 
 
 def cells(n=12, *, counts=False):

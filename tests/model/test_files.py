@@ -98,7 +98,7 @@ def test_everything_comes_back(model, saved, linked_once):
     assert not again.module.training
     assert again.similarity == model.similarity
     assert again.init_params_ == model.init_params_
-    assert again.module_settings_ == model.module_settings_
+    assert again.settings == model.settings
     assert again.run_name == model.run_name
     for name, tensor in model.module.state_dict().items():
         assert torch.equal(tensor, again.module.state_dict()[name])

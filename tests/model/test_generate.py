@@ -14,7 +14,7 @@ import scmoe
 from scmoe.model import MoESimVAE
 from scmoe.model._describe import Description
 from scmoe.model._generate import generate_cells
-from scmoe.model._module import MoESimVAEModule
+from scmoe.model._module import MoESimVAEModule, MoESimVAESettings
 from scmoe.model._record import Trained
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -247,7 +247,9 @@ def test_names_avoid_those_of_the_cells(model, cells):
 def test_rare_cluster_borrows_spread(settings):
     """A covariance of two cells is singular; with what clusters have on average it is not."""
     torch.manual_seed(0)
-    module = MoESimVAEModule(6, n_experts=3, n_latent=3, **settings).eval()
+    module = MoESimVAEModule(
+        MoESimVAESettings(n_input=6, n_experts=3, n_latent=3, **settings)
+    ).eval()
     z = torch.randn(102, 3)
     expert = torch.tensor([0] * 100 + [1] * 2)
     description = Description(module)

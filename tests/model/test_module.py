@@ -6,7 +6,7 @@ import pytest
 import torch
 from scvi import REGISTRY_KEYS
 
-from scmoe.model._module import MoESimVAEModule
+from scmoe.model._module import MoESimVAEModule, MoESimVAESettings
 from scmoe.nn import (
     cluster_kl,
     cluster_means,
@@ -23,12 +23,7 @@ TERMS = ["reconstruction", "similarity", "depict", "kl"]
 @pytest.fixture
 def module(settings):
     torch.manual_seed(0)
-    return MoESimVAEModule(
-        6,
-        n_experts=4,
-        n_latent=3,
-        **settings,
-    )
+    return MoESimVAEModule(MoESimVAESettings(n_input=6, n_experts=4, n_latent=3, **settings))
 
 
 @pytest.fixture
@@ -159,7 +154,8 @@ def test_reorder_keeps_what_the_model_says(module, tensors):
 def test_parameters_follow_the_sizes(settings):
     def count(n_experts):
         sizes = {"n_latent": 3, "encoder_layers": 2, "gate_layers": 3}
-        module = MoESimVAEModule(6, n_experts=n_experts, **{**settings, **sizes})
+        sizes = {**settings, **sizes, "n_input": 6, "n_experts": n_experts}
+        module = MoESimVAEModule(MoESimVAESettings(**sizes))
         return sum(p.numel() for p in module.parameters())
 
     encoder = 6 * 16 + 16 + 16 * 16 + 16 + 16 * 3 + 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -137,7 +139,7 @@ def test_nobody_is_left_without_an_expert(linked):
 
 def test_retired_experts_may_come_back(linked):
     model = trained(linked, min_cells=10_000)
-    model.min_cells_ = 1
+    model.settings = replace(model.settings, min_cells=1)
     model.train(20, **QUIET)
     assert len(set(model.predict())) > 1
 
@@ -351,7 +353,7 @@ def test_save_and_load(linked, tmp_path):
     torch.testing.assert_close(again.module.means, model.module.means, rtol=0, atol=0)
     assert again.similarity == similarity
     assert again.module.code_noise == 0.1
-    assert again.min_cells_ == 250
+    assert again.settings.min_cells == 250
     assert torch.equal(again.module.live, model.module.live)
     # and it learns on
     again.train(1, **QUIET)

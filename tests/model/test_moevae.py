@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from functools import partial
 
 import anndata as ad
@@ -178,7 +179,7 @@ def test_what_pretraining_leaves(found, three_once):
     assert done.codes.shape == (200, 2)
     np.testing.assert_allclose(found.get_latent_representation(), done.codes, atol=1e-5)
     np.testing.assert_allclose(found.module.expected, [0.45, 0.3, 0.25], atol=0.03)
-    assert found.module_settings_["n_shared"] == 2
+    assert found.settings.n_shared == 2
 
 
 def test_a_number_that_is_given(three):
@@ -196,8 +197,8 @@ def test_latent_sizes_that_are_given_follow_their_clusters(three):
     # the largest cluster has the first of them, before and after
     assert model.pretraining.n_latents == (4, 1, 2)
     assert model.module.experts.n_latents == (4, 1, 2)
-    assert model.module_settings_["n_latents"] == (4, 1, 2)
-    assert model.module_settings_["n_shared"] == 4
+    assert model.settings.n_latents == (4, 1, 2)
+    assert model.settings.n_shared == 4
     assert accuracy(three.obs["kind"], model.predict()) > 0.95
 
 
@@ -396,7 +397,7 @@ def test_pretraining_twice_estimates_twice(three):
 
 def test_pretraining_after_training_takes_the_sizes_in_the_order_given(three):
     model = plainly(three, n_latent=[1, 2, 3], min_cells=0)
-    model.module_settings_["n_latents"] = (3, 1, 2)  # as training may leave them
+    model.settings = replace(model.settings, n_latents=(3, 1, 2))  # as training may leave them
     model.pretrain(**QUICK, accelerator="cpu", progress=False)
     assert model.module.experts.n_latents == (1, 2, 3)
 
@@ -431,7 +432,7 @@ def test_training_twice_goes_on(three):
     assert not np.array_equal(model.predict_proba(), before[2])
     sizes = model.module.experts.n_latents
     assert sorted(sizes) == [1, 2, 3]
-    assert model.module_settings_["n_latents"] == sizes
+    assert model.settings.n_latents == sizes
     for name, size in zip(model.cluster_names_, sizes, strict=True):
         assert model.get_latent_representation(cluster=name).shape == (200, size)
 
@@ -594,7 +595,7 @@ class Fails(Callback):
 def state(model):
     weights = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
     history = {name: table.copy() for name, table in model.history.items()}
-    return answers(model), weights, history, dict(model.module_settings_)
+    return answers(model), weights, history, model.settings
 
 
 def assert_as_it_was(model, before):
@@ -606,7 +607,7 @@ def assert_as_it_was(model, before):
     assert model.history.keys() == history.keys()
     for name, table in history.items():
         pd.testing.assert_frame_equal(model.history[name], table)
-    assert model.module_settings_ == settings
+    assert model.settings == settings
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the plug was pulled"), KeyboardInterrupt()])
@@ -683,7 +684,7 @@ def test_an_interrupt_while_pretraining(three, monkeypatch, step):
     assert model.module is None
     assert model.pretraining is None
     assert model.estimates_ == {}
-    assert model.module_settings_["n_latents"] is None
+    assert model.settings.n_latents is None
     train(model, 1)
     assert accuracy(three.obs["kind"], model.predict()) > 0.95
 
@@ -935,7 +936,7 @@ def test_there_and_back(which, request, tmp_path):
     for kwargs in ({}, {"prior": "unit"}, {"gate": "network"}):
         np.testing.assert_array_equal(again.generate(9, **kwargs).X, model.generate(9, **kwargs).X)
     np.testing.assert_array_equal(again.walk("0").X, model.walk("0").X)
-    assert again.module_settings_ == model.module_settings_
+    assert again.settings == model.settings
     assert again.init_params_ == model.init_params_
     assert again.estimates_.keys() == model.estimates_.keys()
     for name, table in model.history.items():
@@ -1059,9 +1060,9 @@ def of_images():
 
 def test_images(of_images):
     model = of_images
-    assert model.module_settings_["image_shape"] == (12, 10)
-    assert model.module_settings_["likelihood"] == "bernoulli"
-    assert model.scaling_ == "none"
+    assert model.settings.image_shape == (12, 10)
+    assert model.settings.likelihood == "bernoulli"
+    assert model.settings.scaling == "none"
     assert model.estimates_["image_side"] == padded_side((12, 10)) == 16
     assert set(model.estimates_) == {"image_side", "n_clusters", "experts"}
     assert accuracy(model.adata.obs["stands"], model.predict()) > 0.9
@@ -1087,9 +1088,9 @@ def test_images_come_back_from_files(of_images, tmp_path):
 
 def test_images_in_dense_networks():
     model = plainly(make_images(), 2)
-    assert model.module_settings_["image_shape"] is None
+    assert model.settings.image_shape is None
     assert "image_side" not in model.estimates_
-    assert model.module_settings_["likelihood"] == "bernoulli"
+    assert model.settings.likelihood == "bernoulli"
     assert np.isfinite(model.predict_proba()).all().all()
 
 

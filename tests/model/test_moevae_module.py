@@ -9,7 +9,7 @@ import pytest
 import torch
 from scvi import REGISTRY_KEYS
 
-from scmoe.model._moevae_module import MoEVAEModule
+from scmoe.model._moevae_module import MoEVAEModule, MoEVAESettings
 from scmoe.nn import MLP
 from scmoe.train import MixturePlan
 
@@ -38,7 +38,7 @@ def make(n_latents=SIZES, *, seed=0, shape=None, **changes):
         **changes,
     }
     n_input = N_INPUT if shape is None else shape[0] * shape[1]
-    module = MoEVAEModule(n_input, **settings)
+    module = MoEVAEModule(MoEVAESettings(n_input=n_input, **settings))
     experts = module.experts
     experts.centre.uniform_(0.3, 0.6)
     experts.spread.uniform_(0.1, 0.3)

@@ -25,7 +25,6 @@ from scmoe.model import ModelFileError
 from scmoe.model._open import MODELS, read_trained
 from scmoe.model._pass import SEEN, all_seen, outputs_of
 from scmoe.model._record import from_record, to_record
-from scmoe.model._settings import OF_NETWORKS, SETTINGS, argument_kinds
 from scmoe.tl import assign
 
 ARCHIVE = Path(__file__).parent / "archive" / "v2"
@@ -209,11 +208,13 @@ def test_files_that_somebody_changed(kind, cells, tmp_path):
 
 def test_the_table_of_settings_is_that_of_the_networks(kind):
     """What a model is built from, and what its file may say."""
-    parameters = signature(MODELS[kind]._module_cls).parameters.keys()
-    assert parameters == SETTINGS[kind].keys()
-    arguments = set(signature(MODELS[kind]).parameters)
-    assert argument_kinds(kind).keys() <= arguments
-    assert not OF_NETWORKS & arguments
+    settings = MODELS[kind]._module_cls.settings_class
+    arguments = signature(MODELS[kind]).parameters
+    assert settings.argument_kinds().keys() == arguments.keys() - {"adata"}
+    # each argument is described, where `help` shows it
+    for f in settings.arguments():
+        assert f.metadata["doc"].strip()
+        assert f"    {f.name}\n        " in MODELS[kind].__doc__
 
 
 # ----------------------------------------------------------------------------------------

@@ -263,10 +263,10 @@ def test_scaling(blobs, scaling):
 
 
 def test_default_scaling(blobs):
-    assert build(blobs).scaling_ == "quantile"
+    assert build(blobs).settings.scaling == "quantile"
     blobs.uns["image_shape"] = np.array([2, 4])
-    assert build(blobs).scaling_ == "none"
-    assert build(blobs, scaling="minmax").scaling_ == "minmax"
+    assert build(blobs).settings.scaling == "none"
+    assert build(blobs, scaling="minmax").settings.scaling == "minmax"
 
 
 def test_values_that_are_not_scaled_yet(blobs):
