@@ -18,10 +18,9 @@ import scmoe
 from scmoe._core.files import checksum
 from scmoe._core.rows import Rows
 from scmoe.metrics import accuracy
-from scmoe.model import ModelFileError, MoESimVAE
-from scmoe.model._auto import check_number, read_settings
-from scmoe.model._open import read_trained
-from scmoe.model._pass import SEEN, all_seen
+from scmoe.model import ModelFileError, MoESimVAE, read_trained
+from scmoe.model._estimates import check_number, read_settings
+from scmoe.model._predict import SEEN, all_seen
 from scmoe.similarity import Blend, CoAssociation, DensityTree, Knn, Prior
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -39,12 +38,12 @@ def _seed_is_given_back():
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch):
     """Of the autoencoder, so that few epochs teach it enough."""
-    schedule = scmoe.model._auto.Schedule
+    schedule = scmoe.model._estimates.Schedule
 
     def hasty(max_epochs, **kwargs):
         return schedule(max_epochs, **{**kwargs, "batch_size": 50, "lr": 5e-3})
 
-    monkeypatch.setattr("scmoe.model._auto.Schedule", hasty)
+    monkeypatch.setattr("scmoe.model._estimates.Schedule", hasty)
 
 
 def build(adata, n_experts="auto", *, seed=0, similarity=None, **kwargs):
@@ -417,7 +416,7 @@ def test_an_interrupt_while_estimating(few, monkeypatch, step):
 def test_settings_of_the_estimates(few, how, match, monkeypatch):
     model = build(few)
     if "share" not in match:
-        monkeypatch.setattr("scmoe.model._auto.train_autoencoder", lambda *a, **k: 1 / 0)
+        monkeypatch.setattr("scmoe.model._estimates.train_autoencoder", lambda *a, **k: 1 / 0)
     with pytest.raises(ValueError, match=match):
         train(model, 1, {**({} if "max_epochs" in how else {"max_epochs": 30}), **how})
     assert model.module is None

@@ -15,9 +15,8 @@ from scipy import sparse
 from sklearn.metrics import normalized_mutual_info_score
 
 from scmoe.estimate import _augmentation
-from scmoe.model import CplMixVAE, ModelFileError
+from scmoe.model import CplMixVAE, ModelFileError, read_trained
 from scmoe.model._cplmixvae_module import CplMixVAEModule
-from scmoe.model._open import read_trained
 from scmoe.model._record import from_record, to_record
 from scmoe.train import BATCH_KEYS
 

@@ -22,10 +22,9 @@ from safetensors.torch import load_file, save_file
 
 import scmoe
 from scmoe._core.files import checksum
-from scmoe.model import ModelFileError, MoESimVAE
-from scmoe.model._loaded import SCHEMA_VERSION, saved_class
-from scmoe.model._open import MODELS, read_trained
-from scmoe.model._pass import outputs_of
+from scmoe.model import MODELS, ModelFileError, MoESimVAE, read_trained
+from scmoe.model._predict import outputs_of
+from scmoe.model._saved import SCHEMA_VERSION, saved_class
 from scmoe.similarity import CoAssociation, Custom
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}

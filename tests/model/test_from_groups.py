@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 import scmoe
 from scmoe.metrics import accuracy
 from scmoe.model import MoESimVAE
-from scmoe.model import _from_groups as from_groups
+from scmoe.model import _moesimvae_start as from_groups
 from scmoe.similarity import CoAssociation, DensityTree, Graph
 from scmoe.train import one_cycle
 

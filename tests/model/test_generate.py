@@ -12,9 +12,9 @@ from scipy.stats import ks_2samp, spearmanr
 
 import scmoe
 from scmoe.model import MoESimVAE
-from scmoe.model._describe import Description
+from scmoe.model._clusters import Description
 from scmoe.model._generate import generate_cells
-from scmoe.model._module import MoESimVAEModule, MoESimVAESettings
+from scmoe.model._moesimvae_module import MoESimVAEModule, MoESimVAESettings
 from scmoe.model._record import Trained
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scvi import REGISTRY_KEYS
 
-from scmoe.model._module import MoESimVAEModule, MoESimVAESettings
+from scmoe.model._moesimvae_module import MoESimVAEModule, MoESimVAESettings
 from scmoe.nn import (
     cluster_kl,
     cluster_means,

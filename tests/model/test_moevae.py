@@ -23,10 +23,9 @@ from scmoe._core.files import checksum
 from scmoe._core.rows import Rows
 from scmoe.estimate import find_clusters
 from scmoe.metrics import accuracy
-from scmoe.model import ModelFileError, MoESimVAE, MoEVAE
-from scmoe.model._describe import Description
-from scmoe.model._open import read_trained
-from scmoe.model._pass import SEEN, all_seen
+from scmoe.model import ModelFileError, MoESimVAE, MoEVAE, read_trained
+from scmoe.model._clusters import Description
+from scmoe.model._predict import SEEN, all_seen
 from scmoe.nn import padded_side
 from scmoe.tl._slots import plain
 
@@ -221,7 +220,7 @@ def test_where_clusters_are_sought(three, monkeypatch, space):
         seen.append(points)
         return find_clusters(points, **kwargs)
 
-    monkeypatch.setattr("scmoe.model._pretrain.find_clusters", find)
+    monkeypatch.setattr("scmoe.model._moevae_pretraining.find_clusters", find)
     model = build(three)
     model.pretrain(**QUICK, space=space, accelerator="cpu", progress=False)
     done = model.pretraining
@@ -678,7 +677,7 @@ def test_an_interrupt_while_pretraining(three, monkeypatch, step):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"scmoe.model._pretrain.{step}", interrupted)
+        patch.setattr(f"scmoe.model._moevae_pretraining.{step}", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(model, 1)
     assert model.module is None
@@ -1154,13 +1153,13 @@ def test_ten_cells_are_enough(three):
 
 def test_fewer_clusters_than_latent_sizes(three, monkeypatch):
     """A Gaussian mixture may leave a component without cells."""
-    from scmoe.model import _pretrain
+    from scmoe.model import _moevae_pretraining
 
     def mixture(codes, n_clusters, *, seed):
         return original(codes, n_clusters - 1, seed=seed)
 
-    original = _pretrain.mixture_clusters
-    monkeypatch.setattr(_pretrain, "mixture_clusters", mixture)
+    original = _moevae_pretraining.mixture_clusters
+    monkeypatch.setattr(_moevae_pretraining, "mixture_clusters", mixture)
     model = build(three, 3, n_latent=[2, 3, 2])
     with pytest.raises(ValueError, match="names 3 latent sizes, but there are only 2 clusters"):
         train(model, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scmoe.model._classes import owners
+from scmoe.model._clusters import owners
 
 
 def test_a_name_follows_the_positive_cells():

@@ -12,8 +12,8 @@ from torch import nn
 
 from scmoe.estimate import Architecture, Schedule
 from scmoe.estimate._found import Found
-from scmoe.model import _pretrain
-from scmoe.model._pretrain import known_clusters, pretrain, teach_manager
+from scmoe.model import _moevae_pretraining
+from scmoe.model._moevae_pretraining import known_clusters, pretrain, teach_manager
 
 # of a cluster that needs many dimensions, of one that needs one, of a single cell, and noise
 LABELS = np.repeat([0, 1, 2, -1], [100, 99, 1, 100])
@@ -46,9 +46,9 @@ def steps(monkeypatch):
         trained.append((n_latent, kwargs["seed"], kwargs["augment"]))
         return SimpleNamespace(size=n_latent, n_latents=(n_latent,)), None
 
-    monkeypatch.setattr(_pretrain, "train_autoencoder", train_autoencoder)
-    monkeypatch.setattr(_pretrain, "encode", codes_of)
-    monkeypatch.setattr(_pretrain, "find_clusters", lambda points, **_: found())
+    monkeypatch.setattr(_moevae_pretraining, "train_autoencoder", train_autoencoder)
+    monkeypatch.setattr(_moevae_pretraining, "encode", codes_of)
+    monkeypatch.setattr(_moevae_pretraining, "find_clusters", lambda points, **_: found())
     return trained
 
 
@@ -94,9 +94,9 @@ def test_sizes_that_are_given_need_one_vae(steps, given, sizes):
 @pytest.mark.parametrize("space", ["values", "codes", "decoded"])
 def test_where_clusters_are_sought(steps, monkeypatch, space):
     seen = []
-    monkeypatch.setattr(_pretrain, "decode", lambda network, codes: codes + 5)
+    monkeypatch.setattr(_moevae_pretraining, "decode", lambda network, codes: codes + 5)
     monkeypatch.setattr(
-        _pretrain, "find_clusters", lambda points, **_: seen.append(points) or found()
+        _moevae_pretraining, "find_clusters", lambda points, **_: seen.append(points) or found()
     )
     done = run(space=space)
     (points,) = seen
@@ -121,7 +121,7 @@ def test_a_tree_is_cut_at_a_known_number(caplog):
 def test_the_manager_learns_soft_labels_of_all_but_noise(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        _pretrain, "fit", lambda module, data, **kwargs: seen.update(data, **kwargs)
+        _moevae_pretraining, "fit", lambda module, data, **kwargs: seen.update(data, **kwargs)
     )
     labels = np.roll(LABELS, 50)
     clusters, x = found(labels), np.random.default_rng(0).random((300, 6))
@@ -139,7 +139,7 @@ def test_the_manager_learns_soft_labels_of_all_but_noise(monkeypatch):
 
 
 def test_what_the_manager_draws_follows_the_seed(monkeypatch):
-    monkeypatch.setattr(_pretrain, "fit", lambda *args, **kwargs: torch.rand(3))
+    monkeypatch.setattr(_moevae_pretraining, "fit", lambda *args, **kwargs: torch.rand(3))
     x, of = np.zeros((300, 2), np.float32), Schedule(1)
     first, second, other = (
         teach_manager(nn.Linear(1, 1), x, found(), of, augment=None, seed=seed, progress=False)
@@ -158,5 +158,5 @@ def test_divergence_from_the_soft_labels_by_hand():
     )
     batch = {"x": torch.from_numpy(np.log(p) + 3), "target": torch.from_numpy(q)}
     rows = [np.sum(b[b > 0] * np.log(b[b > 0] / a[b > 0])) for a, b in zip(p, q, strict=True)]
-    loss = _pretrain._Pupil(module).loss(batch)["loss"]
+    loss = _moevae_pretraining._Pupil(module).loss(batch)["loss"]
     assert loss.item() == pytest.approx(np.mean(rows))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from scmoe.model._prune import prune
+from scmoe.model._cplmixvae_stages import prune
 
 
 class Planted(nn.Module):

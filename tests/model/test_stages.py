@@ -1,6 +1,6 @@
 """Epochs of a coupled training."""
 
-from scmoe.model._stages import FROM_GRAPH, FROM_TREE, stage_epochs
+from scmoe.model._cplmixvae_stages import FROM_GRAPH, FROM_TREE, stage_epochs
 
 
 def test_default_steps():

@@ -8,7 +8,7 @@ from made_up import make_three
 from sklearn.metrics import adjusted_rand_score
 
 from scmoe.estimate import communities, neighbor_graph
-from scmoe.model._start import _named_like, leaves, of_graph, of_tree, start_categories
+from scmoe.model._cplmixvae_stages import _named_like, leaves, of_graph, of_tree, start_categories
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,8 @@ from safetensors.torch import load_file
 
 from scmoe._core.files import checksum
 from scmoe._core.rows import Rows
-from scmoe.model import ModelFileError
-from scmoe.model._open import MODELS, read_trained
-from scmoe.model._pass import SEEN, all_seen, outputs_of
+from scmoe.model import MODELS, ModelFileError, read_trained
+from scmoe.model._predict import SEEN, all_seen, outputs_of
 from scmoe.model._record import from_record, to_record
 from scmoe.tl import assign
 

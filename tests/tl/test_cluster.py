@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from scipy import sparse
 
 from scmoe.metrics import accuracy
-from scmoe.model import MoESimVAE, _pass
+from scmoe.model import MoESimVAE, _predict
 from scmoe.similarity import Blend, CoAssociation, DensityTree, Graph, Knn, Threshold
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.tl import cluster
@@ -119,8 +119,8 @@ def test_categories_are_in_natural_order(linked, monkeypatch):
         for place, part, *others in _pass_see(*args):
             yield place, {**part, "expert": label[place].astype(int)}, *others
 
-    _pass_see = _pass.see
-    monkeypatch.setattr(_pass, "see", see)
+    _pass_see = _predict.see
+    monkeypatch.setattr(_predict, "see", see)
     run(linked, 15)
     assert list(linked.obs["scmoe"].cat.categories) == [str(k) for k in range(12)]
     assert list(linked.obs["scmoe"]) == list(label)
@@ -208,7 +208,7 @@ def test_one_population_is_one_cluster():
 
 
 def test_every_expert_has_cells(linked, monkeypatch):
-    monkeypatch.setattr("scmoe.model._from_groups.SPARE", 0)
+    monkeypatch.setattr("scmoe.model._moesimvae_start.SPARE", 0)
     with pytest.warns(UserWarning, match="All 5 experts own cells"):
         run(linked, None)
 
@@ -776,7 +776,7 @@ def test_error_while_results_are_collected(linked, same, monkeypatch):
     def fail(*args):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(_pass, "put", fail)
+    monkeypatch.setattr(_predict, "put", fail)
     before = same.look(linked)
     with pytest.raises(RuntimeError, match="out of memory"):
         run(linked)

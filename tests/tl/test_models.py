@@ -302,7 +302,7 @@ def test_both_numbers(three, tmp_path, monkeypatch):
     # small batches, so that few epochs teach the autoencoder enough
     hasty = {"batch_size": 50, "lr": 5e-3}
     monkeypatch.setattr(
-        "scmoe.model._auto.Schedule", lambda epochs, **kw: Schedule(epochs, **{**kw, **hasty})
+        "scmoe.model._estimates.Schedule", lambda epochs, **kw: Schedule(epochs, **{**kw, **hasty})
     )
     similar(three, n_clusters="auto", n_latent="auto")
     record = three.uns["scmoe"]

@@ -7,6 +7,7 @@ import inspect
 import os
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import rich.pretty  # noqa: F401
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField, LayerField
+from scvi.data.fields import CategoricalObsField, LayerField, NumericalObsField
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmoe._core.cells import (
@@ -32,6 +33,7 @@ from scmoe._core.keys import Key
 from scmoe._core.progress import is_watched, timed
 from scmoe._core.scaling import value_range
 from scmoe._core.settings import as_whole
+from scmoe._core.text import listing
 from scmoe._core.values import (
     check_training,
     check_unit_interval,
@@ -39,22 +41,44 @@ from scmoe._core.values import (
     dense,
     holds_images,
 )
-from scmoe.model._fields import IndexField
-from scmoe.model._files import SafeFiles
+from scmoe.model._clusters import settle
 from scmoe.model._generate import generate_cells
-from scmoe.model._loaded import NAMES, attributes_of, batch_names
-from scmoe.model._pass import LARGE_BATCH
-from scmoe.model._predict import Predictions
+from scmoe.model._predict import LARGE_BATCH, Predictions
 from scmoe.model._record import Trained, checked
+from scmoe.model._save import SafeFiles
+from scmoe.model._saved import NAMES, attributes_of, batch_names, saved_class
 from scmoe.model._settings import AUTO, ModelSettings
-from scmoe.model._settle import settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from anndata import AnnData
+    from lightning.pytorch import LightningDataModule
 
-    from scmoe.model._described import DescribedModule
+    from scmoe.model._module import DescribedModule
+
+
+class IndexField(NumericalObsField):
+    """The position of each cell, by which batches look their similarity up.
+
+    It is written at every registration: a subset or a query that carries the positions of
+    another AnnData along would be matched with the wrong cells.
+    """
+
+    COLUMN = "_indices"
+
+    def __init__(self):
+        super().__init__(REGISTRY_KEYS.INDICES_KEY, self.COLUMN)
+
+    def register_field(self, adata: AnnData) -> dict:
+        """Number the cells."""
+        adata.obs[self.COLUMN] = np.arange(adata.n_obs)
+        return super().register_field(adata)
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:
+        """Number the cells of the other AnnData."""
+        adata_target.obs[self.COLUMN] = np.arange(adata_target.n_obs)
+        return super().transfer_field(state_registry, adata_target, **kwargs)
 
 
 class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelClass):
@@ -153,13 +177,18 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         with self._as_it_was_on_failure(), interruptible(), quiet(), one_thread(small):
             yield
 
-    def train(self, max_epochs: int, **settings: Any) -> None:
-        """scvi-tools' training; Lightning and torch take no whole numbers of numpy."""
+    def _fit(self, max_epochs: int, batches: LightningDataModule, **settings: Any) -> None:
+        """Run one stage of a training on batches of cells, with arguments of scvi-tools."""
+        # Lightning and torch take no whole numbers of numpy
         settings = {name: as_whole(value) for name, value in settings.items()}
         progress = settings.pop("enable_progress_bar", True)
         settings["enable_progress_bar"] = progress and is_watched()
+        # scvi-tools leaves a trained or loaded module in eval mode, which has no noise
+        self.module.train()
         with timed("training", progress=progress):
-            super().train(as_whole(max_epochs), **settings)
+            UnsupervisedTrainingMixin.train(
+                self, as_whole(max_epochs), datamodule=batches, **settings
+            )
 
     def _build(self) -> None:
         """Make the networks, once all of their sizes are known."""
@@ -280,3 +309,21 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
             calibrate=calibrate,
             random_state=random_state,
         )
+
+
+def read_trained(dir_path: str | os.PathLike) -> tuple[Trained, dict[str, Any]]:
+    """Read the trained part of a saved model of any kind, and the registry of its cells.
+
+    Raises
+    ------
+    ModelFileError
+        As :meth:`MoESimVAE.load`.
+    """
+    name = saved_class(Path(dir_path))
+    models = {model.__name__: model for model in ExpertModel.__subclasses__()}
+    if name not in models:
+        raise ModelFileError(
+            f"{str(dir_path)!r} holds a model of the class {name!r}; known are "
+            f"{listing(list(models))}."
+        )
+    return models[name].read_trained(dir_path)

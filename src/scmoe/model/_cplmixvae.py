@@ -15,35 +15,37 @@ import torch
 from scmoe._core.scaling import COMMON
 from scmoe._core.values import check_image_shape, holds_images
 from scmoe.estimate import augmentation, default_method, neighbor_graph
-from scmoe.model._auto import AUTO
 from scmoe.model._base import ExpertModel
 from scmoe.model._cplmixvae_module import CplMixVAEModule, CplMixVAESettings, check_counted
-from scmoe.model._pass import all_seen
-from scmoe.model._places import places
-from scmoe.model._prune import THRESHOLD, check_pruning, prune
-from scmoe.model._settings import with_settings
-from scmoe.model._stages import FROM_GRAPH, FROM_TREE, stage_epochs
-from scmoe.model._start import (
+from scmoe.model._cplmixvae_stages import (
+    FROM_GRAPH,
+    FROM_TREE,
     LEAST_SIZE,
+    THRESHOLD,
+    check_pruning,
     check_start,
     leaves,
     of_graph,
     of_tree,
+    places,
+    prune,
+    stage_epochs,
     start_categories,
 )
+from scmoe.model._estimates import AUTO
+from scmoe.model._predict import all_seen
+from scmoe.model._settings import with_settings
 from scmoe.model._states import States, consensus_table
+from scmoe.model._training import Training
 from scmoe.train import (
     BATCH_KEYS,
     InMemory,
     TermsPlan,
-    check_shares,
-    check_training_settings,
     copied,
-    split_indices,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     from anndata import AnnData
@@ -296,44 +298,33 @@ class CplMixVAE(States, ExpertModel):
         """
         n_categories = self.settings.n_categories
         x = self._values(n_categories)
-        check_shares(train_size, validation_size)
         recipe = FROM_TREE if self._may_grow(x.shape[1]) else FROM_GRAPH
-        batch_size = recipe.batch_size if batch_size is None else batch_size
-        plan_kwargs = {"lr": recipe.lr, **(plan_kwargs or {})}
-        check_training_settings(
-            max_epochs,
-            batch_size,
-            self._training_plan_cls,
-            plan_kwargs,
-            trainer_kwargs,
-            accelerator,
-            devices,
+        trainer_kwargs.setdefault("gradient_clip_val", CLIP)
+        training = Training(
+            max_epochs=max_epochs,
+            batch_size=recipe.batch_size if batch_size is None else batch_size,
+            train_size=train_size,
+            validation_size=validation_size,
+            accelerator=accelerator,
+            devices=devices,
+            early_stopping=early_stopping,
+            plan_kwargs={"lr": recipe.lr, **(plan_kwargs or {})},
+            trainer_kwargs=trainer_kwargs,
         )
+        training.check(self._training_plan_cls)
         if start is None:
             start = self.module is None
         check_start(start, start_epochs)
         if prune is None:
             prune = self.n_categories_ == AUTO and self.module is None
         check_pruning(prune, prune_epochs, threshold, self.settings.n_arms)
-        shares = np.arange(len(x)), len(x), train_size, validation_size
-        n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])
-        if early_stopping:
-            if n_validation == 0:
-                raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
-            trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
+        batch_size, progress = training.batch_size, training.progress
+        n_train = len(training.split(len(x), np.random.default_rng(0))[0])
         self._check_batch(min(batch_size, n_train), n_categories)
         n_batches = math.ceil(n_train / batch_size)
         stages = stage_epochs(n_batches, max_epochs, start_epochs, prune_epochs, recipe)
-        trainer_kwargs.setdefault("gradient_clip_val", CLIP)
         seed = torch.randint(2**31, (1,)).item()
-        split = split_indices(*shares, np.random.default_rng(seed))
-        how = {
-            "accelerator": accelerator,
-            "devices": devices,
-            "early_stopping": early_stopping,
-            "plan_kwargs": plan_kwargs,
-            **trainer_kwargs,
-        }
+        split = training.split(len(x), np.random.default_rng(seed))
         with self._training(batch_size):
             # fewer cells are no two groups
             start = start and len(x) >= 2 * LEAST_SIZE
@@ -346,23 +337,23 @@ class CplMixVAE(States, ExpertModel):
             self.module.live.fill_(True)
             scaled, data = self._scaled(x), self._tensors(x)
             near = places(x if self.module.takes_counts else None, scaled, seed)
-            progress = trainer_kwargs.get("enable_progress_bar", True)
             copies = self._copies(
                 augment, scaled, near, seed, accelerator=accelerator, progress=progress
             )
 
-            def batches(training: Batch | None) -> InMemory:
+            def fit(n_epochs: int, taught: Batch | None = None) -> None:
                 change = copied(copies, self.module.n_arms)
-                return InMemory(data, split, batch_size, training=training, change=change)
+                batches = InMemory(data, split, batch_size, training=taught, change=change)
+                self._fit(n_epochs, batches, **training.to_trainer())
 
             if start:
                 n, n_arms = self.settings.n_categories, self.settings.n_arms
                 find = of_graph(neighbor_graph(near), n) if tree is None else of_tree(x, tree)
                 taught = torch.from_numpy(start_categories(find, len(x), n, n_arms, seed))
-                self._fit(stages.start, batches, how, {BATCH_KEYS.TAUGHT: taught})
-            self._fit(stages.main, batches, how)
+                fit(stages.start, {BATCH_KEYS.TAUGHT: taught})
+            fit(stages.main)
             if prune:
-                self._prune(partial(self._fit, stages.prune, batches, how), threshold)
+                self._prune(partial(fit, stages.prune), threshold)
             with torch.inference_mode():
                 self._settle_categories(x)
 
@@ -378,17 +369,6 @@ class CplMixVAE(States, ExpertModel):
             return None
         open_ = self.n_categories_ == AUTO and self.module is None
         return leaves(x, None if open_ else self.settings.n_categories, seed)
-
-    def _fit(
-        self,
-        n_epochs: int,
-        batches: Callable[[Batch | None], InMemory],
-        how: dict[str, Any],
-        training: Batch | None = None,
-    ) -> None:
-        """Train the module that there is: one stage of the training."""
-        self.module.train()
-        super().train(n_epochs, datamodule=batches(training), **how)
 
     def _check_batch(self, n: int, n_categories: int) -> None:
         if n < 2:

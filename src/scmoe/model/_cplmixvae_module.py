@@ -12,7 +12,7 @@ from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput, auto_move_data
 
 from scmoe._core.settings import NOTHING, POSITIVE, SHARE, number, one_of, setting, whole
-from scmoe.model._described import COUNTS, DescribedModule
+from scmoe.model._module import COUNTS, DescribedModule
 from scmoe.model._settings import AUTO, Activation, ModelSettings, estimated, of_cells
 from scmoe.nn import (
     Arms,

@@ -18,11 +18,11 @@ from scmoe._core.random import as_seed
 from scmoe._core.settings import is_whole
 from scmoe._core.text import listing
 from scmoe._core.values import holds_images
-from scmoe.model._describe import draw_batches
-from scmoe.model._described import PANEL
+from scmoe.model._clusters import draw_batches
+from scmoe.model._module import PANEL
 
 if TYPE_CHECKING:
-    from scmoe.model._described import DescribedModule
+    from scmoe.model._module import DescribedModule
     from scmoe.model._record import Trained
 
 SMALL = 100

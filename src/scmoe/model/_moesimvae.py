@@ -14,8 +14,10 @@ from scvi import REGISTRY_KEYS
 from scmoe._core.scaling import COMMON, rescaled
 from scmoe._core.values import check_image_shape, holds_images
 from scmoe.estimate import Architecture, at_least_two, default_method, grown_clusters
-from scmoe.model import _from_groups as from_groups
-from scmoe.model._auto import (
+from scmoe.model import _moesimvae_start as from_groups
+from scmoe.model._base import ExpertModel
+from scmoe.model._clusters import name_classes
+from scmoe.model._estimates import (
     AUTO,
     STABILITY,
     TREE,
@@ -23,19 +25,15 @@ from scmoe.model._auto import (
     estimate_n_clusters,
     read_settings,
 )
-from scmoe.model._base import ExpertModel
-from scmoe.model._module import MoESimVAEModule, MoESimVAESettings
+from scmoe.model._moesimvae_module import MoESimVAEModule, MoESimVAESettings
 from scmoe.model._settings import with_settings
-from scmoe.model._settle import name_classes
+from scmoe.model._training import Training
 from scmoe.similarity import DensityTree, Similarity, check_similarity
 from scmoe.similarity._graph import neighbour_graph
 from scmoe.train import (
     SimilarBatches,
     SimilarityPlan,
-    check_shares,
-    check_training_settings,
     find_processes,
-    split_cells,
 )
 
 if TYPE_CHECKING:
@@ -286,21 +284,18 @@ class MoESimVAE(ExpertModel):
             raise ValueError("You can't specify both `max_epochs` and `max_steps`.")
         if max_steps is not None and max_steps < 1:
             raise ValueError(f"`max_steps` must be at least 1, got {max_steps}.")
-        if early_stopping:
-            if train_size >= 1:
-                raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
-            trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
-        check_shares(train_size, validation_size)
-        check_training_settings(
-            max_epochs,
-            BATCH_SIZE if batch_size is None else batch_size,
-            self._training_plan_cls,
-            plan_kwargs,
-            trainer_kwargs,
-            accelerator,
-            devices,
-            several=True,
+        training = Training(
+            max_epochs=max_epochs,
+            batch_size=BATCH_SIZE if batch_size is None else batch_size,
+            train_size=train_size,
+            validation_size=validation_size,
+            accelerator=accelerator,
+            devices=devices,
+            early_stopping=early_stopping,
+            plan_kwargs=plan_kwargs,
+            trainer_kwargs=trainer_kwargs,
         )
+        training.check(self._training_plan_cls, several=True)
         if not (start is None or isinstance(start, bool)):
             raise ValueError(f"`start` must be True, False or None, got {start!r}.")
         # also where there is nothing to estimate, and before the partitions of a graph
@@ -310,7 +305,7 @@ class MoESimVAE(ExpertModel):
             if early_stopping:
                 raise ValueError("`early_stopping` needs a training on one device.")
             processes.check_cells(x)
-        progress = trainer_kwargs.get("enable_progress_bar", True)
+        progress = training.progress
         target = processes.of_first(lambda: self.similarity.bind(self.adata, x, progress=progress))
         if self.module is None:
             self.tree = getattr(target, "tree", None)
@@ -331,61 +326,50 @@ class MoESimVAE(ExpertModel):
         start = self._starts(start, groups)
         # convolutions have all to learn
         short = start and from_groups.can_start_experts(self.module)
-        if batch_size is None:
-            batch_size = from_groups.BATCH_SIZE if short else BATCH_SIZE
+        if batch_size is None and short:
+            training.batch_size = from_groups.BATCH_SIZE
         by_default = max_epochs is None and max_steps is None
         if (accelerator, devices) == ("auto", "auto") and short and by_default:
-            accelerator = "cpu" if from_groups.is_quick(self.module) else "auto"
-        plan_kwargs = dict(plan_kwargs or {})
+            training.accelerator = "cpu" if from_groups.is_quick(self.module) else "auto"
         if start:
             # a rate that is given is the peak of the cycle
             components = self.settings.scaling == COMMON and not holds_images(self.adata)
             lr = from_groups.LR_OF_COMPONENTS if components else from_groups.LR
-            plan_kwargs = {"lr": lr, "cycle": True, **plan_kwargs}
+            training.plan_kwargs = {"lr": lr, "cycle": True, **(plan_kwargs or {})}
         seed = processes.of_first(lambda: torch.randint(2**31, (1,)).item())
         rng = np.random.default_rng(seed)
-        split = split_cells(target, self.adata.n_obs, train_size, validation_size, rng)
+        split = training.split(self.adata.n_obs, rng, target.cells)
         n_train = len(split[0])
-        if early_stopping and len(split[1]) == 0:
-            raise ValueError(
-                f"Early stopping needs validation cells: of {n_train} cells that are taught none "
-                "is left for it. Use a smaller `train_size`."
-            )
         if n_train < processes.n:
             raise ValueError(f"{processes.n} devices are too many for {n_train} cells that train.")
         # of all devices together
-        n_batches = math.ceil(n_train / (batch_size * processes.n))
+        whole_batch = training.batch_size * processes.n
         if short and by_default:
             max_steps = from_groups.N_STEPS
         if max_steps is not None:
             trainer_kwargs["max_steps"] = max_steps
             # enough of them also where a last batch that is not full is left out
-            full = n_train // (batch_size * processes.n)
-            max_epochs = math.ceil(max_steps / max(full, 1))
+            max_epochs = math.ceil(max_steps / max(n_train // whole_batch, 1))
         elif max_epochs is None:
-            max_epochs = max(math.ceil(N_STEPS / n_batches), MIN_EPOCHS)
-        with self._training(batch_size):
+            max_epochs = max(math.ceil(N_STEPS / math.ceil(n_train / whole_batch)), MIN_EPOCHS)
+        with self._training(training.batch_size):
             if not self.is_trained:
                 self._fit_scaling(x)
             self.module.live.fill_(True)
-            # scvi-tools leaves a trained or loaded module in eval mode, which has no noise
             self.module.train()
             if start:
                 cells = self._starting_cells(x, groups, split[0], rng)
                 from_groups.start(self.module, cells, rng)
             batches = SimilarBatches(
-                self._tensors(x), split, batch_size, target=target, rng=rng, started=start
+                self._tensors(x),
+                split,
+                training.batch_size,
+                target=target,
+                rng=rng,
+                started=start,
             )
-            with processes.training(trainer_kwargs) as trainer_kwargs:
-                super().train(
-                    max_epochs,
-                    accelerator=accelerator,
-                    devices=devices,
-                    early_stopping=early_stopping,
-                    datamodule=batches,
-                    plan_kwargs=plan_kwargs,
-                    **trainer_kwargs,
-                )
+            with processes.training(training.to_trainer()) as how:
+                self._fit(max_epochs, batches, **how)
             # the processes that Lightning starts have let go of copies
             batches.teardown("fit")
             if processes.from_start:

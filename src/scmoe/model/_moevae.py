@@ -24,21 +24,19 @@ from scmoe.estimate import (
     check_threshold,
     default_method,
 )
-from scmoe.model._auto import AUTO
 from scmoe.model._base import ExpertModel
+from scmoe.model._estimates import AUTO
 from scmoe.model._moevae_module import MoEVAEModule, MoEVAESettings, latent_sizes
-from scmoe.model._pretrain import SPACES, Pretraining, pretrain, teach_manager
-from scmoe.model._probe import Probing
+from scmoe.model._moevae_pretraining import SPACES, Pretraining, pretrain, teach_manager
+from scmoe.model._moevae_probing import Probing
 from scmoe.model._settings import with_settings
+from scmoe.model._training import Training
 from scmoe.nn import padded_side
 from scmoe.train import (
     InMemory,
     MixturePlan,
     changed,
     check_rate,
-    check_shares,
-    check_training_settings,
-    split_indices,
 )
 
 if TYPE_CHECKING:
@@ -357,28 +355,24 @@ class MoEVAE(Probing, ExpertModel):
         Writes ``model.history``: the terms of the loss and the experts with cells in a batch.
         """
         x = self._values(self.n_experts_)
-        check_shares(train_size, validation_size)
         schedule = self._schedule()
-        if batch_size is None:
-            batch_size = schedule.batch_size
-        check_training_settings(
-            max_epochs,
-            batch_size,
-            self._training_plan_cls,
-            plan_kwargs,
-            trainer_kwargs,
-            accelerator,
-            devices,
+        training = Training(
+            max_epochs=max_epochs,
+            batch_size=schedule.batch_size if batch_size is None else batch_size,
+            train_size=train_size,
+            validation_size=validation_size,
+            accelerator=accelerator,
+            devices=devices,
+            early_stopping=early_stopping,
+            plan_kwargs=plan_kwargs,
+            trainer_kwargs=trainer_kwargs,
         )
+        training.check(self._training_plan_cls)
         rates = {"lr": schedule.lr, "manager_lr": MANAGER_LR * schedule.lr}
-        plan_kwargs = {**rates, "cycle": schedule.cycle, **(plan_kwargs or {})}
-        shares = np.arange(len(x)), len(x), train_size, validation_size
-        n_train, n_validation = map(len, split_indices(*shares, np.random.default_rng(0))[:2])
-        if early_stopping:
-            if n_validation == 0:
-                raise ValueError("Early stopping needs validation cells: `train_size` below 1.")
-            trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
-        progress = trainer_kwargs.get("enable_progress_bar", True)
+        training.plan_kwargs = {**rates, "cycle": schedule.cycle, **(plan_kwargs or {})}
+        # before pretraining takes its time
+        n_train = len(training.split(len(x), np.random.default_rng(0))[0])
+        progress = training.progress
         if self.module is None and pretrain:
             self.pretrain(
                 **{
@@ -391,31 +385,23 @@ class MoEVAE(Probing, ExpertModel):
         # drawn after pretraining, so that pretraining by hand leads to the same
         rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
         if max_epochs is None:
-            n_batches = math.ceil(n_train / batch_size)
+            n_batches = math.ceil(n_train / training.batch_size)
             max_epochs = min(math.ceil(schedule.n_steps / n_batches), MAX_EPOCHS)
         logger.info("Step 9 of 9: experts and manager together.")
-        with self._training(batch_size):
+        with self._training(training.batch_size):
             if self.module is None:
                 self._build_without_pretraining(x)
             self.module.live.fill_(True)
             changes = self._changes(
                 augment, None, 0, x, accelerator=accelerator, progress=progress
             )
-            self.module.train()
-            super().train(
-                max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                early_stopping=early_stopping,
-                datamodule=InMemory(
-                    self._tensors(x),
-                    split_indices(*shares, rng),
-                    batch_size,
-                    change=changed(changes),
-                ),
-                plan_kwargs=plan_kwargs,
-                **trainer_kwargs,
+            batches = InMemory(
+                self._tensors(x),
+                training.split(len(x), rng),
+                training.batch_size,
+                change=changed(changes),
             )
+            self._fit(max_epochs, batches, **training.to_trainer())
             self._settle()
             self.settings = replace(self.settings, n_latents=self.module.experts.n_latents)
 

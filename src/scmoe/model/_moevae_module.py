@@ -10,7 +10,7 @@ from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput, auto_move_data
 
 from scmoe._core.settings import NOTHING, many, number, one_of, setting, whole
-from scmoe.model._described import DescribedModule
+from scmoe.model._module import DescribedModule
 from scmoe.model._settings import (
     AS_LAYERS,
     AUTO,

@@ -16,14 +16,14 @@ from scmoe._core.plain import NUMBERS
 from scmoe._core.settings import shown
 from scmoe._core.text import listing
 from scmoe.model._cplmixvae_module import CplMixVAEModule
-from scmoe.model._loaded import check_names, make_module
-from scmoe.model._module import MoESimVAEModule
+from scmoe.model._moesimvae_module import MoESimVAEModule
 from scmoe.model._moevae_module import MoEVAEModule
 from scmoe.model._outliers import with_owner, without_landmarks
+from scmoe.model._saved import check_names, make_module
 
 if TYPE_CHECKING:
     from scmoe.model._base import ExpertModel
-    from scmoe.model._described import DescribedModule
+    from scmoe.model._module import DescribedModule
 
 MODULES = {
     "MoESimVAE": MoESimVAEModule,

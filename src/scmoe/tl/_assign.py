@@ -144,7 +144,7 @@ def assign(
     """
     import torch
 
-    from scmoe.model._pass import SEEN, put, see
+    from scmoe.model._predict import SEEN, put, see
 
     key_added = key if key_added is None else key_added
     is_number = isinstance(reject, float | int | np.number)

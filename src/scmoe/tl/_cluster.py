@@ -242,7 +242,7 @@ def cluster(
     >>> adata.obs["scmoe"].value_counts()
     >>> scmoe.tl.cluster(adata, n_clusters=10, key_added="ten")  # beside the first
     """
-    from scmoe.model._pass import OUTLIER
+    from scmoe.model._predict import OUTLIER
     from scmoe.model._record import to_record
 
     seed = as_seed(random_state)
@@ -460,7 +460,7 @@ def look(
     trained: ExpertModel, recipe: Recipe, work: Work
 ) -> tuple[dict[str, np.ndarray], TreeCounts | None]:
     """What a trained model says of all cells, and how many of them are where in its tree."""
-    from scmoe.model._pass import SEEN, put, see
+    from scmoe.model._predict import SEEN, put, see
 
     module, batch_key = trained.module, recipe.params().get("batch_key")
     batch = None

@@ -103,7 +103,7 @@ class Recipe(ABC):
         """Parameters of this model alone, for the record."""
 
     sees: ClassVar[tuple[str, ...]] = ()
-    """What this model alone says of cells, as :func:`scmoe.model._pass.see` names it."""
+    """What this model alone says of cells, as :func:`scmoe.model._predict.see` names it."""
 
     def beside(self, model: Any, key: str, seen: Mapping[str, np.ndarray]) -> dict[str, dict]:
         """The same by the mapping that it is written to, and key."""
@@ -121,7 +121,7 @@ class SimilarityRecipe(Recipe):
     batch_key: str | None
 
     def __post_init__(self):
-        from scmoe.model._auto import check_number
+        from scmoe.model._estimates import check_number
 
         of_preset = self._take_preset()
         super().__post_init__()
@@ -294,7 +294,7 @@ class CoupledRecipe(Recipe):
 
     @property
     def counts(self) -> bool:
-        from scmoe.model._described import COUNTS
+        from scmoe.model._module import COUNTS
 
         return self.model_kwargs.get("likelihood") in COUNTS
 
@@ -375,7 +375,7 @@ def make_recipe(
     ValueError
         An unknown model, options that it does not have, or an invalid number of clusters.
     """
-    from scmoe.model._auto import check_number
+    from scmoe.model._estimates import check_number
 
     if model not in MODELS:
         raise ValueError(f"`model` must be one of {tuple(MODELS)}, got {model!r}.")

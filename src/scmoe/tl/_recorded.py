@@ -289,7 +289,7 @@ def _compare_values(
     adata: AnnData, settings: Mapping[str, Any], record: Mapping[str, Any], key: str
 ) -> None:
     """Warn where the cells or their values are others than those that were clustered."""
-    from scmoe.model._described import COUNTS
+    from scmoe.model._module import COUNTS
 
     noted = record.get("manifest")
     clustered = noted.get("data") if isinstance(noted, Mapping) else None

@@ -51,8 +51,8 @@ def reference_of(reference: Any, key: str) -> Reference:
     """Take what is needed from a clustered AnnData, a model, or the folder of one."""
     from anndata import AnnData
 
+    from scmoe.model import read_trained
     from scmoe.model._base import ExpertModel
-    from scmoe.model._open import read_trained
 
     if isinstance(reference, ExpertModel):
         return _of_model(reference.trained, reference.registry)
@@ -97,8 +97,8 @@ def read_clustering(
         A record that is damaged; it is a ValueError.
     """
     from scmoe.model import ModelFileError
-    from scmoe.model._loaded import check_names
     from scmoe.model._record import from_record
+    from scmoe.model._saved import check_names
 
     record, where = find_model(adata, key, name), f"`{name}.uns[{key!r}]`"
     trained = from_record(record["model"], f"`{name}.uns[{key!r}]['model']`")

@@ -105,7 +105,7 @@ def _count(
     x
         Values of the cells.
     found
-        What :func:`scmoe.model._pass.see` says of them.
+        What :func:`scmoe.model._predict.see` says of them.
     batch
         Batch of each, ``(n,)``.
     """

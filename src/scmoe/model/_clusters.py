@@ -1,14 +1,23 @@
-"""What trained clusters look like: all that new cells are drawn from."""
+"""Order, retire and describe the clusters when a training is done."""
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
+
+from scmoe._core.text import listing
 
 if TYPE_CHECKING:
-    from scmoe.model._described import DescribedModule
+    from collections.abc import Callable, Iterable
+
+    from scmoe.model._module import DescribedModule
+    from scmoe.model._moesimvae_module import MoESimVAEModule
+    from scmoe.similarity import Target
+
 
 N_DRAWS = 4096
 """Cells that are drawn of each cluster to see how their markers are distributed."""
@@ -129,3 +138,132 @@ def _borrow(scatter: np.ndarray, size: np.ndarray) -> np.ndarray:
     d = scatter.shape[1]
     pooled = scatter.sum(0) / size.sum()
     return (scatter + d * pooled) / (size + d)[:, None, None]
+
+
+EMPTY_FIRST = 1e-6
+"""Weight of an expert's size where F1 does not decide."""
+
+
+def owners(positive: np.ndarray, expert: np.ndarray, n_experts: int) -> np.ndarray:
+    """The expert that stands for each class: the one whose cells are positive for it.
+
+    The loss teaches class c to expert c. Where another similarity has a say too, a population that
+    nobody listed can come first to that expert, by the few of its cells that are positive by
+    chance, and the class then settles elsewhere; its name must follow it. Cells that are positive
+    for several classes teach nothing, but they count here.
+
+    Parameters
+    ----------
+    positive
+        What speaks for each class, ``(n, C)`` in [0, 1].
+    expert
+        Expert of each cell, ``(n,)`` int64.
+    n_experts
+        K, at least C.
+
+    Returns
+    -------
+    ``(C,)`` int64, different experts, such that the sum of the F1 of positive cells and clusters
+    is largest. Clusters that are positive for a class no more often than all cells are do not
+    stand for it. A class without a cluster gets an expert without cells, -1 if none is left.
+    """
+    size = np.bincount(expert, minlength=n_experts)
+    hits = np.stack([np.bincount(expert, p, n_experts) for p in positive.T])
+    n_positive = positive.sum(0)[:, None]
+    enriched = hits * len(expert) > n_positive * size
+    f1 = np.divide(2 * hits, n_positive + size, out=np.zeros_like(hits), where=enriched)
+    own = linear_sum_assignment(f1 - EMPTY_FIRST * size / len(expert), maximize=True)[1]
+    classes = np.arange(len(own))
+    return np.where((f1[classes, own] > 0) | (size[own] == 0), own, -1)
+
+
+SPLINTER = 10
+"""Cells that an expert must own to live, where there are enough cells."""
+
+
+def name_classes(
+    module: MoESimVAEModule,
+    target: Target,
+    outputs: Callable[[], Iterable[dict[str, torch.Tensor]]],
+    n_obs: int,
+) -> list[str]:
+    """Put the experts of listed classes first, and name them; no names without such classes.
+
+    Parameters
+    ----------
+    module
+        The trained module; its experts are reordered.
+    target
+        The similarity that it was taught.
+    outputs, n_obs
+        As in :func:`settle`.
+    """
+    names = list(target.class_names)
+    if not 0 < target.class_share < 1:
+        return names
+    n_experts = module.n_experts
+    owner = torch.cat([batch["expert"] for batch in outputs()]).numpy(force=True)
+    own = owners(target.positive(np.arange(n_obs)), owner, n_experts)
+    lost = [name for name, k in zip(names, own, strict=True) if k < 0]
+    if lost:
+        warnings.warn(
+            f"No cluster stands for {listing(lost)}, and no expert is left for it. Ask for "
+            "more clusters, or check the markers.",
+            UserWarning,
+            stacklevel=4,
+        )
+    names = [name for name, k in zip(names, own, strict=True) if k >= 0]
+    own = own[own >= 0]
+    free = np.setdiff1d(np.arange(n_experts), own)
+    module.reorder(torch.from_numpy(np.concatenate([own, free])))
+    return names
+
+
+def settle(
+    module: DescribedModule,
+    names: list[str],
+    outputs: Callable[[], Iterable[dict[str, torch.Tensor]]],
+    n_obs: int,
+    min_cells: int | None,
+) -> list[str]:
+    """Order the experts, retire splinters, describe what is left (eq. 6).
+
+    The clusters that have names come first, the others are numbered by size.
+
+    Parameters
+    ----------
+    module
+        The trained module; its experts are reordered and its buffers filled.
+    names
+        Names of the first experts.
+    outputs
+        Gives what the module says of all training cells, batch by batch.
+    n_obs
+        Number of training cells.
+    min_cells
+        Experts with fewer are retired; None for 10, or as many as there are for an expert.
+
+    Returns
+    -------
+    Names of the clusters, in the order of the experts.
+    """
+    n_experts = module.n_experts
+
+    def owner() -> torch.Tensor:
+        return torch.cat([batch["expert"] for batch in outputs()])
+
+    size = torch.bincount(owner(), minlength=n_experts)
+    listed = torch.arange(n_experts, device=size.device) < len(names)
+    least = min(SPLINTER, n_obs // n_experts) if min_cells is None else min_cells
+    module.live.copy_((size >= least) | (size == size.max()) | listed)
+    if not module.live.all():
+        # retired experts give their cells away; classes keep the experts that carry their names
+        size = torch.bincount(owner(), minlength=n_experts)
+    rank = size.masked_fill(listed, 2 * n_obs)
+    module.reorder(rank.argsort(descending=True, stable=True))
+    numbers = (str(k) for k in range(n_experts) if str(k) not in names)
+    description = Description(module)
+    for batch in outputs():
+        description.add(batch)
+    description.write()
+    return names + [next(numbers) for _ in range(n_experts - len(names))]

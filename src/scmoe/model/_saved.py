@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scmoe.model._described import DescribedModule
+    from scmoe.model._module import DescribedModule
 
 SCHEMA = "scmoe model"
 SCHEMA_VERSION = 3

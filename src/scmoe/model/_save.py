@@ -18,7 +18,8 @@ from scmoe._core.plain import to_plain
 from scmoe._core.random import one_at_a_time
 from scmoe._core.settings import FLAG
 from scmoe._core.text import listing
-from scmoe.model._loaded import (
+from scmoe.model._outliers import with_owner, without_landmarks
+from scmoe.model._saved import (
     CELLS,
     JSON,
     OF_MODEL,
@@ -39,12 +40,11 @@ from scmoe.model._loaded import (
     saved_cells,
     set_attributes,
 )
-from scmoe.model._outliers import with_owner, without_landmarks
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from scmoe.model._described import DescribedModule
+    from scmoe.model._module import DescribedModule
 
 LIBRARIES = ("scmoe", "scvi-tools", "torch", "lightning", "anndata", "numpy", "safetensors")
 """Whose versions are written down."""

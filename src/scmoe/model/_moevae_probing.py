@@ -12,7 +12,7 @@ from anndata import AnnData
 from scmoe._core.keys import Key
 from scmoe._core.settings import is_whole
 from scmoe.model._predict import Predictions
-from scmoe.model._walk import as_cells, check_steps, expert_of, living, steps_as_cells, walk
+from scmoe.model._states import as_cells, check_steps, expert_of, living, steps_as_cells, walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

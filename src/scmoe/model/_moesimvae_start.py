@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from scmoe.model._module import LEARNED
+from scmoe.model._moesimvae_module import LEARNED
 from scmoe.nn import Experts
 from scmoe.nn._closed_form import (
     Layer,
@@ -27,7 +27,7 @@ from scmoe.nn._closed_form import (
 from scmoe.train import one_cycle
 
 if TYPE_CHECKING:
-    from scmoe.model._module import MoESimVAEModule
+    from scmoe.model._moesimvae_module import MoESimVAEModule
 
 SPARE = 2
 """Experts beside those of the groups, for populations that the groups have missed."""
