@@ -299,10 +299,10 @@ def test_killed_while_saving(folder, linked_once, tmp_path):
     linked_once.write_h5ad(tmp_path / "cells.h5ad")
     before = listing(folder)
     code = (
-        "import os, signal, sys, anndata; from scmoe import _atomic;"
+        "import os, signal, sys, anndata; from scmoe._core import atomic;"
         "from scmoe.model import MoESimVAE;"
         "model = MoESimVAE.load(sys.argv[1], anndata.read_h5ad(sys.argv[2]), accelerator='cpu');"
-        "_atomic.flush = lambda path: os.kill(os.getpid(), signal.SIGKILL);"
+        "atomic.flush = lambda path: os.kill(os.getpid(), signal.SIGKILL);"
         "model.save(sys.argv[1], overwrite=True)"
     )
     paths = [folder, tmp_path / "cells.h5ad"]
