@@ -107,7 +107,7 @@ def show_setup(registry: dict[str, Any]) -> None:
 
 
 def on_device(accelerator: str, device: int | list[int] | str) -> torch.device:
-    """The one device that scvi-tools' two arguments stand for; ValueError where there is none."""
+    """Return the device of scvi-tools' two arguments; ValueError where there is none."""
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
     from scvi.model._utils import parse_device_args
 
@@ -158,7 +158,7 @@ def is_notebook() -> bool:
 
 
 def _no_such_device(accelerator: str, devices: int | list[int] | str) -> ValueError:
-    """The error that says what devices there are instead."""
+    """Return an error that lists the devices that are available."""
     import torch
 
     there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -54,12 +54,12 @@ def json_bytes(schema: str, version: int, value: dict[str, Any]) -> bytes:
 
 
 def checksum(value: dict[str, Any]) -> str:
-    """The hash of plain values, which is the same once they are written and read."""
+    """Return the hash of plain values; writing and reading does not change it."""
     return hashlib.sha256(json.dumps(value, allow_nan=False).encode()).hexdigest()
 
 
 def read_json(path: Path, schema: str, version: int, keys: Mapping[str, type]) -> dict[str, Any]:
-    """A JSON object of a schema with exactly these keys beside, of these types.
+    """Read a JSON object of a schema with exactly these further keys, of these types.
 
     Earlier versions of a schema are read too.
 
@@ -166,7 +166,7 @@ def describe(tensor: torch.Tensor) -> dict[str, Any]:
 
 
 def unpack_tensors(path: Path, description: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors of a file which must be the one that a description speaks of, on the CPU.
+    """Read the tensors of a file, on the CPU; they must be those of a description.
 
     Raises
     ------

@@ -48,7 +48,7 @@ class Key:
 
         @staticmethod
         def expert(key: str) -> str:
-            """The cluster whose expert made a generated cell; its own is in the labels."""
+            """Name the cluster whose expert generated a cell."""
             return f"{key}_expert"
 
         @staticmethod
@@ -103,12 +103,12 @@ class Key:
 
         @staticmethod
         def state(key: str) -> str:
-            """What varies within the category of a cell."""
+            """Name the state of a cell within its category."""
             return f"{key}_state"
 
         @staticmethod
         def votes(key: str) -> str:
-            """The category that each arm gives a cell, as a column of the probabilities."""
+            """Name the category that each arm assigns, as a column of the probabilities."""
             return f"{key}_votes"
 
     class obsp:
@@ -149,10 +149,10 @@ class Key:
 
         @staticmethod
         def state_genes(key: str) -> str:
-            """What moves with the state within each cluster."""
+            """Name the table of markers that follow the state within each cluster."""
             return f"{key}_state_genes"
 
         @staticmethod
         def cut(key: str) -> str:
-            """The clusters of a tree that is cut at another place."""
+            """Name the labels of a tree that is cut again."""
             return f"{key}_cut"

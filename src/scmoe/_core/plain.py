@@ -36,7 +36,7 @@ FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def to_plain(value: Any, where: str, tensors: dict[str, torch.Tensor] | None = None) -> Any:
-    """A value as JSON can hold it.
+    """Convert a value to plain values that JSON can hold.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def to_plain(value: Any, where: str, tensors: dict[str, torch.Tensor] | None = N
 
 
 def from_plain(value: Any, tensors: Mapping[str, torch.Tensor] | None = None) -> Any:
-    """The way back from :func:`to_plain`; ValueError where it is none."""
+    """Restore a value from :func:`to_plain`; ValueError for anything else."""
     try:
         return _restored(value, tensors or {})
     except (KeyError, TypeError, ArithmeticError, RecursionError) as error:

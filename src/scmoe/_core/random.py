@@ -41,7 +41,7 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def as_seed(random_state: int | np.random.Generator) -> int:
-    """An int as it is; from a Generator, the next number that it draws."""
+    """Return a seed: an int as it is, of a Generator the next number that it draws."""
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31))
     if is_whole(random_state):

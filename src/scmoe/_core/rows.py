@@ -51,7 +51,7 @@ class Rows:
         return self.shape[0]
 
     def checked(self, names: Sequence[str], where: str, **counts: Any) -> Rows:
-        """The same rows, checked by :func:`scmoe._core.values.check_values` as they are read."""
+        """Check the rows as they are read, by :func:`scmoe._core.values.check_values`."""
         rows = copy(self)
         rows._check = partial(_check, names, where, counts)
         return rows
@@ -85,7 +85,7 @@ class Rows:
     def map(
         self, function: Callable[..., Any], *of_cells: np.ndarray | None
     ) -> Iterator[tuple[slice, Any]]:
-        """What a function says of each block, in their order, here or on the workers.
+        """Apply a function to each block, in order, in this process or on workers.
 
         The blocks are the same in both cases, and so are the results, bit by bit.
 
@@ -122,7 +122,7 @@ class Rows:
         yield from zip(places, results, strict=True)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Some rows, by their positions in rising order, ``(len(rows), m)`` float32."""
+        """Read rows by their sorted positions, ``(len(rows), m)`` float32."""
         if self.in_memory:
             some = self.x[rows] if self.columns is None else self.x[rows][:, self.columns]
             return np.ascontiguousarray(dense(some))
@@ -138,7 +138,7 @@ class Rows:
         return [slice(start, min(start + size, n)) for start in range(0, n, size)], size
 
     def _read(self, size: int) -> Iterator[Any]:
-        """The blocks as they are stored."""
+        """Iterate over the blocks as they are stored."""
         for block in _of_size(_parts(self.x, size, self.client), size):
             yield block if self.columns is None else block[:, self.columns]
 
@@ -189,7 +189,7 @@ def _parts(x: Any, size: int, client: Client | None) -> Iterator[Any]:
 
 
 def _of_size(parts: Iterable[Any], size: int) -> Iterator[Any]:
-    """The same rows in parts of exactly this size, but for the last one."""
+    """Regroup rows into parts of exactly this size, except for the last."""
     waiting: list[Any] = []
     n = 0
     for part in parts:

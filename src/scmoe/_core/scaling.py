@@ -14,7 +14,7 @@ SCALINGS = ("quantile", "minmax", COMMON, "none")
 
 
 def value_range(x: np.ndarray, scaling: str) -> tuple[np.ndarray, np.ndarray]:
-    """What becomes 0 and what becomes 1, of each marker.
+    """Return the range of each marker that is scaled to 0 and 1.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ def is_whole(value: Any) -> bool:
 
 
 def as_whole(value: Any) -> Any:
-    """A whole number of numpy as one of Python; whatever else is as it was."""
+    """Convert a whole number of numpy to one of Python; return any other value unchanged."""
     return int(value) if is_whole(value) else value
 
 
@@ -70,24 +70,24 @@ def shown(value: Any) -> str:
 
 
 def whole(least: int) -> Kind:
-    """Whole numbers from ``least`` on."""
+    """Accept whole numbers of at least ``least``."""
     return Kind(f"a whole number of at least {least}", lambda v: is_whole(v) and v >= least)
 
 
 def number(least: float = 0) -> Kind:
-    """Finite numbers from ``least`` on."""
+    """Accept finite numbers of at least ``least``."""
     return Kind(
         f"a number of at least {least:g}", lambda v: is_number(v) and least <= v < math.inf
     )
 
 
 def one_of(*choices: str) -> Kind:
-    """Some words."""
+    """Accept some words."""
     return Kind(f"one of {choices}", lambda v: isinstance(v, str) and v in choices)
 
 
 def many(kind: Kind) -> Kind:
-    """Lists, tuples and arrays of values of a kind."""
+    """Accept lists, tuples and arrays of values of a kind."""
     return Kind(
         f"a list, each entry {kind.words}",
         lambda v: (
@@ -99,7 +99,7 @@ def many(kind: Kind) -> Kind:
 
 
 def named(kinds: Mapping[str, Kind]) -> Kind:
-    """Mappings of some names to values of their kinds."""
+    """Accept mappings of some names to values of their kinds."""
     return Kind(
         f"a mapping of {', '.join(kinds)}",
         lambda v: (

@@ -15,7 +15,7 @@ SHOWN = 5
 
 
 def listing(names: Sequence[str]) -> str:
-    """A readable list of names."""
+    """Write a readable list of names."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(repr(str(n)) for n in names[:SHOWN]) + more
 

@@ -91,7 +91,7 @@ def with_map(adata: AnnData, key: str, seed: int = 0) -> AnnData:
 
 
 def _values(cells: AnnData, record: Mapping) -> NDArray[np.floating]:
-    """What was clustered, cells x features; of counts the logarithm, as scanpy takes it."""
+    """Return the values that were clustered, cells x features; of counts their logarithms."""
     params = record["params"]
     if params.get("use_rep") not in (None, "X"):
         name = rep_key(cells, params["use_rep"])

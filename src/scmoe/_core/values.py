@@ -295,7 +295,7 @@ def check_values(
 
 
 def dense(x) -> np.ndarray:
-    """A matrix as a dense array of float32."""
+    """Convert a matrix to a dense array of float32."""
     check_sparse(x, "The matrix")
     return np.asarray(x.toarray() if sparse.issparse(x) else x, dtype=np.float32)
 
@@ -370,7 +370,7 @@ def holds_images(adata: AnnData) -> bool:
 
 
 def check_image_shape(adata: AnnData) -> tuple[int, ...]:
-    """The shape of an image, (height, width) or (height, width, channels).
+    """Return the shape of an image, (height, width) or (height, width, channels).
 
     Raises KeyError where there is none, ValueError where it does not fit the variables.
     """

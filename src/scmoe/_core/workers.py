@@ -37,7 +37,7 @@ def check_client(client: Any) -> None:
 
 
 def current_client() -> Client | None:
-    """The client that dask uses by itself, if there is one."""
+    """Return the current dask client, if there is one."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return None

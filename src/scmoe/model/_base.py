@@ -71,12 +71,12 @@ class IndexField(NumericalObsField):
         super().__init__(REGISTRY_KEYS.INDICES_KEY, self.COLUMN)
 
     def register_field(self, adata: AnnData) -> dict:
-        """Number the cells."""
+        """Write the position of each cell."""
         adata.obs[self.COLUMN] = np.arange(adata.n_obs)
         return super().register_field(adata)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:
-        """Number the cells of the other AnnData."""
+        """Write the position of each cell of the other AnnData."""
         adata_target.obs[self.COLUMN] = np.arange(adata_target.n_obs)
         return super().transfer_field(state_registry, adata_target, **kwargs)
 
@@ -162,7 +162,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         return x
 
     def _tensors(self, x: np.ndarray) -> dict[str, torch.Tensor]:
-        """What a batch has rows of: values, and the batch that a cell comes from if it matters."""
+        """Return the tensors that batches are drawn from: values, and batches of cells if used."""
         # torch warns of arrays that it could not write to
         tensors = {REGISTRY_KEYS.X_KEY: torch.from_numpy(np.require(x, requirements="W"))}
         if self.module.n_batch:
@@ -172,7 +172,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
 
     @contextmanager
     def _training(self, batch_size: int) -> Iterator[None]:
-        """The surroundings of a training: all as it was if it fails, interruptible, quiet."""
+        """Train quietly and interruptibly; a failure leaves the model as it was."""
         small = self.adata.n_vars * batch_size < LARGE_BATCH
         with self._as_it_was_on_failure(), interruptible(), quiet(), one_thread(small):
             yield
@@ -247,7 +247,7 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
 
     @classmethod
     def read_trained(cls, dir_path: str | os.PathLike) -> tuple[Trained, dict[str, Any]]:
-        """The trained part of a saved model, which needs no cells, and the registry of its cells.
+        """Read the trained part of a saved model, and the registry of its cells.
 
         Errors as :meth:`load`.
         """

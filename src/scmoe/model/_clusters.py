@@ -145,7 +145,7 @@ EMPTY_FIRST = 1e-6
 
 
 def owners(positive: np.ndarray, expert: np.ndarray, n_experts: int) -> np.ndarray:
-    """The expert that stands for each class: the one whose cells are positive for it.
+    """Return the expert of each class: the one whose cells are positive for the class.
 
     The loss teaches class c to expert c. Where another similarity has a say too, a population that
     nobody listed can come first to that expert, by the few of its cells that are positive by

@@ -364,7 +364,7 @@ class CplMixVAE(States, ExpertModel):
         return default_method(n_markers, markers=of_markers) == "tree"
 
     def _leaves(self, x: np.ndarray, seed: int) -> Tree | None:
-        """The density tree that the arms start from; None where they start from communities."""
+        """Grow the density tree that the arms start from; None to start from communities."""
         if not self._may_grow(x.shape[1]):
             return None
         open_ = self.n_categories_ == AUTO and self.module is None
@@ -397,7 +397,7 @@ class CplMixVAE(States, ExpertModel):
         self._number_clusters()
 
     def _scaled(self, x: np.ndarray) -> np.ndarray:
-        """The cells on the scale of the networks."""
+        """Scale the cells for the networks."""
         with torch.inference_mode():
             return self.module.scale(torch.from_numpy(x).to(self.device)).numpy(force=True)
 

@@ -163,12 +163,12 @@ class CplMixVAEModule(DescribedModule):
         return super().position(x.log1p() if self.takes_counts else x)
 
     def unscale(self, scaled: torch.Tensor) -> torch.Tensor:
-        """The way back to the scale of the input."""
+        """Map scaled values back to the input scale (inverse of :meth:`scale`)."""
         values = self.in_units(scaled)
         return values.round() if self.takes_counts else values
 
     def in_units(self, scaled: torch.Tensor) -> torch.Tensor:
-        """The same way for expected values, which of counts are no whole numbers."""
+        """Map expected values back to the input scale; those of counts are not rounded."""
         values = super().unscale(scaled)
         return values.expm1().clamp_min(0) if self.takes_counts else values
 
@@ -198,7 +198,7 @@ class CplMixVAEModule(DescribedModule):
         batch: torch.Tensor | None = None,
         arms: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """What the arms say of cells.
+        """Compute categories and states of cells in all arms.
 
         Parameters
         ----------
@@ -321,7 +321,7 @@ class CplMixVAEModule(DescribedModule):
     def decode(
         self, z: torch.Tensor, expert: torch.Tensor, batch: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The scaled features that states stand for in their categories, ``(n, n_input)``.
+        """Decode states in their categories to scaled features, ``(n, n_input)``.
 
         Of counts it is the mean at the typical total of the category.
         """
@@ -342,7 +342,7 @@ class CplMixVAEModule(DescribedModule):
         prior: str = "fitted",
         noise: bool = True,
     ) -> dict[str, torch.Tensor]:
-        """New cells of a trained module; see :func:`scmoe.tl.generate`.
+        """Draw new cells of a trained module; see :func:`scmoe.tl.generate`.
 
         Counts are drawn from their distributions, with totals like those of the category.
         """
@@ -358,7 +358,7 @@ class CplMixVAEModule(DescribedModule):
         return {**drawn, "scaled": self.scale(torch.from_numpy(counts).to(device))}
 
     def gate_of(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
-        """What the arms say of drawn cells, log-probabilities ``(n, K)``."""
+        """Return the arms' log-probabilities of drawn cells, ``(n, K)``."""
         decoded = self.decode(z, expert)
         return self.categorize(decoded.expand(self.n_arms, -1, -1))[1].mean(0)
 
@@ -385,7 +385,7 @@ class CplMixVAEModule(DescribedModule):
 
 
 def draw_counts(distribution, rng: np.random.Generator) -> np.ndarray:
-    """Counts of a (zero-inflated) negative binomial, float32; drawn on the CPU from ``rng``."""
+    """Draw counts of a (zero-inflated) negative binomial, float32, on the CPU from ``rng``."""
     mean, theta = (
         t.numpy(force=True).astype(float) for t in (distribution.mu, distribution.theta)
     )

@@ -180,7 +180,7 @@ def of_graph(graph: csr_matrix, n_categories: int) -> Find:
 def start_categories(
     find: Find, n_cells: int, n_categories: int, n_arms: int, seed: int
 ) -> np.ndarray:
-    """Groups that the arms learn, those of an arm found among its own cells.
+    """Find the groups that each arm learns first, among cells of its own.
 
     Arms that learn the same partition would agree on it, right or wrong. So each of several gets
     a random half of the cells, and their groups: what a partition owes to chance the arms
@@ -222,7 +222,7 @@ def start_categories(
 
 
 def _named_like(known: np.ndarray, found: np.ndarray, n: int) -> np.ndarray:
-    """The second of two partitions into at most n parts, under the names of the first."""
+    """Rename the groups of one partition after those of another with most cells in common."""
     there = found >= 0
     both = there & (known >= 0)
     common = np.zeros((n, n))

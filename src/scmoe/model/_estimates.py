@@ -71,7 +71,7 @@ def estimate_latent_dim(
     max_epochs: int | None = None,
     accelerator: str = "auto",
 ) -> tuple[int, dict[str, Any]]:
-    """Latent size by the latent dimension finder, and the evidence.
+    """Estimate the latent size by the latent dimension finder; return the evidence too.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def estimate_n_clusters(
     method: str,
     **settings: Any,
 ) -> tuple[int, dict[str, Any]]:
-    """Number of clusters, at least two, and the evidence.
+    """Estimate the number of clusters, at least two; return the evidence too.
 
     Parameters
     ----------

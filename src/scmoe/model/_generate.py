@@ -138,7 +138,7 @@ def _requests(
     clusters: Sequence[str] | None,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The expert that each new cell is asked of, ``(n,)``, sorted by expert."""
+    """Return the requested expert of each new cell, ``(n,)``, sorted."""
     # several experts may be one cluster
     alive = list(dict.fromkeys(name for name, s in zip(names, size, strict=True) if name and s))
     if isinstance(n, Mapping):
@@ -179,7 +179,7 @@ def _batches(
     requested: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The batch that each new cell shall look as if it came from, ``(n,)``."""
+    """Return the batch that each new cell is generated for, ``(n,)``."""
     if batch is None:
         return draw_batches(trained.module.batches.numpy(force=True)[requested], rng)
     if batch_key is None:

@@ -80,15 +80,15 @@ class DescribedModule(BaseModuleClass):
         return (x - self.low) / (self.high - self.low)
 
     def scale(self, x: torch.Tensor) -> torch.Tensor:
-        """The same, clipped to [0, 1] unless the likelihood is Gaussian."""
+        """Scale markers to the range 0 to 1, clipped unless the likelihood is Gaussian."""
         return self._clip(self.position(x))
 
     def unscale(self, scaled: torch.Tensor) -> torch.Tensor:
-        """The way back to the scale of the input."""
+        """Map scaled values back to the input scale (inverse of :meth:`scale`)."""
         return self.low + (self.high - self.low) * self._clip(scaled)
 
     def in_units(self, scaled: torch.Tensor) -> torch.Tensor:
-        """The same way for expected values, which of counts are no whole numbers."""
+        """Map expected values back to the input scale; those of counts are not rounded."""
         return self.unscale(scaled)
 
     def _clip(self, scaled: torch.Tensor) -> torch.Tensor:
@@ -98,7 +98,7 @@ class DescribedModule(BaseModuleClass):
     def decode(
         self, z: torch.Tensor, expert: torch.Tensor, batch: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The scaled markers that codes stand for in their experts, ``(n, n_input)``."""
+        """Decode codes in their experts to scaled markers, ``(n, n_input)``."""
 
     def place(self, scaled: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Where cells lie in the latent space of all: the codes that their experts decode."""
@@ -110,7 +110,7 @@ class DescribedModule(BaseModuleClass):
 
     @abstractmethod
     def gate_of(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
-        """What the gate says of drawn codes, logits ``(n, n_experts)``."""
+        """Return the gate's logits of drawn codes, ``(n, n_experts)``."""
 
     @property
     @abstractmethod
@@ -131,7 +131,7 @@ class DescribedModule(BaseModuleClass):
         prior: str = "fitted",
         noise: bool = True,
     ) -> dict[str, torch.Tensor]:
-        """New cells of a trained module; see :func:`scmoe.tl.generate`.
+        """Draw new cells of a trained module; see :func:`scmoe.tl.generate`.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class DescribedModule(BaseModuleClass):
 
 
 def draw_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal numbers, float32."""
+    """Draw standard normal numbers, float32."""
     return rng.standard_normal(tuple(shape), "float32")
 
 

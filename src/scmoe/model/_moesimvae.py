@@ -423,7 +423,7 @@ class MoESimVAE(ExpertModel):
     def _starting_cells(
         self, x: np.ndarray, groups: np.ndarray, cells: np.ndarray, rng: np.random.Generator
     ) -> from_groups.Cells:
-        """What the start looks at of the training cells."""
+        """Choose the training cells that the start is computed from."""
         chosen, weight = from_groups.choose_cells(groups, cells, rng)
         batch = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY))[chosen]
         return from_groups.Cells(

@@ -242,7 +242,7 @@ class MoESimVAEModule(DescribedModule):
             self.centres = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_experts, n_latent)))
 
     def expected(self, logits: torch.Tensor) -> torch.Tensor:
-        """The scaled markers that an expert's output stands for."""
+        """Convert the output of an expert to scaled markers."""
         return logits.sigmoid() if self.likelihood == "bernoulli" else logits
 
     def _get_inference_input(self, tensors: dict, **kwargs) -> dict:
@@ -257,7 +257,7 @@ class MoESimVAEModule(DescribedModule):
         return torch.cat([values, hot.to(values)], dim=1)
 
     def encoder_input(self, scaled: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
-        """What the encoder sees: scaled markers, and the batch if it shall know it."""
+        """Return the input of the encoder: scaled markers, and the batch if it is encoded."""
         return self.with_batch(scaled, batch) if self.encode_batch else scaled
 
     def encode(self, scaled: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
@@ -316,7 +316,7 @@ class MoESimVAEModule(DescribedModule):
         return {"logits": self.experts(self.with_batch(z, batch), expert)}
 
     def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
-        """The weighted sum of eq. 11, and its terms as metrics.
+        """Compute the loss (eq. 11), with its terms as metrics.
 
         A model that has started from groups goes on learning them: the cross-entropy of its gate
         with the groups of the batch is one term more. Pairs alone would let small groups merge.
@@ -361,7 +361,7 @@ class MoESimVAEModule(DescribedModule):
         return cluster_kl(z, expert, means, self.kl, self.total)
 
     def _similarity(self, tensors: dict, proba: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The similarity term, and what it knows: similar partners, or classes, of a cell."""
+        """Compute the similarity term, and the mean number of similar partners of a cell."""
         zero = proba.new_zeros(())
         loss, known = zero, zero
         share = tensors.get(BATCH_KEYS.CLASS_SHARE, zero)
@@ -388,11 +388,11 @@ class MoESimVAEModule(DescribedModule):
     def decode(
         self, z: torch.Tensor, expert: torch.Tensor, batch: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The scaled markers that codes stand for in their experts, ``(n, n_input)``."""
+        """Decode codes in their experts to scaled markers, ``(n, n_input)``."""
         return self.expected(self.generative(z, expert, batch)["logits"])
 
     def gate_of(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
-        """What the gate says of codes, logits ``(n, n_experts)``."""
+        """Return the gate's logits of codes, ``(n, n_experts)``."""
         return self.gate(z)
 
     @property

@@ -85,7 +85,7 @@ class Cells:
     weight: torch.Tensor
 
     def to(self, device: torch.device) -> Cells:
-        """The same cells on another device."""
+        """Copy the cells to another device."""
         parts = (self.scaled, self.batch, self.membership, self.weight)
         return Cells(*(part.to(device) for part in parts))
 

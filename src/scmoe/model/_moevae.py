@@ -420,7 +420,7 @@ class MoEVAE(Probing, ExpertModel):
         values: np.ndarray | None = None,
         **training: Any,
     ) -> Augment | None:
-        """The augmentation that is meant, of scaled cells or of their values.
+        """Make the requested augmentation, of scaled cells or of their values.
 
         The cells are scaled here where only their values are given.
         """

@@ -184,7 +184,7 @@ class MoEVAEModule(DescribedModule):
         self.register_buffer("expected", torch.full((n_experts,), 1 / n_experts))
 
     def manage(self, scaled: torch.Tensor) -> torch.Tensor:
-        """What the manager says of scaled cells, logits ``(n, n_experts)``."""
+        """Return the manager's logits of scaled cells, ``(n, n_experts)``."""
         standard = (scaled - self.experts.centre) / self.experts.spread
         if isinstance(self.manager, MLP):
             return self.manager(standard, noisy=self.training)
@@ -197,7 +197,7 @@ class MoEVAEModule(DescribedModule):
     def inference(
         self, x: torch.Tensor, batch: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
-        """Manager and codes.
+        """Compute the manager's probabilities, and the codes of cells.
 
         Returns
         -------
@@ -314,7 +314,7 @@ class MoEVAEModule(DescribedModule):
     def decode(
         self, z: torch.Tensor, expert: torch.Tensor, batch: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The scaled markers that codes stand for in their experts, ``(n, n_input)``."""
+        """Decode codes in their experts to scaled markers, ``(n, n_input)``."""
         return self.experts.decode(z, expert)
 
     def own_columns(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
@@ -323,7 +323,7 @@ class MoEVAEModule(DescribedModule):
         return z.masked_fill(~own, 0)
 
     def gate_of(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
-        """What the manager says of drawn cells: it looks at what the experts make of the codes."""
+        """Return the manager's logits of drawn codes, once their experts have decoded them."""
         return self.manage(self.decode(z, expert))
 
     @property

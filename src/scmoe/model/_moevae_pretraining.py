@@ -97,7 +97,7 @@ def pretrain(
     seed: int,
     progress: bool,
 ) -> Pretraining:
-    """Steps 1 to 5 and 7 of Santos' pretraining (section III.B).
+    """Run steps 1 to 5 and 7 of Santos' pretraining (section III.B).
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ class Probing(Predictions):
     def reconstruct(
         self, cells: AnnData | np.ndarray, clusters: Sequence[str] | None = None
     ) -> AnnData:
-        """What each expert makes of the same cells.
+        """Reconstruct the same cells by each expert.
 
         Parameters
         ----------
@@ -191,7 +191,7 @@ class Probing(Predictions):
         span: tuple[float, float] = (-1.0, 1.0),
         start: np.ndarray | None = None,
     ) -> AnnData:
-        """What the expert of a cluster makes of codes along one of its dimensions.
+        """Decode codes along one latent dimension of a cluster's expert.
 
         Parameters
         ----------

@@ -42,7 +42,7 @@ def outputs_of(
     batch: np.ndarray | None = None,
     chunk: int | None = None,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Outputs of a trained module, chunk by chunk.
+    """Iterate over the outputs of a trained module, chunk by chunk.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def see(
     more: Callable[..., Any] | None = None,
     *of_cells: np.ndarray | None,
 ) -> Iterator[tuple[slice, dict[str, np.ndarray], Any]]:
-    """What a trained module says of cells, block by block, where the blocks are looked at.
+    """Predict cells block by block, in this process or on workers.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def _look_at(
     batch: np.ndarray | None,
     *of_cells: np.ndarray | None,
 ) -> tuple[dict[str, np.ndarray], Any]:
-    """The arrays of a block by name, and what ``more`` gives."""
+    """Return the arrays of a block by name, and the result of ``more``."""
     scored = OUTLIER in names and module.outliers.available
     needed = {*names, *(("position", "expert") if scored else ())} - {OUTLIER}
     parts = [
@@ -153,7 +153,7 @@ def all_seen(
     batch: np.ndarray | None = None,
     chunk: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """What :func:`see` says, of all cells."""
+    """Predict all cells; see :func:`see`."""
     found: dict[str, np.ndarray] = {}
     for place, part, _ in see(module, rows, names, batch, chunk):
         put(found, len(rows), place, part)
@@ -267,7 +267,7 @@ class Predictions:
         indices: Sequence[int] | None,
         batch_size: int | None,
     ) -> np.ndarray:
-        """What is picked from the outputs of the module, for all cells."""
+        """Pick arrays from the outputs of the module, for all cells."""
         with torch.inference_mode():
             parts = [pick(outputs).cpu() for outputs in self._infer(adata, indices, batch_size)]
         return torch.cat(parts).numpy()
@@ -284,7 +284,7 @@ class Predictions:
         )
 
     def _infer(self, adata, indices, batch_size) -> Iterator[dict[str, torch.Tensor]]:
-        """Outputs of the trained module, chunk by chunk."""
+        """Iterate over the outputs of the trained module, chunk by chunk."""
         rows, batch = self._cells(adata, indices)
         for place, block in rows:
             yield from outputs_of(self.module, block, batch[place], batch_size)
@@ -316,7 +316,7 @@ class Predictions:
         return Rows(x, columns), batch
 
     def _values_of(self, adata: AnnData, layer: str | None) -> tuple[np.ndarray, np.ndarray]:
-        """The matrix of new cells, checked, and the positions of the training markers in it."""
+        """Check the matrix of new cells, and find the training markers in it."""
         check_is_adata(adata)
         registered = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
         names = pd.Index(registered["column_names"])

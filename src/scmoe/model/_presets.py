@@ -127,7 +127,7 @@ _PRESETS = {
 
 
 def preset(name: str) -> Preset:
-    """The settings of one of the papers' experiments, as a copy that may be changed.
+    """Return the settings of one of the papers' experiments, as a copy that may be changed.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ class Trained:
 
 
 def to_record(model: ExpertModel, *, landmarks: bool = True) -> dict[str, Any]:
-    """Settings, names of the clusters and weights, as h5ad can hold them.
+    """Write settings, cluster names and weights as values that h5ad can hold.
 
     ``landmarks``: whether to keep the training cells that outlier scores are made of.
     """

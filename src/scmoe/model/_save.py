@@ -203,7 +203,7 @@ class SafeFiles:
     def read_saved(
         cls, dir_path: str | os.PathLike, prefix: str | None = None
     ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """What a saved model says of itself, and its weights; errors as :meth:`load`."""
+        """Read the description and the weights of a saved model; errors as :meth:`load`."""
         folder, prefix = Path(dir_path), _checked_prefix(prefix)
         content = read(folder, prefix, cls)
         tensors = unpack_tensors(folder / f"{prefix}{TENSORS}", content["tensors"])

@@ -84,7 +84,7 @@ RESTORED = ("registry_", "init_params_")
 
 
 def attributes_of(model: Any) -> dict[str, Any]:
-    """What scvi-tools would save: attributes that end in one underscore."""
+    """Return the attributes that scvi-tools saves: those that end in one underscore."""
     return {
         name: value
         for name, value in sorted(vars(model).items())
@@ -121,7 +121,7 @@ def _content(folder: Path, prefix: str) -> dict[str, Any]:
 
 
 def read(folder: Path, prefix: str, cls: type) -> dict[str, Any]:
-    """What ``model.json`` says, checked and without its encoding."""
+    """Read and check ``model.json``, and decode its plain values."""
     content, path = _content(folder, prefix), folder / f"{prefix}{JSON}"
     if content["class"] != cls.__name__:
         raise ModelFileError(

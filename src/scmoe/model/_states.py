@@ -51,7 +51,7 @@ def walk(
     dims: Sequence[int],
     positions: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Expected values along dimensions of an expert.
+    """Decode expected values along latent dimensions of an expert.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def steps_as_cells(
     template: AnnData,
     layer: str | None,
 ) -> AnnData:
-    """Steps of walks with ``.obs["cluster"]``, ``.obs["dimension"]`` and ``.obs["position"]``."""
+    """Make an AnnData of traversals: ``.obs`` has ``cluster``, ``dimension`` and ``position``."""
     obs = {
         Key.obs.CLUSTER: pd.Categorical([str(cluster)] * len(x)),
         "dimension": np.repeat(dims, positions.shape[1]),
@@ -103,7 +103,7 @@ def steps_as_cells(
 def as_cells(
     x: np.ndarray, obs: dict[str, Any], stem: str, template: AnnData, layer: str | None
 ) -> AnnData:
-    """Decoded values with the variables of the training cells, in the layer of those too."""
+    """Make an AnnData of decoded values, with variables and layer of the training cells."""
     made = AnnData(
         x,
         obs=pd.DataFrame(obs, index=[f"{stem}-{i}" for i in range(len(x))]),
@@ -170,7 +170,7 @@ def traverse(
     n_steps: int = STEPS,
     quantiles: tuple[float, float] = QUANTILES,
 ) -> Traversal:
-    """What the decoder of a cluster says along its state; see :meth:`CplMixVAE.traverse`.
+    """Decode along the state of a cluster; see :meth:`CplMixVAE.traverse`.
 
     Parameters
     ----------
@@ -305,7 +305,7 @@ class States(Predictions):
         n_steps: int = STEPS,
         quantiles: tuple[float, float] = QUANTILES,
     ) -> AnnData:
-        """What the decoder of the first arm says along the state of a cluster.
+        """Decode along the state of a cluster in the first arm.
 
         One dimension goes from a low to a high quantile of the states of the cluster's cells,
         the others stay at their medians. A state is identified only up to its sign and to
