@@ -338,7 +338,7 @@ def test_names_of_classes_come_back(few, tmp_path):
 def test_before_it_is_trained(few, tmp_path, capsys):
     model = build(few)
     repr(model)
-    assert "auto experts, auto latent dimensions" in capsys.readouterr().out
+    assert "n_experts='auto', n_latent='auto'" in capsys.readouterr().out
     for name in ("predict", "predict_proba", "get_latent_representation", "outlier_score"):
         with pytest.raises(RuntimeError, match="untrained model"):
             getattr(model, name)()

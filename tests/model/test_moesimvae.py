@@ -486,7 +486,7 @@ def test_setup_of_a_view_of_an_unknown_layer_or_similarity(blobs):
 
 def test_too_few_experts(linked):
     MoESimVAE.setup_anndata(linked)
-    with pytest.raises(ValueError, match="at least 2, got 1"):
+    with pytest.raises(ValueError, match="at least 2, or None, got 1"):
         MoESimVAE(linked, 1)
 
 

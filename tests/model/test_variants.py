@@ -417,7 +417,7 @@ def test_a_local_function_guides(blobs, tmp_path):
         ({"depict_target": "sqrt"}, ValueError, r"`depict_target` must be .*'sqrt'"),
         ({"code_noise": "x"}, ValueError, r"`code_noise` must be a number or \"learned\".*'x'"),
         ({"network": "conv"}, KeyError, r"image_shape.*scmoe\.io\.from_array"),
-        ({"n_experts": 1}, ValueError, "at least 2, got 1"),
+        ({"n_experts": 1}, ValueError, "at least 2, or None, got 1"),
     ],
 )
 def test_mistakes(blobs, kwargs, error, match):
