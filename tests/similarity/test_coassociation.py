@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from anndata import AnnData
 from scipy import sparse
+from scmoe.similarity._metaclusters import metaclusters, separations
 from sklearn.metrics import adjusted_rand_score
 
 from scmoe.estimate import neighbor_graph
 from scmoe.similarity import CoAssociation, Similarity, _metaclusters
 from scmoe.similarity import _coassociation as module
 from scmoe.similarity._coassociation import CoAssociationTarget
-from scmoe.similarity._metaclusters import metaclusters, separations
 
 PARTITIONS = np.array(
     [

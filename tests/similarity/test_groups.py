@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scmoe.similarity._known import draw_known
 
 from scmoe.similarity import Differ, Labels
 from scmoe.similarity._base import PARTNERS
-from scmoe.similarity._known import draw_known
 
 N = np.nan
 

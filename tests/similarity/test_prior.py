@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy import sparse
+from scmoe.similarity._prior import check_prior
 
 from scmoe.pp import marker_prior
 from scmoe.similarity import Prior
-from scmoe.similarity._prior import check_prior
 
 N = np.nan
 PRIOR = np.array(

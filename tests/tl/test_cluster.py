@@ -20,8 +20,15 @@ from scipy import sparse
 
 from scmoe.metrics import accuracy
 from scmoe.model import MoESimVAE, _predict
-from scmoe.similarity import Blend, CoAssociation, DensityTree, Graph, Knn, Threshold
-from scmoe.similarity._graph import neighbour_graph
+from scmoe.similarity import (
+    Blend,
+    CoAssociation,
+    DensityTree,
+    Graph,
+    Knn,
+    Threshold,
+    stored_graph,
+)
 from scmoe.tl import cluster
 from scmoe.tl._slots import write
 from scmoe.tree import Tree
@@ -41,7 +48,7 @@ def graphs(monkeypatch):
     bind = CoAssociation.bind
 
     def spy(self, adata, profile, **kwargs):
-        seen.append(neighbour_graph(adata, self.neighbors_key))
+        seen.append(stored_graph(adata, self.neighbors_key))
         return bind(self, adata, profile, **kwargs)
 
     monkeypatch.setattr(CoAssociation, "bind", spy)

@@ -12,6 +12,7 @@ from scvi import REGISTRY_KEYS
 
 from scmoe.model import MoESimVAE
 from scmoe.similarity import (
+    MAX_DENSE,
     CoAssociation,
     DensityTree,
     Graph,
@@ -21,7 +22,6 @@ from scmoe.similarity import (
     Target,
     Threshold,
 )
-from scmoe.similarity._base import MAX_DENSE
 from scmoe.similarity._density_tree import DensityTreeTarget
 from scmoe.train import BATCH_KEYS, InMemory, SimilarBatches, check_shares, copied, split_cells
 from scmoe.train._similar import BLOCK, weighted

@@ -5,9 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import linkage
-
-from scmoe.tree._directions import branches, candidates, fisher, fisher_of_sides, pooled_noise
 from scmoe.tree._nodes import find_nodes, measure_noise, nearest, principal_direction
+
+from scmoe.tree._directions import (
+    branches,
+    candidates,
+    find_nodes,
+    fisher,
+    fisher_of_sides,
+    measure_noise,
+    nearest,
+    pooled_noise,
+    principal_direction,
+)
 
 
 def test_fisher_solves_the_clear_markers_only():
@@ -22,7 +32,7 @@ def test_fisher_solves_the_clear_markers_only():
 
 
 def test_fisher_of_many_markers_takes_those_that_differ_most(monkeypatch):
-    monkeypatch.setattr("scmoe.tree._directions.MOST_MARKERS", 2)
+    monkeypatch.setattr("scmoe.tree._directions.MAX_MARKERS", 2)
     found = fisher(np.array([[1.0, 3.0, 2.0]]), np.array([0.01]), np.eye(3))
     np.testing.assert_allclose(found, np.array([[0, 3, 2]]) / np.sqrt(13))
     rng = np.random.default_rng(0)
@@ -75,7 +85,7 @@ def test_principal_direction_of_many_markers(monkeypatch):
     x = rng.normal(size=(300, 6)) * np.array([1, 4, 1, 1, 1, 1])
     x -= x.mean(0)
     exact = principal_direction(x)
-    monkeypatch.setattr("scmoe.tree._nodes.MOST_MARKERS", 3)
+    monkeypatch.setattr("scmoe.tree._directions.MAX_MARKERS", 3)
     assert abs(principal_direction(x) @ exact) == pytest.approx(1, abs=1e-6)
     assert np.isfinite(principal_direction(np.zeros((4, 6)))).all()
 

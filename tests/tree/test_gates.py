@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from trees import POPULATIONS, make_stump, make_tree
 
-from scmoe.tree import Gate, Tree, count_labels, find_gates, split_weights, weighted
-from scmoe.tree._gates import best_threshold, choose, merged
+from scmoe.tree import Gate, Tree, count_labels, find_gates, format_weights, split_weights
+from scmoe.tree._gates import best_threshold, choose_gates, merge_gates
 
 X = np.repeat(
     np.array([values for _, values in POPULATIONS.values()], dtype=np.float32),
@@ -35,10 +35,10 @@ def test_gates_as_text():
 
 
 def test_sums_as_text():
-    assert weighted(split_weights(make_tree(), 0)) == "CD3"
-    assert weighted(split_weights(make_tree(), 3)) == "0.8 CD19 - 0.6 CD4"
+    assert format_weights(split_weights(make_tree(), 0)) == "CD3"
+    assert format_weights(split_weights(make_tree(), 3)) == "0.8 CD19 - 0.6 CD4"
     # what is light is not written
-    assert weighted({"a": 0.9, "b": -0.4, "c": 0.19}) == "0.9 a - 0.4 b + ..."
+    assert format_weights({"a": 0.9, "b": -0.4, "c": 0.19}) == "0.9 a - 0.4 b + ..."
 
 
 def test_labels_are_counted():
@@ -128,17 +128,17 @@ def test_choose():
     other = np.array([1, 1, 1, 1, 0, 0, 1, 1], bool)
     exact = own.copy()
     # one sum of markers would do, but two markers do as well
-    assert choose([exact, loose, other], own, [3, 1, 1], [0]) == [1, 2]
+    assert choose_gates([exact, loose, other], own, [3, 1, 1], [0]) == [1, 2]
     # not where they don't
-    assert choose([exact, loose], own, [3, 1], [0]) == [0]
+    assert choose_gates([exact, loose], own, [3, 1], [0]) == [0]
     # a first one that is needless in the end
-    assert choose([loose, exact], own, [1, 1], [0, 1]) == [1]
-    assert choose([], own, [], []) == []
+    assert choose_gates([loose, exact], own, [1, 1], [0, 1]) == [1]
+    assert choose_gates([], own, [], []) == []
     # one that is nearly right, and can't be mended
     tempting = np.array([1, 1, 1, 0, 0, 0, 0, 0], bool)
-    assert choose([tempting, loose, other], own, [1, 1, 1], [1, 2]) == [1, 2]
+    assert choose_gates([tempting, loose, other], own, [1, 1, 1], [1, 2]) == [1, 2]
     # one that makes it worse
-    assert choose([~own], own, [1], [0]) == []
+    assert choose_gates([~own], own, [1], [0]) == []
 
 
 def test_best_threshold():
@@ -154,10 +154,10 @@ def test_best_threshold():
 
 def test_merged():
     a, b, c = Gate({"a": 1.0}, low=1), Gate({"b": 1.0}, low=1), Gate({"a": 1.0}, high=2)
-    assert merged([a, b, c]) == [Gate({"a": 1.0}, 1, 2), b]
-    assert merged([a, Gate({"a": 1.0}, low=3)]) == [Gate({"a": 1.0}, low=3)]
+    assert merge_gates([a, b, c]) == [Gate({"a": 1.0}, 1, 2), b]
+    assert merge_gates([a, Gate({"a": 1.0}, low=3)]) == [Gate({"a": 1.0}, low=3)]
     total = Gate({"a": 0.8, "b": 0.6}, low=1)
-    assert merged([total, Gate({"a": 0.8, "b": 0.6}, low=2)])[0] == total
+    assert merge_gates([total, Gate({"a": 0.8, "b": 0.6}, low=2)])[0] == total
 
 
 def test_cells_within_a_gate():
@@ -170,7 +170,7 @@ def test_cells_within_a_gate():
 
 def test_a_sample_of_many_cells(monkeypatch):
     """Gates are chosen on some of the cells, their F1 is that of all."""
-    monkeypatch.setattr("scmoe.tree._gates.MOST_CELLS", 50)
+    monkeypatch.setattr("scmoe.tree._gates.MAX_GATED_CELLS", 50)
     found = find_gates(make_tree(), X, LABELS, np.diag([40, 30, 25, 5]))
     assert written(found)[:2] == ["CD4+ (> 2)", "CD8+ (> 3)"]
     labels = np.where(np.arange(100) < 4, -1, LABELS)

@@ -101,7 +101,7 @@ def test_a_region_is_cut_by_the_marker_that_a_person_would_take():
 
 
 @pytest.mark.parametrize(
-    ("how", "n_clusters"), [({}, 2), ({"significance": 12}, 1), ({"least": 80}, 1)]
+    ("how", "n_clusters"), [({}, 2), ({"significance": 12}, 1), ({"min_cells": 80}, 1)]
 )
 def test_what_a_valley_must_have(how, n_clusters):
     x, _ = blobs([1000, 60])
@@ -137,7 +137,7 @@ def test_cells_that_hardly_are_any():
 
 def test_a_sketch_keeps_rare_populations(monkeypatch):
     """Of more cells the tree is grown on some, and does not find ever more."""
-    monkeypatch.setattr("scmoe.tree._grow.WHOLE", 20_000)
+    monkeypatch.setattr("scmoe.tree._grow.MAX_CELLS", 20_000)
     x, truth = blobs([30_000, 15_000, 5_000, 100])
     tree = grown(x)
     assert tree.n_clusters == 4

@@ -71,7 +71,7 @@ def test_rows_are_looked_at_in_parts(monkeypatch):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(7, 500)).astype(np.float32)
     whole = find_valleys(x, np.ones(7), 12)
-    monkeypatch.setattr("scmoe.tree._valleys.MOST_VALUES", 1000)
+    monkeypatch.setattr("scmoe.tree._valleys.VALUES_AT_A_TIME", 1000)
     parts = find_valleys(x, np.ones(7), 12)
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(a, b)

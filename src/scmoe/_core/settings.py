@@ -137,12 +137,10 @@ def setting(kind: Kind | None = None, default: Any = MISSING, doc: str = "", **n
 @cache
 def kinds_of(settings_class: type) -> dict[str, Kind]:
     """Return the values that each field declared by :func:`setting` accepts, by its name."""
-    hints = get_type_hints(settings_class)
-    return {
-        f.name: f.metadata["kind"] or _kind_of(hints[f.name])
-        for f in fields(settings_class)
-        if "kind" in f.metadata
-    }
+    kinds = {f.name: f.metadata["kind"] for f in fields(settings_class) if "kind" in f.metadata}
+    # a class of a user may have annotations that nothing but a type checker can look up
+    hints = get_type_hints(settings_class) if None in kinds.values() else {}
+    return {name: kind or _kind_of(hints[name]) for name, kind in kinds.items()}
 
 
 def _kind_of(annotation: Any) -> Kind:

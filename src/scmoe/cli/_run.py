@@ -18,7 +18,7 @@ from scmoe._core.tsne import MAP, sample, with_map
 from scmoe.io._fcs import Plate
 from scmoe.io._zarr import place_values, write_results
 from scmoe.pl._figure import set_colors
-from scmoe.similarity._base import with_seed
+from scmoe.similarity import with_seed
 from scmoe.tl._neighbors import add_graph
 from scmoe.tree import Tree
 

@@ -13,7 +13,7 @@ from scmoe._core.neighbors import partition
 from scmoe._core.progress import bar
 from scmoe._core.settings import check_whole
 from scmoe.estimate._found import Found, by_size, check_cells, check_size
-from scmoe.similarity._graph import check_graph
+from scmoe.similarity import check_graph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from scmoe._core.progress import bar
 from scmoe._core.settings import is_number
 from scmoe.estimate._found import Found, by_size, check_codes, check_size
 from scmoe.estimate._stability import _row
-from scmoe.tree import DEPTH, LEAST, SIGNIFICANCE, SUBSAMPLE, Cells, grow, memberships
+from scmoe.tree import DEPTH, MIN_CELLS, SIGNIFICANCE, SUBSAMPLE, Cells, grow, memberships
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,11 +88,11 @@ def tree_clusters(
         raise ValueError(f"`depth` must be above 0 and at most 1, got {depth!r}.")
     if min_cluster_size is not None:
         check_size("min_cluster_size", min_cluster_size, 1, n)
-    least = LEAST if min_cluster_size is None else min_cluster_size
+    min_cells = MIN_CELLS if min_cluster_size is None else min_cluster_size
     levels = None if evidence is None else _check_levels(evidence, significance)
 
     markers = np.arange(n_markers).astype(str)
-    how = {"significance": float(significance), "depth": float(depth), "least": int(least)}
+    how = {"significance": float(significance), "depth": float(depth), "min_cells": int(min_cells)}
 
     def grown(x: np.ndarray, **kwargs) -> Tree:
         tree = grow(x, markers, **how, **kwargs)
@@ -130,7 +130,7 @@ def tree_clusters(
         settings={
             "significance": float(significance),
             "depth": float(depth),
-            "min_cluster_size": int(least),
+            "min_cluster_size": int(min_cells),
         },
     )
 

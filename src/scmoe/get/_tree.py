@@ -75,11 +75,11 @@ def tree(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
     >>> scmoe.tl.cluster(adata)
     >>> scmoe.get.tree(adata)
     """
-    from scmoe.tree import split_weights, weighted
+    from scmoe.tree import format_weights, split_weights
 
     found, counts = read_tree(adata, key)
     names = label_names(counts)
-    markers = [weighted(split_weights(found, split)) for split in range(found.n_splits)]
+    markers = [format_weights(split_weights(found, split)) for split in range(found.n_splits)]
     parent = found.parent[found.region]
     sides = [
         [_listed(found, names, 2 * split + side) for split in range(found.n_splits)]

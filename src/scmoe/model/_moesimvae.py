@@ -28,8 +28,7 @@ from scmoe.model._estimates import (
 from scmoe.model._moesimvae_module import MoESimVAEModule, MoESimVAESettings
 from scmoe.model._settings import with_settings
 from scmoe.model._training import Training
-from scmoe.similarity import DensityTree, Similarity, check_similarity
-from scmoe.similarity._graph import neighbour_graph
+from scmoe.similarity import DensityTree, Similarity, check_similarity, stored_graph
 from scmoe.train import (
     SimilarBatches,
     SimilarityPlan,
@@ -485,7 +484,7 @@ class MoESimVAE(ExpertModel):
         elif settings.n_experts == AUTO:
             graph = None
             if self.similarity.needs_graph:
-                graph = neighbour_graph(self.adata, self.similarity.neighbors_key)
+                graph = stored_graph(self.adata, self.similarity.neighbors_key)
             values = x if of_clusters["method"] == TREE else scaled
             found["n_experts"], evidence["n_clusters"] = estimate_n_clusters(
                 values, graph, seed=seed, progress=progress, **of_clusters

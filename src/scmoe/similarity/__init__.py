@@ -1,16 +1,25 @@
-"""Who is like whom: the user's notion of similarity, turned into targets for mini-batches."""
+"""Similarities: rules that say which cells should share a cluster.
 
-from scmoe.similarity._base import Pairs, Similarity, Target, check_similarity
+The user chooses a similarity; bound to the cells it becomes the target of the training.
+"""
+
+from scmoe.similarity._base import Similarity, check_similarity
+
+# below `as`: for the other rooms of the package
+from scmoe.similarity._base import with_seed as with_seed
 from scmoe.similarity._blend import Blend
 from scmoe.similarity._coassociation import CoAssociation
 from scmoe.similarity._custom import Custom
 from scmoe.similarity._density_tree import DensityTree
-from scmoe.similarity._embedding import Knn, Threshold
+from scmoe.similarity._embedding import Knn, Threshold, image_gradients, umap
 from scmoe.similarity._graph import Graph
-from scmoe.similarity._groups import Differ, Labels
-from scmoe.similarity._images import image_gradients
-from scmoe.similarity._prior import Prior
-from scmoe.similarity._umap import umap
+from scmoe.similarity._graph import check_graph as check_graph
+from scmoe.similarity._graph import graph_slot as graph_slot
+from scmoe.similarity._graph import stored_graph as stored_graph
+from scmoe.similarity._labels import Differ, Labels, Prior
+from scmoe.similarity._target import MAX_DENSE as MAX_DENSE
+from scmoe.similarity._target import PARTNERS as PARTNERS
+from scmoe.similarity._target import Pairs, Target, TensorTarget
 
 __all__ = [
     "Blend",
@@ -25,6 +34,7 @@ __all__ = [
     "Prior",
     "Similarity",
     "Target",
+    "TensorTarget",
     "Threshold",
     "check_similarity",
     "image_gradients",

@@ -1,29 +1,32 @@
-"""Similarity = how many partitions of the graph put two cells together."""
+"""Co-association: partitions of the neighbour graph vote on which cells belong together."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from scipy.cluster.hierarchy import cut_tree, linkage
+from scipy.cluster.hierarchy import cut_tree, fcluster, linkage
 from scipy.sparse import coo_matrix
 from scipy.spatial.distance import pdist, squareform
 
 from scmoe._core.neighbors import partition
 from scmoe._core.progress import bar
-from scmoe._core.settings import is_whole
-from scmoe.similarity._base import (
-    SMALL_FIRST,
-    MembershipTarget,
-    Similarity,
-    Target,
-    sum_groups,
+from scmoe._core.settings import (
+    FLAG,
+    NOTHING,
+    POSITIVE,
+    TEXT,
+    Kind,
+    is_whole,
+    many,
+    setting,
 )
-from scmoe.similarity._graph import neighbour_graph
-from scmoe.similarity._metaclusters import metaclusters
+from scmoe.similarity._base import Similarity
+from scmoe.similarity._graph import stored_graph
+from scmoe.similarity._target import SIZE_POWER, MembershipTarget, TensorTarget, sum_groups
 
 if TYPE_CHECKING:
     import torch
@@ -32,53 +35,59 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-FINER = 2
-"""How many votes all metaclusters have together, for each of all coarse partitions."""
+FINE_VOTES = 2
+"""Votes of all metaclusters together, for each vote of all coarse partitions."""
 
-LEAST_VOTE = 1e-6
-"""How much the distance of groups counts beside the share of votes."""
+DISTANCE_VOTE = 1e-6
+"""Weight of the distance between groups, relative to the share of votes, when groups merge."""
 
-LEAST_SIZE = 10
-"""Cells of the smallest group."""
+MIN_GROUP_SIZE = 10
+"""Smallest number of cells of a group."""
+
+MAX_COMMUNITIES = 5000
+"""A graph that falls apart into more communities than this cannot be clustered."""
+
+LEAST_NOISE = 1e-3
+"""Smallest standard deviation within communities, as a share of that of all cells."""
+
+LOUVAIN_SEED = Kind("a whole number in [0, 2**32)", lambda v: is_whole(v) and 0 <= v < 2**32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoAssociation(Similarity):
-    """Cells are alike when most partitions of the neighbour graph put them together.
+    """Two cells are alike if most partitions of the neighbour graph put them together.
 
     Two kinds of partitions vote, because they fail in different ways:
 
     - communities of the graph (Louvain) at several coarse resolutions. They follow the
-      shape of big populations, but merge small ones with their neighbours. Together they have
-      half as many votes as the others;
-    - metaclusters: small communities of the graph, merged by average linkage until in every
-      pair some marker differs by ``separation`` standard deviations. A small population whose
-      markers differ stays apart, however few cells it has, and a single population is one
+      shape of large populations, but merge small ones with their neighbours. Together they have
+      half as many votes as the metaclusters;
+    - metaclusters: small communities of the graph, merged by average linkage until every pair
+      differs in some marker by ``separation`` standard deviations. A small population whose
+      markers differ stays separate, however few cells it has, and a single population is one
       metacluster.
 
-    The target is dense in any random mini-batch, and cheap: rows of an ``(n_obs, n_votes)``
-    matrix of small integers are compared. It hangs on the cells and their graph alone, not on
-    the order in which they come.
+    Any random mini-batch holds an opinion on every pair, and the computation is cheap: rows of an
+    ``(n_obs, n_votes)`` matrix of small integers are compared. The result depends on the cells
+    and their graph alone, not on the order of the cells.
 
     Parameters
     ----------
     neighbors_key
-        As in scanpy; None takes ``.obsp["connectivities"]``.
+        As in scanpy; None reads ``.obsp["connectivities"]``.
     resolutions
-        Resolutions of the coarse partitions; larger gives more communities.
+        Resolutions of the coarse partitions; a larger value gives more communities.
     fine_resolutions
-        Resolutions of the communities that are merged to metaclusters, one vote each. ``()`` for
-        images, whose kinds differ in no single pixel.
+        Resolutions of the communities that are merged into metaclusters, one vote each. ``()``
+        for images, whose classes do not differ in any single pixel.
     separation
-        Where merging stops: the difference of two communities in their most separated marker,
-        in standard deviations within communities. Smaller gives more metaclusters.
+        Merging stops when any two communities differ by this many standard deviations (within
+        communities) in their most separated marker. A smaller value gives more metaclusters.
     majority
-        True: the similarity is 1 where more than half of the votes agree, else 0. False: it is
-        the share of votes.
+        True: the similarity is 1 if more than half of the votes agree, else 0. False: it is
+        the share of votes that agree.
     random_state
-        Of the order in which Louvain looks at cells, 0 to 2**32 - 1.
-    spread
-        No longer used; taken from records of earlier versions, and a log line says so.
+        Seed of the order in which Louvain visits the cells, 0 to 2**32 - 1.
 
     References
     ----------
@@ -87,50 +96,48 @@ class CoAssociation(Similarity):
     """
 
     needs_graph: ClassVar[bool] = True
+    retired: ClassVar[dict[str, str]] = {
+        "spread": "communities are now merged by their most separated marker, see `separation`."
+    }
 
-    neighbors_key: str | None = None
-    resolutions: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-    fine_resolutions: tuple[float, ...] = (4.0, 5.0, 6.0, 8.0, 10.0)
-    separation: float = 3.5
-    majority: bool = True
-    random_state: int = 0
-    spread: InitVar[float | None] = None
+    neighbors_key: str | None = setting(TEXT | NOTHING, None)
+    resolutions: tuple[float, ...] = setting(many(POSITIVE), (0.05, 0.1, 0.2, 0.3, 0.5, 1.0))
+    fine_resolutions: tuple[float, ...] = setting(many(POSITIVE), (4.0, 5.0, 6.0, 8.0, 10.0))
+    separation: float = setting(POSITIVE, 3.5)
+    majority: bool = setting(FLAG, True)
+    random_state: int = setting(LOUVAIN_SEED, 0)
 
-    def __post_init__(self, spread: float | None):
+    def __post_init__(self):
+        super().__post_init__()
         if not self.resolutions and not self.fine_resolutions:
             raise ValueError("CoAssociation needs at least one resolution.")
-        for name in ("resolutions", "fine_resolutions"):
-            if any(r <= 0 for r in getattr(self, name)):
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
-        if not self.separation > 0:
-            raise ValueError(f"`separation` must be positive, got {self.separation}.")
-        if not is_whole(self.random_state) or not 0 <= self.random_state < 2**32:
-            raise ValueError(
-                f"`random_state` must be a whole number in [0, 2**32), got {self.random_state!r}."
-            )
-        if spread is not None:
-            logger.warning(
-                "`spread` of CoAssociation is ignored: communities are merged by their most "
-                "separated marker now. See `separation`."
-            )
 
     def bind(
         self, adata: AnnData, profile: np.ndarray, *, progress: bool = False
     ) -> CoAssociationTarget:
-        """Partition the graph; raises as ``neighbour_graph`` does."""
-        graph = neighbour_graph(adata, self.neighbors_key)
+        """Partition the graph.
+
+        Raises
+        ------
+        KeyError
+            No such graph.
+        ValueError
+            Not a graph of neighbours over these cells, or one of too many communities.
+        """
+        graph = stored_graph(adata, self.neighbors_key)
         order = canonical_order(graph, profile, self.random_state)
         graph = graph[order][:, order].sorted_indices()
-        place = order.argsort()
+        rank = order.argsort()
         resolutions = self.resolutions + self.fine_resolutions
-        found = [
-            partition(graph, resolution, self.random_state)[place]
+        communities = [
+            partition(graph, resolution, self.random_state)[rank]
             for resolution in bar(resolutions, "partitioning the graph", progress=progress)
         ]
-        coarse = found[: len(self.resolutions)]
-        fine = [metaclusters(profile, c, self.separation) for c in found[len(coarse) :]]
+        n_coarse = len(self.resolutions)
+        coarse = communities[:n_coarse]
+        fine = [metaclusters(profile, c, self.separation) for c in communities[n_coarse:]]
         # whole numbers, so that a tie is exactly a tie
-        weights = [len(fine) or 1] * len(coarse) + [FINER * len(coarse) or 1] * len(fine)
+        weights = [len(fine) or 1] * len(coarse) + [FINE_VOTES * len(coarse) or 1] * len(fine)
         target = CoAssociationTarget(np.stack(coarse + fine, axis=1), weights, self.majority)
         logger.info(
             "Co-association: %s communities, %s metaclusters, %d groups.",
@@ -142,27 +149,29 @@ class CoAssociation(Similarity):
 
 
 def canonical_order(graph: csr_matrix, profile: np.ndarray, seed: int) -> np.ndarray:
-    """Cells along a random direction; of equal cells that with weaker edges first.
+    """Sort the cells along a random direction; equal cells by their edge weights, ascending.
 
-    The same cells, in whatever order they come, are in one order then, ``(n_obs,)``.
+    Returns
+    -------
+    ``(n_obs,)`` indices. The same cells are in the same order, however they were ordered before.
     """
     direction = np.random.default_rng(seed).normal(size=profile.shape[1])
     along = np.zeros(len(profile))
-    # column by column: a product of matrices rounds by the place of the row
+    # column by column: a product of matrices rounds by the position of the row
     for values, weight in zip(profile.T, direction, strict=True):
         along += weight * values
     return np.lexsort((np.asarray(graph.sum(1)).ravel(), along))
 
 
-class CoAssociationTarget(Target):
-    """Votes on which cells belong together.
+class CoAssociationTarget(TensorTarget):
+    """The votes of partitions on which cells belong together.
 
     Parameters
     ----------
     partitions
         ``(n_obs, n_votes)`` integers: the group of each cell in each partition.
     weights
-        Whole number of votes that each partition has.
+        Number of votes of each partition, whole numbers.
     majority
         See :class:`CoAssociation`.
     """
@@ -176,9 +185,10 @@ class CoAssociationTarget(Target):
     def groups(self) -> np.ndarray:
         """Group of each cell, ``(n_obs,)`` int64 from 0.
 
-        Combinations of votes are looked at from the most to the least common. Each joins the
-        earlier one that starts a group and agrees with it in most votes, if they are a majority,
-        else starts a group of its own. Groups of fewer than 10 cells end in the nearest other.
+        Combinations of votes are taken from the most to the least common. Each one joins the
+        group whose first combination agrees with it in most votes, if these are a majority, and
+        else starts a new group. Groups of fewer than 10 cells are joined to the group that agrees
+        with them most.
         """
         rows, cell, count = np.unique(
             self.partitions.T, axis=0, return_inverse=True, return_counts=True
@@ -194,14 +204,14 @@ class CoAssociationTarget(Target):
             else:
                 group[row] = agree.argmax()
             size[group[row]] += count[row]
-        large = np.flatnonzero(size[:n] >= min(LEAST_SIZE, size.max()))
+        large = np.flatnonzero(size[:n] >= min(MIN_GROUP_SIZE, size.max()))
         for row in np.flatnonzero(size[group] < size[large].min()):
             group[row] = large[((starts[large] == rows[row]) @ weights).argmax()]
         return np.searchsorted(large, group)[cell.ravel()]
 
     @property
     def n_groups(self) -> int:
-        """How many groups of cells the votes see: experts that a model needs for them."""
+        """Number of groups, and so of experts that a model needs for them."""
         return int(self.groups.max()) + 1
 
     @cached_property
@@ -210,9 +220,9 @@ class CoAssociationTarget(Target):
         return np.eye(self.n_groups, dtype=np.float32)[self.groups]
 
     def merged(self, n_groups: int, profile: np.ndarray) -> MembershipTarget:
-        """Merge groups by average linkage, first those whose cells agree in most votes.
+        """Merge groups by average linkage, first the groups whose cells agree in most votes.
 
-        Of those that agree in as many, the groups with the closest means.
+        Among groups that agree in equally many votes, those with the closest means merge first.
         """
         size = np.bincount(self.groups)
         agree = np.zeros((self.n_groups, self.n_groups))
@@ -222,12 +232,12 @@ class CoAssociationTarget(Target):
         apart = 1 - agree / np.outer(size, size) / self.votes.sum()
         means = self.membership.T @ profile / size[:, None]
         distance = pdist(means)
-        apart = squareform(apart, checks=False) + LEAST_VOTE * distance / distance.max()
+        apart = squareform(apart, checks=False) + DISTANCE_VOTE * distance / distance.max()
         into = cut_tree(linkage(apart, "average"), n_clusters=n_groups)[:, 0]
         return MembershipTarget(sum_groups(self.membership, into))
 
     def _vote(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Similarity of cells ``left`` and ``right``, broadcast against each other."""
+        """Return the similarity of cells ``left`` and ``right``, broadcast against each other."""
         agree = 0
         for group, weight in zip(self.partitions, self.votes, strict=True):
             agree = agree + weight * (group[left] == group[right])
@@ -235,23 +245,23 @@ class CoAssociationTarget(Target):
         return (2 * agree > total if self.majority else agree / total).astype(np.float32)
 
     def draw_weights(self, cells: np.ndarray) -> np.ndarray:
-        """Cells of small groups are drawn more often.
+        """Return how often each cell is drawn: more often in small groups.
 
         A population of a thousandth of the cells has no pair in most random batches. A cell is
-        drawn, with replacement, with a weight of one over the root of the size of its group,
+        drawn, with replacement, with one over the root of the size of its group as its weight,
         averaged over the partitions.
         """
         weight = np.zeros(len(cells))
         for votes in self.partitions[:, cells]:
-            weight += np.bincount(votes)[votes] ** -SMALL_FIRST
+            weight += np.bincount(votes)[votes] ** -SIZE_POWER
         return weight
 
     def dense(self, cells: np.ndarray) -> np.ndarray:
-        """Votes of all pairs."""
+        """Return the votes for all pairs."""
         return self._vote(cells[:, None], cells[None])
 
     def at(self, cells: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """Votes of some pairs."""
+        """Return the votes for some pairs."""
         return self._vote(cells[pairs[0]], cells[pairs[1]])
 
     @property
@@ -260,8 +270,73 @@ class CoAssociationTarget(Target):
         return self.partitions.T
 
     def alike(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """Votes of cells that are in such groups."""
+        """Return the votes for cells that are in these groups."""
         agree, total = 0, int(self.votes.sum())
         for i, weight in enumerate(self.votes.tolist()):
             agree = agree + weight * (left[..., i] == right[..., i])
         return (2 * agree > total if self.majority else agree / total).float()
+
+
+def metaclusters(profile: np.ndarray, community: np.ndarray, separation: float) -> np.ndarray:
+    """Merge communities of a graph that no marker separates.
+
+    Parameters
+    ----------
+    profile
+        ``(n_obs, n_features)``.
+    community
+        Community of each cell, ``(n_obs,)`` integers from 0, none of them empty.
+    separation
+        Merging (average linkage) stops at this value of :func:`separations`.
+
+    Returns
+    -------
+    Metacluster of each cell, ``(n_obs,)`` integers from 0.
+
+    Raises
+    ------
+    ValueError
+        More than 5,000 communities.
+    """
+    n_communities = int(community.max()) + 1
+    if n_communities == 1:
+        return community
+    if n_communities > MAX_COMMUNITIES:
+        raise ValueError(
+            f"The neighbour graph falls apart into {n_communities:,} communities; build it with "
+            "more neighbours."
+        )
+    between = squareform(separations(profile, community), checks=False)
+    return fcluster(linkage(between, "average"), separation, "distance")[community] - 1
+
+
+def separations(profile: np.ndarray, community: np.ndarray) -> np.ndarray:
+    """Measure how far apart any two communities are in their most separated marker.
+
+    The difference of the means in standard deviations within communities (pooled over all of
+    them), for the marker in which it is largest. The standard error of a mean counts as noise
+    too: otherwise a gene that a single cell expresses would separate its community.
+
+    Parameters
+    ----------
+    profile, community
+        As for :func:`metaclusters`.
+
+    Returns
+    -------
+    ``(n_communities, n_communities)`` float64, symmetric, 0 on the diagonal.
+    """
+    count = np.bincount(community)
+    largest = np.zeros((len(count), len(count)))
+    for values in profile.T:
+        values = values.astype(np.float64)
+        least = (LEAST_NOISE * values.std()) ** 2
+        if values.min() == values.max():
+            continue
+        mean = np.bincount(community, weights=values) / count
+        squares = np.bincount(community, weights=(values - mean[community]) ** 2)
+        noise = max(squares.sum() / max(len(values) - len(count), 1), least)
+        error = squares / np.maximum(count - 1, 1) / count
+        variance = noise + error[:, None] + error[None]
+        np.maximum(largest, (mean[:, None] - mean) ** 2 / variance, out=largest)
+    return np.sqrt(largest)

@@ -1,4 +1,4 @@
-"""Similarity = a function of the user."""
+"""A function of the user as similarity."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scmoe.similarity._base import Similarity, Target
+from scmoe._core.settings import Kind, setting
+from scmoe.similarity._base import Similarity
+from scmoe.similarity._target import Target
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 ROUNDING = 1e-4
-"""Differences up to this are rounding, not mistakes."""
+"""Deviations from [0, 1] and from symmetry up to this value are rounding errors."""
+
+FUNCTION = Kind("a function of cell indices", lambda v: isinstance(v, str) or callable(v))
 
 
 @dataclass(frozen=True)
 class Custom(Similarity):
-    """Cells are as similar as a function says.
+    """The similarity of two cells is the value of a function.
 
     Parameters
     ----------
     function
         Called with the cell indices of a batch, ``(B,)`` int64, which may hold a cell twice. It
-        returns their similarities, ``(B, B)`` in [0, 1] and symmetric, NaN where it has no
-        opinion; the diagonal is not looked at. It is called for every batch, so it should
-        be fast.
+        returns their similarities, ``(B, B)`` in [0, 1] and symmetric, NaN for no opinion; the
+        diagonal is ignored. It is called for every batch, so it should be fast.
 
-        A saved model, and the record of a clustering, keep its name only (``"module:name"``),
-        and no name is looked up: a file does not choose what is imported or called. To train a
-        loaded model further give it the function again, ``model.similarity = Custom(function)``.
+        A saved model, and the record of a clustering, keep only the name of the function
+        (``"module:name"``). The name is never looked up, so that a file cannot choose which code
+        is imported or called. To continue the training of a loaded model, pass the function
+        again: ``model.similarity = Custom(function)``.
 
     Examples
     --------
@@ -46,25 +50,18 @@ class Custom(Similarity):
     and then ``scmoe.similarity.Custom(mine.near)``.
     """
 
-    function: Callable[[np.ndarray], np.ndarray] | str
-
-    def __post_init__(self):
-        if not isinstance(self.function, str) and not callable(self.function):
-            raise ValueError(
-                "`function` must be a function of cell indices, got "
-                f"{type(self.function).__name__}."
-            )
+    function: Callable[[np.ndarray], np.ndarray] | str = setting(FUNCTION)
 
     def to_dict(self) -> dict[str, Any]:
-        """Name of the class and of the function, which is all that :meth:`from_dict` restores."""
+        """Return the names of the class and of the function; the function itself is not kept."""
         return {"name": type(self).__name__, "function": name_of(self.function)}
 
     def bind(self, adata: AnnData, profile: np.ndarray, *, progress: bool = False) -> CustomTarget:
-        """Use the function; ValueError where only its name is left."""
+        """Bind the function; raise ValueError if only its name is known."""
         if isinstance(self.function, str):
             raise ValueError(
-                f"The function {self.function!r} of a Custom similarity can't be found: only its "
-                "name was saved, and no name is looked up. Give the function again, "
+                f"The function {self.function!r} of a Custom similarity is missing: only its "
+                "name was saved, and no name is looked up. Pass the function again: "
                 "`model.similarity = scmoe.similarity.Custom(function)`."
             )
         return CustomTarget(self.function)
@@ -79,20 +76,20 @@ def name_of(function: Callable | str) -> str:
 
 
 class CustomTarget(Target):
-    """The answers of a function, each of them checked."""
+    """The values of a function, checked at every call."""
 
     def __init__(self, function: Callable[[np.ndarray], np.ndarray]):
         self.function = function
         self.name = name_of(function)
 
     def dense(self, cells: np.ndarray) -> np.ndarray:
-        """What the function says, 1 on the diagonal.
+        """Return the values of the function, with 1 on the diagonal.
 
         Raises
         ------
         ValueError
-            The answer is no array of numbers of the right shape, leaves [0, 1], or is not
-            symmetric.
+            The function returned something other than an array of numbers of the right shape,
+            values outside [0, 1], or an array that is not symmetric.
         """
         cells = cells.astype(np.int64)
         answer = np.asarray(self.function(cells))
@@ -112,12 +109,12 @@ class CustomTarget(Target):
         if known.min() < -ROUNDING or known.max() > 1 + ROUNDING:
             raise ValueError(
                 f"{name} returned values from {known.min():g} to {known.max():g}; a similarity is "
-                "between 0 and 1: scale it, or use NaN where there is no opinion."
+                "between 0 and 1: scale it, or use NaN for no opinion."
             )
         if (unknown != unknown.T).any() or np.abs(known - known.T).max() > ROUNDING:
             raise ValueError(
                 f"{name} returned an array that is not symmetric; return "
-                "`np.maximum(s, s.T)` for alike in either direction, `(s + s.T) / 2` for the mean."
+                "`np.maximum(s, s.T)` for the larger value, `(s + s.T) / 2` for the mean."
             )
         answer = np.clip(answer, 0, 1)
         return (answer + answer.T) / 2

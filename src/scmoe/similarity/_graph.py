@@ -1,4 +1,4 @@
-"""Similarity = the edges of the user's neighbour graph."""
+"""The neighbour graph of scanpy: read it, check it, and use its edges as similarity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 from scipy import sparse
 
 from scmoe._core.cells import check_sparse
-from scmoe.similarity._base import Pairs, Similarity, Target, edges_at, from_edges
+from scmoe._core.settings import NOTHING, TEXT, setting
+from scmoe.similarity._base import Similarity
+from scmoe.similarity._target import Pairs, Target, edges_at, pairs_of_edges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SEED_SHARE = 4
-"""One cell in this many of a batch is drawn at random; the rest are its neighbours."""
+"""One in this many cells of a batch is drawn at random; the others are neighbours of these."""
 
 
-def neighbour_graph(adata: AnnData, neighbors_key: str | None) -> sparse.csr_matrix:
-    """The symmetric graph of ``sc.pp.neighbors``, checked.
+def stored_graph(adata: AnnData, neighbors_key: str | None) -> sparse.csr_matrix:
+    """Read the graph of ``sc.pp.neighbors``, check it, and make it symmetric.
 
     Parameters
     ----------
@@ -41,15 +43,15 @@ def neighbour_graph(adata: AnnData, neighbors_key: str | None) -> sparse.csr_mat
     KeyError
         No such record or graph.
     ValueError
-        The graph is not square over the cells, has indices beyond them, weights that are negative
-        or no finite numbers, or no edge at all.
+        The graph has the wrong shape, damaged indices, negative weights, weights that are not
+        finite numbers, or no edge at all.
     """
     slot = graph_slot(adata, neighbors_key)
     return check_graph(adata.obsp[slot], adata.n_obs, f"`.obsp[{slot!r}]`")
 
 
 def graph_slot(adata: AnnData, neighbors_key: str | None) -> str:
-    """Where scanpy put the graph in ``.obsp``; KeyError where there is none."""
+    """Return the key of the graph in ``.obsp``; raise KeyError if there is no such graph."""
     if neighbors_key is None:
         slot = "connectivities"
     elif isinstance(adata.uns.get(neighbors_key), Mapping):
@@ -65,7 +67,7 @@ def graph_slot(adata: AnnData, neighbors_key: str | None) -> str:
 
 
 def check_graph(graph, n_obs: int, name: str) -> sparse.csr_matrix:
-    """Validate a graph and bring it into one form: see ``neighbour_graph``."""
+    """Check a graph and convert it to the form that :func:`stored_graph` returns."""
     if getattr(graph, "shape", None) != (n_obs, n_obs):
         raise ValueError(
             f"{name} has shape {getattr(graph, 'shape', None)}, but a graph over these cells "
@@ -93,43 +95,45 @@ def check_graph(graph, n_obs: int, name: str) -> sparse.csr_matrix:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph(Similarity):
-    """Cells are as similar as the neighbour graph says: its weights, and 0 without an edge.
+    """The similarity of two cells is the weight of their edge, 0 without an edge.
 
-    A random mini-batch of a large data set holds almost no edges (15 neighbours, 100,000
-    cells, batches of 256: 0.04 for a cell), so batches are drawn along edges: a quarter of
-    a batch is random, the rest are neighbours of those cells.
+    A random mini-batch of a large data set holds almost no edges (with 15 neighbours, 100,000
+    cells and batches of 256, 0.04 for each cell), so batches are drawn along edges: a quarter of
+    the cells of a batch are random, the others are neighbours of these.
 
     Parameters
     ----------
     neighbors_key
-        As in scanpy; None takes ``.obsp["connectivities"]``.
+        As in scanpy; None reads ``.obsp["connectivities"]``.
     obsp
-        Any cells x cells matrix of similarities in ``.obsp`` instead, dense or sparse; not
-        together with ``neighbors_key``. Weights above 1 are divided by the largest, and of
-        the two weights of a pair the larger counts.
+        Key of any cells x cells matrix of similarities in ``.obsp``, dense or sparse, in place of
+        the graph; not together with ``neighbors_key``. If a weight is above 1, all are divided by
+        the largest. Of the two weights of a pair the larger one is used.
     """
 
-    neighbors_key: str | None = None
-    obsp: str | None = None
+    neighbors_key: str | None = setting(TEXT | NOTHING, None)
+    obsp: str | None = setting(TEXT | NOTHING, None)
 
     def __post_init__(self):
+        super().__post_init__()
         if self.obsp is not None and self.neighbors_key is not None:
             raise ValueError("You can't specify both `obsp` and `neighbors_key`.")
 
     @property
     def needs_graph(self) -> bool:
-        """Whether it looks at the neighbour graph of scanpy."""
+        """Whether the similarity reads the neighbour graph of scanpy."""
         return self.obsp is None
 
     def bind(self, adata: AnnData, profile: np.ndarray, *, progress: bool = False) -> GraphTarget:
-        """Look the graph up.
+        """Read the graph.
 
         Raises
         ------
         KeyError
-            ``obsp`` is not there; else as ``neighbour_graph`` does.
+            No such record or matrix.
         ValueError
-            As ``neighbour_graph`` does.
+            The matrix has the wrong shape, damaged indices, negative weights, weights that are
+            not finite numbers, or no edge at all.
         """
         if self.obsp is not None:
             if self.obsp not in adata.obsp:
@@ -138,17 +142,17 @@ class Graph(Similarity):
                 )
             name = f"`.obsp[{self.obsp!r}]`"
             return GraphTarget(check_graph(adata.obsp[self.obsp], adata.n_obs, name))
-        return GraphTarget(neighbour_graph(adata, self.neighbors_key))
+        return GraphTarget(stored_graph(adata, self.neighbors_key))
 
 
 class GraphTarget(Target):
-    """Edges of a graph, ``(n_obs, n_obs)`` sparse."""
+    """The edges of a graph, ``(n_obs, n_obs)`` sparse."""
 
     def __init__(self, graph: sparse.csr_matrix):
         self.graph = graph
 
     def _block(self, cells: np.ndarray) -> sparse.csr_matrix:
-        """Edges in the batch; two copies of one cell are joined with weight 1."""
+        """Return the edges in the batch; two copies of one cell are joined with weight 1."""
         block = self.graph[cells][:, cells]
         unique, number = np.unique(cells, return_inverse=True)
         if len(unique) < len(cells):
@@ -160,23 +164,23 @@ class GraphTarget(Target):
         return block
 
     def dense(self, cells: np.ndarray) -> np.ndarray:
-        """Weights among the cells of the batch, 1 on the diagonal."""
+        """Return the weights among the cells of the batch, 1 on the diagonal."""
         block = self._block(cells).toarray()
         np.fill_diagonal(block, 1.0)
         return block
 
     def at(self, cells: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """Weights of some pairs."""
+        """Return the weights of some pairs."""
         return edges_at(self.graph, cells[pairs])
 
     def listed(self, cells: np.ndarray, rng: np.random.Generator) -> Pairs:
-        """Every edge in the batch, and random pairs for the others."""
-        return from_edges(self._block(cells), rng)
+        """Return every edge in the batch, and random pairs for the pairs without an edge."""
+        return pairs_of_edges(self._block(cells), rng)
 
     def batches(
         self, cells: np.ndarray, batch_size: int, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        """Random seeds and their neighbours, filled up with further random cells."""
+        """Draw random cells and their neighbours, filled up with further random cells."""
         n = len(cells)
         all_cells = n == self.graph.shape[0] and (cells == np.arange(n)).all()
         graph = self.graph if all_cells else self.graph[cells][:, cells]
@@ -187,8 +191,8 @@ class GraphTarget(Target):
             seeds_linked = seeds[degree > 0]
             n_drawn = batch_size // len(seeds) - 1
             drawn = rng.random((len(seeds_linked), n_drawn)) * degree[degree > 0][:, None]
-            neighbours = graph.indices[graph.indptr[seeds_linked][:, None] + drawn.astype(int)]
-            batch = np.unique(np.concatenate([seeds, neighbours.ravel()]))
+            neighbors = graph.indices[graph.indptr[seeds_linked][:, None] + drawn.astype(int)]
+            batch = np.unique(np.concatenate([seeds, neighbors.ravel()]))
             if len(batch) < batch_size:
                 some = rng.choice(n, min(2 * batch_size, n), replace=False)
                 rest = np.setdiff1d(some, batch)

@@ -14,8 +14,7 @@ from scmoe._core.keys import Key
 from scmoe._core.scaling import COMMON
 from scmoe._core.text import listing
 from scmoe._core.values import holds_images
-from scmoe.similarity import check_similarity
-from scmoe.similarity._base import with_seed
+from scmoe.similarity import check_similarity, with_seed
 from scmoe.tl._working import find_graph, graph_of_other_values
 
 if TYPE_CHECKING:

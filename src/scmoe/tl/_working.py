@@ -18,7 +18,7 @@ from scmoe._core.rows import Rows, is_dask
 from scmoe._core.text import did_you_mean, listing
 from scmoe._core.values import check_values, dense, holds_images, warn_if_raw
 from scmoe.io._channels import channel_kind, is_mass_cytometer
-from scmoe.similarity._graph import check_graph, graph_slot
+from scmoe.similarity import check_graph, graph_slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

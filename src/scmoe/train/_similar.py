@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from scmoe.nn import in_blocks
-from scmoe.similarity import Target
-from scmoe.similarity._base import MAX_DENSE, PARTNERS
+from scmoe.similarity import MAX_DENSE, PARTNERS, Target, TensorTarget
 from scmoe.train._batches import InMemory
 from scmoe.train._keys import BATCH_KEYS
 
@@ -30,7 +29,7 @@ As many partners as a cell has where each draws its own: those, and those that d
 class SimilarBatches(InMemory):
     """Batches with the similarity of their cells.
 
-    The target answers on the device where it can, see :meth:`~scmoe.similarity.Target.alike`;
+    The target answers on the device where it can, see :class:`~scmoe.similarity.TensorTarget`;
     else it is asked about numpy indices, batch by batch.
 
     Parameters
@@ -69,11 +68,12 @@ class SimilarBatches(InMemory):
         """Copy to the device what pairs are compared by, too."""
         super().setup(stage)
         self._divide()
-        share, traits = self.target.class_share, self.target.traits
+        share = self.target.class_share
         self.share = torch.tensor(share, dtype=torch.float32, device=self.device)
         self.traits = None
-        if share < 1 and traits is not None:
-            self.traits = torch.from_numpy(np.ascontiguousarray(traits)).to(self.device)
+        if share < 1 and isinstance(self.target, TensorTarget):
+            traits = torch.from_numpy(np.ascontiguousarray(self.target.traits))
+            self.traits = traits.to(self.device)
 
     def _divide(self) -> None:
         """Take this device's part of the batches: the same order for all, and noise of its own."""

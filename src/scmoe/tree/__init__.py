@@ -1,19 +1,18 @@
-"""Populations as a tree of density valleys: arrays in, a tree out.
+"""Density trees: cut cells into populations at the valleys of their density.
 
 :func:`grow` cuts the cells in two where their density has the clearest valley along some
-direction, then each half again, until no half has one.
+direction, then each half in the same way, until no half has a valley.
 """
 
-from scmoe.tree._batches import align, align_groups
-from scmoe.tree._gates import Gate, count_labels, find_gates, split_weights, weighted
-from scmoe.tree._grow import DEPTH, LEAST, SIGNIFICANCE, Cells, canonical_order, grow
-from scmoe.tree._memberships import SUBSAMPLE, memberships, translated
-from scmoe.tree._support import support
+from scmoe.tree._gates import Gate, count_labels, find_gates, format_weights, split_weights
+from scmoe.tree._grow import DEPTH, MIN_CELLS, SIGNIFICANCE, Cells, grow
+from scmoe.tree._prepare import align, align_groups
+from scmoe.tree._stability import SUBSAMPLE, memberships, support
 from scmoe.tree._tree import Tree
 
 __all__ = [
     "DEPTH",
-    "LEAST",
+    "MIN_CELLS",
     "SIGNIFICANCE",
     "SUBSAMPLE",
     "Cells",
@@ -21,13 +20,11 @@ __all__ = [
     "Tree",
     "align",
     "align_groups",
-    "canonical_order",
     "count_labels",
     "find_gates",
+    "format_weights",
     "grow",
     "memberships",
     "split_weights",
     "support",
-    "translated",
-    "weighted",
 ]

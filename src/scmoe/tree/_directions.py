@@ -1,30 +1,143 @@
-"""Directions in which a region may fall into two populations."""
+"""Directions along which a region of a tree may fall into two populations."""
 
 from __future__ import annotations
+
+from heapq import heappop, heappush
 
 import numpy as np
 from scipy.cluster.hierarchy import linkage
 
+MAX_NODES = 400
+"""Largest number of nodes: small groups of cells that directions and noise are computed from."""
+
+CELLS_PER_NODE = 10
+"""Smallest number of cells of a data set for each node."""
+
+KMEANS_ROUNDS = 4
+"""Number of rounds of k-means."""
+
+POWER_ITERATIONS = 30
+"""Number of power iterations for a principal direction."""
+
+NOISE_GROUPS = 40
+"""Largest number of groups of nodes within which the noise is measured."""
+
+NOISE_GROUPS_PER_MARKER = 5
+"""Largest number of these groups for each marker: with few markers, more would be mere tiles."""
+
+RIDGE = 0.01
+"""Share of its own variance that is added to the variance of every marker."""
+
+CELLS_AT_A_TIME = 8192
+"""Number of cells whose distances are computed together."""
+
 N_BRANCHES = (2, 4, 8, 16)
 """Numbers of branches that the nodes of a region are cut into."""
 
-CLEAR = 3.0
-"""Standard errors by which the means of a marker must differ if it shall count."""
+CLEAR_ERRORS = 3.0
+"""A marker is used if its means differ by more than this many standard errors."""
 
-MOST_MARKERS = 50
-"""Markers of a direction, those that differ most: genes come in thousands."""
+MAX_MARKERS = 50
+"""Largest number of markers in a direction; of thousands of genes, those that differ most."""
 
 SHRINKAGE = 2.0
 """Weight of the noise of all cells in that of a pair of groups, in cells for each marker."""
 
-MOST_WEIGHT = 500
-"""Cells that a group weighs at most, so that a large one does not drown a small one."""
+MAX_WEIGHT = 500
+"""Largest weight of a group, in cells, so that a large group does not outweigh a small one."""
+
+
+def find_nodes(x: np.ndarray) -> np.ndarray:
+    """Group cells ``(n, d)`` into nodes and return their centres, ``(k, d)`` float32.
+
+    The group with the largest sum of squares along its principal direction is cut at its mean
+    (Boley 1998), until there are enough groups; some rounds of k-means follow. Nothing is random,
+    so the nodes depend on the cells alone.
+    """
+    x = x.astype(np.float64)
+    k = max(1, min(MAX_NODES, len(x) // CELLS_PER_NODE))
+    groups, largest = [np.arange(len(x))], []
+
+    def look(number: int) -> None:
+        centred = x[groups[number]] - x[groups[number]].mean(0)
+        along = centred @ principal_direction(centred)
+        if np.any(along > 0):
+            heappush(largest, (-(along**2).sum(), number, along > 0))
+
+    look(0)
+    while largest and len(groups) < k:
+        _, number, high = heappop(largest)
+        cells = groups[number]
+        groups[number] = cells[~high]
+        groups.append(cells[high])
+        look(number)
+        look(len(groups) - 1)
+    centres = np.stack([x[cells].mean(0) for cells in groups])
+    middle = x.mean(0)
+    centred = (x - middle).astype(np.float32)
+    for _ in range(KMEANS_ROUNDS):
+        node = nearest(centred, (centres - middle).astype(np.float32))
+        count = np.bincount(node, minlength=len(centres))[:, None]
+        sums = np.stack([np.bincount(node, c, len(centres)) for c in x.T], axis=1)
+        centres = np.where(count > 0, sums / np.maximum(count, 1), centres)
+    return centres.astype(np.float32)
+
+
+def principal_direction(x: np.ndarray) -> np.ndarray:
+    """Return the first principal direction of centred cells ``(n, d)``, ``(d,)``.
+
+    With more than 50 markers (genes) it is approximated by power iterations that start from the
+    outermost cell: the time of an exact solution rises with the cube of the number of markers.
+    """
+    if x.shape[1] <= MAX_MARKERS:
+        return np.linalg.eigh(x.T @ x)[1][:, -1]
+    direction = x[(x**2).sum(1).argmax()]
+    for _ in range(POWER_ITERATIONS):
+        length = np.linalg.norm(direction)
+        if length == 0:
+            break
+        direction = (x @ (direction / length)) @ x
+    return direction / max(np.linalg.norm(direction), 1e-300)
+
+
+def nearest(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return the nearest centre of each cell, ``(n,)`` int64."""
+    half = (centres**2).sum(1) / 2
+    return np.concatenate(
+        [
+            (half - x[i : i + CELLS_AT_A_TIME] @ centres.T).argmin(1)
+            for i in range(0, len(x), CELLS_AT_A_TIME)
+        ]
+    )
+
+
+def measure_noise(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return the covariance of cells ``(n, d)`` within coarse groups of nodes.
+
+    ``(d, d)``, positive definite.
+    """
+    k, d = centres.shape
+    group = np.zeros(len(x), dtype=np.int64)
+    if k > 2:
+        (cut,) = branches(
+            linkage(centres, "ward"),
+            (max(2, min(NOISE_GROUPS, NOISE_GROUPS_PER_MARKER * d, k // 3)),),
+        )
+        coarse = np.empty(k, dtype=np.int64)
+        for number, members in enumerate(cut):
+            coarse[list(members)] = number
+        group = coarse[nearest(x, centres)]
+    count = np.maximum(np.bincount(group), 1)
+    mean = np.stack([np.bincount(group, weights=column) / count for column in x.T], axis=1)
+    rest = x - mean[group]
+    noise = (rest.T @ rest / len(x)).astype(float)
+    return noise + np.diag(RIDGE * np.diag(noise) + 1e-12)
 
 
 def fisher(difference: np.ndarray, variance: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Sparse Fisher directions: of the markers whose means differ clearly, the others are 0.
+    """Compute sparse Fisher directions: markers whose means do not differ clearly have weight 0.
 
-    Dense directions find valleys in noise, as every marker adds what its mean differs by chance.
+    Dense directions find valleys in noise, since every marker adds its random difference.
 
     Parameters
     ----------
@@ -37,11 +150,11 @@ def fisher(difference: np.ndarray, variance: np.ndarray, noise: np.ndarray) -> n
 
     Returns
     -------
-    Unit vectors ``(k, d)``; differences without a clear marker have none.
+    Unit vectors ``(k, d)``; there is none for a difference without a clear marker.
     """
     t = np.abs(difference) / np.sqrt(np.diag(noise) * variance[:, None])
-    used = np.argsort(-t, axis=1, kind="stable")[:, :MOST_MARKERS]
-    clear = np.take_along_axis(t, used, axis=1) > CLEAR
+    used = np.argsort(-t, axis=1, kind="stable")[:, :MAX_MARKERS]
+    clear = np.take_along_axis(t, used, axis=1) > CLEAR_ERRORS
     kept = clear.any(1)
     used, clear = used[kept], clear[kept]
     within = noise[used[:, :, None], used[:, None, :]] * (clear[:, :, None] & clear[:, None, :])
@@ -54,18 +167,19 @@ def fisher(difference: np.ndarray, variance: np.ndarray, noise: np.ndarray) -> n
 
 
 def fisher_of_sides(high: np.ndarray, low: np.ndarray, noise: np.ndarray) -> np.ndarray | None:
-    """Fisher direction from low to high cells ``(n, d)``; None where no marker differs clearly.
+    """Compute the Fisher direction from low to high cells, both ``(n, d)``.
 
-    The noise is that within the two groups, shrunk to that of all cells: ``(d, d)``.
+    The noise is the covariance within the two groups, shrunk towards ``noise``, that of all cells,
+    ``(d, d)``. None if no marker differs clearly.
     """
     if not len(high) or not len(low):
         return None
     difference = high.mean(0) - low.mean(0)
     variance = 1 / len(high) + 1 / len(low)
-    if len(noise) > MOST_MARKERS:
-        # the covariance of so many markers is not worth its time
+    if len(noise) > MAX_MARKERS:
+        # the covariance of all markers would take too long
         gap = np.abs(difference) / np.sqrt(np.diag(noise))
-        used = np.argsort(-gap, kind="stable")[:MOST_MARKERS]
+        used = np.argsort(-gap, kind="stable")[:MAX_MARKERS]
     else:
         used = np.arange(len(noise))
     within = pooled_noise(high[:, used], low[:, used], noise[np.ix_(used, used)])
@@ -78,18 +192,18 @@ def fisher_of_sides(high: np.ndarray, low: np.ndarray, noise: np.ndarray) -> np.
 
 
 def pooled_noise(left: np.ndarray, right: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Covariance within two groups ``(n, d)``, shrunk to that of all cells; ``(d, d)``."""
+    """Return the covariance within two groups ``(n, d)``, shrunk towards that of all cells."""
     total, amount = SHRINKAGE * len(noise) * noise, SHRINKAGE * len(noise)
     for group in (left, right):
         if len(group) > 1:
-            weight = min(len(group), MOST_WEIGHT)
+            weight = min(len(group), MAX_WEIGHT)
             total = total + weight * np.cov(group.T).reshape(noise.shape)
             amount += weight
     return total / amount
 
 
 def branches(links: np.ndarray, sizes: tuple[int, ...]) -> list[list[tuple[int, ...]]]:
-    """The groups of a linkage, cut into each of the numbers of branches."""
+    """Cut a linkage into each of these numbers of branches, and return the groups of each cut."""
     n = len(links) + 1
     members, cuts = {i: (i,) for i in range(n)}, []
     for i, (a, b) in enumerate(links[:, :2].astype(int)):
@@ -99,11 +213,12 @@ def branches(links: np.ndarray, sizes: tuple[int, ...]) -> list[list[tuple[int, 
     return cuts
 
 
-def candidates(x: np.ndarray, nodes: np.ndarray, noise: np.ndarray, least: int) -> np.ndarray:
-    """Directions to look along: every marker, and what sets branches of nodes apart.
+def candidates(x: np.ndarray, nodes: np.ndarray, noise: np.ndarray, min_cells: int) -> np.ndarray:
+    """Return the directions in which valleys are searched.
 
-    The nodes in a region are linked (average and Ward); each branch is compared with the rest
-    of the region, and with the branch next to it.
+    These are every marker, and the Fisher directions of branches of nodes: the nodes in a region
+    are linked (average and Ward), and each branch is compared with the rest of the region and
+    with its nearest branch.
 
     Parameters
     ----------
@@ -113,8 +228,8 @@ def candidates(x: np.ndarray, nodes: np.ndarray, noise: np.ndarray, least: int) 
         Node of each cell, ``(n,)``.
     noise
         Covariance within one population, ``(d, d)``.
-    least
-        Cells that a branch must have.
+    min_cells
+        Smallest number of cells of a branch.
 
     Returns
     -------
@@ -136,7 +251,7 @@ def candidates(x: np.ndarray, nodes: np.ndarray, noise: np.ndarray, least: int) 
             new = [
                 i
                 for i, group in enumerate(groups)
-                if group not in seen and least <= count[i] <= len(x) - least
+                if group not in seen and min_cells <= count[i] <= len(x) - min_cells
             ]
             seen.update(groups[i] for i in new)
             others = len(x) - count[new]

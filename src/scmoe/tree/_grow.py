@@ -1,4 +1,4 @@
-"""Grow a density tree: cut the cells where their density has its clearest valley, and so on."""
+"""Grow a density tree: cut the cells at the clearest valley of their density, recursively."""
 
 from __future__ import annotations
 
@@ -6,50 +6,58 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scmoe.tree._directions import candidates, fisher_of_sides
-from scmoe.tree._discrete import spread_discrete, without_copies
-from scmoe.tree._nodes import find_nodes, measure_noise, nearest
+from scmoe.tree._directions import (
+    candidates,
+    find_nodes,
+    fisher_of_sides,
+    measure_noise,
+    nearest,
+)
+from scmoe.tree._prepare import spread_discrete, without_copies
 from scmoe.tree._tree import Tree
 from scmoe.tree._valleys import Valleys, find_valleys
 
 SIGNIFICANCE = 3.5
-"""Standard deviations between the counts at a valley and at its lower peak."""
+"""Smallest difference of the counts at a valley and its lower peak, in standard deviations."""
 
 DEPTH = 0.5
-"""Density of a valley, at most, as a share of its lower peak."""
+"""Largest density of a valley, as a share of that of its lower peak."""
 
-LEAST = 12
-"""Cells on either side of a valley."""
+MIN_CELLS = 12
+"""Smallest number of cells on either side of a valley."""
 
-WHOLE = 100_000
-"""Cells that a tree is grown on: of more cells ever smaller dips would become significant."""
+MAX_CELLS = 100_000
+"""Largest number of cells that a tree is grown on.
 
-SAMPLE = 30_000
-"""Cells of which nodes are made, and through which a region is looked at."""
+With more cells, ever smaller dips would become significant.
+"""
+
+REGION_SAMPLE = 30_000
+"""Largest number of cells that nodes are made of, and that a region is searched with."""
 
 N_REFINED = 4
-"""Valleys whose direction is refined."""
+"""Number of valleys whose direction is refined."""
 
-N_ROUNDS = 3
-"""Rounds of refining."""
+REFINING_ROUNDS = 3
+"""Largest number of rounds of refining."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """What a tree is grown on: cells in random order.
+    """The cells that a tree is grown on, in random order.
 
     Parameters
     ----------
     x
-        Values, spread where they are discrete, ``(n, d)`` float32.
+        Values, with discrete values spread, ``(n, d)`` float32.
     nodes
         Node of each cell, ``(n,)``.
     noise
         Covariance within one population, ``(d, d)``.
     batch
-        Batch of each one, ``(n,)`` integers from 0, or None.
+        Batch of each cell, ``(n,)`` integers from 0, or None.
     raw
-        Values as they are.
+        Values before they were spread, ``(n, d)`` float32.
     """
 
     x: np.ndarray
@@ -60,12 +68,12 @@ class Cells:
 
     @classmethod
     def of(cls, x: np.ndarray, seed: int, batch: np.ndarray | None = None) -> Cells:
-        """Of all cells ``(n, d)``; with the same seed the same ones, whatever their order."""
+        """Draw from all cells ``(n, d)``; a seed gives the same cells whatever their order."""
         x, rng = np.ascontiguousarray(x, dtype=np.float32), np.random.default_rng(seed)
-        order = canonical_order(x, rng)[:WHOLE]
+        order = canonical_order(x, rng)[:MAX_CELLS]
         order = order[without_copies(x[order])]
         spread = spread_discrete(x[order], rng)
-        sample = spread[:SAMPLE]
+        sample = spread[:REGION_SAMPLE]
         centres = find_nodes(sample)
         return cls(
             spread,
@@ -76,11 +84,11 @@ class Cells:
         )
 
     def batch_of(self, cells: np.ndarray) -> np.ndarray | None:
-        """Batches of some cells."""
+        """Return the batches of some cells; None without batches."""
         return None if self.batch is None else self.batch[cells]
 
     def noise_along(self, directions: np.ndarray) -> np.ndarray:
-        """Spread of one population along directions ``(m, d)``, ``(m,)``."""
+        """Return the standard deviation of one population along directions ``(m, d)``."""
         return np.sqrt(((directions @ self.noise) * directions).sum(1))
 
 
@@ -90,41 +98,41 @@ def grow(
     *,
     significance: float = SIGNIFICANCE,
     depth: float = DEPTH,
-    least: int = LEAST,
+    min_cells: int = MIN_CELLS,
     seed: int = 0,
     batch: np.ndarray | None = None,
     cells: Cells | None = None,
 ) -> Tree:
     """Grow a density tree.
 
-    The region with the best supported valley is cut first. The same cells in another order give
-    the same tree.
+    The region with the best supported valley is cut first. The order of the cells does not
+    matter.
 
     Parameters
     ----------
     x
         Cells, ``(n, d)``.
     markers
-        Their markers, ``(d,)``.
-    significance, depth, least
-        What a valley must have, see :class:`scmoe.similarity.DensityTree`.
+        Names of the markers, ``(d,)``.
+    significance, depth, min_cells
+        Conditions for a valley, see :class:`scmoe.similarity.DensityTree`.
     seed
-        Of what is drawn at random: the order of the cells, and steps between discrete values.
+        Random seed of the order of the cells, and of the spread of discrete values.
     batch
-        Batch of each cell, ``(n,)`` integers from 0: a valley must be there within batches.
+        Batch of each cell, ``(n,)`` integers from 0: a valley must exist within batches.
     cells
-        ``Cells.of(x, seed, batch)``, where that is at hand.
+        ``Cells.of(x, seed, batch)``, if it has been computed before.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
     cells = Cells.of(x, seed, batch) if cells is None else cells
 
-    def look(members: np.ndarray) -> tuple[Valleys, np.ndarray]:
+    def search(members: np.ndarray) -> tuple[Valleys, np.ndarray]:
         # the cells are in random order
-        return best_split(cells, members[:SAMPLE], least)
+        return best_split(cells, members[:REGION_SAMPLE], min_cells)
 
     region, weights, found = [], [], []
     members, waiting = {0: np.arange(len(cells.x))}, {}
-    waiting[0] = look(members[0])
+    waiting[0] = search(members[0])
     while waiting:
         best = max(waiting, key=lambda r: waiting[r][0].bound)
         valley, direction = waiting.pop(best)
@@ -134,10 +142,10 @@ def grow(
             continue
         own = members[best]
         direction = direction.astype(np.float32)
-        if direction[np.abs(direction).argmax()] < 0:  # high is where the heaviest marker is
+        if direction[np.abs(direction).argmax()] < 0:  # the largest weight is positive
             direction, valley = -direction, valley._replace(threshold=-valley.threshold)
         high = np.einsum("ij,j->i", cells.raw[own], direction) > valley.threshold
-        if min(high.sum(), (~high).sum()) < least:  # the step of a discrete marker
+        if min(high.sum(), (~high).sum()) < min_cells:  # the step of a discrete marker
             continue
         del members[best]
         low = 2 * len(region) + 1
@@ -146,8 +154,8 @@ def grow(
         found.append(valley)
         for child, some in ((low, own[~high]), (low + 1, own[high])):
             members[child] = some
-            if len(some) >= 2 * least:
-                waiting[child] = look(some)
+            if len(some) >= 2 * min_cells:
+                waiting[child] = search(some)
     tree = Tree(
         markers=np.asarray(markers, dtype=str),
         region=np.array(region, dtype=np.int32),
@@ -158,30 +166,30 @@ def grow(
         sizes=np.zeros((len(region), 2), dtype=np.int64),
         cluster=np.zeros(2 * len(region) + 1, dtype=np.int32),
     )
-    return numbered(tree, x)
+    return number_clusters(tree, x)
 
 
 def canonical_order(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random order of cells ``(n, d)`` that does not depend on the order in which they come."""
+    """Draw a random order of cells ``(n, d)`` that does not depend on their present order."""
     key = np.einsum("ij,j->i", x, rng.normal(size=x.shape[1]))
     return np.argsort(key, kind="stable")[rng.permutation(len(x))]
 
 
-def best_split(cells: Cells, members: np.ndarray, least: int) -> tuple[Valleys, np.ndarray]:
+def best_split(cells: Cells, members: np.ndarray, min_cells: int) -> tuple[Valleys, np.ndarray]:
     """Find the best valley of a region, and its direction ``(d,)``.
 
-    The Fisher direction of the two sides of a valley may see it better: the best few are turned
-    until their bound does not rise. Then those of several markers are judged on cells that had
-    no say in their direction, see :func:`held_out_valley`.
+    The Fisher direction of the two sides of a valley may show the valley more clearly, so the
+    best few directions are refined until their bound no longer rises. Then the valleys along
+    several markers are evaluated on held-out cells, see :func:`held_out_valley`.
     """
     x, batch = cells.x[members], cells.batch_of(members)
-    directions = candidates(x, cells.nodes[members], cells.noise, least)
+    directions = candidates(x, cells.nodes[members], cells.noise, min_cells)
     along = directions.astype(np.float32) @ x.T
-    found = find_valleys(along, cells.noise_along(directions), least, batch)
+    found = find_valleys(along, cells.noise_along(directions), min_cells, batch)
     best = np.argsort(-found.bound, kind="stable")[:N_REFINED]
-    valleys = [turn(cells, members, found.at(i), directions[i], least) for i in best]
+    valleys = [refine(cells, members, found.at(i), directions[i], min_cells) for i in best]
     judged = [
-        held_out_valley(cells, members, valley, direction, least)
+        held_out_valley(cells, members, valley, direction, min_cells)
         if np.count_nonzero(direction) > 1
         else valley
         for valley, direction in valleys
@@ -190,20 +198,20 @@ def best_split(cells: Cells, members: np.ndarray, least: int) -> tuple[Valleys, 
     return judged[first], valleys[first][1]
 
 
-def turn(
-    cells: Cells, members: np.ndarray, valley: Valleys, direction: np.ndarray, least: int
+def refine(
+    cells: Cells, members: np.ndarray, valley: Valleys, direction: np.ndarray, min_cells: int
 ) -> tuple[Valleys, np.ndarray]:
-    """Turn the direction of a valley to the Fisher direction of its two sides while it helps."""
+    """Replace the direction of a valley by the Fisher direction of its sides while it helps."""
     x, batch = cells.x[members], cells.batch_of(members)
-    for _ in range(N_ROUNDS):
+    for _ in range(REFINING_ROUNDS):
         high = x @ direction > valley.threshold
-        if not np.isfinite(valley.bound) or not least <= high.sum() <= len(x) - least:
+        if not np.isfinite(valley.bound) or not min_cells <= high.sum() <= len(x) - min_cells:
             break
         turned = fisher_of_sides(x[high], x[~high], cells.noise)
         if turned is None:
             break
         spread = cells.noise_along(turned[None])
-        again = find_valleys((x @ turned.astype(np.float32))[None], spread, least, batch)
+        again = find_valleys((x @ turned.astype(np.float32))[None], spread, min_cells, batch)
         if not again.bound[0] > valley.bound:
             break
         valley, direction = again.at(0), turned
@@ -211,20 +219,20 @@ def turn(
 
 
 def held_out_valley(
-    cells: Cells, members: np.ndarray, valley: Valleys, direction: np.ndarray, least: int
+    cells: Cells, members: np.ndarray, valley: Valleys, direction: np.ndarray, min_cells: int
 ) -> Valleys:
-    """The valley as cells see it that had no say in its direction.
+    """Evaluate a valley on held-out cells.
 
-    A direction of many markers that was fitted to few cells parts them even where there is
-    nothing. So each half of the cells is projected on the Fisher direction of the other half,
-    and the valley is looked for among all of them. The threshold stays that of the direction of
-    all cells; the counts are those of the worse one of the two valleys.
+    A direction of many markers that is fitted to few cells separates them even where there are no
+    populations. So each half of the cells is projected on the Fisher direction of the other half,
+    and the valley is searched in all projections together. The threshold stays that of the
+    direction of all cells; the counts are those of the less clear of the two valleys.
     """
     x = cells.x[members]
     along = x @ direction
     high = along > valley.threshold
     projected = np.empty(len(x), dtype=np.float32)
-    # every second cell along the direction, so that chance does not choose the halves
+    # every second cell along the direction, so that the halves are not random
     first = np.argsort(np.argsort(along, kind="stable"), kind="stable") % 2 == 0
     for half in (first, ~first):
         left, right = x[~half & ~high], x[~half & high]
@@ -233,12 +241,12 @@ def held_out_valley(
             return valley._replace(bound=-np.inf)
         middle = (left.mean(0) + right.mean(0)) / 2
         projected[half] = (x[half] - middle) @ turned / cells.noise_along(turned[None])[0]
-    again = find_valleys(projected[None], np.ones(1), least, cells.batch_of(members)).at(0)
+    again = find_valleys(projected[None], np.ones(1), min_cells, cells.batch_of(members)).at(0)
     return again._replace(threshold=valley.threshold) if again.bound < valley.bound else valley
 
 
-def numbered(tree: Tree, x: np.ndarray) -> Tree:
-    """The tree with the sizes of its regions among cells ``(n, d)``, and leaves by size."""
+def number_clusters(tree: Tree, x: np.ndarray) -> Tree:
+    """Set the sizes of the regions for cells ``(n, d)``, and number the clusters by size."""
     size = np.bincount(tree.find_leaves(x), minlength=2 * tree.n_splits + 1)
     for split in range(tree.n_splits - 1, -1, -1):
         size[tree.region[split]] = size[2 * split + 1] + size[2 * split + 2]

@@ -13,12 +13,12 @@ from scmoe._core.settings import shown
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree of splits; a cell is in one of its leaves, and a leaf in one of its clusters.
+    """A tree of splits: each cell is in one leaf, and each leaf in one cluster.
 
     Region 0 holds all cells. Split ``i`` cuts the region ``region[i]``: cells with
     ``x @ weights[i] > threshold[i]`` go to region ``2 i + 2``, the others to ``2 i + 1``. A
-    region that no split cuts is a leaf. Splits stand in the order in which they were made, so
-    the first ones are a tree, too.
+    region that no split cuts is a leaf. Splits are stored in the order in which they were made,
+    so the first few splits are a tree, too.
 
     Parameters
     ----------
@@ -27,15 +27,16 @@ class Tree:
     region
         Region that each split cuts, ``(s,)`` int32.
     weights
-        Direction of each split, unit vectors ``(s, d)`` float32 whose heaviest weight is above 0.
+        Direction of each split, unit vectors ``(s, d)`` float32; the largest weight is positive.
     threshold
-        Where the valley is along it, ``(s,)`` float64.
+        Position of the valley along the direction, ``(s,)`` float64.
     significance
-        Standard deviations between the counts at the valley and at the lower peak, ``(s,)``.
+        Difference of the counts at the valley and at the lower peak, in standard deviations,
+        ``(s,)``.
     depth
-        Density of the valley as a share of the lower peak, ``(s,)``.
+        Density of the valley as a share of that of the lower peak, ``(s,)``.
     sizes
-        Cells on the low and on the high side, ``(s, 2)`` int64.
+        Number of cells on the low and on the high side, ``(s, 2)`` int64.
     cluster
         Cluster of each region, ``(2 s + 1,)`` int32 from 0, and -1 for regions that are cut;
         cluster 0 is the largest.
@@ -52,12 +53,12 @@ class Tree:
 
     @property
     def n_splits(self) -> int:
-        """How many splits there are."""
+        """Number of splits."""
         return len(self.region)
 
     @property
     def n_clusters(self) -> int:
-        """How many clusters there are."""
+        """Number of clusters."""
         return int(self.cluster.max()) + 1
 
     @property
@@ -71,7 +72,7 @@ class Tree:
         return np.concatenate([[-1], np.repeat(np.arange(self.n_splits), 2)]).astype(np.int32)
 
     def path(self, region: int) -> list[tuple[int, bool]]:
-        """The splits from all cells to a region, and whether it is on their high side."""
+        """Return the splits from all cells to a region, and whether it is on their high side."""
         steps = []
         while region:
             split, high = divmod(region - 1, 2)
@@ -80,17 +81,17 @@ class Tree:
         return steps[::-1]
 
     def leaves_within(self, region: int) -> np.ndarray:
-        """The leaves of a region; a leaf is its own."""
+        """Return the leaves within a region; a leaf is within itself."""
         leaves = self.leaves
         return leaves[self.inside()[region, leaves]]
 
     def project(self, x: np.ndarray, split: int) -> np.ndarray:
-        """Cells ``(n, d)`` along the direction of a split, ``(n,)``, each one by itself."""
+        """Project each cell ``(n, d)`` by itself on the direction of a split, ``(n,)``."""
         used = np.flatnonzero(self.weights[split])
         return np.einsum("ij,j->i", x[:, used], self.weights[split, used])
 
     def find_leaves(self, x: np.ndarray) -> np.ndarray:
-        """The leaf of each cell of ``(n, d)``, ``(n,)`` int32, by the thresholds."""
+        """Return the leaf of each cell ``(n, d)`` by the thresholds, ``(n,)`` int32."""
         leaf = np.zeros(len(x), dtype=np.int32)
         for split, region in enumerate(self.region):
             cells = np.flatnonzero(leaf == region)
@@ -99,21 +100,21 @@ class Tree:
         return leaf
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """The cluster of each cell of ``(n, d)``, ``(n,)`` int32."""
+        """Return the cluster of each cell ``(n, d)``, ``(n,)`` int32."""
         return self.cluster[self.find_leaves(x)]
 
     def cut(
         self, *, significance: float | None = None, n_clusters: int | None = None
     ) -> np.ndarray:
-        """Which clusters become one where the tree is cut coarser.
+        """Return which clusters are merged if the tree is cut at a coarser level.
 
         Parameters
         ----------
         significance
             Undo the splits below this significance, and all splits within them.
         n_clusters
-            Undo the latest splits until this many clusters are left; the splits that were made
-            first are those with the clearest valleys.
+            Undo the latest splits until this many clusters are left; the first splits have the
+            clearest valleys.
 
         Returns
         -------
@@ -122,7 +123,7 @@ class Tree:
         Raises
         ------
         ValueError
-            A negative significance, or fewer than 1 or more clusters than there are.
+            A negative significance, or a number of clusters below 1 or above that of the tree.
         """
         if (significance is None) == (n_clusters is None):
             raise ValueError("Give either `significance` or `n_clusters` to cut a tree.")
@@ -137,13 +138,13 @@ class Tree:
             )
         return self._undo(np.arange(self.n_splits), n_clusters)
 
-    def _undo(self, splits: np.ndarray, least: int) -> np.ndarray:
-        """Merge what the splits set apart, the latest first, until ``least`` clusters are left."""
+    def _undo(self, splits: np.ndarray, n_left: int) -> np.ndarray:
+        """Merge the sides of splits, the latest first, until ``n_left`` clusters are left."""
         home = self._homes()
         into = np.arange(self.n_clusters)
         inside = self.inside()
         for split in splits[::-1]:
-            if len(np.unique(into)) <= least:
+            if len(np.unique(into)) <= n_left:
                 break
             within = np.flatnonzero(inside[self.region[split], home])
             if len(within):
@@ -151,7 +152,7 @@ class Tree:
         return np.unique(into, return_inverse=True)[1].astype(np.int32)
 
     def _homes(self) -> np.ndarray:
-        """The largest leaf of each cluster."""
+        """Return the largest leaf of each cluster."""
         size = np.concatenate([[np.inf], self.sizes.ravel()])
         home = np.zeros(self.n_clusters, dtype=np.int64)
         for leaf in sorted(self.leaves, key=lambda leaf: size[leaf]):
@@ -159,19 +160,19 @@ class Tree:
         return home
 
     def inside(self) -> np.ndarray:
-        """Whether a region (row) holds another (column), bool."""
+        """Return whether a region (row) contains another (column), bool."""
         inside = np.eye(2 * self.n_splits + 1, dtype=bool)
         for split in range(self.n_splits - 1, -1, -1):
             inside[self.region[split]] |= inside[2 * split + 1] | inside[2 * split + 2]
         return inside
 
     def merge(self, into: np.ndarray) -> Tree:
-        """The tree with merged clusters, without the splits that set nothing apart any more.
+        """Merge clusters, and remove the splits that no longer separate any.
 
         Parameters
         ----------
         into
-            New cluster of each cluster, as :meth:`cut` gives it.
+            New cluster of each cluster, as returned by :meth:`cut`.
         """
         cluster = np.where(self.cluster < 0, -1, np.asarray(into)[self.cluster])
         inside, leaves = self.inside(), self.leaves
@@ -196,17 +197,18 @@ class Tree:
         )
 
     def to_record(self) -> dict[str, np.ndarray]:
-        """The arrays by name, as h5ad holds them; :meth:`from_record` is the way back."""
+        """Return the arrays by name, as h5ad stores them, for :meth:`from_record`."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Tree:
-        """Rebuild a tree, which is checked: a file may be damaged.
+        """Rebuild a tree from :meth:`to_record`, and check it.
 
         Raises
         ------
         ValueError
-            Arrays are missing, their sizes do not agree, or they are no tree.
+            A damaged record: arrays are missing, their sizes do not agree, or they do not
+            describe a tree.
         """
         if not isinstance(record, Mapping):
             raise ValueError(f"The record of the tree is damaged: it is {shown(record)}.")
@@ -237,7 +239,9 @@ class Tree:
             and np.array_equal(named, np.arange(len(named)))
         )
         if not is_tree:
-            raise ValueError("The record of the tree is damaged: it is no tree.")
+            raise ValueError(
+                "The record of the tree is damaged: its arrays do not describe a tree."
+            )
         return cls(**arrays)
 
 
@@ -251,11 +255,11 @@ DTYPES = {
     "sizes": np.int64,
     "cluster": np.int32,
 }
-"""What the arrays of a record hold."""
+"""Types of the arrays of a record."""
 
 
 def _array(value: Any, name: str, dtype: type) -> np.ndarray:
-    """An array of a record; ValueError where it holds something else."""
+    """Convert an array of a record to its type; raise ValueError if its values do not fit."""
     try:
         found = np.asarray(value)
     except ValueError as error:
@@ -267,7 +271,7 @@ def _array(value: Any, name: str, dtype: type) -> np.ndarray:
     if not fits:
         raise ValueError(f"The record of the tree is damaged: {name!r} is {shown(value)}.")
     if dtype is str:
-        # text of zarr has a type of its own
+        # zarr stores text in a type of its own
         return found.astype(object).astype(str)
     with np.errstate(all="ignore"):
         cast = found.astype(dtype)

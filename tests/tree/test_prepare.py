@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scmoe.tree._discrete import (
+from scmoe.tree._prepare import (
     are_categories,
     spread_counts,
     spread_discrete,
