@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 
 
-@pytest.fixture
-def linked(linked):
-    """The shared blobs with random weights in the graph, and all that can be looked at.
+def complete(linked):
+    """Add all that a similarity may read, and random weights in the graph.
 
     ``.obsm["X_umap"]`` is an embedding, ``.obsp["mine"]`` another graph, ``.obs["labels"]``
     the population of two thirds of the cells, ``.obs["sample"]`` one of three samples, and
@@ -32,3 +31,15 @@ def linked(linked):
     prior.iloc[unknown[100:], :2] = 1
     linked.obsm["marker_prior"] = prior.set_index(linked.obs_names)
     return linked
+
+
+@pytest.fixture
+def linked(linked):
+    """The shared blobs, see :func:`complete`."""
+    return complete(linked)
+
+
+@pytest.fixture(scope="module")
+def linked_once(linked_once):
+    """The shared blobs for the tests that only read them, see :func:`complete`."""
+    return complete(linked_once)

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from anndata import AnnData
 from scipy import sparse
-from scmoe.similarity._metaclusters import metaclusters, separations
 from sklearn.metrics import adjusted_rand_score
 
 from scmoe.estimate import neighbor_graph
-from scmoe.similarity import CoAssociation, Similarity, _metaclusters
+from scmoe.similarity import CoAssociation, Similarity
 from scmoe.similarity import _coassociation as module
-from scmoe.similarity._coassociation import CoAssociationTarget
+from scmoe.similarity._coassociation import CoAssociationTarget, metaclusters, separations
 
 PARTITIONS = np.array(
     [
@@ -231,7 +230,7 @@ def test_another_seed_is_another_order(blobs):
 
 
 def test_groups_by_hand(monkeypatch):
-    monkeypatch.setattr(module, "LEAST_SIZE", 2)
+    monkeypatch.setattr(module, "MIN_GROUP_SIZE", 2)
     # most common votes first: (0, 0, 0), then (1, 1, 1); (0, 0, 1) is with the first; the last
     # cell agrees with nobody by a majority and is alone
     votes = [[0, 0, 0]] * 3 + [[1, 1, 1]] * 2 + [[0, 0, 1], [2, 1, 3]]
@@ -243,7 +242,7 @@ def test_groups_by_hand(monkeypatch):
 
 
 def test_merged_groups_by_hand(monkeypatch):
-    monkeypatch.setattr(module, "LEAST_SIZE", 1)
+    monkeypatch.setattr(module, "MIN_GROUP_SIZE", 1)
     # three groups; the first two have one vote of three in common, the third none with them
     votes = [[0, 0, 0]] * 3 + [[0, 1, 1]] * 2 + [[2, 2, 2]] * 2
     target = CoAssociationTarget(np.array(votes), [1, 1, 1], majority=True)
@@ -280,11 +279,10 @@ def test_records_of_earlier_versions(caplog):
     with caplog.at_level("WARNING", logger="scmoe"):
         assert Similarity.from_dict(old) == CoAssociation()
     assert "`spread` of CoAssociation is ignored" in caplog.text
-    assert "spread" not in CoAssociation(spread=0.5).to_dict()
 
 
 def test_too_many_communities(monkeypatch):
-    monkeypatch.setattr(_metaclusters, "MAX_COMMUNITIES", 3)
+    monkeypatch.setattr(module, "MAX_COMMUNITIES", 3)
     adata = cells_with(cliques(3, 3, 3, 3), np.random.default_rng(0).normal(size=(12, 2)))
     with pytest.raises(ValueError, match=r"falls apart into 4 communities.*more neighbours"):
         CoAssociation().bind(adata, adata.X)

@@ -9,8 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from scmoe.similarity import Custom, Pairs, Similarity
-from scmoe.similarity._base import MAX_DENSE
+from scmoe.similarity import MAX_DENSE, Custom, Pairs, Similarity
 
 
 @pytest.fixture

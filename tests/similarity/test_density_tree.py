@@ -145,26 +145,6 @@ def test_round_trip():
     assert Similarity.from_dict(similarity.to_dict()) == similarity
 
 
-@pytest.mark.parametrize(
-    ("parameters", "match"),
-    [
-        ({"significance": -1}, "`significance`"),
-        ({"significance": np.nan}, "`significance`"),
-        ({"significance": "high"}, "`significance`"),
-        ({"depth": 0}, "`depth`"),
-        ({"depth": 1.5}, "`depth`"),
-        ({"min_cells": 0}, "`min_cells`"),
-        ({"min_cells": 2.5}, "`min_cells`"),
-        ({"n_clusters": 0}, "`n_clusters`"),
-        ({"batch_key": 3}, "`batch_key`"),
-        ({"random_state": -1}, "`random_state`"),
-    ],
-)
-def test_senseless_parameters(parameters, match):
-    with pytest.raises(ValueError, match=match):
-        DensityTree(**parameters)
-
-
 def test_blend(linked):
     linked.obs["labels"] = linked.obs["population"].where(np.arange(600) % 3 == 0)
     blend = Blend(DensityTree(), Labels("labels"), weight=0.5).bind(linked, linked.X)

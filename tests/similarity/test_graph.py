@@ -7,8 +7,8 @@ import pytest
 from scipy import sparse
 
 import scmoe
-from scmoe.similarity import Graph
-from scmoe.similarity._graph import GraphTarget, check_graph, neighbour_graph
+from scmoe.similarity import Graph, check_graph, stored_graph
+from scmoe.similarity._graph import GraphTarget
 
 
 @pytest.fixture(scope="module")
@@ -155,12 +155,12 @@ def test_copies_of_a_cell_share_its_edges(linked):
 
 def test_missing_graph(blobs):
     with pytest.raises(KeyError, match=r"'connectivities'.*sc\.pp\.neighbors\(adata\)"):
-        neighbour_graph(blobs, None)
+        stored_graph(blobs, None)
     with pytest.raises(KeyError, match=r"'mine'.*sc\.pp\.neighbors\(adata, key_added='mine'\)"):
-        neighbour_graph(blobs, "mine")
+        stored_graph(blobs, "mine")
     blobs.uns["mine"] = {"connectivities_key": "gone"}
     with pytest.raises(KeyError, match=r"'gone'.*sc\.pp\.neighbors"):
-        neighbour_graph(blobs, "mine")
+        stored_graph(blobs, "mine")
 
 
 def edges(*triples, n=4):

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy import sparse
-from scmoe.similarity._prior import check_prior
 
 from scmoe.pp import marker_prior
 from scmoe.similarity import Prior
+from scmoe.similarity._labels import check_prior
 
 N = np.nan
 PRIOR = np.array(
@@ -110,7 +110,7 @@ def test_batches_hold_known_cells():
         (PRIOR[:, 0], r"shape \(6,\)"),
         (PRIOR[:, :1], "one column"),
         (np.full((6, 2), "T"), "does not hold numbers"),
-        (np.where(PRIOR == 0.75, N, PRIOR), "NaN; a cell that nothing is known about has zeros"),
+        (np.where(PRIOR == 0.75, N, PRIOR), "NaN; use zeros for a cell of unknown class"),
         (PRIOR - 0.1, r"outside \[0, 1\] \(-0\.1 to 0\.9\)"),
         (PRIOR * 2, r"outside \[0, 1\] \(0 to 2\)"),
         (PRIOR * 0, "no certain cell"),

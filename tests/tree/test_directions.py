@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import linkage
-from scmoe.tree._nodes import find_nodes, measure_noise, nearest, principal_direction
 
 from scmoe.tree._directions import (
     branches,

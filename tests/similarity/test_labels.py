@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from scmoe.similarity._known import draw_known
 
-from scmoe.similarity import Differ, Labels
-from scmoe.similarity._base import PARTNERS
+from scmoe.similarity import PARTNERS, Differ, Labels
+from scmoe.similarity._target import half_known_batches
 
 N = np.nan
 
@@ -125,7 +124,7 @@ def test_groups_that_are_not_there():
 
 
 def draw(known, cells, batch_size, seed=0):
-    drawn = draw_known(known, cells, batch_size, np.random.default_rng(seed))
+    drawn = half_known_batches(known, cells, batch_size, np.random.default_rng(seed))
     return None if drawn is None else list(drawn)
 
 

@@ -29,7 +29,7 @@ def test_what_is_written(images):
 
 def test_batches_change_nothing(images, monkeypatch):
     image_gradients(images, n_components=5)
-    monkeypatch.setattr("scmoe.similarity._images.BATCH", 7)
+    monkeypatch.setattr("scmoe.similarity._embedding.IMAGES_AT_A_TIME", 7)
     image_gradients(images, n_components=5, key_added="X_parts")
     np.testing.assert_allclose(images.obsm["X_parts"], images.obsm["X_gradients"], atol=1e-5)
 
