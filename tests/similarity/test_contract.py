@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
 import torch
 from anndata import AnnData, read_h5ad
 
+from scmoe._core.settings import kinds_of
 from scmoe.nn import listed_similarity, pair_similarity
 from scmoe.similarity import (
     MAX_DENSE,
@@ -272,14 +273,14 @@ WRONG = {
 
 @pytest.mark.parametrize("similarity", SIMILARITIES[:-1], ids=lambda s: type(s).__name__)
 def test_every_parameter_is_checked(similarity):
-    for parameter in fields(similarity):
-        kind = parameter.metadata["kind"]
-        assert parameter.default is MISSING or kind.fits(parameter.default)
+    kinds = kinds_of(type(similarity))
+    assert list(kinds) == [parameter.name for parameter in fields(similarity)]
+    for name, kind in kinds.items():
         for words, values in WRONG.items():
             for value in values if kind.words.startswith(words) else ():
                 if not kind.fits(value):
-                    with pytest.raises(ValueError, match=f"`{parameter.name}` must be {words}"):
-                        replace(similarity, **{parameter.name: value})
+                    with pytest.raises(ValueError, match=f"`{name}` must be {words}"):
+                        replace(similarity, **{name: value})
         assert sum(map(kind.words.startswith, [*WRONG, "a sequence"])) == 1
 
 

@@ -15,7 +15,6 @@ from scipy.spatial.distance import pdist, squareform
 from scmoe._core.neighbors import partition
 from scmoe._core.progress import bar
 from scmoe._core.settings import (
-    FLAG,
     NOTHING,
     POSITIVE,
     TEXT,
@@ -104,7 +103,7 @@ class CoAssociation(Similarity):
     resolutions: tuple[float, ...] = setting(many(POSITIVE), (0.05, 0.1, 0.2, 0.3, 0.5, 1.0))
     fine_resolutions: tuple[float, ...] = setting(many(POSITIVE), (4.0, 5.0, 6.0, 8.0, 10.0))
     separation: float = setting(POSITIVE, 3.5)
-    majority: bool = setting(FLAG, True)
+    majority: bool = setting(default=True)
     random_state: int = setting(LOUVAIN_SEED, 0)
 
     def __post_init__(self):

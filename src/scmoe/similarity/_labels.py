@@ -11,7 +11,7 @@ from scipy import sparse
 
 from scmoe._core.cells import obs_columns
 from scmoe._core.keys import Key
-from scmoe._core.settings import NOTHING, TEXT, Kind, one_of, setting
+from scmoe._core.settings import NOTHING, TEXT, Kind, setting
 from scmoe._core.text import listing
 from scmoe.similarity._base import Similarity
 from scmoe.similarity._target import Target, half_known_batches
@@ -215,8 +215,8 @@ class Prior(Similarity):
     """
 
     use_rep: str = setting(TEXT, Key.obsm.PRIOR)
-    mode: Literal["classes", "pairs"] = setting(one_of("classes", "pairs"), "classes")
-    train_on: Literal["certain", "all"] = setting(one_of("certain", "all"), "certain")
+    mode: Literal["classes", "pairs"] = setting(default="classes")
+    train_on: Literal["certain", "all"] = setting(default="certain")
 
     def bind(self, adata: AnnData, profile: np.ndarray, *, progress: bool = False) -> PriorTarget:
         """Read the prior; raise KeyError if it is missing, ValueError if it is not a prior."""
