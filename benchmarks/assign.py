@@ -30,6 +30,7 @@ from sklearn.metrics import roc_auc_score
 
 import scmoe
 from benchmarks import cytof
+from benchmarks.data import levine32_balanced, multicenter, samusik_ramp
 from benchmarks.experiment import attempt, in_order_of
 from benchmarks.tables import MISSING, markdown, measured, spread
 
@@ -157,9 +158,9 @@ def _panels(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
     scmoe.pp.arcsinh(ours, cofactor=5)
     others = {
         "bodenmiller H08": scmoe.datasets.bodenmiller("H08"),
-        "levine 32, human bone marrow": scmoe.datasets.levine32_balanced(),
-        "multicenter 01": scmoe.datasets.multicenter(1),
-        "samusik RAMP, mouse bone marrow": scmoe.datasets.samusik_ramp(),
+        "levine 32, human bone marrow": levine32_balanced(),
+        "multicenter 01": multicenter(1),
+        "samusik RAMP, mouse bone marrow": samusik_ramp(),
     }
     for name, other in others.items():
         scmoe.pp.arcsinh(other, cofactor=5)

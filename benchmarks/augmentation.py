@@ -22,9 +22,9 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-import scmoe
 from benchmarks import numbers
 from benchmarks.cytof import warm_up
+from benchmarks.data import pbmc_10x
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import markdown, measured, spread
 from scmoe import nn
@@ -104,7 +104,7 @@ DIGITS = Kind((*COMMON, "affine"), gradients, {}, (28, 28))
 
 
 def counts() -> tuple[np.ndarray, np.ndarray]:
-    adata = scmoe.datasets.pbmc_10x()
+    adata = pbmc_10x()
     return adata.X.toarray(), adata.obs["population"].to_numpy()
 
 

@@ -31,6 +31,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import scmoe
 from benchmarks import peers
+from benchmarks.data import levine32_balanced, multicenter, samusik_ramp
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import markdown, measured, spread
 
@@ -69,9 +70,9 @@ def plate() -> ad.AnnData:
 DATASETS: dict[str, Callable[[], ad.AnnData]] = {
     "bodenmiller H05": functools.partial(scmoe.datasets.bodenmiller, "H05"),
     "bodenmiller H08": functools.partial(scmoe.datasets.bodenmiller, "H08"),
-    "samusik RAMP": scmoe.datasets.samusik_ramp,
-    "Levine 32, balanced": scmoe.datasets.levine32_balanced,
-    "multicenter 01": functools.partial(scmoe.datasets.multicenter, 1),
+    "samusik RAMP": samusik_ramp,
+    "Levine 32, balanced": levine32_balanced,
+    "multicenter 01": functools.partial(multicenter, 1),
     "simulated plate": plate,
 }
 PAPER = ("bodenmiller H05", "bodenmiller H08")

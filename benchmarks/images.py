@@ -15,6 +15,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import scmoe
 from benchmarks import autoencoder, peers
+from benchmarks.data import coil20
 from benchmarks.experiment import attempt, in_order_of, timed
 from benchmarks.tables import markdown, measured, spread
 
@@ -32,7 +33,7 @@ SETTINGS: dict = {}
 DATASETS: dict[str, Callable[[], ad.AnnData]] = {
     "MNIST": scmoe.datasets.mnist,
     "Fashion-MNIST": scmoe.datasets.fashion_mnist,
-    "COIL20": scmoe.datasets.coil20,
+    "COIL20": coil20,
 }
 WRITING = ("MNIST",)
 """Straightening is for writing: clothes and objects do not lean."""

@@ -22,6 +22,7 @@ import scmoe
 from benchmarks import organs, peers, synthetic
 from benchmarks.autoencoder import Autoencoder
 from benchmarks.cytof import warm_up
+from benchmarks.data import coil20, levine32_balanced, multicenter, samusik_ramp
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import markdown, measured, spread
 from scmoe._core.compat import one_thread
@@ -85,14 +86,14 @@ def genes(name: str) -> tuple[np.ndarray, np.ndarray]:
 DATASETS: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "Tabula Muris kidney": functools.partial(genes, organs.KIDNEY),
     "PBMC 68k": functools.partial(genes, organs.PBMC),
-    "COIL20": functools.partial(images, scmoe.datasets.coil20),
-    "Levine 32, balanced": functools.partial(cells, scmoe.datasets.levine32_balanced),
+    "COIL20": functools.partial(images, coil20),
+    "Levine 32, balanced": functools.partial(cells, levine32_balanced),
     "1 component": functools.partial(synthetic.mixture, 1, 4_000, 0),
     "10 components": functools.partial(synthetic.mixture, 10, 4_000, 0, concentration=5.0),
     "40 components": functools.partial(synthetic.mixture, 40, 4_000, 0, concentration=5.0),
     "10x PBMC": functools.partial(genes, "10x PBMC, no names"),
     "human kidney": functools.partial(genes, "human kidney, no names"),
-    "samusik RAMP": functools.partial(cells, scmoe.datasets.samusik_ramp),
+    "samusik RAMP": functools.partial(cells, samusik_ramp),
     "bodenmiller H08": functools.partial(
         cells, functools.partial(scmoe.datasets.bodenmiller, "H08")
     ),
@@ -102,7 +103,7 @@ DATASETS: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "MNIST": functools.partial(images, scmoe.datasets.mnist),
     "MNIST, codes": functools.partial(codes, scmoe.datasets.mnist),
     "Fashion-MNIST": functools.partial(images, scmoe.datasets.fashion_mnist),
-    "multicenter 01": functools.partial(cells, functools.partial(scmoe.datasets.multicenter, 1)),
+    "multicenter 01": functools.partial(cells, functools.partial(multicenter, 1)),
 }
 """By size, the small ones first."""
 

@@ -24,6 +24,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import scmoe
 from benchmarks import peers
+from benchmarks.data import human_kidney, levine32_balanced, pbmc_10x, tabula_muris_kidney
 from benchmarks.experiment import attempt, in_order_of, timed
 from benchmarks.tables import MISSING, markdown, measured, spread
 from scmoe._core.keys import Key
@@ -90,7 +91,7 @@ def pbmc_68k() -> ad.AnnData:
 
 def kidney() -> ad.AnnData:
     """Mouse kidney; log2 values."""
-    return scmoe.datasets.tabula_muris_kidney()
+    return tabula_muris_kidney()
 
 
 def cytometry(load: Callable[[], ad.AnnData], n_cells: int | None = None) -> ad.AnnData:
@@ -153,7 +154,7 @@ DATASETS = {
     ),
     # the gates of Bendall et al. 2011 and Levine et al. 2015
     LEVINE: Data(
-        functools.partial(cytometry, scmoe.datasets.levine32_balanced),
+        functools.partial(cytometry, levine32_balanced),
         {
             "Basophils": ["CD123", "HLA-DR-", "CD34-"],
             "CD4_T_cells": ["CD3", "CD4", "CD8-"],
@@ -188,8 +189,8 @@ DATASETS = {
         | {f"cd14+{rest}": "monocyte" for rest in ("hladrmid", "hladrhigh", "hladr-")},
         useless="CD45",
     ),
-    "10x PBMC, no names": Data(functools.partial(counts, scmoe.datasets.pbmc_10x)),
-    "human kidney, no names": Data(functools.partial(counts, scmoe.datasets.human_kidney)),
+    "10x PBMC, no names": Data(functools.partial(counts, pbmc_10x)),
+    "human kidney, no names": Data(functools.partial(counts, human_kidney)),
 }
 
 ROBUST = (PBMC, KIDNEY)

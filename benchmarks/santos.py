@@ -18,6 +18,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import scmoe
 from benchmarks import autoencoder
+from benchmarks.data import coil20
 from benchmarks.experiment import attempt, in_order_of, timed
 from benchmarks.tables import markdown, measured, spread
 from scmoe._core.random import seeded
@@ -50,7 +51,7 @@ DATASETS: dict[str, Callable[[], ad.AnnData]] = {
     "MNIST": scmoe.datasets.mnist,
     "Fashion-MNIST": scmoe.datasets.fashion_mnist,
     "USPS-sized MNIST": usps_sized,
-    "COIL20": scmoe.datasets.coil20,
+    "COIL20": coil20,
 }
 FLIPPED = ("Fashion-MNIST", "COIL20")
 """Data sets whose images are mirrored, as in the paper."""
