@@ -1,6 +1,9 @@
 """Who is like whom: the user's notion of similarity, turned into targets for mini-batches."""
 
 from scmoe.similarity._base import Pairs, Similarity, Target, check_similarity
+
+# below `as`: for the other rooms of the package
+from scmoe.similarity._base import with_seed as with_seed
 from scmoe.similarity._blend import Blend
 from scmoe.similarity._coassociation import CoAssociation
 from scmoe.similarity._custom import Custom
