@@ -1,4 +1,4 @@
-"""The number of clusters: who finds it without being told, and are the clusters right?
+"""The number of clusters: which method estimates it, and are the clusters right?
 
 All methods look at the same values: markers on the arcsinh scale, or 50 principal components. A
 seed sets the order of the cells as well as the random state. Labels score only.
@@ -63,7 +63,7 @@ def images(load: Callable[[], ad.AnnData]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def codes(load: Callable[[], ad.AnnData]) -> tuple[np.ndarray, np.ndarray]:
-    """What the paper looks at: codes of an autoencoder (no VAE, and without augmentation)."""
+    """Return the space of the paper: codes of an autoencoder, without augmentation."""
     x, truth = images(load)
     with seeded(0):
         model = Autoencoder(x.shape[1], CODE_UNITS, HIDDEN)
@@ -119,7 +119,7 @@ TUNED_ON = ("bodenmiller H05", "MNIST")
 
 @functools.lru_cache(maxsize=4)
 def load(name: str, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values by scanpy's rule, float32, and the population of each cell."""
+    """Return values by the rule of scanpy, float32, and the population of each cell."""
     x, truth = DATASETS[name]()
     if len(x) > most:
         some = np.random.default_rng(0).permutation(len(x))[:most]
@@ -130,13 +130,13 @@ def load(name: str, most: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def estimated(x: np.ndarray, seed: int, *, method: str) -> np.ndarray:
-    """Labels by scmoe, -1 for noise; of no other setting than the one that is taken."""
+    """Return labels by scmoe, -1 for noise, with its one setting."""
     settings = {} if method == "stability" else {"evidence": ()}
     return find_n_clusters(x, method=method, seed=seed, **settings).labels
 
 
 def bic(x: np.ndarray, seed: int) -> np.ndarray:
-    """Gaussian mixture whose number has the least BIC on a sample of the cells."""
+    """Cluster by the Gaussian mixture with the lowest BIC on a sample of the cells."""
     x = x[:, :GAUSSIAN_PCS].astype(np.float64)
     part = x[np.random.default_rng(seed).permutation(len(x))[:SAMPLE]]
     models = [synthetic.fitted(part, n, "full", seed) for n in GRID if 5 * n <= len(part)]
@@ -144,7 +144,7 @@ def bic(x: np.ndarray, seed: int) -> np.ndarray:
 
 
 def silhouette(x: np.ndarray, seed: int) -> np.ndarray:
-    """k-means whose number has the largest mean silhouette on a sample of the cells."""
+    """Cluster by k-means with the largest mean silhouette on a sample of the cells."""
     part = np.random.default_rng(seed).permutation(len(x))[:SAMPLE]
     found = [
         KMeans(n, n_init=3, random_state=seed).fit_predict(x) for n in GRID if 5 * n <= len(x)
@@ -164,7 +164,7 @@ METHODS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 
 def scores(truth: np.ndarray, found: np.ndarray) -> dict:
-    """Number of clusters and of populations, agreement of the labels, share of noise.
+    """Return the numbers of clusters and populations, agreement of labels, share of noise.
 
     Noise is no cluster, but scored as one more.
     """
@@ -180,7 +180,7 @@ def scores(truth: np.ndarray, found: np.ndarray) -> dict:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each seed, data set and method."""
+    """Return one record for each seed, data set and method."""
     warm_up()
     methods = options.choose("methods", METHODS)
     most = SMALL if options.size == "small" else FULL
@@ -219,7 +219,7 @@ the values.
 
 
 def section(result: dict) -> str:
-    """One table for each data set, and one with how far the numbers are off."""
+    """Return one table for each data set, and one with the errors of the numbers."""
     text, table = TEXT, measured(result["records"])
     if table.empty:
         return text
