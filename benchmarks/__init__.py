@@ -1,4 +1,4 @@
-"""Benchmarks: peers and scmoe side by side. Not part of the wheel.
+"""Benchmarks of scmoe and its peers. Not part of the wheel.
 
 An experiment is a module of this package with
 

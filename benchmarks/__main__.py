@@ -1,4 +1,4 @@
-"""``python -m benchmarks NAME ...|page``: run experiments, write their results, make the page."""
+"""Run experiments, write their results, make the page: ``python -m benchmarks NAME ...|page``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""New cells: are as many rejected as was asked for, and are foreign ones?
+"""New cells: is the stated share rejected, and are foreign cells?
 
 *left out*: a population is taken out. scmoe learns from 80 % of the other cells, with every
 default; the remaining 20 % should be rejected at the stated rate, the cells of the population as
@@ -30,6 +30,7 @@ from sklearn.metrics import roc_auc_score
 
 import scmoe
 from benchmarks import cytof
+from benchmarks.data import levine32_balanced, multicenter, samusik_ramp
 from benchmarks.experiment import attempt, in_order_of
 from benchmarks.tables import MISSING, markdown, measured, spread
 
@@ -53,7 +54,7 @@ SWAPPED = ["CD3", "CD20"]
 
 
 def clustered(x: np.ndarray, names: list[str], seed: int) -> ad.AnnData:
-    """A reference in random order: the graph of ``sc.pp.neighbors``, then every default."""
+    """Cluster a reference in random order: ``sc.pp.neighbors``, then every default."""
     cells = in_order_of(seed, ad.AnnData(np.ascontiguousarray(x)))
     cells.var_names = names
     sc.pp.neighbors(cells, use_rep="X", random_state=seed)
@@ -62,7 +63,7 @@ def clustered(x: np.ndarray, names: list[str], seed: int) -> ad.AnnData:
 
 
 def scored(x: np.ndarray, reference: ad.AnnData) -> ad.AnnData:
-    """New cells with the markers of the reference, assigned; drift is looked at, not warned of."""
+    """Assign new cells by the markers of the reference; drift is measured without a warning."""
     query = ad.AnnData(np.ascontiguousarray(x))
     query.var_names = reference.var_names
     with warnings.catch_warnings():
@@ -72,12 +73,12 @@ def scored(x: np.ndarray, reference: ad.AnnData) -> ad.AnnData:
 
 
 def rejected(score: np.ndarray, of: str) -> dict:
-    """Share of cells that is rejected at each stated rate."""
+    """Return the share of rejected cells at each stated rate."""
     return {f"{of}_{rate}": float((score > 1 - rate).mean()) for rate in RATES}
 
 
 def left_out(x: np.ndarray, truth: np.ndarray, foreign: str, seed: int) -> dict:
-    """Train without a population and look for it."""
+    """Train without a population and measure how much of it is rejected."""
     rng = np.random.default_rng(seed)
     known = rng.permutation(np.flatnonzero(truth != foreign))
     n_train = int(TRAIN_SHARE * len(known))
@@ -96,7 +97,7 @@ def left_out(x: np.ndarray, truth: np.ndarray, foreign: str, seed: int) -> dict:
 
 
 def drifted(x: np.ndarray, reference: ad.AnnData) -> dict:
-    """Rejected share and drift of a sample."""
+    """Return the rejected share and the drift of a sample."""
     query = scored(x, reference)
     row = query.uns["scmoe"]["drift"].iloc[0]
     return {
@@ -109,7 +110,7 @@ def drifted(x: np.ndarray, reference: ad.AnnData) -> dict:
 
 
 def patients() -> dict[str, np.ndarray]:
-    """Samples of BCR-XL by name, surface markers; not transformed."""
+    """Read the samples of BCR-XL, by name: surface markers, raw values."""
     folder = Path(os.environ["SCMOE_DATA_DIR"]) / "bcr_xl"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", scmoe.io.FCSRepairWarning)
@@ -157,9 +158,9 @@ def _panels(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
     scmoe.pp.arcsinh(ours, cofactor=5)
     others = {
         "bodenmiller H08": scmoe.datasets.bodenmiller("H08"),
-        "levine 32, human bone marrow": scmoe.datasets.levine32_balanced(),
-        "multicenter 01": scmoe.datasets.multicenter(1),
-        "samusik RAMP, mouse bone marrow": scmoe.datasets.samusik_ramp(),
+        "levine 32, human bone marrow": levine32_balanced(),
+        "multicenter 01": multicenter(1),
+        "samusik RAMP, mouse bone marrow": samusik_ramp(),
     }
     for name, other in others.items():
         scmoe.pp.arcsinh(other, cofactor=5)
@@ -176,7 +177,7 @@ TESTS = {LEFT_OUT: _left_out, PATIENTS: _patients, PANELS: _panels}
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each reference, query and seed."""
+    """Return one record for each reference, query and seed."""
     for test in options.choose("methods", TESTS):
         yield from TESTS[test](options, say)
 
@@ -205,7 +206,7 @@ def _rates(runs) -> list[str]:
 
 
 def section(result: dict) -> str:
-    """A table for each test."""
+    """Return a table for each test."""
     text = TEXT
     table = measured(result["records"])
     if table.empty:

@@ -1,4 +1,4 @@
-"""Copies of cells: which changes keep the type, and what they are worth to coupled arms.
+"""Augmented cells: which augmentations keep the cell type, and how much they help coupled arms.
 
 `scmoe.model.CplMixVAE` with the true number of populations, with arms that see the cell itself and
 with arms that see copies of every kind. A seed sets the order of the cells as well as the random
@@ -22,9 +22,9 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-import scmoe
 from benchmarks import numbers
 from benchmarks.cytof import warm_up
+from benchmarks.data import pbmc_10x
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import markdown, measured, spread
 from scmoe import nn
@@ -64,7 +64,7 @@ METHODS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What kind of data a set is of, which changes make sense, and where a label is sought."""
+    """A kind of data: its augmentations, and the space in which neighbours are searched."""
 
     methods: tuple[str, ...]
     space: Callable[[np.ndarray], Callable[[torch.Tensor], np.ndarray]]
@@ -77,7 +77,7 @@ def as_they_are(clean: np.ndarray) -> Callable[[torch.Tensor], np.ndarray]:
 
 
 def components(clean: np.ndarray) -> Callable[[torch.Tensor], np.ndarray]:
-    """Principal components of log-normalised counts; cells come as log1p of counts."""
+    """Return principal components of log-normalised counts; cells are log1p of counts."""
     counts = np.expm1(clean)
     typical = np.median(counts.sum(1))
 
@@ -90,7 +90,7 @@ def components(clean: np.ndarray) -> Callable[[torch.Tensor], np.ndarray]:
 
 
 def gradients(clean: np.ndarray) -> Callable[[torch.Tensor], np.ndarray]:
-    """Directions of the edges of straightened digits."""
+    """Return the directions of the edges of deskewed digits."""
     shape = (28, 28)
     return lambda x: nn.oriented_gradients(nn.straighten(x, shape), shape).numpy()
 
@@ -104,7 +104,7 @@ DIGITS = Kind((*COMMON, "affine"), gradients, {}, (28, 28))
 
 
 def counts() -> tuple[np.ndarray, np.ndarray]:
-    adata = scmoe.datasets.pbmc_10x()
+    adata = pbmc_10x()
     return adata.X.toarray(), adata.obs["population"].to_numpy()
 
 
@@ -117,7 +117,7 @@ DATASETS: dict[str, tuple[Callable[[], tuple[np.ndarray, np.ndarray]], Kind]] = 
 
 
 class Watched(CplMixVAE):
-    """A model that keeps what makes the copies of its arms."""
+    """A model that keeps the augmentation of its arms."""
 
     def _copies(self, *args, **kwargs):
         self.copies = super()._copies(*args, **kwargs)
@@ -125,7 +125,7 @@ class Watched(CplMixVAE):
 
 
 def votes(where: np.ndarray, truth: np.ndarray, copies: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Label of each copy by the cells around it, without its own cell."""
+    """Return the label of each copy by its neighbouring cells, without its own cell."""
     near = NearestNeighbors(n_neighbors=N_VOTES + 1).fit(where)
     found = near.kneighbors(copies, return_distance=False)
     others = [row[row != i][:N_VOTES] for row, i in zip(found, own, strict=True)]
@@ -134,7 +134,7 @@ def votes(where: np.ndarray, truth: np.ndarray, copies: np.ndarray, own: np.ndar
 
 
 def kept(model: Watched, x: np.ndarray, truth: np.ndarray, kind: Kind, seed: int) -> dict:
-    """Share of copies that have the label of their cell, and of the cells themselves.
+    """Return the share of copies with the label of their cell, and the same of the cells.
 
     ``moved`` is the median distance of copies from their cells, in those of random cells.
     """
@@ -160,7 +160,7 @@ def kept(model: Watched, x: np.ndarray, truth: np.ndarray, kind: Kind, seed: int
 def cluster(
     x: np.ndarray, truth: np.ndarray, seed: int, method: str, kind: Kind, size: str
 ) -> dict:
-    """One training, its scores, and how many copies keep their label."""
+    """Return the scores of a training, and how many copies keep their label."""
     cells = ad.AnnData(np.array(x))
     if kind.image_shape is not None:
         cells.uns["image_shape"] = np.array(kind.image_shape)
@@ -185,7 +185,7 @@ def cluster(
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each seed, data set and method.
+    """Return one record for each seed, data set and method.
 
     The small size has no networks for genes and pixels: they would take longer than all else.
     """
@@ -222,7 +222,7 @@ category. Median over the seeds, and the range in brackets.
 
 
 def section(result: dict) -> str:
-    """A table for each data set."""
+    """Return a table for each data set."""
     text, table = TEXT, measured(result["records"])
     if table.empty:
         return text

@@ -1,4 +1,4 @@
-"""What it costs a model not to be told the number of clusters.
+"""The loss of quality where a model must estimate the number of clusters.
 
 ``tl.cluster`` with the true number of populations, with ``n_clusters="auto"``, and with the
 defaults, on the data sets of the experiment *numbers*. A seed sets the order of the cells as well
@@ -48,7 +48,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def cluster(x: np.ndarray, truth: np.ndarray, seed: int, method: str) -> dict:
-    """One clustering, and its scores."""
+    """Return the scores of a clustering."""
     settings = dict(METHODS[method])
     if settings.get("n_clusters") == TOLD:
         settings["n_clusters"] = len(np.unique(truth))
@@ -71,7 +71,7 @@ def cluster(x: np.ndarray, truth: np.ndarray, seed: int, method: str) -> dict:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each seed, data set and method."""
+    """Return one record for each seed, data set and method."""
     warm_up()
     methods = options.choose("methods", METHODS)
     most = numbers.SMALL if options.size == "small" else numbers.FULL
@@ -97,7 +97,7 @@ the range in brackets.
 
 
 def section(result: dict) -> str:
-    """A table for each model."""
+    """Return a table for each model."""
     text = TEXT
     table = measured(result["records"])
     if table.empty:
@@ -122,14 +122,14 @@ def section(result: dict) -> str:
 
 
 def _losses(rows, dataset: str, name: str, score: str):
-    """What each seed loses, NaN-free; positive where the true number was worth something."""
+    """Return the loss of each seed, without NaN; positive where the true number is better."""
     of_data = rows[rows["dataset"] == dataset].set_index("seed")
     told = of_data[of_data["method"].str.endswith("K told")]
     return (told[score] - of_data[of_data["method"] == name][score]).dropna()
 
 
 def _summary(rows, names: list[str]) -> str:
-    """The mean over the data sets of the median losses, and the largest."""
+    """Return the mean and the largest of the median losses of the data sets."""
     text = "\nLoss of weighted F, mean over the data sets and largest:\n\n"
     for name in (name for name in names if not name.endswith("K told")):
         median = {

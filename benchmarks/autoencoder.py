@@ -1,4 +1,4 @@
-"""A plain autoencoder, which VaDE and N2D start from, and N2D."""
+"""An autoencoder, from which VaDE and N2D start, and N2D."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PREDICT_BATCH = 4096
 
 
 def silent(line: str) -> None:
-    """Say nothing."""
+    """Print nothing."""
 
 
 def dense(units: Sequence[int]) -> nn.Sequential:
-    """Linear layers with a ReLU between them, the last one linear."""
+    """Return linear layers with ReLU in between."""
     layers: list[nn.Module] = []
     for n_in, n_out in zip(units[:-1], units[1:], strict=True):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
@@ -34,14 +34,14 @@ def dense(units: Sequence[int]) -> nn.Sequential:
 
 
 def batches(n: int, size: int, device: torch.device) -> Iterator[torch.Tensor]:
-    """Indices of all rows in a new random order, ``size`` at a time; a rest of one is left out."""
+    """Yield batches of row indices in random order; a last batch of one row is left out."""
     for index in torch.randperm(n).to(device).split(size):
         if len(index) > 1:
             yield index
 
 
 class Autoencoder(nn.Module):
-    """Encoder D-500-500-2000-d and its mirror.
+    """An autoencoder with the layers D-500-500-2000-d and their mirror.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Autoencoder(nn.Module):
         self.binary = binary
 
     def loss(self, x: torch.Tensor) -> torch.Tensor:
-        """Mean over cells and features of the cross-entropy or of the squared error."""
+        """Return the mean cross-entropy or squared error over cells and features."""
         output = self.decoder(self.encoder(x))
         if self.binary:
             return F.binary_cross_entropy_with_logits(output, x)
@@ -108,12 +108,12 @@ class Autoencoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     @torch.inference_mode()
     def encode(self, x: np.ndarray) -> np.ndarray:
-        """Codes, ``(n, n_latent)`` float32."""
+        """Return the codes, ``(n, n_latent)`` float32."""
         parts = torch.as_tensor(x).split(PREDICT_BATCH)
         return torch.cat([self.encoder(part.to(self.device)).cpu() for part in parts]).numpy()
 
@@ -128,7 +128,7 @@ def n2d(
     device: str = "cpu",
     say: Callable[[str], None] = silent,
 ) -> np.ndarray:
-    """N2D (McConville et al. 2021): a Gaussian mixture on a UMAP of an autoencoder's codes.
+    """Cluster by N2D (McConville et al. 2021): a Gaussian mixture on a UMAP of the codes.
 
     The code has as many units as there are clusters, and so has the UMAP (20 neighbours,
     minimal distance 0); the mixture has full covariances. The authors train for 1,000 epochs.

@@ -1,4 +1,4 @@
-"""Batches: do they end in clusters of their own, and can they be asked for?
+"""Batches: do they form clusters of their own, and can cells of a batch be generated?
 
 Two batches of cells of the same populations: the markers of the second one are stretched and
 shifted at random (each by a factor of 0.8 to 1.25 and by up to one unit of arcsinh), as another
@@ -33,7 +33,7 @@ METHODS = {"without": None, "batch_key": "batch"}
 
 
 def two_batches(dataset: str, n_cells: int | None, seed: int) -> ad.AnnData:
-    """Halves of a data set, or two wells; the second one distorted."""
+    """Return two halves of a data set, or two wells; the second is distorted."""
     rng = np.random.default_rng(seed)
     if dataset == "bodenmiller H05 and H08":
         first, second = (cytof.load(f"bodenmiller {well}") for well in ("H05", "H08"))
@@ -52,7 +52,7 @@ def two_batches(dataset: str, n_cells: int | None, seed: int) -> ad.AnnData:
 
 
 def measure(cells: ad.AnnData, batch_key: str | None, seed: int) -> dict:
-    """Cluster, and ask for cells of each batch."""
+    """Cluster, and generate cells of each batch."""
     scmoe.tl.cluster(cells, batch_key=batch_key, random_state=seed, progress=False)
     found = {
         "weighted_f": scmoe.metrics.weighted_f(
@@ -73,7 +73,7 @@ def measure(cells: ad.AnnData, batch_key: str | None, seed: int) -> dict:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each data set, way and seed."""
+    """Return one record for each data set, method and seed."""
     datasets = ["bodenmiller H05 and H08", "samusik RAMP"]
     for dataset in options.choose("datasets", datasets):
         for seed in options.seeds:
@@ -97,7 +97,7 @@ of its real cells (units of arcsinh), and beside it how far the batches are apar
 
 
 def section(result: dict) -> str:
-    """One table."""
+    """Return one table."""
     table = measured(result["records"])
     if table.empty:
         return TEXT

@@ -1,4 +1,4 @@
-"""Generated cells: can they be told from real ones?
+"""Generated cells: can they be distinguished from real cells?
 
 Half of the cells of a data set are clustered. As many cells as the other half has are drawn from
 the clusters, in the proportions of the clusters, and compared with the other half, which the model
@@ -53,7 +53,7 @@ METHODS = [*WAYS, LONG, "Gaussian of each cluster", "real cells"]
 
 
 def gaussians(train: ad.AnnData, label: np.ndarray, n: int, seed: int) -> ad.AnnData:
-    """What mean and covariance of the markers of each cluster can do, without any network."""
+    """Draw cells from mean and covariance of the markers of each cluster."""
     rng = np.random.default_rng(seed)
     names, counts = np.unique(label, return_counts=True)
     parts = []
@@ -67,7 +67,7 @@ def gaussians(train: ad.AnnData, label: np.ndarray, n: int, seed: int) -> ad.Ann
 
 @torch.no_grad()
 def reconstruction_error(model, real: ad.AnnData) -> float:
-    """Mean squared error of unseen cells as a share of the variance, mean over the markers."""
+    """Return the squared error of held-out cells over the variance, mean over the markers."""
     parts = list(model._infer(real, None, None))
     scaled = torch.cat([part["scaled"] for part in parts])
     again = torch.cat(
@@ -77,7 +77,7 @@ def reconstruction_error(model, real: ad.AnnData) -> float:
 
 
 def measure(real: ad.AnnData, new: ad.AnnData, train: ad.AnnData, model, seed: int) -> dict:
-    """The report on all cells, and the median over clusters."""
+    """Return the report on all cells, and the median over clusters."""
     real.obs["cluster"] = pd.Categorical(model.predict(real))
     new.obs["cluster"] = pd.Categorical(model.predict(new))
     report = scmoe.metrics.generation_report(
@@ -103,7 +103,7 @@ def measure(real: ad.AnnData, new: ad.AnnData, train: ad.AnnData, model, seed: i
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each data set, seed and way to draw."""
+    """Return one record for each data set, seed and sampling method."""
     methods = options.choose("methods", METHODS)
     for dataset in options.choose("datasets", cytof.DATASETS):
         x, _ = cytof.load(dataset)
@@ -163,7 +163,7 @@ unseen cells, as a share of the variance of the markers. See [Metrics](metrics.m
 
 
 def section(result: dict) -> str:
-    """One table for each data set and number of cells."""
+    """Return one table for each data set and number of cells."""
     text = TEXT
     table = measured(result["records"])
     if table.empty:

@@ -1,4 +1,4 @@
-"""An outside judge of generated images: a classifier that learned from real ones with labels."""
+"""An independent judge of generated images: a classifier trained on real images with labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHIFT = 2
 
 
 class Classifier(nn.Module):
-    """Small convolutional network for square grey images.
+    """A small convolutional network for square grey images.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Classifier(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(n, n_classes)`` of images ``(n, side, side)``."""
+        """Return the logits ``(n, n_classes)`` of images ``(n, side, side)``."""
         return self.net(x[:, None])
 
     def fit(
@@ -74,7 +74,7 @@ class Classifier(nn.Module):
         lr: float = 5e-3,
         say: Callable[[str], None] = silent,
     ) -> Classifier:
-        """Learn from images with labels, and note the accuracy on others.
+        """Train on images with labels, and record the accuracy on other images.
 
         Parameters
         ----------
@@ -110,14 +110,14 @@ class Classifier(nn.Module):
 
     @torch.inference_mode()
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Class of each image, ``(n,)`` int64; images as in :meth:`fit`."""
+        """Return the class of each image, ``(n,)`` int64; images as in :meth:`fit`."""
         self.eval()
         parts = self._images(x).split(PREDICT_BATCH)
         return torch.cat([self(part.to(self.device)).argmax(1).cpu() for part in parts]).numpy()
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def _images(self, x: np.ndarray) -> torch.Tensor:
@@ -128,7 +128,7 @@ class Classifier(nn.Module):
 
 
 def moved(x: torch.Tensor) -> torch.Tensor:
-    """The images of a batch, all moved by the same random few pixels; zeros come in."""
+    """Return the images of a batch shifted by the same few random pixels, padded with zeros."""
     down, right = torch.randint(2 * SHIFT + 1, (2,)).tolist()
     side = x.shape[1]
     return F.pad(x, [SHIFT] * 4)[:, down : down + side, right : right + side]

@@ -1,4 +1,4 @@
-"""What a cell costs: routed experts, the stages of a run, and steps against a bare loop."""
+"""Cost of a cell: routed experts, the stages of a run, and steps against a bare loop."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ SIZES = {"full": (10_000, 40_000, 160_000), "small": (10_000,)}
 
 
 class AllExperts(torch.nn.Module):
-    """Every expert decodes every cell, then one is chosen: what routing saves."""
+    """A decoder in which every expert decodes every cell, to measure what routing saves."""
 
     def __init__(self, experts: Experts):
         super().__init__()
         self.experts = experts
 
     def forward(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
-        """Decode by all experts, keep each cell's own."""
+        """Decode by all experts, and keep the expert of each cell."""
         h = z.expand(self.experts.n_experts, *z.shape)
         last = len(self.experts.weights) - 1
         for i, (weight, bias) in enumerate(
@@ -50,7 +50,7 @@ class AllExperts(torch.nn.Module):
 
 
 def experts(say: Callable) -> list[dict]:
-    """Microseconds for a cell, forward and backward, against K and the batch."""
+    """Return microseconds per cell, forward and backward, against K and the batch size."""
     records = []
     for batch in (256, 8192):
         modules = {}
@@ -89,19 +89,19 @@ def experts(say: Callable) -> list[dict]:
 
 
 class Steps(Hooks):
-    """CPU milliseconds of the steps of a fit, and what it trained."""
+    """A callback that measures CPU milliseconds of the steps of a fit."""
 
     def on_train_start(self, trainer, plan) -> None:
-        """Start the clock."""
+        """Start the timer."""
         self.start = time.process_time()
 
     def on_train_end(self, trainer, plan) -> None:
-        """Stop it, and time as many steps in a loop with nothing else."""
+        """Stop the timer, and measure as many steps of a bare loop."""
         self.ms = 1e3 * (time.process_time() - self.start) / trainer.global_step
         self.batch, self.bare_ms = trainer.datamodule.batch_size, self.bare(trainer, plan)
 
     def bare(self, trainer, plan) -> float:
-        """CPU milliseconds of a step of the same module on the same batches."""
+        """Return CPU milliseconds per step of the same module on the same batches."""
         module, clip = plan.module.train(), trainer.gradient_clip_val
         adam = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
         batches, left = trainer.datamodule.train_dataloader(), trainer.global_step
@@ -126,7 +126,7 @@ def _simulated(n_cells: int) -> ad.AnnData:
 
 
 def steps(say: Callable) -> Iterator[dict]:
-    """CPU milliseconds of a step of each model, and the share that a bare loop would need."""
+    """Return CPU milliseconds per step of each model, and the share of a bare loop."""
     model = scmoe.model
     tree = {"similarity": scmoe.similarity.DensityTree()}
     asked = {
@@ -186,7 +186,7 @@ def _stages(n_cells: int) -> dict:
 
 
 def stages(numbers: tuple[int, ...], say: Callable) -> Iterator[dict]:
-    """Seconds of graph, similarity, training and prediction against the number of cells."""
+    """Return seconds of graph, similarity, training and prediction against the number of cells."""
     _stages(10_000)  # numba compiles the neighbour search at its first use
     for n_cells in numbers:
         record = _stages(n_cells)
@@ -195,7 +195,7 @@ def stages(numbers: tuple[int, ...], say: Callable) -> Iterator[dict]:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """The records of the tables; ``--datasets`` chooses among them, seeds mean nothing here."""
+    """Return the records of the tables; ``--datasets`` chooses tables, seeds have no effect."""
     tables = {
         "experts": lambda: experts(say),
         "stages": lambda: stages(SIZES[options.size], say),
@@ -225,7 +225,7 @@ same module, batches and optimiser needs, as a share of it:
 
 
 def section(result: dict) -> str:
-    """All tables."""
+    """Return all tables."""
     text, table = TEXT, measured(result["records"])
     for name, head in {"experts": "", "stages": STAGES, "steps": STEPS}.items():
         rows = table[table["table"] == name].drop(columns="table").dropna(axis=1, how="all")

@@ -1,4 +1,4 @@
-"""Coupled mixture VAEs: what coupling is worth, what its consensus and its states say, its cost.
+"""Coupled mixture VAEs: benefit and cost of coupling, meaning of consensus and states.
 
 `scmoe.tl.cluster(adata, model="cpl-mixvae")` with the number of populations found or told, with
 one arm, without the start from communities, and with the terms of the released code. A seed sets
@@ -72,7 +72,7 @@ MAIN = tuple(METHODS)[:4]
 
 @dataclass(frozen=True)
 class Data:
-    """A data set, and how ``tl.cluster`` is to look at it."""
+    """A data set, and the options of ``tl.cluster`` for it."""
 
     load: Callable[[], tuple[np.ndarray, np.ndarray]]
     model_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Data:
 
 
 def known(name: str, **how: Any) -> tuple[str, Data]:
-    """A data set of the experiment *numbers*, with all of its cells."""
+    """Read a data set of the experiment *numbers*, with all of its cells."""
     return name, Data(functools.partial(numbers.load, name, numbers.FULL), **how)
 
 
@@ -113,13 +113,13 @@ ADAM = 4
 
 
 def own_population(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Whether each cell is of the population that has most cells in its cluster."""
+    """Return whether each cell is of the most frequent population of its cluster."""
     table = pd.crosstab(truth, found)
     return truth == table.idxmax()[found].to_numpy()
 
 
 def of_consensus(right: np.ndarray, consensus: np.ndarray | None, entropy: np.ndarray) -> dict:
-    """How often cells are right where the arms agree and where not, and what entropy tells.
+    """Return the accuracy of cells where the arms agree and where not, and that by entropy.
 
     ``auc_entropy`` is the probability that a wrong cell has a larger entropy than a right one.
     """
@@ -138,7 +138,7 @@ def of_consensus(right: np.ndarray, consensus: np.ndarray | None, entropy: np.nd
 
 
 def shapes(x: np.ndarray, side: int = SIDE) -> dict[str, np.ndarray]:
-    """Slant and upright width of written digits, ``(n,)``, from the moments of their ink.
+    """Return slant and upright width of written digits, ``(n,)``, from their image moments.
 
     The slant is the shear mu11 / mu02; the width is the spread across what is left when it is
     taken away, in pixels.
@@ -157,14 +157,14 @@ def shapes(x: np.ndarray, side: int = SIDE) -> dict[str, np.ndarray]:
 
 
 def explained(state: np.ndarray, value: np.ndarray) -> float:
-    """R² of the linear regression of a value on states."""
+    """Return R² of the linear regression of a value on the states."""
     design = np.column_stack([np.ones(len(state)), state])
     fitted = design @ np.linalg.lstsq(design, value, rcond=None)[0]
     return float(1 - np.var(value - fitted) / np.var(value))
 
 
 def of_states(x: np.ndarray, found: np.ndarray, state: np.ndarray) -> dict:
-    """What states say of slant and width within the categories, means weighted by cells.
+    """Return R² of slant and width by the states within the categories, means weighted by cells.
 
     ``pca_``: as much by as many principal components of the category's pixels.
     """
@@ -190,7 +190,7 @@ def of_states(x: np.ndarray, found: np.ndarray, state: np.ndarray) -> dict:
 def cluster(
     x: np.ndarray, truth: np.ndarray, seed: int, method: str, data: Data, size: str
 ) -> dict:
-    """One clustering, its scores, and what its arms and states say."""
+    """Return the scores of a clustering, of its arms and of its states."""
     settings = dict(METHODS[method])
     if settings.get("n_clusters") == TOLD:
         settings["n_clusters"] = len(np.unique(truth))
@@ -247,14 +247,14 @@ class Step:
         self.adams = [torch.optim.Adam(module.parameters(), 1e-3) for module in self.modules]
 
     def __call__(self) -> None:
-        """Make one step of each."""
+        """Make one step of each module."""
         for module, adam in zip(self.modules, self.adams, strict=True):
             adam.zero_grad()
             module(self.tensors)[-1].loss.backward()
             adam.step()
 
     def held(self) -> int:
-        """Bytes of the weights with what Adam keeps, and of what is kept for the way back.
+        """Return the bytes of weights and states of Adam, and those of activations.
 
         A loop has forgotten the one when it comes to the next.
         """
@@ -280,7 +280,7 @@ class Step:
 
 
 def step_of(cells: ad.AnnData, n_arms: int, n_categories: int, *, loop: bool = False) -> Step:
-    """A step of arms together, or, in a loop, of as many models of one arm."""
+    """Return a step of all arms together, or of as many models of one arm in a loop."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "With one arm", UserWarning)
         CplMixVAE.setup_anndata(cells)
@@ -296,7 +296,7 @@ def step_of(cells: ad.AnnData, n_arms: int, n_categories: int, *, loop: bool = F
 
 
 def costs(size: str) -> dict[str, dict]:
-    """Microseconds for a cell in a step, and bytes, by method; all in turn."""
+    """Return microseconds per cell and step, and bytes, by method; methods take turns."""
     rng = np.random.default_rng(0)
     centres = rng.uniform(0, 1, (10, COST_MARKERS))
     x = centres[rng.integers(10, size=COST_CELLS)] + rng.normal(
@@ -334,7 +334,7 @@ def costs(size: str) -> dict[str, dict]:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each seed, data set and method; the costs once."""
+    """Return one record for each seed, data set and method; the costs once."""
     warm_up()
     methods = options.choose("methods", METHODS)
     asked = options.choose("datasets", [*DATASETS, COST])
@@ -406,7 +406,7 @@ of the one before; they are not coupled. The way to the cells, and making the co
 
 
 def section(result: dict) -> str:
-    """A table for each data set, one of states, and one of costs."""
+    """Return a table for each data set, one of states, and one of costs."""
     text, table = TEXT, measured(result["records"])
     if table.empty:
         return text

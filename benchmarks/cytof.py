@@ -31,6 +31,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import scmoe
 from benchmarks import peers
+from benchmarks.data import levine32_balanced, multicenter, samusik_ramp
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import markdown, measured, spread
 
@@ -58,7 +59,7 @@ ALL, SPLIT, ONE = "all cells", "80/20", "one population"
 
 
 def plate() -> ad.AnnData:
-    """The simulated plate of ``make demo``, with the name of each cell's population."""
+    """Simulate the plate of ``make demo``, with the population of each cell."""
     with tempfile.TemporaryDirectory() as folder:
         scmoe.datasets.simulate_plate(folder, n_wells=4, n_cells=6_000)
         adata = scmoe.io.read_fcs(folder, progress=False)
@@ -69,9 +70,9 @@ def plate() -> ad.AnnData:
 DATASETS: dict[str, Callable[[], ad.AnnData]] = {
     "bodenmiller H05": functools.partial(scmoe.datasets.bodenmiller, "H05"),
     "bodenmiller H08": functools.partial(scmoe.datasets.bodenmiller, "H08"),
-    "samusik RAMP": scmoe.datasets.samusik_ramp,
-    "Levine 32, balanced": scmoe.datasets.levine32_balanced,
-    "multicenter 01": functools.partial(scmoe.datasets.multicenter, 1),
+    "samusik RAMP": samusik_ramp,
+    "Levine 32, balanced": levine32_balanced,
+    "multicenter 01": functools.partial(multicenter, 1),
     "simulated plate": plate,
 }
 PAPER = ("bodenmiller H05", "bodenmiller H08")
@@ -85,12 +86,12 @@ NULL_SHAPE = (5_000, 10)
 
 
 def gaussian(seed: int) -> np.ndarray:
-    """Cells whose markers are independent standard normals."""
+    """Return cells whose markers are independent standard normals."""
     return np.random.default_rng(seed).normal(size=NULL_SHAPE)
 
 
 def counts(seed: int) -> np.ndarray:
-    """Arcsinh (cofactor 5) of integers: negative binomials of size 2 with means from 1 to 100."""
+    """Return arcsinh (cofactor 5) of negative binomials of size 2 with means from 1 to 100."""
     size, means = 2, np.geomspace(1, 100, NULL_SHAPE[1])
     drawn = np.random.default_rng(seed).negative_binomial(size, size / (size + means), NULL_SHAPE)
     return np.arcsinh(drawn / 5)
@@ -103,7 +104,7 @@ NULLS: dict[str, Callable[[int], np.ndarray]] = {
 
 
 def load(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Arcsinh values of the markers, or components (float32), and populations (NaN: none)."""
+    """Return arcsinh values of markers, or components (float32), and populations."""
     if name in TRANSCRIPTOMES:
         from benchmarks import organs
 
@@ -127,7 +128,7 @@ SCMOE: dict[str, Callable[[], scmoe.similarity.Similarity | None]] = {
 
 
 def clustered(x: np.ndarray, seed: int, method: str, components: bool, **how) -> ad.AnnData:
-    """Cells that ``tl.cluster`` has clustered, from markers or from principal components."""
+    """Cluster cells by ``tl.cluster``, from markers or from principal components."""
     cells = ad.AnnData(x, obsm={"X_pca": x} if components else {})
     rep = "X_pca" if components else "X"
     if method == OURS_GRAPH:
@@ -140,7 +141,7 @@ def clustered(x: np.ndarray, seed: int, method: str, components: bool, **how) ->
 
 
 def granularity(cells: ad.AnnData) -> dict[str, np.ndarray]:
-    """Clusters of each cell where the tree is cut at coarser significances, by these."""
+    """Return the clusters of each cell with the tree cut at coarser significances."""
     found = {}
     for significance in CUTS:
         scmoe.tl.cut(cells, significance=significance, key_added="cut")
@@ -151,7 +152,7 @@ def granularity(cells: ad.AnnData) -> dict[str, np.ndarray]:
 def scmoe_unseen(
     train: np.ndarray, test: np.ndarray, seed: int, method: str = OURS
 ) -> pd.DataFrame:
-    """Probabilities of cells that were not learned from; the columns are the clusters."""
+    """Return the probabilities of held-out cells; the columns are the clusters."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         clustered(train, seed, method, components=False, save_model=path)
@@ -182,7 +183,7 @@ METHODS = [*SCMOE, FORMER, *PEERS, CEILING]
 
 
 def scores(truth: np.ndarray, found: np.ndarray, sizes: pd.Series, n_cells: int) -> dict:
-    """Both F-measures, the adjusted Rand index, the number of clusters, and rare populations.
+    """Return both F-measures, adjusted Rand index, number of clusters, rare populations.
 
     Parameters
     ----------
@@ -219,13 +220,13 @@ def scores(truth: np.ndarray, found: np.ndarray, sizes: pd.Series, n_cells: int)
 
 
 def warm_up() -> None:
-    """Let numba compile the neighbour search, which is not to be in anybody's time."""
+    """Let numba compile the neighbour search, which no method is to be timed for."""
     x = np.random.default_rng(0).normal(size=(5000, 5)).astype(np.float32)
     sc.pp.neighbors(ad.AnnData(x), use_rep="X")
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each data set, seed, method and protocol."""
+    """Return one record for each data set, seed, method and protocol."""
     methods = options.choose("methods", [m for m in METHODS if m != FORMER])
     warm_up()
     for dataset in options.choose("datasets", [*DATASETS, *TRANSCRIPTOMES, *NULLS]):
@@ -247,7 +248,7 @@ def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
 def _nulls(
     dataset: str, methods: list[str], options: Options, say: Callable[[str], None]
 ) -> Iterator[dict]:
-    """The number of clusters where there is one; the classifier has nothing to learn."""
+    """Return records of a single population; the classifier has nothing to learn."""
     for seed in options.seeds:
         x = NULLS[dataset](seed).astype(np.float32)
         for method in (m for m in methods if m != CEILING):
@@ -270,7 +271,7 @@ def _labels(x: np.ndarray, method: str, seed: int) -> np.ndarray:
 def _records(
     dataset: str, x: np.ndarray, truth: np.ndarray, method: str, seed: int, say: Callable
 ) -> Iterator[dict]:
-    """All protocols of one method; the cells are in random order."""
+    """Return records of all protocols of one method; the cells are in random order."""
     sizes = pd.Series(truth).value_counts()
     n_train = int(TRAIN_SHARE * len(x))
 
@@ -323,7 +324,7 @@ def _records(
 
 
 def trust(proba: pd.DataFrame, truth: np.ndarray, sizes: pd.Series) -> dict:
-    """How far probabilities can be trusted: of cells of the populations that are scored.
+    """Return the calibration of the probabilities, of cells of the scored populations.
 
     Returns
     -------
@@ -400,7 +401,7 @@ means from 1 to 100). Number of clusters; the right one is 1.
 
 
 def section(result: dict) -> str:
-    """One table for each data set and protocol, and one for a single population."""
+    """Return one table for each data set and protocol, and one for a single population."""
     text = TEXT
     table = measured(result["records"])
     if table.empty:
@@ -482,7 +483,7 @@ def _place(group: tuple) -> tuple:
 
 
 def _findable(rows: pd.DataFrame) -> list[str]:
-    """Rare populations that the classifier finds, by the median over its seeds."""
+    """Return the rare populations that the classifier finds, by the median over its seeds."""
     runs = list(rows.loc[rows["method"] == CEILING, "rare"])
     names = runs[0] if runs else []
     return [name for name in names if np.median([run[name] for run in runs]) >= FINDABLE]

@@ -1,4 +1,4 @@
-"""Why one decoder for each cluster: asking for a digit, and what one gets.
+"""One decoder for each cluster: how often a requested digit is generated.
 
 10,000 images are drawn of each cluster. Two judges say which digit an image shows: the model's own
 clustering, as in the paper, and a classifier that learned from real digits with their labels. A
@@ -55,14 +55,14 @@ METHODS = [*OURS, "VaDE"]
 
 
 def digit_of(cluster: np.ndarray, truth: np.ndarray) -> dict[str, int]:
-    """The digit that most images of each cluster show."""
+    """Return the most frequent digit of each cluster."""
     return {name: int(np.bincount(truth[cluster == name]).argmax()) for name in np.unique(cluster)}
 
 
 def judged(
     x: np.ndarray, own: np.ndarray, asked: np.ndarray, digits: dict[str, int], judge: Classifier
 ) -> dict:
-    """Shares of images that show what was asked for, by both judges."""
+    """Return the shares of images that show the requested digit, by both judges."""
     wanted = np.array([digits[name] for name in asked])
     right = judge.predict(x) == wanted
     by_digit = {int(d): float(right[wanted == d].mean()) for d in np.unique(wanted)}
@@ -76,7 +76,7 @@ def judged(
 
 
 def train_scmoe(adata: AnnData, seed: int, size: str) -> scmoe.model.MoESimVAE:
-    """The model of the images benchmark, with the similarity that is the better one there."""
+    """Train the model of the images benchmark, with the better similarity of that benchmark."""
     from scmoe._core.random import seeded
 
     settings = images.model_settings(10)
@@ -94,7 +94,7 @@ def train_scmoe(adata: AnnData, seed: int, size: str) -> scmoe.model.MoESimVAE:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each way to draw and seed; VaDE for each threshold."""
+    """Return one record for each sampling method and seed; VaDE for each threshold."""
     n_images, n_draws = SIZES[options.size]
     methods = options.choose("methods", METHODS)
     adata = scmoe.datasets.mnist()
@@ -169,7 +169,7 @@ def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
 
 
 def section(result: dict) -> str:
-    """One table for each size."""
+    """Return one table for each size."""
     text = f"""## Why a mixture decoder
 
 MNIST: images are drawn of each cluster, and two judges say whether they show the digit that was
@@ -213,6 +213,6 @@ Published: MoE-Sim-VAE .970 and VaDE .944 as the mean over its thresholds, own j
 
 
 def _worst(runs) -> str:
-    """The digit that is drawn worst, in the run where it is worst."""
+    """Return the worst digit of the worst run."""
     run = runs.loc[runs["outside_worst"].idxmin()]
     return f"{run['outside_worst']:.3f} ({run['outside_worst_digit']:.0f})"

@@ -1,4 +1,4 @@
-"""What all experiments share: options, records, and the file that the records are kept in."""
+"""Shared parts of the experiments: options, records, and the file of the records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = ("scmoe", "torch", "scvi-tools", "scanpy", "scikit-learn", "scikit-ne
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for.
+    """The options of the command line.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Options:
     size: str = "full"
 
     def choose(self, what: str, available: Iterable[str]) -> list[str]:
-        """Those of ``available`` that were asked for, in its order.
+        """Return the requested ones of ``available``, in its order.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ def in_order_of(seed: int, cells: AnnData) -> AnnData:
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """What ``call`` returns, and the seconds of a core that it and its children took.
+    """Return the result of ``call``, and the CPU seconds of it and its child processes.
 
     On a machine that is shared they say more than a clock does.
     """
@@ -83,7 +83,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def attempt(identity: dict, call: Callable[[], dict], say: Callable[[str], None]) -> dict:
-    """A record: ``identity`` with what ``call`` measures, or with its error.
+    """Return a record: ``identity`` with the measurements of ``call``, or with its error.
 
     An error of one method (a package that is missing, too little memory) is a result like
     any other and must not end a run of hours.
@@ -103,14 +103,14 @@ def attempt(identity: dict, call: Callable[[], dict], say: Callable[[str], None]
 
 
 def merge(old: Iterable[dict], new: Iterable[dict], keys: tuple[str, ...]) -> list[dict]:
-    """All records; a new one takes the place of an old one with the same ``keys``."""
+    """Return all records; a new one replaces an old one with the same ``keys``."""
     found = {tuple(record.get(key) for key in keys): record for record in old}
     found |= {tuple(record.get(key) for key in keys): record for record in new}
     return list(found.values())
 
 
 def save(path: Path, records: Iterable[dict], keys: tuple[str, ...], settings: dict) -> None:
-    """Merge ``records`` into the file, which is whole at any moment."""
+    """Merge ``records`` into the file, which is complete at any moment."""
     old = json.loads(path.read_text())["records"] if path.exists() else []
     result = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python "

@@ -15,6 +15,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import scmoe
 from benchmarks import autoencoder, peers
+from benchmarks.data import coil20
 from benchmarks.experiment import attempt, in_order_of, timed
 from benchmarks.tables import markdown, measured, spread
 
@@ -32,7 +33,7 @@ SETTINGS: dict = {}
 DATASETS: dict[str, Callable[[], ad.AnnData]] = {
     "MNIST": scmoe.datasets.mnist,
     "Fashion-MNIST": scmoe.datasets.fashion_mnist,
-    "COIL20": scmoe.datasets.coil20,
+    "COIL20": coil20,
 }
 WRITING = ("MNIST",)
 """Straightening is for writing: clothes and objects do not lean."""
@@ -49,7 +50,7 @@ GRADIENTS, PIXELS = "UMAP of gradients", "UMAP of pixels"
 
 
 def model_settings(n_classes: int) -> dict:
-    """Dense networks; the same for all data sets."""
+    """Return the settings of the dense networks, the same for all data sets."""
     return {
         "n_clusters": n_classes,
         "model_kwargs": {"n_hidden": 512, "n_latent": 20},
@@ -58,7 +59,7 @@ def model_settings(n_classes: int) -> dict:
 
 
 def embed(adata: ad.AnnData, kind: str, seed: int, *, writing: bool) -> None:
-    """Write the embedding that a similarity looks at to ``.obsm["X_umap"]``."""
+    """Write the embedding of the similarity to ``.obsm["X_umap"]``."""
     use_rep = "X"
     if kind == GRADIENTS:
         if "X_gradients" not in adata.obsm:
@@ -71,12 +72,12 @@ def embed(adata: ad.AnnData, kind: str, seed: int, *, writing: bool) -> None:
 
 
 def neighbours(n_classes: int) -> int:
-    """Most of the images of a class that a batch holds (the paper: 10 of 12.8)."""
+    """Return a number of neighbours: most images of a class in a batch (the paper: 10 of 12.8)."""
     return max(round(0.8 * BATCH / n_classes), 1)
 
 
 def scmoe_labels(adata: ad.AnnData, seed: int, steps: int, *, similar: bool = True) -> np.ndarray:
-    """Clusters from neighbours within the batch, on the embedding that is there."""
+    """Cluster by neighbours within the batch, on the given embedding."""
     n_classes = adata.obs["label"].nunique()
     settings = model_settings(n_classes)
     settings["train_kwargs"]["max_steps"] = min(steps, MAX_EPOCHS * (adata.n_obs // BATCH))
@@ -93,7 +94,7 @@ def scmoe_labels(adata: ad.AnnData, seed: int, steps: int, *, similar: bool = Tr
 
 
 def mixture_labels(adata: ad.AnnData, seed: int) -> np.ndarray:
-    """A Gaussian mixture on the embedding alone: what there is before any model."""
+    """Cluster by a Gaussian mixture on the embedding alone, without a model."""
     n_classes = adata.obs["label"].nunique()
     x = np.asarray(adata.obsm["X_umap"], dtype=np.float64)
     return peers.gaussian_mixture(x, seed, n_classes)
@@ -117,7 +118,7 @@ METHODS = {
 
 
 def find(name: str, adata: ad.AnnData, seed: int, size: str) -> np.ndarray:
-    """Labels of all images."""
+    """Return the labels of all images."""
     n_classes = adata.obs["label"].nunique()
     if name.startswith("scmoe"):
         similar = "without" not in name
@@ -132,7 +133,7 @@ def find(name: str, adata: ad.AnnData, seed: int, size: str) -> np.ndarray:
 
 
 def separation(adata: ad.AnnData) -> dict:
-    """How far apart the classes are in the codes (MMD), and how far halves of one class."""
+    """Return the distance (MMD) of the classes in the codes, and that of halves of a class."""
     table = scmoe.metrics.mmd_table(
         adata.obsm["X_scmoe"], adata.obs["label"].to_numpy(), max_cells=500
     ).to_numpy()
@@ -145,7 +146,7 @@ def separation(adata: ad.AnnData) -> dict:
 
 
 def measure(name: str, adata: ad.AnnData, seed: int, size: str) -> dict:
-    """Clusters of all images, scored by their classes."""
+    """Cluster all images, and score the clusters by the classes."""
     truth = adata.obs["label"].to_numpy()
     found, seconds = timed(lambda: find(name, adata, seed, size))
     return {
@@ -159,7 +160,7 @@ def measure(name: str, adata: ad.AnnData, seed: int, size: str) -> dict:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each data set, seed and method."""
+    """Return one record for each data set, seed and method."""
     methods = options.choose("methods", METHODS)
     for dataset in options.choose("datasets", DATASETS):
         adata, writing = DATASETS[dataset](), dataset in WRITING
@@ -198,7 +199,7 @@ pairs), and the largest between two halves of one class.
 
 
 def section(result: dict) -> str:
-    """One table for each data set and number of images."""
+    """Return one table for each data set and number of images."""
     text = TEXT
     table = measured(result["records"])
     if table.empty:

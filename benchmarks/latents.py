@@ -1,4 +1,4 @@
-"""Latent sizes: does the finder say the same again, and does it say what is known?
+"""Latent dimensions: is the estimate reproducible, and does it recover a known rank?
 
 `scmoe.tl.latent_dim` on cells, images, and on made-up values whose rank is known: 5,000 cells of
 30 markers that are a random matrix times 2, 3, 5 or 8 independent Gaussians, and noise of a tenth
@@ -57,7 +57,7 @@ METHODS: dict[str, dict] = {
 
 
 def known(rank: int, seed: int) -> ad.AnnData:
-    """Values of a known rank."""
+    """Return values of a known rank."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(5_000, rank)) @ rng.normal(size=(rank, 30))
     x += SETTINGS["known_noise"] * x.std(0) * rng.normal(size=x.shape)
@@ -65,7 +65,7 @@ def known(rank: int, seed: int) -> ad.AnnData:
 
 
 def load(dataset: str, size: str, seed: int) -> ad.AnnData:
-    """Cells or images, with `population` in `.obs` where it is known."""
+    """Read cells or images, with `population` in `.obs` where it is known."""
     if dataset in RANKS:
         return known(RANKS[dataset], seed)
     if dataset == "PBMC 68k":
@@ -83,7 +83,7 @@ def load(dataset: str, size: str, seed: int) -> ad.AnnData:
 
 
 def methods_of(dataset: str) -> list[str]:
-    """Those that differ: images start from 100 dimensions, of a Bernoulli likelihood."""
+    """Return the methods: images start from 100 dimensions and a Bernoulli likelihood."""
     if dataset in RANKS:
         return ["as it comes", "1,000 steps", "from 100 dimensions", "Bernoulli"]
     if dataset in IMAGES:
@@ -94,7 +94,7 @@ def methods_of(dataset: str) -> list[str]:
 
 
 def measure(cells: ad.AnnData, method: str, seed: int) -> dict:
-    """Sizes for both thresholds, of all cells and of the populations, and seconds."""
+    """Return the dimensions for both thresholds, of cells and populations, and seconds."""
     settings = dict(METHODS[method])
     steps = settings.pop("steps", None)
     if steps is not None:
@@ -121,7 +121,7 @@ def measure(cells: ad.AnnData, method: str, seed: int) -> dict:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each data set, setting and seed."""
+    """Return one record for each data set, setting and seed."""
     for seed in options.seeds:
         for dataset in options.choose("datasets", DATASETS):
             cells = in_order_of(seed, load(dataset, options.size, seed))
@@ -149,7 +149,7 @@ independent Gaussians as the rank says and noise of a tenth of their spread.
 
 
 def section(result: dict) -> str:
-    """One table."""
+    """Return one table."""
     table = measured(result["records"])
     if table.empty:
         return TEXT

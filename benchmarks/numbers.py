@@ -1,4 +1,4 @@
-"""The number of clusters: who finds it without being told, and are the clusters right?
+"""The number of clusters: which method estimates it, and are the clusters right?
 
 All methods look at the same values: markers on the arcsinh scale, or 50 principal components. A
 seed sets the order of the cells as well as the random state. Labels score only.
@@ -22,6 +22,7 @@ import scmoe
 from benchmarks import organs, peers, synthetic
 from benchmarks.autoencoder import Autoencoder
 from benchmarks.cytof import warm_up
+from benchmarks.data import coil20, levine32_balanced, multicenter, samusik_ramp
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import markdown, measured, spread
 from scmoe._core.compat import one_thread
@@ -62,7 +63,7 @@ def images(load: Callable[[], ad.AnnData]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def codes(load: Callable[[], ad.AnnData]) -> tuple[np.ndarray, np.ndarray]:
-    """What the paper looks at: codes of an autoencoder (no VAE, and without augmentation)."""
+    """Return the space of the paper: codes of an autoencoder, without augmentation."""
     x, truth = images(load)
     with seeded(0):
         model = Autoencoder(x.shape[1], CODE_UNITS, HIDDEN)
@@ -85,14 +86,14 @@ def genes(name: str) -> tuple[np.ndarray, np.ndarray]:
 DATASETS: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "Tabula Muris kidney": functools.partial(genes, organs.KIDNEY),
     "PBMC 68k": functools.partial(genes, organs.PBMC),
-    "COIL20": functools.partial(images, scmoe.datasets.coil20),
-    "Levine 32, balanced": functools.partial(cells, scmoe.datasets.levine32_balanced),
+    "COIL20": functools.partial(images, coil20),
+    "Levine 32, balanced": functools.partial(cells, levine32_balanced),
     "1 component": functools.partial(synthetic.mixture, 1, 4_000, 0),
     "10 components": functools.partial(synthetic.mixture, 10, 4_000, 0, concentration=5.0),
     "40 components": functools.partial(synthetic.mixture, 40, 4_000, 0, concentration=5.0),
     "10x PBMC": functools.partial(genes, "10x PBMC, no names"),
     "human kidney": functools.partial(genes, "human kidney, no names"),
-    "samusik RAMP": functools.partial(cells, scmoe.datasets.samusik_ramp),
+    "samusik RAMP": functools.partial(cells, samusik_ramp),
     "bodenmiller H08": functools.partial(
         cells, functools.partial(scmoe.datasets.bodenmiller, "H08")
     ),
@@ -102,7 +103,7 @@ DATASETS: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "MNIST": functools.partial(images, scmoe.datasets.mnist),
     "MNIST, codes": functools.partial(codes, scmoe.datasets.mnist),
     "Fashion-MNIST": functools.partial(images, scmoe.datasets.fashion_mnist),
-    "multicenter 01": functools.partial(cells, functools.partial(scmoe.datasets.multicenter, 1)),
+    "multicenter 01": functools.partial(cells, functools.partial(multicenter, 1)),
 }
 """By size, the small ones first."""
 
@@ -118,7 +119,7 @@ TUNED_ON = ("bodenmiller H05", "MNIST")
 
 @functools.lru_cache(maxsize=4)
 def load(name: str, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values by scanpy's rule, float32, and the population of each cell."""
+    """Return values by the rule of scanpy, float32, and the population of each cell."""
     x, truth = DATASETS[name]()
     if len(x) > most:
         some = np.random.default_rng(0).permutation(len(x))[:most]
@@ -129,13 +130,13 @@ def load(name: str, most: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def estimated(x: np.ndarray, seed: int, *, method: str) -> np.ndarray:
-    """Labels by scmoe, -1 for noise; of no other setting than the one that is taken."""
+    """Return labels by scmoe, -1 for noise, with its one setting."""
     settings = {} if method == "stability" else {"evidence": ()}
     return find_n_clusters(x, method=method, seed=seed, **settings).labels
 
 
 def bic(x: np.ndarray, seed: int) -> np.ndarray:
-    """Gaussian mixture whose number has the least BIC on a sample of the cells."""
+    """Cluster by the Gaussian mixture with the lowest BIC on a sample of the cells."""
     x = x[:, :GAUSSIAN_PCS].astype(np.float64)
     part = x[np.random.default_rng(seed).permutation(len(x))[:SAMPLE]]
     models = [synthetic.fitted(part, n, "full", seed) for n in GRID if 5 * n <= len(part)]
@@ -143,7 +144,7 @@ def bic(x: np.ndarray, seed: int) -> np.ndarray:
 
 
 def silhouette(x: np.ndarray, seed: int) -> np.ndarray:
-    """k-means whose number has the largest mean silhouette on a sample of the cells."""
+    """Cluster by k-means with the largest mean silhouette on a sample of the cells."""
     part = np.random.default_rng(seed).permutation(len(x))[:SAMPLE]
     found = [
         KMeans(n, n_init=3, random_state=seed).fit_predict(x) for n in GRID if 5 * n <= len(x)
@@ -163,7 +164,7 @@ METHODS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 
 def scores(truth: np.ndarray, found: np.ndarray) -> dict:
-    """Number of clusters and of populations, agreement of the labels, share of noise.
+    """Return the numbers of clusters and populations, agreement of labels, share of noise.
 
     Noise is no cluster, but scored as one more.
     """
@@ -179,7 +180,7 @@ def scores(truth: np.ndarray, found: np.ndarray) -> dict:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each seed, data set and method."""
+    """Return one record for each seed, data set and method."""
     warm_up()
     methods = options.choose("methods", METHODS)
     most = SMALL if options.size == "small" else FULL
@@ -218,7 +219,7 @@ the values.
 
 
 def section(result: dict) -> str:
-    """One table for each data set, and one with how far the numbers are off."""
+    """Return one table for each data set, and one with the errors of the numbers."""
     text, table = TEXT, measured(result["records"])
     if table.empty:
         return text

@@ -1,4 +1,4 @@
-"""Marker priors: what a table of marker genes adds to the clustering of single cells.
+"""Marker priors: what a table of marker genes adds to the clustering of cells.
 
 The paper's experiment on mouse organs with the labelled data at hand. A cell is positive for a
 class if its markers are above their average; cells that are positive for exactly one class are
@@ -24,6 +24,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import scmoe
 from benchmarks import peers
+from benchmarks.data import human_kidney, levine32_balanced, pbmc_10x, tabula_muris_kidney
 from benchmarks.experiment import attempt, in_order_of, timed
 from benchmarks.tables import MISSING, markdown, measured, spread
 from scmoe._core.keys import Key
@@ -64,7 +65,7 @@ TUNED_ON = PBMC
 
 @dataclass(frozen=True)
 class Data:
-    """A data set, and what the literature says of it."""
+    """A data set, and the marker genes of the literature."""
 
     load: Callable[[], ad.AnnData]
     """Makes cells x genes with ``.obs["population"]``."""
@@ -77,7 +78,7 @@ class Data:
 
 
 def pbmc_68k() -> ad.AnnData:
-    """700 cells of scanpy's wheel, 765 genes, log-normalised; the T cell subsets are one.
+    """Read 700 cells of scanpy, 765 genes, log-normalised; subsets of T cells are merged.
 
     Zheng et al. gave each cell the subset of sorted T cells that its profile correlates with
     best; the subsets overlap in it, and CD4 and CD8 have too few reads to tell them apart.
@@ -89,12 +90,12 @@ def pbmc_68k() -> ad.AnnData:
 
 
 def kidney() -> ad.AnnData:
-    """Mouse kidney; log2 values."""
-    return scmoe.datasets.tabula_muris_kidney()
+    """Read mouse kidney, log2 values."""
+    return tabula_muris_kidney()
 
 
 def cytometry(load: Callable[[], ad.AnnData], n_cells: int | None = None) -> ad.AnnData:
-    """Labelled cells of mass cytometry, its markers on the arcsinh scale.
+    """Return labelled cells of mass cytometry, the markers on the arcsinh scale.
 
     As in the paper, populations under 30 cells are dropped.
     """
@@ -111,7 +112,7 @@ def cytometry(load: Callable[[], ad.AnnData], n_cells: int | None = None) -> ad.
 
 
 def counts(load: Callable[[], ad.AnnData]) -> ad.AnnData:
-    """Counts, log-normalised as in scanpy's tutorials."""
+    """Return counts, log-normalised as in the tutorials of scanpy."""
     adata = load()
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
@@ -153,7 +154,7 @@ DATASETS = {
     ),
     # the gates of Bendall et al. 2011 and Levine et al. 2015
     LEVINE: Data(
-        functools.partial(cytometry, scmoe.datasets.levine32_balanced),
+        functools.partial(cytometry, levine32_balanced),
         {
             "Basophils": ["CD123", "HLA-DR-", "CD34-"],
             "CD4_T_cells": ["CD3", "CD4", "CD8-"],
@@ -188,8 +189,8 @@ DATASETS = {
         | {f"cd14+{rest}": "monocyte" for rest in ("hladrmid", "hladrhigh", "hladr-")},
         useless="CD45",
     ),
-    "10x PBMC, no names": Data(functools.partial(counts, scmoe.datasets.pbmc_10x)),
-    "human kidney, no names": Data(functools.partial(counts, scmoe.datasets.human_kidney)),
+    "10x PBMC, no names": Data(functools.partial(counts, pbmc_10x)),
+    "human kidney, no names": Data(functools.partial(counts, human_kidney)),
 }
 
 ROBUST = (PBMC, KIDNEY)
@@ -197,7 +198,7 @@ ROBUST = (PBMC, KIDNEY)
 
 
 def prepared(name: str) -> ad.AnnData:
-    """Dense values of the markers and of the most variable genes; ``population`` in ``.obs``."""
+    """Return dense values of markers and most variable genes; ``population`` in ``.obs``."""
     data = DATASETS[name]
     adata = data.load()
     if adata.n_vars > 1_000:
@@ -217,7 +218,7 @@ def prepared(name: str) -> ad.AnnData:
 
 
 def tables(name: str) -> dict[str, dict[str, list[str]]]:
-    """The table of the literature; incomplete and wrong ones where they are tried."""
+    """Return the table of the literature; incomplete and wrong tables where they are tried."""
     markers = DATASETS[name].markers
     found = {LITERATURE: markers}
     if name not in ROBUST:
@@ -232,7 +233,7 @@ def tables(name: str) -> dict[str, dict[str, list[str]]]:
 
 
 def components(x: np.ndarray, n: int = N_PCS) -> np.ndarray:
-    """Principal components of 0-1 scaled values, which served the paper's baselines best.
+    """Return principal components of 0-1 scaled values, the best for the baselines of the paper.
 
     Values of few markers are only scaled.
     """
@@ -249,7 +250,7 @@ def components(x: np.ndarray, n: int = N_PCS) -> np.ndarray:
 def fitted(
     train: ad.AnnData, cells: ad.AnnData, seed: int, similarity: Any, **settings: Any
 ) -> np.ndarray:
-    """Labels of ``cells`` by scmoe trained on ``train``, of the genes that vary there."""
+    """Return labels of ``cells`` by scmoe trained on ``train``, on the genes that vary there."""
     varies = np.ptp(train.X, axis=0) > 0
     train, cells = train[:, varies].copy(), cells[:, varies]
     if similarity.needs_graph:
@@ -263,32 +264,32 @@ def fitted(
 
 
 def with_prior(train: ad.AnnData, cells: ad.AnnData, seed: int, *, released=False) -> np.ndarray:
-    """The papers' protocol: certain cells teach, an expert for each class."""
+    """Cluster by the protocol of the papers: trained on certain cells, one expert per class."""
     settings = scmoe.model.preset("released").model_kwargs if released else {}
     settings["n_experts"] = train.obsm[Key.obsm.PRIOR].shape[1]
     return fitted(train, cells, seed, Prior(), **settings)
 
 
 def blended(train: ad.AnnData, cells: ad.AnnData, seed: int, *, weight=WEIGHT) -> np.ndarray:
-    """Prior and neighbour graph; experts beyond the classes are free."""
+    """Cluster by prior and neighbour graph, with more experts than classes."""
     similarity = Blend(Prior(), CoAssociation(), weight=weight)
     return fitted(train, cells, seed, similarity, n_experts=N_EXPERTS)
 
 
 def with_graph(train: ad.AnnData, cells: ad.AnnData, seed: int) -> np.ndarray:
-    """The neighbour graph alone."""
+    """Cluster by the neighbour graph alone."""
     return fitted(train, cells, seed, CoAssociation(), n_experts=N_EXPERTS)
 
 
 def rule(train: ad.AnnData, cells: ad.AnnData, seed: int) -> np.ndarray:
-    """The prior itself; the cells that it cannot decide are one cluster more."""
+    """Cluster by the prior alone; undecided cells are another cluster."""
     prior = cells.obsm[Key.obsm.PRIOR]
     certain = prior.sum(axis=1) == 1
     return prior.idxmax(axis=1).where(certain, UNDECIDED).to_numpy().astype(str)
 
 
 def classifier(train: ad.AnnData, cells: ad.AnnData, seed: int) -> np.ndarray:
-    """Logistic regression taught by the same certain cells: no VAE, no experts."""
+    """Classify by logistic regression on the same certain cells, without VAE and experts."""
     prior = train.obsm[Key.obsm.PRIOR]
     certain = (prior.sum(axis=1) == 1).to_numpy()
     low, high = train.X.min(axis=0), train.X.max(axis=0)
@@ -334,7 +335,7 @@ SCREEN_LIMIT = 2_000
 
 
 def screened(name: str, x: np.ndarray, seed: int, n: int) -> Iterator[np.ndarray]:
-    """Labels by a baseline with each setting of a small grid."""
+    """Return labels by a baseline with each setting of a small grid."""
     call = BASELINES[name]
     sizes = SCREENED_PCS if len(x) <= SCREEN_LIMIT else (N_PCS,)
     for size in dict.fromkeys(min(size, x.shape[1], len(x) - 1) for size in sizes):
@@ -350,7 +351,7 @@ def screened(name: str, x: np.ndarray, seed: int, n: int) -> Iterator[np.ndarray
 
 
 def scores(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    """Both F-measures, NMI and ARI."""
+    """Return both F-measures, NMI and ARI."""
     return {
         "weighted_f": scmoe.metrics.weighted_f(truth, found),
         "mean_f1": scmoe.metrics.mean_f1(truth, found),
@@ -360,14 +361,14 @@ def scores(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
 
 
 def named_right(truth: np.ndarray, found: np.ndarray, classes: dict[str, str]) -> np.ndarray:
-    """Whether each cell has the name of its class; populations have one or are one."""
+    """Return whether each cell has the name of its class."""
     return pd.Series(truth).replace(classes).to_numpy() == found
 
 
 def evaluate(
     name: str, cells: ad.AnnData, found: np.ndarray, test: np.ndarray, *, named: bool
 ) -> dict:
-    """Scores on all cells and on the test cells; of named clusters, how many names are right."""
+    """Return scores on all cells and on the test cells, and the accuracy of the names."""
     truth = cells.obs["population"].to_numpy()
     result = scores(truth, found)
     result |= {f"test_{key}": value for key, value in scores(truth[test], found[test]).items()}
@@ -382,7 +383,7 @@ def evaluate(
 
 
 def left_out(name: str, cells: ad.AnnData, found: np.ndarray, left: str, table: dict) -> dict:
-    """Of a class: its best F1, and the share of its cells in clusters that the table lacks."""
+    """Return the best F1 of a class, and its share of cells in clusters without an entry."""
     truth = cells.obs["population"].replace(DATASETS[name].populations).to_numpy()
     of = truth == left
     best = scmoe.metrics.f1_table(truth, found).loc[left].max()
@@ -393,7 +394,7 @@ def left_out(name: str, cells: ad.AnnData, found: np.ndarray, left: str, table: 
 
 
 def primed(cells: ad.AnnData, train: np.ndarray, table: dict) -> tuple[ad.AnnData, ad.AnnData]:
-    """Training cells and all cells with their priors, each by its own averages."""
+    """Return training cells and all cells with their priors, each by its own averages."""
     some = cells[train].copy()
     if table:
         scmoe.pp.marker_prior(some, table, shared=True)
@@ -402,7 +403,7 @@ def primed(cells: ad.AnnData, train: np.ndarray, table: dict) -> tuple[ad.AnnDat
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each data set, table, method and seed."""
+    """Return one record for each data set, table, method and seed."""
     methods = options.choose("methods", METHODS)
     for dataset in options.choose("datasets", DATASETS):
         listed = prepared(dataset)
@@ -428,7 +429,7 @@ def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
 
 
 def applicable(dataset: str, table: str, methods: list[str]) -> list[str]:
-    """The methods that say something new of this table."""
+    """Return the methods whose result depends on this table."""
     if not DATASETS[dataset].markers:
         allowed = {GRAPH, *BASELINES}
     elif table != LITERATURE:
@@ -451,7 +452,7 @@ def measure(
     seed: int,
     graph: Callable[[], tuple[np.ndarray, float]],
 ) -> dict[str, Any]:
-    """Run a method and score it; of a baseline the setting with the best F on the test cells."""
+    """Run a method and score it; a baseline has its best setting on the test cells."""
     if method in BASELINES:
         n = every.obs["population"].nunique()
         tried, seconds = timed(lambda: list(screened(method, every.X, seed, n)))
@@ -516,7 +517,7 @@ clusters that no class of the table names; with the graph alone no cluster has a
 
 
 def section(result: dict) -> str:
-    """A table for each data set, and one of the incomplete and wrong tables."""
+    """Return a table for each data set, and one of the incomplete and wrong tables."""
     text = TEXT
     table = measured(result["records"])
     if table.empty:

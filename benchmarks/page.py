@@ -1,4 +1,4 @@
-"""The documentation page, made from the results."""
+"""The page of the documentation, made from the results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PICTURE = """```{{image}} {name}
 
 
 def write(results: Path, page: Path) -> None:
-    """Write the page from whatever results there are, and its picture beside it."""
+    """Write the page from all available results, and its picture."""
     found = {
         name: json.loads(path.read_text())
         for name in EXPERIMENTS

@@ -1,4 +1,4 @@
-"""Other clusterings, each with the settings that its users start from.
+"""Other clustering methods, each with its usual settings.
 
 Every clustering takes cells x markers (arcsinh values, float32), a seed and the number of clusters
 (None for its own default; those that choose the number themselves ignore it), and returns one
@@ -35,7 +35,7 @@ FOLDS = 5
 
 
 def flowsom(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
-    """FlowSOM with its default 10 x 10 grid and a given number of metaclusters."""
+    """Cluster by FlowSOM with its default 10 x 10 grid and a given number of metaclusters."""
     # its import lets torch use all cores again, whatever OMP_NUM_THREADS says
     threads = torch.get_num_threads()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -55,7 +55,7 @@ def flowsom(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarr
 
 
 def phenograph(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
-    """PhenoGraph with 30 neighbours, its default; chooses the number."""
+    """Cluster by PhenoGraph with 30 neighbours, its default; it chooses the number."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -72,7 +72,7 @@ def phenograph(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.nd
 def leiden(
     x: np.ndarray, seed: int, n_clusters: int | None = None, resolution: float = 1.0
 ) -> np.ndarray:
-    """Leiden on scanpy's default graph; chooses the number."""
+    """Cluster by Leiden on the default graph of scanpy; it chooses the number."""
     cells = ad.AnnData(x)
     sc.pp.neighbors(cells, use_rep="X", random_state=seed)
     sc.tl.leiden(cells, resolution=resolution, random_state=seed, flavor="igraph", n_iterations=2)
@@ -80,7 +80,7 @@ def leiden(
 
 
 def louvain(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
-    """Louvain of scikit-network at resolution 1 on scanpy's default graph; chooses the number."""
+    """Cluster by Louvain at resolution 1 on the default graph of scanpy; it chooses the number."""
     from sknetwork.clustering import Louvain
 
     cells = ad.AnnData(x)
@@ -90,13 +90,13 @@ def louvain(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarr
 
 
 def k_means(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
-    """k-means, best of 10 starts."""
+    """Cluster by k-means, the best of 10 starts."""
     model = KMeans(n_clusters or N_CLUSTERS, n_init=10, random_state=seed)
     return model.fit_predict(x).astype(str)
 
 
 def gaussian_mixture(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
-    """Gaussian mixture with a full covariance for each component."""
+    """Cluster by a Gaussian mixture with a full covariance for each component."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = GaussianMixture(n_clusters or N_CLUSTERS, random_state=seed).fit(x)
@@ -106,7 +106,7 @@ def gaussian_mixture(x: np.ndarray, seed: int, n_clusters: int | None = None) ->
 def cytovi(
     x: np.ndarray, seed: int, n_clusters: int | None = None, resolution: float = 1.0
 ) -> np.ndarray:
-    """Leiden on scanpy's graph of the codes of CytoVI; chooses the number.
+    """Cluster by Leiden on the graph of the codes of CytoVI; it chooses the number.
 
     As in the tutorial of scvi-tools: markers scaled to 0-1, every default. Training ends after
     1,000 epochs there, or when the loss of held-out cells has not fallen for 30; here also after
@@ -132,7 +132,7 @@ def cytovi(
 
 
 def told(x: np.ndarray, truth: np.ndarray, seed: int, least: int) -> np.ndarray:
-    """A random forest of scikit-learn, which is told the labels: no peer, but the ceiling.
+    """Classify by a random forest that is given the labels: an upper bound, no peer.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def told(x: np.ndarray, truth: np.ndarray, seed: int, least: int) -> np.ndarray:
 
 
 def hdbscan(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
-    """HDBSCAN with its defaults; chooses the number and draws nothing at random.
+    """Cluster by HDBSCAN with its defaults; it chooses the number and is deterministic.
 
     Cells that it calls noise go to the cluster with the nearest centroid, as in the paper.
     """
@@ -169,7 +169,7 @@ def hdbscan(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarr
 
 
 def assign_noise(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Labels where -1 (noise) is replaced by the cluster with the nearest centroid.
+    """Return labels with -1 (noise) replaced by the cluster with the nearest centroid.
 
     Where all is noise there is one cluster.
     """
@@ -182,7 +182,7 @@ def assign_noise(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def ward(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
-    """Hierarchical clustering, Ward linkage; draws nothing at random.
+    """Cluster hierarchically by Ward linkage; it is deterministic.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def ward(x: np.ndarray, seed: int, n_clusters: int | None = None) -> np.ndarray:
 
 
 def memberships(x: np.ndarray, centres: np.ndarray, fuzzifier: float) -> np.ndarray:
-    r"""Of fuzzy c-means, ``(n, k)``, rows sum to 1.
+    r"""Return the memberships of fuzzy c-means, ``(n, k)``; rows sum to 1.
 
     .. math:: u_{ik} = d_{ik}^{-2/(m-1)} / \sum_l d_{il}^{-2/(m-1)}
 
@@ -215,7 +215,7 @@ def fuzzy_c_means(
     fuzzifier: float = 2.0,
     max_iter: int = 300,
 ) -> np.ndarray:
-    """Fuzzy c-means (Bezdek 1981) from k-means++ centres; the strongest membership is the label.
+    """Cluster by fuzzy c-means (Bezdek 1981) from k-means++; the strongest membership counts.
 
     It ends when no centre moves by more than a ten-thousandth of the spread of the data.
     """

@@ -1,4 +1,4 @@
-"""Santos' mixture of VAEs on images: what pretraining finds, the manager, the whole model.
+"""Santos' mixture of VAEs on images: pretraining, the manager, the trained model.
 
 The tables II to IV of the paper, and its relatives as ablations: no pretraining, the losses of
 DAMIC and MIXAE, all experts for every image, N2D. No label is seen, and no number of classes
@@ -18,6 +18,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import scmoe
 from benchmarks import autoencoder
+from benchmarks.data import coil20
 from benchmarks.experiment import attempt, in_order_of, timed
 from benchmarks.tables import markdown, measured, spread
 from scmoe._core.random import seeded
@@ -38,7 +39,7 @@ USPS_SIDE, USPS_SIZE = 16, 9_298
 
 
 def usps_sized() -> ad.AnnData:
-    """MNIST in the size of USPS: 9,298 images of 16 x 16 pixels, averages of the originals."""
+    """Return MNIST in the size of USPS: 9,298 images of 16 x 16 averaged pixels."""
     images = scmoe.datasets.mnist()
     some = np.sort(np.random.default_rng(0).permutation(images.n_obs)[:USPS_SIZE])
     x = torch.from_numpy(np.asarray(images.X[some])).view(-1, 1, 28, 28)
@@ -50,7 +51,7 @@ DATASETS: dict[str, Callable[[], ad.AnnData]] = {
     "MNIST": scmoe.datasets.mnist,
     "Fashion-MNIST": scmoe.datasets.fashion_mnist,
     "USPS-sized MNIST": usps_sized,
-    "COIL20": scmoe.datasets.coil20,
+    "COIL20": coil20,
 }
 FLIPPED = ("Fashion-MNIST", "COIL20")
 """Data sets whose images are mirrored, as in the paper."""
@@ -109,7 +110,7 @@ def scores(truth: np.ndarray, found: np.ndarray, name: str) -> dict:
 
 
 def run_model(adata: ad.AnnData, seed: int, variant: dict, *, flip: bool) -> dict:
-    """One training, scored after each of its stages."""
+    """Return the scores of a training after each of its stages."""
     truth = adata.obs["label"].to_numpy().astype(str)
     n_classes = len(np.unique(truth))
     settings = {**MODEL, **variant.get("model", {})}
@@ -143,7 +144,7 @@ def run_model(adata: ad.AnnData, seed: int, variant: dict, *, flip: bool) -> dic
 
 
 def of_pretraining(model: scmoe.model.MoEVAE, truth: np.ndarray) -> dict:
-    """Tables II and III: what was found, and what the manager has learned of it."""
+    """Return tables II and III: the clusters of pretraining, and the accuracy of the manager."""
     done = model.pretraining
     clear = done.clusters.labels >= 0
     model.module.eval()
@@ -161,7 +162,7 @@ def of_pretraining(model: scmoe.model.MoEVAE, truth: np.ndarray) -> dict:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each data set, seed and method."""
+    """Return one record for each data set, seed and method."""
     for dataset in options.choose("datasets", DATASETS):
         adata = DATASETS[dataset]()
         if options.size == "small" and adata.n_obs > SMALL:
@@ -210,7 +211,7 @@ reconstruction* that of the expert which explains an image best.
 
 
 def section(result: dict) -> str:
-    """One table for each data set."""
+    """Return one table for each data set."""
     text = TEXT
     table = measured(result["records"])
     if table.empty:

@@ -1,4 +1,4 @@
-"""Speed: seconds of a clustering beside those of its peers, in turn in one process.
+"""Speed: seconds of a clustering and of its peers, in turn in one process.
 
 Made-up cells in 20 populations, the rarest with 0.05 % of them. The methods take turns, so that a
 slow moment of a shared machine hits all alike; the first round, in which things are compiled and
@@ -59,7 +59,7 @@ IMPORT = "import scmoe.tl"
 
 
 def mixture(n_cells: int, n_markers: int, seed: int) -> np.ndarray:
-    """Cells of populations that differ in some of their markers, ``(n_cells, n_markers)``."""
+    """Return cells of populations that differ in some markers, ``(n_cells, n_markers)``."""
     populations = np.random.default_rng(0)
     share = np.geomspace(1, RAREST * N_POPULATIONS, N_POPULATIONS)
     levels = 3.0 * (populations.random((N_POPULATIONS, n_markers)) < 0.4)
@@ -72,7 +72,7 @@ def mixture(n_cells: int, n_markers: int, seed: int) -> np.ndarray:
 
 
 def cluster(x: np.ndarray, seed: int) -> ad.AnnData:
-    """``tl.cluster`` with every default."""
+    """Cluster by ``tl.cluster`` with every default."""
     cells = ad.AnnData(x)
     scmoe.tl.cluster(cells, random_state=seed, progress=False)
     return cells
@@ -80,7 +80,7 @@ def cluster(x: np.ndarray, seed: int) -> ad.AnnData:
 
 @torch.inference_mode()
 def bare_pass(x: np.ndarray) -> None:
-    """One pass of an encoder and a gate of the size of scmoe's, in chunks."""
+    """Run one pass of an encoder and a gate of the size of those of scmoe, in chunks."""
     encoder = MLP(x.shape[1], 64, 9, n_layers=2)
     gate = MLP(9, 64, N_POPULATIONS, n_layers=1)
     for start in range(0, len(x), 50_000):
@@ -88,7 +88,7 @@ def bare_pass(x: np.ndarray) -> None:
 
 
 def alternating(n_cells: int, n_markers: int, options: Options, say: Callable) -> Iterator[dict]:
-    """The methods in turn, one round for each seed after the first."""
+    """Run the methods in turn, one round for each seed after the first."""
     work = f"{n_cells:,} x {n_markers}"
     reference = cluster(mixture(min(n_cells, 25_000), n_markers, 0), 0)
     calls: dict[str, Callable] = {
@@ -126,13 +126,13 @@ def alternating(n_cells: int, n_markers: int, options: Options, say: Callable) -
 
 
 def in_fresh_process(code: str) -> float:
-    """CPU seconds of a program in a new Python."""
+    """Return the CPU seconds of a program in a new Python process."""
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)]
     return timed(lambda: subprocess.run(command, check=True, capture_output=True))[1]
 
 
 def fresh(options: Options, say: Callable) -> Iterator[dict]:
-    """What the first call costs, imports and all."""
+    """Return the CPU seconds of the first call, with its imports."""
     programs = {
         IMPORT: "import scmoe.tl",
         FRESH: """
@@ -151,7 +151,7 @@ def fresh(options: Options, say: Callable) -> Iterator[dict]:
 
 
 def write_zarr(folder: Path, n_cells: int, n_markers: int) -> Path:
-    """A store of made-up cells, written chunk by chunk."""
+    """Write a store of simulated cells, chunk by chunk."""
     import zarr
 
     path = folder / f"{n_cells}.zarr"
@@ -174,7 +174,7 @@ def write_zarr(folder: Path, n_cells: int, n_markers: int) -> Path:
 
 
 def from_disk(n_cells: int, say: Callable) -> dict:
-    """Cluster a store in a new process; seconds by the clock and the largest memory."""
+    """Cluster a store in a new process; return wall-clock seconds and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = write_zarr(Path(folder), n_cells, 40)
         code = f"""
@@ -197,7 +197,7 @@ def from_disk(n_cells: int, say: Callable) -> dict:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each work and method; ``--datasets`` chooses among the parts."""
+    """Return one record for each task and method; ``--datasets`` chooses the parts."""
     parts = options.choose("datasets", ["in turn", "fresh", "from disk"])
     if "in turn" in parts:
         for n_cells, n_markers in SIZES[options.size]:
@@ -222,7 +222,7 @@ they take too long. Compare within a work: machines differ.
 
 
 def section(result: dict) -> str:
-    """One table: works by lines, their seconds and those for a cell."""
+    """Return one table of tasks, their seconds and those per cell."""
     table = measured(result["records"])
     if table.empty:
         return TEXT

@@ -1,4 +1,4 @@
-"""Whether `scmoe.tl.stability` exposes clusters that a seed has made up.
+"""Does `scmoe.tl.stability` reveal clusters that depend on the random seed?
 
 Each model clusters labelled cells, and :func:`scmoe.tl.stability` runs it five times more. Are the
 clusters that come again those that are populations, and the ambiguous cells those that are wrong?
@@ -57,7 +57,7 @@ CUTS = ("at random", "across a random direction", "across the largest spread")
 
 
 def halves(x: np.ndarray, cut: str, rng: np.random.Generator) -> np.ndarray:
-    """Which of the cells ``(n, d)`` come to the second half, ``(n,)`` bool.
+    """Return which of the cells ``(n, d)`` are in the second half, ``(n,)`` bool.
 
     At random, or by the median along a direction: a random one, or the first principal component.
     """
@@ -71,7 +71,7 @@ def halves(x: np.ndarray, cut: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def made_up(x: np.ndarray, truth: np.ndarray, runs: np.ndarray, seed: int) -> dict[str, float]:
-    """Jaccard indices of populations, and of the halves of each where it is cut in two.
+    """Return Jaccard indices of populations, and of the halves of each population.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _stable(jaccard: np.ndarray) -> float:
 
 
 def judge(x: np.ndarray, truth: np.ndarray, seed: int, method: str, size: str) -> dict[str, Any]:
-    """One clustering, what its stability says of it, and of clusters that are made up."""
+    """Return the stability of a clustering, and of artificially halved clusters."""
     cells = ad.AnnData(np.array(x))
     model, how = METHODS[method]
     how = {"n_runs": N_RUNS, "random_state": seed, "progress": False, **how}
@@ -166,14 +166,14 @@ def judge(x: np.ndarray, truth: np.ndarray, seed: int, method: str, size: str) -
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Spearman's; None where it is not defined."""
+    """Return the correlation of Spearman, None where it is undefined."""
     if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
     return float(spearmanr(one, other).statistic)
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each seed, data set and method."""
+    """Return one record for each seed, data set and method."""
     warm_up()
     methods = options.choose("methods", METHODS)
     most = SMALL if options.size == "small" else FULL
@@ -218,7 +218,7 @@ stability tells what does not come again, and not what is no population.
 
 
 def section(result: dict) -> str:
-    """A table of each data set, one over all clusters, and one of clusters that were made up."""
+    """Return a table of each data set, one of all clusters, and one of halved clusters."""
     text, table = TEXT, measured(result["records"])
     if table.empty:
         return text
@@ -266,7 +266,7 @@ def section(result: dict) -> str:
 
 
 def _all_clusters(table: pd.DataFrame) -> str:
-    """The correlation over the clusters of all data sets and seeds of a model."""
+    """Return the correlation over the clusters of all data sets and seeds of a model."""
     lines = []
     for method in METHODS:
         rows = table[table["method"] == method]

@@ -1,4 +1,4 @@
-"""The top of the page: our figures beside those of the best peers, in a table and a picture."""
+"""The top of the page: scmoe and the best peers, in a table and a picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Records of one experiment that can be compared.
+    """Comparable records of one experiment.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Synthetic: how many components of a Gaussian mixture are found again.
+"""Synthetic cells: how many components of a Gaussian mixture are recovered.
 
 The paper draws its mixtures in 100 dimensions "with randomly sampled parameters" and no more is
 said than that the weights are equal. :func:`mixture` says how they are drawn here.
@@ -115,19 +115,19 @@ def mixture(
 def scmoe_labels(
     x: np.ndarray, n_components: int, seed: int, *, exact: bool = False
 ) -> np.ndarray:
-    """``tl.cluster`` with 40 experts, a fifth more than components, or just as many."""
+    """Cluster by ``tl.cluster`` with 40 experts, a fifth more than components, or as many."""
     return _clustered(ad.AnnData(x), n_components if exact else n_experts(n_components), seed)
 
 
 def scmoe_preset(x: np.ndarray, n_components: int, seed: int) -> np.ndarray:
-    """The paper's settings: a distance of 2 on a Euclidean UMAP says who is alike."""
+    """Cluster by the settings of the paper: a distance of 2 on a Euclidean UMAP."""
     cells = ad.AnnData(x)
     scmoe.similarity.umap(cells, metric="euclidean", random_state=seed)
     return _clustered(cells, n_experts(n_components), seed, preset="synthetic")
 
 
 def n_experts(n_components: int) -> int:
-    """40 as in the paper, and at least a fifth more than there are components."""
+    """Return 40 as in the paper, or a fifth more than there are components."""
     return max(N_EXPERTS, math.ceil(1.2 * n_components))
 
 
@@ -137,7 +137,7 @@ def _clustered(cells: ad.AnnData, n_clusters: int, seed: int, **kwargs) -> np.nd
 
 
 def fitted(x: np.ndarray, n_components: int, covariance: str, seed: int) -> GaussianMixture:
-    """A Gaussian mixture; one that has not converged counts too."""
+    """Fit a Gaussian mixture, also without convergence."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GaussianMixture(
@@ -146,12 +146,12 @@ def fitted(x: np.ndarray, n_components: int, covariance: str, seed: int) -> Gaus
 
 
 def true_number(x: np.ndarray, n_components: int, seed: int) -> np.ndarray:
-    """Gaussian mixture that is told the number of components."""
+    """Cluster by a Gaussian mixture with the true number of components."""
     return fitted(x, n_components, "full", seed).predict(x)
 
 
 def bic_number(x: np.ndarray, n_components: int, seed: int) -> np.ndarray:
-    """Gaussian mixture whose number and kind of covariance have the least BIC in a grid."""
+    """Cluster by the Gaussian mixture whose number and covariance have the lowest BIC."""
     models = (
         fitted(x, n, covariance, seed)
         for covariance in ("full", "diag")
@@ -171,7 +171,7 @@ METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
 
 
 def scores(truth: np.ndarray, found: np.ndarray) -> dict:
-    """Both F-measures and the number of clusters."""
+    """Return both F-measures and the number of clusters."""
     return {
         "weighted_f": scmoe.metrics.weighted_f(truth, found),
         "mean_f1": scmoe.metrics.mean_f1(truth, found),
@@ -180,7 +180,7 @@ def scores(truth: np.ndarray, found: np.ndarray) -> dict:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Iterator[dict]:
-    """One record for each kind of weights, number of components, seed and method."""
+    """Return one record for each kind of weights, number of components, seed and method."""
     n_cells, numbers = SIZES[options.size]
     methods = options.choose("methods", METHODS)
 
@@ -213,7 +213,7 @@ brackets.
 
 
 def section(result: dict) -> str:
-    """One table for each kind of weights and number of cells."""
+    """Return one table for each kind of weights and number of cells."""
     text = TEXT
     table = measured(result["records"])
     if table.empty:

@@ -1,4 +1,4 @@
-"""Records as markdown."""
+"""Tables of records in markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MISSING = "–"
 
 
 def spread(values: pd.Series, digits: int) -> str:
-    """Median and range, such as ``0.500 (0.400–0.600)``; a dash where nothing was measured.
+    """Return median and range, such as ``0.500 (0.400–0.600)``; a dash without measurements.
 
     The value alone where there is only one.
     """
@@ -29,19 +29,19 @@ def spread(values: pd.Series, digits: int) -> str:
 
 
 def markdown(columns: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
-    """A table."""
+    """Return a table in markdown."""
     columns = list(columns)
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 
 
 def measured(records: Iterable[dict]) -> pd.DataFrame:
-    """The records without those of errors."""
+    """Return the records without errors."""
     return pd.DataFrame([record for record in records if "error" not in record])
 
 
 def failures(records: Iterable[dict], keys: tuple[str, ...]) -> str:
-    """The errors among the records as a list, or nothing."""
+    """Return the errors among the records as a list, or nothing."""
     lines = [
         f"- {', '.join(str(record[key]) for key in keys if key in record)}: {record['error']}\n"
         for record in records

@@ -38,7 +38,7 @@ PROPOSALS = 8192
 def log_responsibilities(
     z: torch.Tensor, logits: torch.Tensor, means: torch.Tensor, log_variances: torch.Tensor
 ) -> torch.Tensor:
-    r"""Logarithm of :math:`\gamma_c = p(c | z) \propto \pi_c N(z; u_c, \lambda_c)`.
+    r"""Return the logarithm of :math:`\gamma_c = p(c | z) \propto \pi_c N(z; u_c, \lambda_c)`.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def prior_divergence(
     means: torch.Tensor,
     log_variances: torch.Tensor,
 ) -> torch.Tensor:
-    r"""KL of :math:`q(z, c | x) = N(z; m, v)\, \gamma_c` to the prior :math:`p(z, c)`.
+    r"""Return the KL of :math:`q(z, c | x) = N(z; m, v)\, \gamma_c` to the prior :math:`p(z, c)`.
 
     .. math::
         \frac12 \sum_c \gamma_c \sum_j \left[\log \lambda_{cj}
@@ -132,22 +132,22 @@ class VaDE(nn.Module):
 
     @property
     def prior(self) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
-        """Logits of the weights, means and log-variances of the components."""
+        """Return the logits of the weights, means and log-variances of the components."""
         return self.logits, self.means, self.log_variances
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.logits.device
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log-variance of the codes, ``(n, d)`` each."""
+        """Return mean and log-variance of the codes, ``(n, d)`` each."""
         encoder = self.autoencoder.encoder
         h = encoder[:-1](x)
         return encoder[-1](h), self.log_variance(h)
 
     def loss(self, x: torch.Tensor) -> torch.Tensor:
-        """Minus the ELBO of each image, ``(n,)``, with one draw of the code."""
+        """Return the negative ELBO of each image, ``(n,)``, with one sample of the code."""
         mean, log_variance = self.encode(x)
         z = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
         output = self.autoencoder.decoder(z)
@@ -224,7 +224,7 @@ class VaDE(nn.Module):
 
     @torch.no_grad()
     def _start(self, codes: np.ndarray, seed: int, restarts: int) -> None:
-        """Components from a diagonal Gaussian mixture on the codes of the autoencoder."""
+        """Start from the diagonal Gaussian mixture of the codes of the autoencoder."""
         mixture = GaussianMixture(
             len(self.logits),
             covariance_type="diag",
@@ -239,7 +239,7 @@ class VaDE(nn.Module):
 
     @torch.inference_mode()
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Most probable component of the mean code of each image, ``(n,)`` int64."""
+        """Return the most probable component of the mean code of each image, ``(n,)`` int64."""
         parts = torch.as_tensor(np.asarray(x, dtype=np.float32)).split(PREDICT_BATCH)
         codes = (self.encode(part.to(self.device))[0] for part in parts)
         found = [log_responsibilities(z, *self.prior).argmax(1).cpu() for z in codes]
@@ -255,7 +255,7 @@ class VaDE(nn.Module):
         seed: int = 0,
         max_proposals: int = 10_000_000,
     ) -> tuple[np.ndarray, int]:
-        """Draw images of a component from codes that are surely its own.
+        """Draw images of a component from codes with a high probability of it.
 
         Codes are proposed from the component and accepted where p(c | z) is above the threshold.
         Only accepted codes are decoded: a rejected one costs no call of the decoder.

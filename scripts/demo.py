@@ -1,4 +1,4 @@
-"""FCS files in, clusters out: the whole path on a simulated plate or on your own files.
+"""Cluster FCS files of a simulated plate, or your own files.
 
 Writes ``cells.h5ad``, ``summary.json``, ``clusters.png``, ``tree.png`` and ``markers.png``, and
 prints the clusters with their gates.
@@ -29,14 +29,14 @@ MIN_POPULATION = 30
 
 
 class Stages:
-    """Seconds of each stage, announced while it runs."""
+    """Print the stages of the demo, and keep their seconds."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str):
-        """Time what runs inside."""
+        """Measure the seconds of the block."""
         print(f"[{name}]", flush=True)
         start = time.perf_counter()
         yield
@@ -44,7 +44,7 @@ class Stages:
 
 
 def label(adata) -> None:
-    """Set ``.obs["population"]`` where the files tell: a label channel, or one file a gate."""
+    """Set ``.obs["population"]`` by a label channel, or by files of one gate each."""
     if "label" in adata.var_names:
         scmoe.datasets.population_labels(adata)
         return
@@ -55,7 +55,7 @@ def label(adata) -> None:
 
 
 def cluster_table(adata) -> pd.DataFrame:
-    """Size, share and gates of every cluster."""
+    """Return size, share and gates of every cluster."""
     gates = scmoe.get.gates(adata, key="scmoe")
     size = adata.obs["scmoe"].value_counts(sort=False)
     share = (100 * size / size.sum()).round(2)
@@ -73,7 +73,7 @@ def run(
     n_cells: int = 6000,
     max_epochs: int | None = None,
 ) -> dict:
-    """The demo; returns what goes into ``summary.json``."""
+    """Run the demo, and return the content of ``summary.json``."""
     out.mkdir(parents=True, exist_ok=True)
     stage = Stages()
     if data is None:

@@ -1,4 +1,4 @@
-"""Reads every real FCS file at hand with scmoe and with flowio, and writes a page of the docs.
+"""Read every available real FCS file with scmoe and flowio, and write a page of the docs.
 
     SCMOE_DATA_DIR=... python scripts/fcs_table.py docs/fcs-files.md
 
@@ -82,7 +82,7 @@ here, with a repair. That is why two CyTOF files differ.
 
 @dataclass
 class Answer:
-    """What became of a file."""
+    """The result of reading a file."""
 
     file: FCSFile | None
     said: str
@@ -105,7 +105,7 @@ def read(path: Path) -> Answer:
 
 
 def by_flowio(path: Path, ours: np.ndarray | None) -> str:
-    """Say what flowio does without options."""
+    """Return what flowio does without options."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -121,13 +121,13 @@ def by_flowio(path: Path, ours: np.ndarray | None) -> str:
 
 
 def name_of(error: Exception) -> str:
-    """Name the type of an error, with its module where the name alone says little."""
+    """Return the type of an error, with its module where the name is ambiguous."""
     kind = type(error)
     return f"{kind.__module__}.error" if kind.__name__ == "error" else kind.__name__
 
 
 def storage(file: FCSFile) -> str:
-    """Say how numbers are stored, for instance ``I 16, big-endian``."""
+    """Return how numbers are stored, for instance ``I 16, big-endian``."""
     keywords, layout = file.about.text.keywords, file.about.place.layout
     kinds = sorted({column.kind for column in layout.columns})
     bits = sorted({column.bits for column in layout.columns})
@@ -142,7 +142,7 @@ HEAD = ["| file | what it is | scmoe | flowio |", "| --- | --- | --- | --- |"]
 
 
 def described(file: FCSFile, n_events: int) -> str:
-    """Say what a file is: version, instrument, storage, size."""
+    """Return version, instrument, storage and size of a file, in words."""
     version = file.about.version.replace("FCS", "FCS ")
     instrument = file.keywords.get("cyt", "").strip()
     size = f"{n_events:,} x {file.values.shape[1]}"
@@ -164,7 +164,7 @@ def table(folder: Path, answers: dict[Path, Answer]) -> list[str]:
 
 
 def summary(name: str, answers: list[Answer]) -> str:
-    """Describe a folder of files that are all alike."""
+    """Return one line for a folder of similar files."""
     files = [answer.file for answer in answers if answer.file is not None]
     events = sum(len(file.values) for file in files)
     said = Counter(answer.said for answer in answers).most_common(1)[0][0]
@@ -234,7 +234,7 @@ def numbers(values: np.ndarray) -> str:
 
 
 def made() -> list[str]:
-    """Try files that were made for the purpose."""
+    """Return a table of files that are made for one fault each."""
     lines = ["| what is odd | scmoe | flowio |", "| --- | --- | --- |"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "odd.fcs"

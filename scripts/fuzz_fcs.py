@@ -1,4 +1,4 @@
-"""Reads a great many valid, broken and mutated FCS files and judges every answer.
+"""Read many valid, broken and mutated FCS files, and check every result.
 
     python scripts/fuzz_fcs.py --files 1000000 --seed 0 --out fuzz
 
@@ -49,12 +49,12 @@ LARGEST_REAL = 30_000
 
 
 class HangError(BaseException):
-    """A read that does not end; no ``except Exception`` may swallow it."""
+    """A read that does not end; no ``except Exception`` may catch it."""
 
 
 @dataclass
 class Tally:
-    """What came of a number of files."""
+    """The results of a number of files."""
 
     verdicts: Counter = field(default_factory=Counter)
     mutations: Counter = field(default_factory=Counter)
@@ -68,7 +68,7 @@ class Tally:
     """CPU seconds within the reader."""
 
     def add(self, other: Tally) -> None:
-        """Take in another tally."""
+        """Add another tally."""
         self.verdicts += other.verdicts
         self.mutations += other.mutations
         self.failures += other.failures
@@ -79,7 +79,7 @@ class Tally:
 
 
 def real_files() -> list[bytes]:
-    """Return the small ones of the public files, if they are there."""
+    """Return the small public files, if available."""
     folder = Path(os.environ.get("SCMOE_DATA_DIR", "nowhere")) / "fcs"
     files = sorted(path for path in folder.glob("*/*") if path.is_file())
     return [path.read_bytes() for path in files if path.stat().st_size <= LARGEST_REAL]
@@ -91,7 +91,7 @@ def make(seed: int, number: int, seeds: list[bytes]) -> fcs_judge.Case:
 
 
 def read(case: fcs_judge.Case, path: Path, tally: Tally, *, memory: bool) -> fcs_judge.Verdict:
-    """Judge a file, its time and (if asked for) its memory."""
+    """Check the result, the time and optionally the memory of a file."""
     signal.alarm(HANG)
     try:
         if memory:
@@ -114,7 +114,7 @@ def read(case: fcs_judge.Case, path: Path, tally: Tally, *, memory: bool) -> fcs
 
 
 def run_chunk(job: tuple[int, int, int, list[bytes]]) -> Tally:
-    """Judge the files ``first`` to ``last`` (excluded)."""
+    """Check the files ``first`` to ``last`` (excluded)."""
     seed, first, last, seeds = job
     tally = Tally()
     with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder:
@@ -141,7 +141,7 @@ def _fast_folder() -> str | None:
 
 
 def prepare() -> None:
-    """Limit the memory of this process and give it a clock."""
+    """Limit the memory and the time of this process."""
     signal.signal(signal.SIGALRM, _hang)
     if sys.platform == "linux":
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -153,7 +153,7 @@ def _hang(*_) -> None:
 
 
 def keep(failures: list[dict], folder: Path, kept: Counter) -> None:
-    """Save failing files, a number of each kind."""
+    """Save failing files, up to a number of each kind."""
     for failure in failures:
         kind = failure["kind"], failure["mutation"].partition("+")[0]
         kept[kind] += 1
@@ -186,14 +186,14 @@ def result(args: argparse.Namespace, tally: Tally, seconds: float) -> dict:
 
 
 def write(path: Path, told: dict) -> None:
-    """Write the summary; a reader of the file never sees half of it."""
+    """Write the summary atomically."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(told, indent=1) + "\n")
     os.replace(part, path)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge all files."""
+    """Check all files."""
     seeds = real_files()
     last = args.first + args.files
     jobs = [
@@ -229,7 +229,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(args: argparse.Namespace) -> int:
-    """Make one file again and tell all about it."""
+    """Make one file again and print all about it."""
     prepare()
     case = make(args.seed, args.one, real_files())
     tally = Tally()

@@ -8,6 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.data import levine32_balanced, pbmc_10x
 from made_up import as_intensities
 from scipy import sparse
 
@@ -186,11 +187,11 @@ def test_a_file_of_ours_says_it(intensities, tmp_path):
 
 
 def test_real_cells(data_dir):
-    for adata in (scmoe.datasets.levine32_balanced(), scmoe.datasets.bodenmiller("H05")):
+    for adata in (levine32_balanced(), scmoe.datasets.bodenmiller("H05")):
         assert len(Scale(adata.X).raw_markers())
         scmoe.pp.arcsinh(adata)
         looked_at(adata)
-    counts = scmoe.datasets.pbmc_10x().X.astype(np.float32)
+    counts = pbmc_10x().X.astype(np.float32)
     assert len(Scale(counts).raw_markers()) == 2000
     normalised = counts.multiply(1e4 / counts.sum(axis=1)).tocsr()
     assert len(Scale(normalised).raw_markers())

@@ -21,12 +21,19 @@ def plate(tmp_path_factory):
 
 @pytest.fixture
 def scmoe(tmp_path, monkeypatch):
-    """Run ``scmoe ...`` in an empty folder; ``-o out`` is there if nothing else is said."""
+    """Run ``scmoe cluster`` in an empty folder, by default to ``out`` and without pictures."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
 
     def run(*arguments, maps=False, fcs=False, output="out"):
+        with monkeypatch.context() as patch:
+            if not maps:
+                # they take most of the time
+                patch.setattr("scmoe.cli._pictures._draw", lambda figure, **_: "data:,")
+            return call(*arguments, maps=maps, fcs=fcs, output=output)
+
+    def call(*arguments, maps, fcs, output):
         words = ["cluster", "-o", output, *QUICK]
         words += [] if maps else ["--no-map"]
         words += [] if fcs else ["--no-fcs"]

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from scmoe.cli import main
+from scmoe.cli._cells import find_cells, read_cells
+from scmoe.cli._channels import choose_markers
 from scmoe.cli._console import Console
-from scmoe.cli._prepare import choose_markers
-from scmoe.cli._read import find, read
 from scmoe.cli._settings import Settings
 from scmoe.io import read_fcs
 
@@ -41,7 +41,7 @@ def two(plate, tmp_path):
     """Two wells, of which the second has another name for CD7."""
     for name in ("A01.fcs", "A02.fcs"):
         data = (plate / name).read_bytes()
-        data = data.replace(b"/CD7/", b"/CD8/") if name == "A02.fcs" else data
+        data = data.replace(b"\x0cCD7\x0c", b"\x0cCD8\x0c") if name == "A02.fcs" else data
         (tmp_path / name).write_bytes(data)
     return [tmp_path / "A01.fcs", tmp_path / "A02.fcs"]
 
@@ -71,7 +71,7 @@ def test_a_run_uses_what_the_table_says(two, tmp_path, join, h5ad):
     assert {"CD7", "CD8"} <= set(rows)
     assert rows["CD7"][2:] == ["no", "not every file has it"]
     settings = Settings(files=tuple(map(str, files)), output=tmp_path / "out", join=join)
-    adata = read(find(settings, progress=False), settings)
+    adata = read_cells(find_cells(settings, progress=False), settings)
     chosen = choose_markers(adata, settings, Console(quiet=1, debug=0))
     assert set(chosen) == set(used(rows)) == set(RUN)
 

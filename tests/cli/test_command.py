@@ -69,7 +69,7 @@ def test_version():
         (["a.fcs", "-o", "out", "--seed", "-1"], "-1 is not in the range"),
         (["a.fcs", "-o", "out", "--similarity", "cosine"], "'cosine' is not one of"),
         (["a.fcs", "-o", "out", "--key", "a/b"], "a name without '/'"),
-        (["a.fcs", "-o", "out", "--markers", " , "], "names nothing"),
+        (["a.fcs", "-o", "out", "--markers", " , "], "has no names"),
         (["a.fcs", "-o", "out", "--no-such-option"], "No such option"),
     ],
 )

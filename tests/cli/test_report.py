@@ -12,9 +12,8 @@ import pytest
 from scmoe.cli._report import write_report
 from scmoe.cli._settings import Settings
 from scmoe.cli._tables import cluster_table
-from scmoe.get import gates
-from scmoe.get._signatures import UNASSIGNED
-from scmoe.pl._figure import set_colors
+from scmoe.get import UNASSIGNED, gates
+from scmoe.pl import set_colors
 from scmoe.similarity import DensityTree
 from scmoe.tl import cluster
 
@@ -255,7 +254,7 @@ def test_command_names_and_abundances(page_of, blobs):
     adata.obs["sample"] = pd.Categorical(["A01", "A02"] * 300)
     adata.uns["scmoe"]["params"]["neighbors"] = "given"
     page = page_of(adata, command="scmoe cluster 'my plate' -o out")
-    assert "What was run: scmoe cluster 'my plate' -o out" in page.words
+    assert "The command line: scmoe cluster 'my plate' -o out" in page.words
     assert "abundance.csv" in page.words
     # one word on the graph, that of the run
     assert "given" not in page.words

@@ -14,8 +14,8 @@ from made_up import as_intensities
 
 from scmoe import io, pp, tl
 from scmoe.cli import _run, main
+from scmoe.cli._cells import find_cells, read_cells
 from scmoe.cli._console import in_options
-from scmoe.cli._read import find, read
 from scmoe.io import read_fcs
 from scmoe.model import CplMixVAE, MoESimVAE
 from scmoe.tree import Tree
@@ -577,13 +577,13 @@ def test_folder_in_use(scmoe, plate, error_of):
     out.mkdir()
     assert scmoe(plate).exit_code == 0  # an empty one is as good as none
     page = (out / "report.html").read_bytes()
-    assert "is not empty and holds the results of an earlier run" in error_of(scmoe(plate))
+    assert "is not empty and has the results of an earlier run" in error_of(scmoe(plate))
     assert (out / "report.html").read_bytes() == page
     assert "lies in --output" in error_of(scmoe("out/cells.h5ad", "--overwrite"))
     assert scmoe(plate, "--overwrite", "--key", "other").exit_code == 0
     assert "other" in ad.read_h5ad(out / "cells.h5ad").obs
     (out / "notes.txt").write_text("mine")
-    assert "holds 'notes.txt'" in error_of(scmoe(plate, "--overwrite"))
+    assert "has 'notes.txt'" in error_of(scmoe(plate, "--overwrite"))
     assert (out / "notes.txt").exists()
     assert list(scmoe.home.iterdir()) == [out]
 
@@ -623,8 +623,8 @@ def test_fcs_of_different_markers(scmoe, plate, error_of):
     # the second well has another name for CD7
     (scmoe.home / "A01.fcs").write_bytes((plate / "A01.fcs").read_bytes())
     second = (plate / "A02.fcs").read_bytes()
-    assert second.count(b"/CD7/") == 1
-    (scmoe.home / "A02.fcs").write_bytes(second.replace(b"/CD7/", b"/CD8/"))
+    assert second.count(b"\x0cCD7\x0c") == 1
+    (scmoe.home / "A02.fcs").write_bytes(second.replace(b"\x0cCD7\x0c", b"\x0cCD8\x0c"))
     files = ["A01.fcs", "A02.fcs"]
     assert "CD7" in error_of(scmoe(*files, "--join", "exact"))
     for join, n_vars in (("inner", 15), ("outer", 17)):
@@ -677,14 +677,14 @@ def test_options_of_the_reader(scmoe, plate, monkeypatch):
     for name in files:
         (scmoe.home / name).write_bytes((plate / name).read_bytes())
     second = scmoe.home / "A02.fcs"
-    second.write_bytes(second.read_bytes().replace(b"/CD7/", b"/CD8/"))
+    second.write_bytes(second.read_bytes().replace(b"\x0cCD7\x0c", b"\x0cCD8\x0c"))
     seen = []
     monkeypatch.setattr("scmoe.cli._run.run", lambda settings, *_: seen.append(settings))
     words = ["--by", "channel", "--dataset", "all", "--offsets", "header"]
     assert scmoe(*files, *words).exit_code == 0
     assert (seen[0].by, seen[0].dataset, seen[0].offsets) == ("channel", "all", "header")
     with pytest.warns(UserWarning, match="CD7 for CD8"):
-        adata = read(find(seen[0], progress=False), seen[0])
+        adata = read_cells(find_cells(seen[0], progress=False), seen[0])
     assert adata.n_vars == 16
     assert {record["offsets"] for record in adata.uns["fcs"].values()} == {"header"}
 

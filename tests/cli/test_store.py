@@ -11,6 +11,8 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 import scmoe as library
+from scmoe.cli import _store
+from scmoe.cli._store import available_memory
 from scmoe.io import write_fcs
 
 PANEL = ["CD3", "CD45", "CD4", "CD20", "Time"]
@@ -35,12 +37,6 @@ def panels(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Draw none, which takes the most time."""
-    monkeypatch.setattr("scmoe.cli._pictures._draw", lambda figure, **_: "data:,")
-
-
 def same_uns(one, other):
     assert set(one) == set(other)
     for key, value in one.items():
@@ -61,9 +57,7 @@ def same_uns(one, other):
         (["--no-transform", "--exclude", "CD45"], False),
     ],
 )
-def test_same_results(scmoe, panels, monkeypatch, request, words, sketch):
-    if words:
-        request.getfixturevalue("no_pictures")
+def test_same_results(scmoe, panels, monkeypatch, words, sketch):
     monkeypatch.setattr("scmoe.io._zarr.ROWS", 128)
     if sketch:
         for module in ("_cluster", "_sketch"):
@@ -97,7 +91,6 @@ def test_same_results(scmoe, panels, monkeypatch, request, words, sketch):
     assert (query.obs["again"].astype(str) == outside.obs["scmoe"].astype(str)).all()
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_where_cells_go(scmoe, panels, monkeypatch):
     # 850 cells of 4 channels, each of them 332 bytes
     for free, name in ((850 * 332, "cells.h5ad"), (850 * 332 - 1, "cells.zarr")):
@@ -114,10 +107,22 @@ def test_where_cells_go(scmoe, panels, monkeypatch):
     assert not (scmoe.home / "out" / "cells.zarr").exists()
 
 
+@pytest.mark.parametrize("cells", ["auto", "zarr"])
+def test_more_cells_than_memory(scmoe, panels, monkeypatch, error_of, cells):
+    free = 850 * _store.BYTES_OF_STORED_CELL
+    monkeypatch.setattr(_store, "available_memory", lambda: free - 1)
+    told = error_of(scmoe(panels, "--cells", cells))
+    assert "out of memory. 850 cells need at least 0.000212 GB of memory" in told
+    assert "give fewer files" in told
+    assert not os.listdir(scmoe.home)
+    monkeypatch.setattr(_store, "available_memory", lambda: free)
+    assert scmoe(panels, "--cells", cells).exit_code == 0
+
+
 def test_what_needs_all_cells_is_refused(scmoe, panels, error_of):
     words = [panels, "--cells", "zarr"]
     told = error_of(scmoe(*words, "--similarity", "coassociation"))
-    assert "--similarity coassociation looks at a graph" in told
+    assert "--similarity coassociation needs a graph" in told
     assert "--cells h5ad" in told
     assert "--preset cytof" in error_of(scmoe(*words, "--preset", "cytof"))
     assert "no marker 'CD9'" in error_of(scmoe(*words, "--markers", "CD9"))
@@ -145,3 +150,36 @@ def test_nothing_is_left_of_what_fails(scmoe, panels, monkeypatch, error_of):
         assert "c.fcs" in error_of(scmoe(*words))
     assert "its panel does not match" in error_of(scmoe(*words, "--join", "exact"))
     assert not os.listdir(scmoe.home)
+
+
+# ---- available memory ----
+
+
+@pytest.fixture
+def linux(tmp_path, monkeypatch):
+    """Files of a folder in place of those of Linux."""
+
+    def tell(limit="max"):
+        group = tmp_path / "job"
+        group.mkdir(exist_ok=True)
+        (tmp_path / "meminfo").write_text("MemTotal:  900 kB\nMemAvailable:  500 kB\n")
+        (tmp_path / "own").write_text("1:cpu:/x\n0::/job\n")
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text("300000\n")
+        (group / "memory.stat").write_text("anon 1\ninactive_file 100000\n")
+
+    monkeypatch.setattr(_store, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(_store, "OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(_store, "GROUPS", tmp_path)
+    return tell
+
+
+def test_the_smaller_of_machine_and_job(linux):
+    linux()
+    assert available_memory() == 500 * 1024
+    linux(limit=600_000)
+    assert available_memory() == 400_000
+
+
+def test_a_system_that_tells_nothing(linux):
+    assert available_memory() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scmoe.cli._tables import abundance, cluster_table, most_telling, samples_of, write_table
-from scmoe.get._signatures import UNASSIGNED
+from scmoe.cli._tables import abundance, cluster_table, most_different, samples_of, write_table
+from scmoe.get import UNASSIGNED
 
 
 def test_cluster_table(six_cells):
@@ -99,11 +99,11 @@ def test_names_do_nothing_in_a_spreadsheet(tmp_path, text, written):
     assert table.iloc[0].tolist() == [written, -1.5]
 
 
-def test_most_telling():
+def test_most_different():
     effect = pd.DataFrame({"a": [0.1, 0.0], "b": [0.0, -2.0], "c": [1.0, 0.0], "d": [0.0, 0.0]})
     shares = pd.Series([0.5, 0.5])
-    assert most_telling(effect, shares, 2) == ["b", "c"]
-    assert most_telling(effect, shares, 9) == ["a", "b", "c", "d"]
+    assert most_different(effect, shares, 2) == ["b", "c"]
+    assert most_different(effect, shares, 9) == ["a", "b", "c", "d"]
     # a cluster of a dozen cells does not decide, and a copy of what is there tells nothing
     effect = pd.DataFrame(
         {
@@ -114,4 +114,4 @@ def test_most_telling():
         }
     )
     shares = pd.Series([0.3, 0.3, 0.399, 0.001])
-    assert most_telling(effect, shares, 2) == ["CD3", "CD19"]
+    assert most_different(effect, shares, 2) == ["CD3", "CD19"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from benchmarks.data import levine32_balanced, pbmc_10x
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
@@ -207,7 +208,7 @@ def levine(data_dir):
     """1,400 cells of 14 populations, 32 markers scaled to 0 to 1."""
     if not (data_dir / "levine32_balanced_subset.csv.gz").is_file():
         pytest.skip("levine32_balanced_subset.csv.gz is not in SCMOE_DATA_DIR")
-    adata = scmoe.datasets.levine32_balanced()
+    adata = levine32_balanced()
     adata = adata[adata.obs["population"].notna(), adata.var["kind"] == "mass"].copy()
     scmoe.pp.arcsinh(adata, cofactor=5)
     x = rescaled(np.asarray(adata.X, np.float32), "quantile").astype(np.float32)
@@ -219,7 +220,7 @@ def pbmc(data_dir):
     """1,000 cells of 8 populations: log1p of counts, and a space that knows their totals."""
     if not (data_dir / "scrna" / "pbmc_10x_top2000.h5").is_file():
         pytest.skip("pbmc_10x_top2000.h5 is not in SCMOE_DATA_DIR")
-    adata = scmoe.datasets.pbmc_10x()
+    adata = pbmc_10x()
     some = np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:1000])
     counts, label = adata.X[some].toarray(), adata.obs["population"].to_numpy()[some]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 import pytest
+from benchmarks.data import levine32_balanced, multicenter, samusik_ramp
 from sklearn.metrics import adjusted_rand_score
 
 import scmoe
@@ -30,9 +31,9 @@ def plate(folder) -> ad.AnnData:
 SETS = {
     "H05": (lambda _: surface("H05"), 0.97, 0.82),
     "H08": (lambda _: surface("H08"), 0.98, 0.95),
-    "RAMP": (lambda _: scmoe.datasets.samusik_ramp(), 0.92, 0.80),
-    "Levine 32": (lambda _: scmoe.datasets.levine32_balanced(), 0.88, 0.83),
-    "multicentre": (lambda _: scmoe.datasets.multicenter(1), 0.985, 0.98),
+    "RAMP": (lambda _: samusik_ramp(), 0.92, 0.80),
+    "Levine 32": (lambda _: levine32_balanced(), 0.88, 0.83),
+    "multicentre": (lambda _: multicenter(1), 0.985, 0.98),
     "plate": (lambda tmp_path: plate(tmp_path / "plate"), 0.90, 0.75),
 }
 

@@ -9,6 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.data import levine32_balanced
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
@@ -305,7 +306,7 @@ def test_does_not_write_over_a_clustering_nor_the_other_way_round(linked):
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="SCMOE_DATA_DIR names no folder of real data")
 def test_real_cells():
-    cells = scmoe.datasets.levine32_balanced()
+    cells = levine32_balanced()
     cells = cells[cells.obs["population"].notna()].copy()
     scmoe.pp.arcsinh(cells, cofactor=5)
     for method, least in (("stability", 0.6), ("tree", 0.75)):

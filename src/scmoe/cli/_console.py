@@ -1,4 +1,4 @@
-"""What the user is told while the command runs, and how it ends."""
+"""Messages, errors and signals of a run on the command line."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXPECTED = (ValueError, KeyError, OSError, ImportError, MemoryError)
-"""What wrong input and full disks raise; anything else is a fault of the program."""
+"""Errors of invalid input and of full disks; any other error is a bug."""
 
 FAILED = 1
 
 STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-"""Signals that end a run; the exit status is 128 and their number."""
+"""Signals that end a run; the exit status is 128 plus the number of the signal."""
 
 PATIENCE = 5.0
-"""Seconds after which a second signal ends a run that the first did not; cleaning takes less."""
+"""Seconds after which a second signal interrupts again; cleaning up takes less."""
 
 AGAIN = 0.05
-"""Seconds after which a signal is sent again that a destructor has swallowed."""
+"""Seconds after which a signal is sent again that was lost in a destructor."""
 
 
 class Console:
-    """Lines on the standard error stream; warnings are kept for the report.
+    """Messages on the standard error stream; warnings are kept for the report.
 
     Parameters
     ----------
     quiet
-        Tell warnings and errors only.
+        Print only warnings and errors.
     debug
         Show tracebacks, and the warnings of other libraries.
 
     Attributes
     ----------
     warnings
-        What the user was warned of.
+        Texts of the warnings.
     saved
-        The results that are written already.
+        The results that have been written.
     """
 
     def __init__(self, *, quiet: bool, debug: bool) -> None:
@@ -64,56 +64,56 @@ class Console:
         self.warnings: list[str] = []
 
     def stage(self, text: str) -> AbstractContextManager[None]:
-        """Show that something which takes its time is being done, and how long it took."""
-        self._stop_if_told()
+        """Show a long step, and how long it took."""
+        self._raise_if_interrupted()
         return stage(text, progress=not self.quiet)
 
-    def _stop_if_told(self) -> None:
-        """Stop here if a library has swallowed the signal to do so."""
+    def _raise_if_interrupted(self) -> None:
+        """Raise KeyboardInterrupt if a library has suppressed it."""
         if self._stopped_by is not None:
             raise KeyboardInterrupt
 
     def step(self, text: str) -> None:
-        """Say what is being done."""
-        self._stop_if_told()
+        """Print a step of the run."""
+        self._raise_if_interrupted()
         if not self.quiet:
             _line(text)
 
     def warn(self, text: str) -> None:
-        """Say what the user should look at, once."""
+        """Print a warning, once."""
         text = in_options(one_line(text))
         if text not in self.warnings:
             self.warnings.append(text)
             _line(f"warning: {text}")
 
     def fail(self, text: str) -> None:
-        """Say why there is no result."""
+        """Print why there is no result."""
         _line(f"error: {in_options(one_line(text))}")
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Turn warnings into lines, and errors and interruptions into a line and a status."""
+        """Print warnings, errors and interruptions as lines, and exit with a status."""
         try:
-            with self._library_speaks_here(), self._stops_at_signals():
+            with self._warnings_as_lines(), self._signals_as_interruptions():
                 yield
         except KeyboardInterrupt:
-            self.fail(f"interrupted{self._told_of_saved('; nothing was written')}")
+            self.fail(f"interrupted{self._list_saved('; nothing was written')}")
             sys.exit(128 + (self._stopped_by or signal.SIGINT))
         except click.ClickException:
             raise
         except Exception as error:  # noqa: BLE001
             if self.debug:
                 traceback.print_exc()
-            self.fail(reason(error) + self._told_of_saved())
+            self.fail(reason(error) + self._list_saved())
             sys.exit(FAILED)
 
-    def _told_of_saved(self, nothing: str = "") -> str:
-        """Return the results that are written, in words."""
+    def _list_saved(self, nothing: str = "") -> str:
+        """Return the results that have been written, in words."""
         return f"; these results are written: {', '.join(self.saved)}" if self.saved else nothing
 
     @contextmanager
-    def _stops_at_signals(self) -> Iterator[None]:
-        """Let the signals that end a program arrive as KeyboardInterrupt, not while it ends."""
+    def _signals_as_interruptions(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt at the signals that end a program, but not during cleanup."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -122,7 +122,7 @@ class Console:
             now = time.monotonic()
             if self._stopped_by is None or now > self._stopped_at + PATIENCE:
                 self._stopped_by, self._stopped_at = number, now
-                # what is in the way of Ctrl-C is in the way of the others too
+                # whatever handles Ctrl-C handles the other signals, too
                 raise KeyboardInterrupt
 
         def swallowed(what: Any) -> None:
@@ -135,7 +135,7 @@ class Console:
                 unraisable(what)
 
         unraisable, sys.unraisablehook = sys.unraisablehook, swallowed
-        # one that is ignored, as nohup does with SIGHUP, stays so
+        # an ignored signal, such as SIGHUP under nohup, stays ignored
         before = {
             number: signal.signal(number, stop)
             for number in STOPPING
@@ -149,7 +149,8 @@ class Console:
                 signal.signal(number, handler)
 
     @contextmanager
-    def _library_speaks_here(self) -> Iterator[None]:
+    def _warnings_as_lines(self) -> Iterator[None]:
+        """Print the warnings and log messages of the library."""
         logger = logging.getLogger("scmoe")
         handler = _Handler(self)
         handler.setLevel(logging.WARNING)
@@ -157,21 +158,21 @@ class Console:
         logger.addHandler(handler)
         logger.propagate = False
         try:
-            # the bars of scvi-tools go to the standard output stream
+            # scvi-tools prints its progress bars to the standard output stream
             with warnings.catch_warnings(), redirect_stdout(sys.stderr):
                 if not self.debug:
                     warnings.simplefilter("ignore")
                 warnings.filterwarnings("always", category=UserWarning, module=r"scmoe(\.|$)")
-                warnings.showwarning = lambda message, *_, **__: self.warn(_in_options(message))
+                warnings.showwarning = lambda message, *_, **__: self.warn(_advise(message))
                 yield
         finally:
             logger.removeHandler(handler)
             logger.propagate = propagate
 
 
-def _in_options(message: Warning | str) -> str:
-    """Return what a warning says, with options for what the library advises."""
-    # --help loads nothing of this
+def _advise(message: Warning | str) -> str:
+    """Return the text of a warning, with options in place of the advice of the library."""
+    # loads numpy, which --help does not need
     from scmoe._core.values import ScaleWarning
 
     if not isinstance(message, ScaleWarning):
@@ -189,11 +190,11 @@ class _Handler(logging.Handler):
 
 
 def reason(error: Exception) -> str:
-    """Why it failed, in one line."""
+    """Return the reason of an error in one line."""
     if isinstance(error, KeyError):
         # str() of it would be quoted
         text = str(error.args[0]) if error.args else ""
-        # a bare key, which no message of ours is, comes from elsewhere
+        # a bare key is no message of scmoe
         return text if " " in text else _unexpected(error)
     if isinstance(error, OSError) and error.strerror:
         names = [str(n) for n in (error.filename, error.filename2) if n is not None]
@@ -207,13 +208,13 @@ def reason(error: Exception) -> str:
 
 def _unexpected(error: Exception) -> str:
     name = type(error).__name__
-    return f"unexpected {name}: {error} (a fault of the program; --debug shows where)"
+    return f"unexpected {name}: {error} (a bug; --debug shows where)"
 
 
 _OPTIONS = [
     (re.compile(pattern), option)
     for pattern, option in (
-        # where the library keeps its records, and what they are in the folder
+        # records of the library
         (r"\.uns\[['\"]fcs['\"]\] has no", "the file has no"),
         (r",? see \.uns\[['\"]\w+['\"]\](\[[^]]*\])*", ""),
         (r"\.uns\[['\"]fcs['\"]\]\[sample\]\[['\"]repairs['\"]\] tells", "the report tells"),
@@ -223,7 +224,7 @@ _OPTIONS = [
         (r"`?(?:adata)?\.uns\[['\"](.+?)['\"]\](\[[^]]*\])*`?", r"the record '\1'"),
         (r"`adata\.X`|(?<![\w)])\.X\b", "X"),
         (r"in `\.obs`, which (?:has|holds) (\[.*?\])", r"among the columns \1"),
-        # arguments, which are options here
+        # arguments of functions
         (
             r"Try a smaller learning rate \(.*?\), train longer, or take another `similarity`",
             "Try more --max-epochs or another --similarity",
@@ -238,25 +239,25 @@ _OPTIONS = [
         (r"`scmoe\.pp\.(?:arcsinh|compensate)`", lambda found: _OF_FUNCTION[found[0][10:-1]]),
     )
 ]
-"""What the library calls things, and how they are called on the command line."""
+"""Patterns of the messages of the library, and their words on the command line."""
 
 _OF_FUNCTION = {"arcsinh": "--transform", "compensate": "--compensate"}
 
 
 def in_options(text: str) -> str:
-    """Put a message of the library into the words of the command line."""
+    """Return a message of the library in the words of the command line."""
     for pattern, option in _OPTIONS:
         text = pattern.sub(option, text)
     return text
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks or control characters, which names of files may hold."""
+    """Return a text without line breaks and control characters, which file names may have."""
     text = "".join(c if c.isprintable() else " " for c in str(text))
     return " ".join(text.split())
 
 
 def _line(text: str) -> None:
-    # the terminal of a run that is hung up is gone
+    # a run without its terminal cannot print
     with suppress(OSError):
         click.echo(f"scmoe: {text}", err=True)

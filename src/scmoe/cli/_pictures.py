@@ -1,4 +1,4 @@
-"""Pictures as text that a page can hold."""
+"""Pictures of the report, as ``data:`` addresses."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from anndata import AnnData
 
 from scmoe import pl
-from scmoe.get._signatures import labels_of
-from scmoe.pl._figure import colors_of, short
+from scmoe.get import labels_of
+from scmoe.pl import colors_of, short
 
 from ._tables import highest_probability
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_COLUMNS = 40
-"""Markers in the heat map."""
+"""Largest number of markers in the heat map."""
 
 MOST_MAPS = 16
-"""Markers that get a map of their own."""
+"""Largest number of maps by marker."""
 
 MOST_SAMPLES = 30
-"""Samples that can be told apart by colour."""
+"""Largest number of samples that have different colours."""
 
 _DPI = 110
 
 _LARGEST_POINT = 90.0
 
 STYLE = {
-    # names of markers and files are no formulas
+    # no formulas in names of markers and files
     "text.parse_math": False,
     "font.size": 10.0,
     "axes.grid": False,
@@ -46,7 +46,7 @@ STYLE = {
 
 
 def map_by(shown: AnnData, basis: str, values: pd.Series, *, on_map: bool | None = None) -> str:
-    """The map by clusters or by samples."""
+    """Draw the map, coloured by cluster or by sample."""
     column = str(values.name)
     # drawn in the order of the files, the last sample would lie above the others
     order = np.random.default_rng(0).permutation(shown.n_obs)
@@ -70,7 +70,7 @@ def map_by(shown: AnnData, basis: str, values: pd.Series, *, on_map: bool | None
 
 
 def map_by_marker(shown: AnnData, basis: str, marker: str, layer: str | None) -> str:
-    """The map by a marker; colours end where 1 % of the cells lie beyond."""
+    """Draw the map, coloured by a marker from its 1st to its 99th percentile."""
     return _draw(
         lambda: pl.clusters(
             shown,
@@ -88,27 +88,27 @@ def map_by_marker(shown: AnnData, basis: str, marker: str, layer: str | None) ->
 
 
 def heat_map(adata: AnnData, key: str, markers: list[str], layer: str | None) -> str:
-    """Medians of the markers in the clusters."""
+    """Draw the medians of the markers in the clusters."""
     return _draw(lambda: pl.markers(adata, key=key, markers=markers, layer=layer, return_fig=True))
 
 
 def tree(adata: AnnData, key: str) -> str:
-    """The tree that the clusters follow."""
+    """Draw the tree that the clusters follow."""
     return _draw(lambda: pl.tree(adata, key=key, return_fig=True))
 
 
 def loss(history: pd.DataFrame) -> str:
-    """The terms of the loss over the epochs."""
+    """Draw the terms of the loss over the epochs."""
     return _draw(lambda: pl.history(history, return_fig=True), dpi=90)
 
 
 def confidence(adata: AnnData, key: str) -> str:
-    """Highest probabilities of all cells."""
+    """Draw the histogram of the highest probability of each cell."""
     return _draw(lambda: _histogram(highest_probability(adata, key)))
 
 
 def confidence_by_cluster(adata: AnnData, key: str) -> str:
-    """Median and quartiles of the highest probabilities of each cluster."""
+    """Draw median and quartiles of the highest probability, by cluster."""
     colors = colors_of(adata, key) or {}
     return _draw(
         lambda: _quartiles(highest_probability(adata, key), labels_of(adata, key), colors)
@@ -117,7 +117,7 @@ def confidence_by_cluster(adata: AnnData, key: str) -> str:
 
 def _histogram(values: pd.Series) -> Figure:
     fig, ax = plt.subplots(figsize=(4.4, 3.0), layout="constrained")
-    # of a good clustering the last bar would be all there is to see
+    # on a linear scale the last bar of a good clustering would hide the others
     ax.hist(values, bins=np.linspace(0, 1, 41), color="#4477aa", log=True)
     ax.set(xlabel="highest probability", ylabel="cells (logarithmic)", xlim=(0, 1))
     # powers of ten would be formulas
@@ -143,14 +143,14 @@ def _quartiles(values: pd.Series, labels: pd.Series, colors: dict[str, str]) -> 
 
 
 def _size(cells: AnnData) -> float:
-    """That of a point: scanpy's, but few cells are no balloons."""
+    """Return the size of a point: that of scanpy, but not too large for few cells."""
     return min(120_000 / cells.n_obs, _LARGEST_POINT)
 
 
 def _draw(figure, *, dpi: int = _DPI) -> str:
-    """A PNG as ``data:`` address."""
+    """Return a figure as PNG, in a ``data:`` address."""
     with plt.rc_context(STYLE), warnings.catch_warnings():
-        # what matplotlib says of fonts and margins is of no use to who reads the page
+        # matplotlib warns of fonts and margins, which does not help the reader of the page
         warnings.simplefilter("ignore")
         fig = figure()
         buffer = io.BytesIO()

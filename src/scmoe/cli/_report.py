@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing but itself."""
+"""The report: one HTML page with all its pictures."""
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ from scipy.sparse import issparse
 from scmoe._core.keys import Key
 from scmoe._core.text import visible
 from scmoe._core.tsne import MAP
-from scmoe.get import gates
-from scmoe.get._signatures import UNASSIGNED, effects, measured_markers, standing_out
-from scmoe.get._tree import MOST_CELLS
+from scmoe.get import (
+    MOST_CELLS,
+    UNASSIGNED,
+    effects,
+    gates,
+    measured_markers,
+    standing_out,
+)
 from scmoe.io._extra import extra_channels
 from scmoe.io._record import keywords_of
 
 from . import _pictures as pictures
 from ._settings import MODELS
-from ._tables import CONSENSUS, abundance, highest_probability, most_telling, samples_of
+from ._tables import CONSENSUS, abundance, highest_probability, most_different, samples_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,13 +42,13 @@ if TYPE_CHECKING:
     from ._settings import Settings
 
 MOST_SAMPLES = 100
-"""Samples that are listed."""
+"""Largest number of listed samples."""
 
 MOST_NAMED = 5
-"""Files that a repair names."""
+"""Largest number of files that a repair names."""
 
 SURE = 0.9
-"""Cells whose highest probability is above this are counted as sure."""
+"""Highest probability above which a cell counts as sure."""
 
 _LIBRARIES = ("scmoe", "anndata", "scanpy", "scvi-tools", "torch", "numpy", "openTSNE")
 _GREY = "#bbbbbb"
@@ -60,10 +65,10 @@ HARMLESS = (
     "TEXT does not say where DATA lies; HEADER does",
     "; there is none",
 )
-"""Repairs, by what their text says, that leave no doubt and change no value."""
+"""Parts of the texts of repairs that are unambiguous and change no value."""
 
 _OF_REPAIRS = "files disagree with the FCS standard"
-"""What the warning says that repairs were made; the page lists them instead."""
+"""Part of the warning of repairs; the page lists the repairs instead."""
 
 
 def write_report(
@@ -79,30 +84,30 @@ def write_report(
     warnings: list[str],
     has_fcs: bool = False,
 ) -> None:
-    """Write the page.
+    """Write the page of a clustering.
 
     Parameters
     ----------
     path
-        Where to.
+        The HTML file.
     adata
         Clustered cells.
     table
-        Of :func:`cluster_table`.
+        The table of :func:`cluster_table`.
     markers
         The markers that were clustered by.
     shown
         The cells of the map; None for no map.
     basis
-        The map in their ``.obsm``.
+        Key of the map in their ``.obsm``.
     settings
-        What was asked for.
+        The settings of the run.
     facts
-        What was decided on the way, by name.
+        Decisions of the run, by name.
     warnings
-        What the user was told.
+        The warnings of the run.
     has_fcs
-        Whether there are FCS files with the clusters.
+        Whether FCS files with the clusters were written.
     """
     environment = Environment(
         autoescape=True,
@@ -116,8 +121,8 @@ def write_report(
     )
     key = settings.key
     effect = effects(adata, key, measured_markers(adata, markers), settings.layer)
-    images = _images(adata, effect, markers, table["share"], shown, basis, settings)
-    read = _files(adata)
+    images = _draw_images(adata, effect, markers, table["share"], shown, basis, settings)
+    read = _file_rows(adata)
     colours = _colours(adata, key)
     page = template.render(
         title=_title(settings),
@@ -129,9 +134,9 @@ def write_report(
         model_class=MODELS[settings.model],
         has_consensus=CONSENSUS in table,
         has_names=(table["name"] != table.index).any(),
-        clusters=_clusters(table, effect[markers], colours),
-        gates=_gates(adata, key, colours),
-        samples=_samples(adata, key, colours),
+        clusters=_cluster_rows(table, effect[markers], colours),
+        gates=_gate_rows(adata, key, colours),
+        samples=_sample_rows(adata, key, colours),
         command=settings.command,
         images=images,
         map_cells=0 if shown is None else shown.n_obs,
@@ -141,9 +146,9 @@ def write_report(
         in_store=not isinstance(adata.X, np.ndarray) and not issparse(adata.X),
         confidence=_confidence(adata, key),
         files=read,
-        settings=_asked(settings, markers, facts),
+        settings=_settings_rows(settings, markers, facts),
         parameters=_parameters(adata, key),
-        manifest=_manifest(adata, key),
+        manifest=_versions(adata, key),
         has_outlier=Key.obs.outlier(key) in adata.obs,
         has_fcs=has_fcs,
         codes=_codes(adata, key),
@@ -152,7 +157,7 @@ def write_report(
 
 
 def _finalize(value: Any) -> Any:
-    """Show control and bidirectional characters of names; what is markup stays."""
+    """Escape control and bidirectional characters of a text; markup stays."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -178,7 +183,7 @@ def _colours(adata: AnnData, key: str) -> dict[str, str]:
     return dict(zip(names, map(str, adata.uns[f"{key}_colors"]), strict=False))
 
 
-def _images(
+def _draw_images(
     adata: AnnData,
     effect: pd.DataFrame,
     markers: list[str],
@@ -187,19 +192,20 @@ def _images(
     basis: str,
     settings: Settings,
 ) -> dict[str, Any]:
+    """Return the pictures of the page, by name."""
     key, layer = settings.key, settings.layer
     images: dict[str, Any] = {}
     if shown is not None:
         images["map"] = pictures.map_by(shown, basis, shown.obs[key])
         samples = samples_of(shown)
-        # more cannot be told apart by colour
+        # more samples have no distinct colours
         if samples is not None and 1 < samples.nunique() <= pictures.MOST_SAMPLES:
             images["map_by_sample"] = pictures.map_by(shown, basis, samples, on_map=False)
-        telling = most_telling(effect[markers], shares, pictures.MOST_MAPS)
+        chosen = most_different(effect[markers], shares, pictures.MOST_MAPS)
         images["map_by_marker"] = {
-            name: pictures.map_by_marker(shown, basis, name, layer) for name in telling
+            name: pictures.map_by_marker(shown, basis, name, layer) for name in chosen
         }
-    in_heat_map = most_telling(effect, shares, pictures.MOST_COLUMNS)
+    in_heat_map = most_different(effect, shares, pictures.MOST_COLUMNS)
     images["not_used"] = [name for name in in_heat_map if name not in set(markers)]
     images["heat_map"] = pictures.heat_map(adata, key, in_heat_map, layer)
     if _has_splits(adata, key):
@@ -210,9 +216,10 @@ def _images(
     return images
 
 
-def _clusters(
+def _cluster_rows(
     table: pd.DataFrame, effect: pd.DataFrame, colours: dict[str, str]
 ) -> list[dict[str, Any]]:
+    """Return size, probability, and high and low markers of each cluster."""
     found = standing_out(effect)
     largest = table["share"].max()
     return [
@@ -233,12 +240,12 @@ def _clusters(
 
 
 def _has_splits(adata: AnnData, key: str) -> bool:
-    """Whether the clusters follow a tree that is more than one population."""
+    """Return whether the clusters follow a tree with more than one population."""
     return len(adata.uns[key].get("tree", {}).get("threshold", ())) > 0
 
 
-def _gates(adata: AnnData, key: str, colours: dict[str, str]) -> list[dict[str, str]]:
-    """The gates of each cluster, where there is a tree."""
+def _gate_rows(adata: AnnData, key: str, colours: dict[str, str]) -> list[dict[str, str]]:
+    """Return the gates of each cluster, empty without a tree."""
     if not _has_splits(adata, key):
         return []
     return [
@@ -260,7 +267,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"
 
 
-def _samples(adata: AnnData, key: str, colours: dict[str, str]) -> dict[str, Any] | None:
+def _sample_rows(adata: AnnData, key: str, colours: dict[str, str]) -> dict[str, Any] | None:
+    """Return the shares of the clusters in each sample, None for a single sample."""
     table = abundance(adata, key)
     sizes = table.groupby("sample", sort=False)["cells"].sum()
     if len(sizes) < 2:
@@ -286,6 +294,7 @@ def _samples(adata: AnnData, key: str, colours: dict[str, str]) -> dict[str, Any
 
 
 def _confidence(adata: AnnData, key: str) -> list[str]:
+    """Return sentences on the highest probabilities of the cells."""
     values = highest_probability(adata, key)
     told = [
         f"{_percent((values > SURE).mean())} of the cells belong to their cluster with a "
@@ -297,11 +306,8 @@ def _confidence(adata: AnnData, key: str) -> list[str]:
     return told
 
 
-def _files(adata: AnnData) -> dict[str, Any]:
-    """What was read, and what was repaired in it: each repair once, with its files.
-
-    Repairs that the user should know of, and harmless ones.
-    """
+def _file_rows(adata: AnnData) -> dict[str, Any]:
+    """Return the files, and each of their repairs once: relevant and harmless ones."""
     records = adata.uns.get(Key.uns.FCS, {})
     if Key.obs.SAMPLE not in adata.obs:
         return {"rows": [], "repairs": [], "harmless": []}
@@ -309,7 +315,7 @@ def _files(adata: AnnData) -> dict[str, Any]:
     rows, repaired = [], {}
     for sample, count in counts.items():
         record = records.get(str(sample), {})
-        # cells may come from elsewhere, with a record of their own kind
+        # the record may be of another program
         ours = isinstance(record.get("keywords"), pd.DataFrame)
         repairs = list(record.get("repairs", []))
         for repair in repairs:
@@ -344,7 +350,7 @@ def _files(adata: AnnData) -> dict[str, Any]:
 
 
 def _spillover(record: Mapping[str, Any]) -> str:
-    """Say what a file knows of its spillover."""
+    """Return in words whether a file has a spillover matrix."""
     told = []
     if "spillover" in record:
         told.append("yes")
@@ -355,8 +361,10 @@ def _spillover(record: Mapping[str, Any]) -> str:
     return ", ".join(told) or "no"
 
 
-def _asked(settings: Settings, markers: list[str], facts: Mapping[str, str]) -> dict[str, str]:
-    """What the run was told and what it decided."""
+def _settings_rows(
+    settings: Settings, markers: list[str], facts: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the settings and the decisions of the run, by name."""
     told = {
         "files": ", ".join(settings.files),
         "markers": ", ".join(markers[:200]) + (", ..." if len(markers) > 200 else ""),
@@ -372,13 +380,13 @@ def _asked(settings: Settings, markers: list[str], facts: Mapping[str, str]) -> 
 
 
 def _parameters(adata: AnnData, key: str) -> dict[str, str]:
-    """What the clustering was made with; the graph is among the settings already."""
+    """Return the parameters of the clustering, but its graph, which is among the settings."""
     params = adata.uns[key]["params"].items()
     return {name: _text(value) for name, value in params if name != "neighbors"}
 
 
-def _manifest(adata: AnnData, key: str) -> dict[str, str]:
-    """What the clustering knows itself by; else the versions of today."""
+def _versions(adata: AnnData, key: str) -> dict[str, str]:
+    """Return versions and hashes of the clustering; without them, the versions in use."""
     told = {}
     for name, value in adata.uns[key].get("manifest", {}).items():
         parts = value if isinstance(value, Mapping) else {name: value}
@@ -387,21 +395,18 @@ def _manifest(adata: AnnData, key: str) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return json.dumps(_plain(value), ensure_ascii=False)
-    return str(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return value if isinstance(value, bool | int | float | str | list) else str(value)
+    """Return a value as text, mappings as JSON."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return json.dumps(
+        value,
+        ensure_ascii=False,
+        default=lambda part: part.tolist() if hasattr(part, "tolist") else str(part),
+    )
 
 
 def _codes(adata: AnnData, key: str) -> list[tuple[str, int]]:
-    """The numbers of the clusters in the FCS files; empty where they are the names."""
+    """Return names and numbers of the clusters in FCS files, empty where they are the same."""
     labels, *_ = extra_channels(adata, (key,))
     codes = labels.codes or {}
     if all(name == str(code) for code, name in codes.items()):

@@ -11,23 +11,24 @@ from scipy.sparse import issparse
 
 from scmoe import io, similarity, tl
 from scmoe._core.atomic import check_space
-from scmoe._core.cells import check_batches, layer_names
+from scmoe._core.cells import check_batches, layer_names, layer_values
 from scmoe._core.compat import rep_key
 from scmoe._core.files import SaveError
+from scmoe._core.keys import Key
 from scmoe._core.tsne import MAP, sample, with_map
 from scmoe.io._fcs import Plate
 from scmoe.io._zarr import place_values, write_results
-from scmoe.pl._figure import set_colors
+from scmoe.pl import set_colors
 from scmoe.similarity import with_seed
-from scmoe.tl._neighbors import add_graph
+from scmoe.tl import add_graph
 from scmoe.tree import Tree
 
-from . import _folder as names
-from ._prepare import add_profile, choose_markers, has_own_graph, prepare
-from ._read import find, read
+from . import _output as names
+from ._cells import compensate_and_transform, find_cells, read_cells
+from ._channels import choose_markers
 from ._report import write_report
 from ._settings import COUPLED, MIXTURE, SIMILAR
-from ._store import check_similarity, needs_store, to_store
+from ._store import check_similarity, choose_store, to_store
 from ._tables import abundance, cluster_table, write_table
 
 if TYPE_CHECKING:
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
     from scmoe.similarity import Similarity
 
     from ._console import Console
-    from ._folder import Output
+    from ._output import Output
     from ._settings import Settings
 
-PRUNED = 10
-"""Coupled arms train so many times shorter after each category that is pruned."""
+TIMES_SHORTER = 10
+"""How many times shorter coupled arms train after each category that is pruned."""
 
 _SIMILARITIES = {
     "tree": similarity.DensityTree,
@@ -55,23 +56,23 @@ _SIMILARITIES = {
 
 
 def run(settings: Settings, console: Console, output: Output) -> None:
-    """Read, cluster, and fill the folder file by file, the cells first."""
+    """Read and cluster the cells, and write the results, the cells first."""
     # pictures go to files
     mpl.use("Agg")
     console.step("reading")
-    found = find(settings, progress=not console.quiet)
-    stored = isinstance(found, Plate) and needs_store(found, settings, console)
-    adata = found.head() if stored else read(found, settings)
+    found = find_cells(settings, progress=not console.quiet)
+    stored = isinstance(found, Plate) and choose_store(found, settings, console)
+    adata = found.head() if stored else read_cells(found, settings)
     _check_slots(adata, settings)
-    chosen = _chosen(adata, settings)
+    chosen = _choose_similarity(adata, settings)
     if stored:
         check_similarity(chosen, settings)
         adata, scale = to_store(found, adata, settings, console, output.work)
     console.step(f"{adata.n_obs:,} cells x {adata.n_vars} channels")
     if not stored:
-        scale = prepare(adata, settings, console)
+        scale = compensate_and_transform(adata, settings, console)
     markers = choose_markers(adata, settings, console)
-    own_graph, own_map = _similar(adata, markers, chosen, settings, console)
+    own_graph, own_map = _prepare_similarity(adata, markers, chosen, settings, console)
     saving = _cluster(adata, markers, chosen, output, settings, console)
     set_colors(adata, settings.key)
     try:
@@ -83,7 +84,7 @@ def run(settings: Settings, console: Console, output: Output) -> None:
             else:
                 output.put(names.CELLS, partial(_write_cells, adata, output.path / names.CELLS))
     except Exception:
-        # beside the cells of an earlier run it would pass for their model
+        # next to the cells of an earlier run it would pass for their model
         if saving is None and not output.replaces:
             output.put_folder(names.MODEL)
         raise
@@ -103,8 +104,8 @@ def run(settings: Settings, console: Console, output: Output) -> None:
     record = adata.uns[settings.key]
     facts = {"transform": scale, "model": settings.model}
     if "tree" in record:
-        facts["similarity"] = f"density tree, {_populations(record)}"
-    facts["neighbor graph"] = _graph(record["params"], given=own_graph)
+        facts["similarity"] = f"density tree, {_count_populations(record)}"
+    facts["neighbor graph"] = _describe_graph(record["params"], given=own_graph)
     report = partial(
         write_report,
         adata=adata,
@@ -124,7 +125,7 @@ def run(settings: Settings, console: Console, output: Output) -> None:
 
 
 def _write_cells(adata: AnnData, target: Path, path: Path) -> None:
-    """Write the cells of a target, if their matrices, nearly all of the file, fit on the disk."""
+    """Write cells to a temporary path; raise OSError if their matrices do not fit on the disk."""
     layers = [adata.layers[name] for name in layer_names(adata)]
     parts = [adata.X, *layers, *adata.obsm.values(), *adata.obsp.values()]
     arrays = [a for x in parts for a in ((x.data, x.indices) if issparse(x) else (x,))]
@@ -132,8 +133,8 @@ def _write_cells(adata: AnnData, target: Path, path: Path) -> None:
     adata.write_h5ad(path)
 
 
-def _graph(params: dict[str, Any], *, given: bool) -> str:
-    """What the neighbour graph is: of the similarity's, what the clustering says."""
+def _describe_graph(params: dict[str, Any], *, given: bool) -> str:
+    """Return the origin of the neighbour graph, in words."""
     used = str(params.get("neighbors", "not used"))
     if used == "given":
         return (
@@ -143,7 +144,7 @@ def _graph(params: dict[str, Any], *, given: bool) -> str:
 
 
 def _write_fcs(adata: AnnData, output: Output, settings: Settings, console: Console) -> bool:
-    """Write the clusters to FCS; a file that cannot hold them does not cost the other results."""
+    """Write FCS files with the clusters, and return whether they could be written."""
     folder = output.work / names.FCS
     try:
         io.write_fcs(adata, folder, obs=(settings.key,), progress=not console.quiet)
@@ -155,7 +156,7 @@ def _write_fcs(adata: AnnData, output: Output, settings: Settings, console: Cons
 
 
 def _check_slots(adata: AnnData, settings: Settings) -> None:
-    """Raise an error early for what is not there, and for cells without a batch."""
+    """Raise an error for a missing layer or batch column, and for cells without a batch."""
     if settings.batch_key is not None:
         check_batches(adata, settings.batch_key)
     if settings.layer is not None and settings.layer not in adata.layers:
@@ -165,16 +166,16 @@ def _check_slots(adata: AnnData, settings: Settings) -> None:
         )
 
 
-def _populations(record: Mapping[str, Any]) -> str:
-    """How many there are in the tree of a clustering."""
+def _count_populations(record: Mapping[str, Any]) -> str:
+    """Return the number of populations in the tree of a clustering, in words."""
     n = Tree.from_record(record["tree"]).n_clusters
     return f"{n} population{'s' if n != 1 else ''}"
 
 
-def _chosen(adata: AnnData, settings: Settings) -> Similarity | None:
-    """The similarity that was asked for, or None where the library chooses.
+def _choose_similarity(adata: AnnData, settings: Settings) -> Similarity | None:
+    """Return the similarity of the settings, or None where :func:`scmoe.tl.cluster` chooses.
 
-    It may choose the graph of a file, but not one that says something of other markers.
+    ``tl.cluster`` may choose the graph of a file, but not a graph of other markers.
     """
     from scmoe.model import preset
 
@@ -182,33 +183,32 @@ def _chosen(adata: AnnData, settings: Settings) -> Similarity | None:
         return with_seed(_SIMILARITIES[settings.similarity](), settings.seed)
     if settings.preset is not None:
         return preset(settings.preset).similarity
-    if settings.model != SIMILAR or has_own_graph(adata, settings):
+    if settings.model != SIMILAR or _has_own_graph(adata, settings):
         return None
     return with_seed(similarity.DensityTree(), settings.seed)
 
 
-def _similar(
+def _prepare_similarity(
     adata: AnnData,
     markers: list[str],
     chosen: Similarity | None,
     settings: Settings,
     console: Console,
 ) -> tuple[bool, bool]:
-    """Compute what the similarity looks at.
+    """Compute the neighbour graph or the UMAP that the similarity needs.
 
-    Returns whether the neighbour graph is one that came with the cells, and whether there is a
-    map that fits it.
+    Returns whether the neighbour graph came with the cells, and whether there is a map of it.
     """
-    own_graph = has_own_graph(adata, settings)
+    own_graph = _has_own_graph(adata, settings)
     own_map = own_graph and rep_key(adata, "X_umap") in adata.obsm
     if getattr(chosen, "use_rep", None) == "X_umap":
         if not own_map:
-            use_rep = add_profile(adata, markers, settings.layer)
-            with console.stage("embedding by UMAP, which the similarity looks at"):
+            use_rep = _add_profile(adata, markers, settings.layer)
+            with console.stage("embedding by UMAP, which the similarity needs"):
                 similarity.umap(adata, use_rep=use_rep, random_state=settings.seed, progress=False)
         return own_graph, True
     if not own_graph and chosen is not None and chosen.needs_graph:
-        use_rep = add_profile(adata, markers, settings.layer)
+        use_rep = _add_profile(adata, markers, settings.layer)
         with console.stage("searching neighbours"):
             add_graph(adata, use_rep=use_rep, batch_key=settings.batch_key, seed=settings.seed)
     return own_graph, own_map
@@ -222,7 +222,7 @@ def _cluster(
     settings: Settings,
     console: Console,
 ) -> SaveError | None:
-    """Cluster; returns why the model was not saved, which costs the clusters nothing."""
+    """Cluster the cells, and return the error if the model could not be saved."""
     console.step("clustering")
     options: dict[str, Any] = {"model": settings.model}
     if settings.batch_key is not None:
@@ -234,7 +234,7 @@ def _cluster(
             options["train_kwargs"]["pretrain_kwargs"] = pretraining
         if settings.model == COUPLED:
             # in proportion to those of a default training
-            options["train_kwargs"]["prune_epochs"] = -(-most // PRUNED)
+            options["train_kwargs"]["prune_epochs"] = -(-most // TIMES_SHORTER)
     unsaved = None
     try:
         tl.cluster(
@@ -255,5 +255,20 @@ def _cluster(
     except SaveError as error:
         unsaved = error
     if "tree" in (record := adata.uns[settings.key]):
-        console.step(f"density tree: {_populations(record)}")
+        console.step(f"density tree: {_count_populations(record)}")
     return unsaved
+
+
+def _has_own_graph(adata: AnnData, settings: Settings) -> bool:
+    """Return whether the cells have a neighbour graph, and it is not of other markers."""
+    chosen = settings.markers is not None or settings.exclude or settings.layer is not None
+    return "connectivities" in adata.obsp and "neighbors" in adata.uns and not chosen
+
+
+def _add_profile(adata: AnnData, markers: list[str], layer: str | None) -> str:
+    """Write the values of the markers to ``.obsm``, and return the name for ``use_rep``."""
+    if layer is None and list(adata.var_names) == markers:
+        return "X"
+    columns = adata.var_names.get_indexer(markers)
+    adata.obsm[Key.obsm.MARKERS] = np.asarray(layer_values(adata, layer)[:, columns])
+    return Key.obsm.MARKERS

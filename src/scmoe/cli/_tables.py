@@ -1,4 +1,4 @@
-"""The clusters in numbers."""
+"""Tables of the clusters: sizes, medians of the markers, abundance by sample."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import pandas as pd
 
 from scmoe._core.keys import Key
 from scmoe._core.text import apart, visible
-from scmoe.get._naming import names_of
-from scmoe.get._signatures import cluster_effects, labels_of, measured_markers, medians
-from scmoe.get._tree import gate_signs
+from scmoe.get import (
+    cluster_effects,
+    gate_signs,
+    labels_of,
+    measured_markers,
+    medians,
+    names_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,30 +26,30 @@ if TYPE_CHECKING:
 
 
 CONSENSUS = "consensus"
-"""Column of how far coupled arms agree on a cluster."""
+"""Column with the agreement of coupled arms on a cluster."""
 
 OWN = ("cluster", "name", "cells", "share", "median_probability", CONSENSUS)
 """Columns that are no markers."""
 
 ALL = "all cells"
-"""The sample of cells that say nothing of samples."""
+"""The sample of cells without a column of samples."""
 
 _MARKERS_OF_NAME = 3
 
 _DIVERSE = 0.7
-"""How much less a marker counts that others, which were chosen before it, make up for."""
+"""Weight of what a marker adds to the markers chosen before it."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 _FORMULA = re.compile("(^|;)(?=\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
-"""What a spreadsheet would run, in the width of Latin or of East Asian text."""
+"""Start of a formula of a spreadsheet, in the width of Latin or of East Asian text."""
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    r"""Write a table as CSV, the names in it as text that does nothing.
+    r"""Write a table as CSV, without formulas and control characters.
 
-    Text that a spreadsheet would run gets an apostrophe in front, control and bidirectional
-    characters are written as ``\u202e``.
+    A text that a spreadsheet would take for a formula gets an apostrophe in front; control and
+    bidirectional characters are written as ``\u202e``.
     """
     table = table.copy()
     for column in table.columns[[dtype.kind not in "biuf" for dtype in table.dtypes]]:
@@ -63,9 +68,9 @@ def cluster_table(
 ) -> pd.DataFrame:
     """Return name, cells, share, median of the highest probability and of each marker.
 
-    A row for each cluster, called ``cluster``, and for the cells without one. Of coupled arms
-    also their consensus on each cluster. A marker that is called like another column is
-    ``"share (marker)"``.
+    One row for each cluster (the index ``cluster``), and one for the cells without a cluster. With
+    coupled arms also their consensus on each cluster. A marker that is named like another column
+    becomes ``"share (marker)"``.
     """
     labels = labels_of(adata, key)
     sizes = labels.value_counts(sort=False)
@@ -84,7 +89,7 @@ def cluster_table(
 
 
 def _names(adata: AnnData, key: str, used: list[str], layer: str | None) -> pd.Series:
-    """What :func:`scmoe.tl.name_clusters` calls the clusters; what is called already keeps it."""
+    """Return the names that :func:`scmoe.tl.name_clusters` gives; given names stay."""
     effect, sizes = cluster_effects(adata, key, used, layer)
     if not all(name.isdigit() for name in effect.index):
         return pd.Series(effect.index, effect.index)
@@ -94,7 +99,7 @@ def _names(adata: AnnData, key: str, used: list[str], layer: str | None) -> pd.S
 
 
 def _consensus(adata: AnnData, key: str) -> pd.Series | None:
-    """How far the arms agree on each cluster; None where there are no arms to agree."""
+    """Return the agreement of the arms on each cluster, None for fewer than two arms."""
     record = adata.uns.get(key, {}).get("categories", {})
     consensus = np.asarray(record.get("consensus", []), dtype=float)
     if not len(consensus) or np.isnan(consensus).all():
@@ -104,30 +109,30 @@ def _consensus(adata: AnnData, key: str) -> pd.Series | None:
 
 
 def highest_probability(adata: AnnData, key: str) -> pd.Series:
-    """Of each cell, over the clusters."""
+    """Return the probability of each cell for its most probable cluster."""
     return adata.obsm[Key.obsm.proba(key)].max(axis=1)
 
 
-def most_telling(effect: pd.DataFrame, shares: pd.Series, most: int) -> list[str]:
-    """Return the markers that tell the clusters apart best, in their own order.
+def most_different(effect: pd.DataFrame, shares: pd.Series, most: int) -> list[str]:
+    """Return the markers that differ most between the clusters, in their own order.
 
-    A marker counts by the share of its variance that lies between the clusters, so that a
-    cluster counts by its cells; and less if those that were chosen before it tell the same.
+    The score of a marker is the share of its variance between the clusters, so that clusters count
+    by their cells. The score is lower if markers chosen before it differ in the same way.
 
     Parameters
     ----------
     effect
-        Clusters x markers, see :func:`scmoe.get._signatures.effects`.
+        Clusters x markers: the columns ``effect`` of :func:`scmoe.get.signatures`.
     shares
-        Share of all cells that each cluster has.
+        Share of the cells of each cluster among all cells.
     most
-        How many markers to return.
+        Number of markers to return.
     """
     names = list(effect.columns)
     if len(names) <= most:
         return names
     weights = shares.reindex(effect.index).to_numpy(dtype=float)[:, None]
-    # a mean less that of all cells, where an effect is one less that of all others
+    # from the difference to all other cells to the difference to all cells
     between = effect.to_numpy() * (1 - weights) * np.sqrt(weights)
     whole, rest = (between**2).sum(axis=0), between.copy()
     chosen: list[int] = []
@@ -142,9 +147,9 @@ def most_telling(effect: pd.DataFrame, shares: pd.Series, most: int) -> list[str
 
 
 def samples_of(adata: AnnData) -> pd.Series | None:
-    """Return the sample of each cell, categorical; None where the cells do not say.
+    """Return the sample of each cell, categorical; None without a column of samples.
 
-    Samples of one name in several files are told apart.
+    Samples with the same name in several files stay different.
     """
     columns = [c for c in (Key.obs.SAMPLE, Key.obs.FILE) if c in adata.obs]
     if not columns:
@@ -159,10 +164,10 @@ def samples_of(adata: AnnData) -> pd.Series | None:
 
 
 def abundance(adata: AnnData, key: str) -> pd.DataFrame:
-    """Return ``sample``, ``cluster``, ``cells`` and ``share``, of the sample's cells.
+    """Return ``sample``, ``cluster``, ``cells``, and ``share`` of the cells of the sample.
 
-    A row for each cluster in each sample, also where it has no cells. What does not know
-    samples is one.
+    One row for each cluster in each sample, also without cells. Without a column of samples, all
+    cells are one sample.
     """
     samples = samples_of(adata)
     if samples is None:

@@ -39,7 +39,7 @@ _IDX_STEM = {"train": "train", "test": "t10k"}
 
 
 def mnist(split: Split = "all") -> AnnData:
-    """Handwritten digits, 28 x 28 pixels.
+    """Read MNIST: images of handwritten digits, 28 x 28 pixels.
 
     Parameters
     ----------
@@ -55,22 +55,23 @@ def mnist(split: Split = "all") -> AnnData:
     ``.obs["split"]``
         Categorical, ``"train"`` or ``"test"``.
     ``.obs_names``
-        The position among all images: the first of ``"test"`` is ``"60000"``.
+        The position among all images: the first image of ``"test"`` is ``"60000"``.
 
     Raises
     ------
     ValueError
-        If there is no such split, or a file in ``SCMOE_DATA_DIR`` is not the published one.
+        If there is no such split, or a file on this machine is not the published one.
     OSError
-        If the files are not on this machine and cannot be downloaded.
+        If a file is missing and cannot be downloaded.
 
     Notes
     -----
-    LeCun et al., Proceedings of the IEEE 86, 2278 (1998). Looked for as ``mnist.npz`` in the
-    folder that the environment variable ``SCMOE_DATA_DIR`` names (arrays ``x_train``,
-    ``y_train``, ``x_test``, ``y_test``; repackaged from karpathy/convnetjs and kelas/mnist, MIT),
-    else the original files are downloaded once to :attr:`scanpy.settings.datasetdir` from the
-    mirror of torchvision and checked against their hashes.
+    LeCun et al., Proceedings of the IEEE 86, 2278 (1998). The images are read from the folder
+    that the environment variable ``SCMOE_DATA_DIR`` names (default: ``scmoe`` in
+    :attr:`scanpy.settings.datasetdir`): from ``mnist.npz`` (arrays ``x_train``, ``y_train``,
+    ``x_test``, ``y_test``; repackaged from karpathy/convnetjs and kelas/mnist, MIT), or from the
+    original files, which are downloaded once from the mirror of torchvision. All files are checked
+    by their hashes.
 
     Examples
     --------
@@ -81,7 +82,7 @@ def mnist(split: Split = "all") -> AnnData:
 
 
 def fashion_mnist(split: Split = "all") -> AnnData:
-    """Photographs of clothes, 28 x 28 pixels.
+    """Read Fashion-MNIST: photographs of clothes, 28 x 28 pixels.
 
     Parameters
     ----------
@@ -98,61 +99,35 @@ def fashion_mnist(split: Split = "all") -> AnnData:
     ``.obs["split"]``
         Categorical, ``"train"`` or ``"test"``.
     ``.obs_names``
-        The position among all images: the first of ``"test"`` is ``"60000"``.
+        The position among all images: the first image of ``"test"`` is ``"60000"``.
 
     Raises
     ------
     ValueError
-        If there is no such split, or a file in ``SCMOE_DATA_DIR`` is not the published one.
+        If there is no such split, or a file on this machine is not the published one.
     OSError
-        If the files are not on this machine and cannot be downloaded.
+        If a file is missing and cannot be downloaded.
 
     Notes
     -----
     Xiao, Rasul & Vollgraf, arXiv:1708.07747 (2017), https://github.com/zalandoresearch/fashion-mnist
-    (MIT). Looked for as ``fmnist.npz`` in the folder that the environment variable
-    ``SCMOE_DATA_DIR`` names (arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``), else the
-    original files are downloaded once to :attr:`scanpy.settings.datasetdir` and checked
-    against their hashes.
+    (MIT). The images are read from the folder that the environment variable ``SCMOE_DATA_DIR``
+    names (default: ``scmoe`` in :attr:`scanpy.settings.datasetdir`): from ``fmnist.npz`` (arrays
+    ``x_train``, ``y_train``, ``x_test``, ``y_test``), or from the original files, which are
+    downloaded once. All files are checked by their hashes.
     """
     return _idx_images("fmnist", split, _CLOTHES)
 
 
-def coil20() -> AnnData:
-    """Photographs of 20 objects on a turntable, 72 views each, 32 x 32 pixels.
-
-    Returns
-    -------
-    1,440 images x 1,024 pixels, float32 from 0 to 1, as :func:`scmoe.io.from_array` makes it,
-    with ``.obs["label"]`` (categorical, ``"0"`` to ``"19"``: the number of the object).
-
-    Raises
-    ------
-    ValueError
-        If the file in ``SCMOE_DATA_DIR`` is not the published one.
-    FileNotFoundError
-        If the file is not in ``SCMOE_DATA_DIR``; this form of it cannot be downloaded.
-
-    Notes
-    -----
-    Columbia University Image Library, Nene, Nayar & Murase, technical report CUCS-005-96 (1996),
-    https://www.cs.columbia.edu/CAVE/software/softlib/coil-20.php. The file (arrays ``x``,
-    ``y``) is the version of 32 x 32 pixels of https://github.com/hyzhang98/AdaGAE, which states
-    no licence.
-    """
-    with np.load(fetch("coil20.npz"), allow_pickle=False) as archive:
-        return from_array(archive["x"], obs={Key.obs.LABEL: archive["y"]})
-
-
 def _idx_images(folder: str, split: Split, classes: tuple[str, ...]) -> AnnData:
-    """Make AnnData of a data set that was published as idx files."""
+    """Return the images of some splits with their labels, as AnnData."""
     if split not in ("all", *_IDX_STEM):
         raise ValueError(f"`split` is 'all', 'train' or 'test', not {split!r}.")
     splits = list(_IDX_STEM) if split == "all" else [split]
     parts = _read_parts(folder, splits)
     labels = np.concatenate([y for _, y in parts])
     sizes = [len(y) for _, y in parts]
-    # the test images come after the 60,000 of the training
+    # the test images follow the 60,000 training images
     first = 60_000 if split == "test" else 0
     return from_array(
         np.concatenate([x for x, _ in parts]),
@@ -165,7 +140,7 @@ def _idx_images(folder: str, split: Split, classes: tuple[str, ...]) -> AnnData:
 
 
 def _read_parts(folder: str, splits: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return images and labels of each split, from one file on this machine or the originals."""
+    """Return images and labels of each split, from the npz file or the original idx files."""
     packed = find(f"{folder}.npz")
     if packed is not None:
         with np.load(packed, allow_pickle=False) as archive:
@@ -184,17 +159,17 @@ def read_idx(path: Path) -> np.ndarray:
     Parameters
     ----------
     path
-        gzip of: two bytes 0, the type (8 for bytes), the number of axes; the size of each axis
-        (32 bits, most significant byte first); the values, last axis fastest.
+        A gzip file of two bytes 0, the data type (8 for bytes) and the number of axes; the size of
+        each axis (32 bits, most significant byte first); the values, last axis fastest.
 
     Returns
     -------
-    uint8.
+    uint8, of the shape that the file states.
 
     Raises
     ------
     ValueError
-        If it is no such file, or holds more or fewer values than it says.
+        If the file is not of this format, or has more or fewer values than it states.
     """
     with gzip.open(path) as file:
         raw = file.read()
@@ -204,5 +179,5 @@ def read_idx(path: Path) -> np.ndarray:
     shape = tuple(np.frombuffer(raw[4:start], dtype=">u4").tolist())
     values = np.frombuffer(raw, dtype=np.uint8, offset=start)
     if values.size != math.prod(shape):
-        raise ValueError(f"{path} holds {values.size} values, but says that its shape is {shape}.")
+        raise ValueError(f"{path} has {values.size} values, but states the shape {shape}.")
     return values.reshape(shape)

@@ -1,113 +1,86 @@
-"""Finds the files of published data sets: on this machine, else at their public source."""
+"""The files of published data sets: on this machine, or downloaded from their public source."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import pooch
-
-logger = logging.getLogger("scmoe")
 
 ENVIRONMENT = "SCMOE_DATA_DIR"
 
 
-@cache
-def registry() -> dict[str, dict[str, Any]]:
-    """Return the hash and the ``url`` (or None, and ``origin``) of every file, by its name.
+def registry() -> pooch.Pooch:
+    """Return the registered files, with their hashes and addresses.
 
-    The hash is ``sha256``, or ``md5`` where the publisher gives nothing else.
+    Files are kept in the folder that the environment variable ``SCMOE_DATA_DIR`` names, by default
+    in ``scmoe`` in :attr:`scanpy.settings.datasetdir`.
     """
-    return json.loads(files(__package__).joinpath("registry.json").read_text("utf-8"))
+    from scanpy import settings
+
+    entries = json.loads(files(__package__).joinpath("registry.json").read_text("utf-8"))
+    return pooch.create(
+        path=Path(settings.datasetdir) / "scmoe",
+        base_url="",
+        env=ENVIRONMENT,
+        registry={name: entry["hash"] for name, entry in entries.items()},
+        urls={name: entry["url"] for name, entry in entries.items() if "url" in entry},
+        allow_updates=False,
+    )
 
 
 def fetch(name: str) -> Path:
-    """Return the path of a file whose hash is the registered one.
-
-    Looks in the folder that the environment variable ``SCMOE_DATA_DIR`` names, then in
-    ``scmoe`` in :attr:`scanpy.settings.datasetdir`, then downloads it to there.
+    """Return the path of a registered file; download the file where it is missing.
 
     Parameters
     ----------
     name
-        As in the registry, ``"folder/file"``.
+        Key of the registry, ``"folder/file"``.
 
     Raises
     ------
     ValueError
-        If a file in ``SCMOE_DATA_DIR`` is not the registered one.
+        If the file is there, but is not the published one.
     OSError
-        If it is not on this machine and cannot be downloaded.
+        If the file is missing and cannot be downloaded.
     """
     path = find(name)
     if path is not None:
         return path
-    entry = registry()[name]
-    if entry["url"] is None:
-        raise FileNotFoundError(
-            f"{name!r} is not on this machine. It is not in a public place in this form, so it "
-            f"cannot be downloaded; the original is at {entry['origin']}. Put the file into a "
-            f"folder and name that in the environment variable {ENVIRONMENT}."
-        )
-    return _download(name, entry)
+    known = registry()
+    try:
+        return Path(known.fetch(name))
+    except Exception as error:
+        # the errors of pooch and of its transport share no other base class
+        raise OSError(
+            f"{name!r} could not be downloaded from {known.urls[name]} to {known.abspath} "
+            f"({error}). Without a connection, put the file there as {name!r}, or into another "
+            f"folder that the environment variable {ENVIRONMENT} names."
+        ) from error
 
 
 def find(name: str) -> Path | None:
-    """Return the path of a file in ``SCMOE_DATA_DIR``, None where it is not there.
+    """Return the path of a registered file, None where it is not on this machine.
 
     Parameters
     ----------
     name
-        As in the registry, ``"folder/file"``.
+        Key of the registry, ``"folder/file"``.
 
     Raises
     ------
     ValueError
-        If the file is not the registered one.
+        If the file is there, but is not the published one.
     """
-    folder = os.environ.get(ENVIRONMENT, "")
-    path = Path(folder) / name
-    if not folder or not path.is_file():
+    known = registry()
+    path = known.abspath / name
+    if not path.is_file():
         return None
-    algorithm, expected = _hash(registry()[name])
-    found = pooch.file_hash(str(path), alg=algorithm)
-    if found != expected:
-        raise ValueError(
-            f"{path} is not the file that scmoe knows as {name!r}: its {algorithm.upper()} is "
-            f"{found}, not {expected}. Replace it, or unset {ENVIRONMENT}."
-        )
-    return path
-
-
-def _hash(entry: dict[str, Any]) -> tuple[str, str]:
-    """Return the algorithm and the digest."""
-    algorithm = "sha256" if "sha256" in entry else "md5"
-    return algorithm, entry[algorithm]
-
-
-def _download(name: str, entry: dict[str, Any]) -> Path:
-    from scanpy import settings
-
-    place = Path(settings.datasetdir) / "scmoe" / Path(name).parent
-    logger.info("looking for %s in %s", name, place)
     try:
-        path = pooch.retrieve(
-            entry["url"],
-            known_hash=":".join(_hash(entry)),
-            fname=Path(name).name,
-            path=place,
-        )
-    except Exception as error:
-        # pooch lets through whatever its transport raises, requests.ConnectionError and
-        # others that share no base class with what it raises on a wrong hash
-        raise OSError(
-            f"{name!r} could not be downloaded from {entry['url']} to {place} ({error}). Without "
-            f"a connection, put it into a folder as {name!r} and name that folder in the "
-            f"environment variable {ENVIRONMENT}."
+        return Path(known.fetch(name))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not the published file {name!r}: its hash is not {known.registry[name]}. "
+            f"Delete or replace it, or let {ENVIRONMENT} name another folder."
         ) from error
-    return Path(path)

@@ -1,24 +1,19 @@
-"""A plate of blood that is simulated, written as the FCS files of a mass cytometer."""
+"""A simulated plate of blood, written as the FCS files of a mass cytometer."""
 
 from __future__ import annotations
 
-import io
 import os
-from array import array
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from flowio import create_fcs
+from anndata import AnnData
 from natsort import natsorted
 
 from scmoe._core.cells import check_adata, layer_values
 from scmoe._core.keys import Key
+from scmoe.io import write_fcs
 from scmoe.io._record import keywords_of
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 _MARKERS = {
     "CD3": "Er170Di",
@@ -65,27 +60,26 @@ def simulate_plate(
 ) -> list[Path]:
     """Simulate blood in the wells of a plate and write one FCS file for each.
 
-    Fourteen populations from 0.1 % to 33 % of the cells, told apart by the ten surface
-    markers that MoE-Sim-VAE was published with. Values look like those of a mass cytometer:
-    markers of a cell go up and down together with its size, positive populations are skewed,
-    negative ones pile up at zero, some cells lose a marker, neighbouring populations (the
-    monocytes by HLA-DR, the B cells by IgM) overlap, and wells differ a little in staining and
-    in composition.
+    Fourteen populations with 0.1 % to 33 % of the cells differ in the ten surface markers that
+    MoE-Sim-VAE was published with. The values resemble those of a mass cytometer: the markers of a
+    cell scale with its size, positive populations are skewed, negative ones pile up at zero, some
+    cells lose a marker, neighbouring populations (the monocytes in HLA-DR, the B cells in IgM)
+    overlap, and wells differ slightly in staining and in composition.
 
     Parameters
     ----------
     directory
-        Where the files go; made if it is not there. Files of the same names are replaced.
+        Folder of the files; created if it does not exist. Files of the same names are replaced.
     n_wells
         1 to 96.
     n_cells
         Cells in each well.
     random_state
-        The same number gives the same bytes.
+        Seed; the same seed gives the same bytes.
 
     Returns
     -------
-    The files, ``A01.fcs``, ``A02.fcs``, ... Each has the ten markers, the channels ``Time``
+    The paths, ``A01.fcs``, ``A02.fcs``, ... Each file has the ten markers, the channels ``Time``
     (ms), ``Event_length``, ``DNA1``, ``DNA2``, ``Bead``, and ``label``, the number of the
     population as in the benchmark files of Weber & Robinson; the keyword ``POPULATIONS`` names
     them (``1=CD4 T cells;2=...``), see :func:`population_labels`.
@@ -118,7 +112,7 @@ def simulate_plate(
 
 
 def _simulate_well(n_cells: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Return raw intensities, one row a cell, and the technical channels."""
+    """Return the raw intensities and the technical channels of a well, one row for each cell."""
     shares = np.array([share for share, _ in _POPULATIONS.values()]) / 100
     medians = np.array([median for _, median in _POPULATIONS.values()])
     composition = shares * np.exp(rng.normal(0, 0.12, len(shares)))
@@ -131,12 +125,12 @@ def _simulate_well(n_cells: int, rng: np.random.Generator) -> pd.DataFrame:
     spread = 0.38 + 0.14 * positive
     noise = rng.normal(0, 1, medians.shape) - 0.25 * rng.exponential(1, medians.shape) * positive
     transformed = medians + positive * (size + staining) + spread * noise
-    # a positive cell may have lost, or never had, a marker; CD45 is on every one
+    # any cell may lose a marker, except CD45
     lost = rng.random(medians.shape) < 0.015
     lost[:, list(_MARKERS).index("CD45")] = False
     transformed = np.where(lost, rng.normal(0.1, 0.4, medians.shape), transformed)
     counts = 5 * np.sinh(np.clip(transformed, 0, 8))
-    # the detector counts ions, the instrument software spreads the counts out again
+    # the detector counts ions; the software of the instrument randomises the counts
     counts = np.clip(rng.poisson(counts) - rng.uniform(0, 1, counts.shape), 0, None)
 
     cells = pd.DataFrame(counts, columns=list(_MARKERS))
@@ -153,52 +147,53 @@ def _simulate_well(n_cells: int, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _write(path: Path, cells: pd.DataFrame, well: str) -> None:
-    """Write a file as a whole or not at all."""
-    metal = {**_MARKERS, "DNA1": "Ir191Di", "DNA2": "Ir193Di", "Bead": "Ce140Di"}
-    table = ";".join(f"{code}={name}" for code, name in enumerate(_POPULATIONS, start=1))
-    values = array("f", cells.to_numpy(dtype=np.float32).tobytes())
-    keywords = {"$CYT": "simulated CyTOF", "$SRC": "scmoe", "$WELLID": well, _TABLE: table}
-    buffer = io.BytesIO()
-    create_fcs(
-        buffer,
-        values,
-        [metal.get(name, name) for name in cells],
-        opt_channel_names=list(cells),
-        metadata_dict=keywords,
+    """Write the FCS file of a well, whole or not at all."""
+    metals = {**_MARKERS, "DNA1": "Ir191Di", "DNA2": "Ir193Di", "Bead": "Ce140Di"}
+    names = [metals.get(name, name) for name in cells]
+    populations = ";".join(f"{code}={name}" for code, name in enumerate(_POPULATIONS, start=1))
+    keywords = {
+        "cyt": "simulated CyTOF",
+        "src": "scmoe",
+        "wellid": well,
+        _TABLE.lower(): populations,
+    }
+    adata = AnnData(
+        cells.to_numpy(dtype=np.float32),
+        obs={Key.obs.SAMPLE: pd.Categorical([well] * len(cells))},
+        var=pd.DataFrame({Key.var.CHANNEL: names, Key.var.MARKER: list(cells)}, index=list(cells)),
+        uns={Key.uns.FCS: {well: {"keywords": pd.DataFrame({"value": keywords})}}},
     )
-    partial = path.with_suffix(".fcs.part")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
+    write_fcs(adata, path, obs=(), overwrite=True)
 
 
 def population_labels(
     adata: AnnData, *, channel: str = _LABEL, key_added: str = Key.obs.POPULATION
 ) -> None:
-    """Turn a channel of population numbers into ``.obs``.
+    """Write the populations of cells to ``.obs``, from a channel with their numbers.
 
-    For files of :func:`simulate_plate`, and for benchmark files with a column ``label``.
+    For the files of :func:`simulate_plate`, and for benchmark files with a channel ``label``.
 
     Parameters
     ----------
     adata
         From :func:`scmoe.io.read_fcs`.
     channel
-        The variable that holds the numbers.
+        The variable with the numbers.
     key_added
         Column of ``.obs`` to write.
 
     Returns
     -------
-    None. Writes ``.obs[key_added]``: categorical, strings in natural order. Numbers are named
-    by the keyword ``POPULATIONS`` of the file (``1=name;2=name``), else they name themselves; 0
-    and NaN are no population.
+    None. Writes ``.obs[key_added]``: categorical, strings in natural order. The keyword
+    ``POPULATIONS`` of a file (``1=name;2=name``) names the numbers; without it the numbers
+    are the names. 0 and NaN are no population.
 
     Raises
     ------
     KeyError
         If there is no such channel.
     ValueError
-        If it holds what is not a whole number, or a number that the keyword does not name.
+        If a value is not a whole number, or the keyword does not name a number.
     """
     check_adata(adata)
     if channel not in adata.var_names:
@@ -209,7 +204,7 @@ def population_labels(
     codes = values[known]
     if not (np.isfinite(codes) & (codes == np.round(codes))).all():
         raise ValueError(
-            f"channel {channel!r} holds values that are not whole numbers; were they transformed?"
+            f"channel {channel!r} has values that are not whole numbers; were they transformed?"
         )
     labels = pd.Series(pd.NA, index=adata.obs_names, dtype=object).to_numpy()
     labels[known] = [str(int(code)) for code in codes]

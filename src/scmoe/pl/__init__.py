@@ -4,6 +4,11 @@ from ._arms import arms
 from ._calibration import calibration
 from ._clusters import clusters
 from ._drift import drift
+
+# below `as`: for the other rooms of the package
+from ._figure import colors_of as colors_of
+from ._figure import set_colors as set_colors
+from ._figure import short as short
 from ._generated import generated
 from ._history import history
 from ._images import images

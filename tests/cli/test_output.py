@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from scmoe._core import atomic
-from scmoe.cli._folder import output_folder
+from scmoe.cli._output import output_folder
 
 
 def write(path, text="new", *, overwrite=False, settings=None, fails=None, name="report.html"):
@@ -78,7 +78,7 @@ def test_what_was_saved_stays_after_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"unfinished results; .* --overwrite"):
         write(path, settings={"seed": 1})
     assert (path / "cells.h5ad").read_text() == "cells"
-    # the same run goes on, and takes away what it does not write
+    # the same run goes on, and removes what it does not write
     write(path, settings={"seed": 0})
     assert listing(path) == ["report.html", "run.json"]
 
@@ -91,7 +91,7 @@ def test_somebody_elses_things_stay(tmp_path):
             output.put("clusters.csv", lambda place: place.write_text("ours"))
 
     with pytest.raises(
-        FileExistsError, match=r"clusters\.csv was put there while the run went on"
+        FileExistsError, match=r"clusters\.csv was created by another process during the run"
     ):
         fail()
     assert (tmp_path / "a" / "out" / "clusters.csv").read_text() == "mine"
@@ -112,7 +112,7 @@ def killed(path, *, settings):
     """A run that was killed when it had written its cells."""
     code = (
         "import os, sys, json; from pathlib import Path\n"
-        "from scmoe.cli._folder import output_folder\n"
+        "from scmoe.cli._output import output_folder\n"
         "with output_folder(Path(sys.argv[1]), overwrite=False, settings=json.loads(sys.argv[2])) "
         "as output:\n"
         "    output.put('cells.h5ad', lambda place: place.write_text('cells'))\n"
@@ -181,7 +181,7 @@ def test_old_and_new_results_never_lie_side_by_side(tmp_path):
         assert not (path / "report.html").exists()
         # one that somebody puts there now is theirs
         (path / "report.html").write_text("mine")
-        with pytest.raises(FileExistsError, match="was put there"):
+        with pytest.raises(FileExistsError, match="created by another process"):
             output.put("report.html", lambda place: place.write_text("new"))
     assert (path / "report.html").read_text() == "mine"
 
@@ -196,7 +196,7 @@ def test_overwrite_spares_what_is_not_ours(tmp_path, name):
     assert (path / name).read_text() == "mine"
     (path / "run.json").unlink()
     (path / "report.html").unlink()
-    with pytest.raises(ValueError, match="no folder that scmoe wrote"):
+    with pytest.raises(ValueError, match="was not written by scmoe"):
         write(path, overwrite=True)
     assert listing(path) == [name]
 

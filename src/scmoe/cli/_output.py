@@ -1,4 +1,4 @@
-"""The folder of a run: claimed before any work, filled file by file."""
+"""The output folder of a run: locked before any work, filled file by file."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 
 CELLS, TABLE, REPORT, MODEL, FCS = "cells.h5ad", "clusters.csv", "report.html", "model", "fcs"
 STORE, ABUNDANCE = "cells.zarr", "abundance.csv"
-"""What the folder holds."""
+"""Files and folders of the results."""
 
 RECORD = "run.json"
-"""What was run, and the files that it wrote; locked while the run goes on."""
+"""Settings of the run, and the files that it wrote; locked during the run."""
 
 
 class Output:
-    """A folder that belongs to this run.
+    """The locked folder of a run.
 
     Parameters
     ----------
     path
         The folder.
     work
-        A temporary folder in it, for what is not whole yet.
+        A temporary folder in it, for incomplete files.
     record
-        What :data:`RECORD` says of this run.
+        Content of :data:`RECORD`.
 
     Attributes
     ----------
     saved
-        The files that this run has written so far, relative to the folder.
+        Files that this run has written, relative to the folder.
     """
 
     def __init__(self, path: Path, work: Path, record: dict[str, Any]) -> None:
@@ -56,37 +56,37 @@ class Output:
 
     @property
     def replaces(self) -> list[str]:
-        """Results of an earlier run that are still there."""
+        """Results of an earlier run that have not been removed yet."""
         return self._record["replaces"]
 
     def put(self, name: str, write: Callable[[Path], Any]) -> None:
-        """Write a file under a temporary name, then give it its own.
+        """Write a file under a temporary name, then rename it.
 
         Parameters
         ----------
         name
-            Its path in the folder.
+            Path of the file in the folder.
         write
-            Is given the temporary path.
+            Function of the temporary path that writes the file.
         """
         source = self.work / f"new{Path(name).suffix}"
         write(source)
         self._place(source, name)
 
     def put_folder(self, name: str) -> None:
-        """Move the files of a folder that was written to :attr:`work`."""
+        """Move the files of a folder in :attr:`work`, one by one."""
         for source in sorted((self.work / name).iterdir()):
             self._place(source, os.path.join(name, source.name))
 
     def put_store(self, name: str) -> None:
-        """Move a folder of :attr:`work` whose files are of no use one by one."""
+        """Move a folder in :attr:`work` as a whole."""
         self._place(self.work / name, name)
 
     def _place(self, source: Path, name: str) -> None:
         target = self.path / name
         if os.path.lexists(target) and name not in [*self.saved, *self.replaces]:
             raise FileExistsError(
-                f"{target} was put there while the run went on, and is not overwritten."
+                f"{target} was created by another process during the run, and is not overwritten."
             )
         target.parent.mkdir(exist_ok=True)
         flush(source)
@@ -100,13 +100,13 @@ class Output:
         self.write_record()
 
     def write_record(self) -> None:
-        """Write what is known of the run, in place: the file is locked."""
+        """Write the record of the run in place, because the file is locked."""
         with (self.path / RECORD).open("r+", encoding="utf-8") as file:
             file.write(json.dumps(self._record, indent=1))
             file.truncate()
 
     def _remove_old(self) -> None:
-        """Remove the results of the earlier run, which do not fit the first new one."""
+        """Remove the results of the earlier run, which do not belong to the new ones."""
         for name in set(self.replaces) - set(self.saved):
             if (old := self.path / name).is_dir():
                 os.replace(old, self.work / f"old-{name}")
@@ -117,14 +117,14 @@ class Output:
         self._record["replaces"] = []
 
     def finish(self) -> None:
-        """Note the end of the run."""
+        """Record the end of the run."""
         self._remove_old()
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         self._record["finished"] = now
         self.write_record()
 
     def give_up(self, before: bytes) -> None:
-        """Leave the folder as it was, unless something was saved."""
+        """Restore the record, unless there are results."""
         if self.saved:
             return
         if before:
@@ -137,26 +137,26 @@ class Output:
 def output_folder(
     path: Path, *, overwrite: bool, settings: Mapping[str, Any] | None = None
 ) -> Iterator[Output]:
-    """Claim a folder, which is made with its parents, for one run.
+    """Create and lock the output folder of a run.
 
     Parameters
     ----------
     path
         The folder, absolute.
     overwrite
-        Replace what an earlier run has written there, once the first new file is whole.
+        Replace the results of an earlier run, once the first new file is complete.
     settings
-        What the run was told, as JSON can hold it: the same run may go on where one with the
-        same settings was killed.
+        Settings of the run, as JSON has them. Unfinished results of a run with the same settings
+        are replaced without `overwrite`.
 
     Raises
     ------
     ValueError
-        Another run writes to the folder, or it holds what must not be replaced.
+        If another run writes to the folder, or it has files that must not be replaced.
     """
     if path.exists() and not path.is_dir():
         raise ValueError(f"--output {path} is a file; name a folder.")
-    with made_folder(path), _claimed(path) as before:
+    with made_folder(path), _locked(path) as before:
         known = _files_to_replace(path, before, overwrite=overwrite, settings=settings)
         clean(path)
         record = {
@@ -180,23 +180,23 @@ def output_folder(
 
 
 @contextmanager
-def _claimed(path: Path) -> Iterator[bytes]:
-    """Lock the record of a folder, and give what it said before; empty for a new one."""
+def _locked(path: Path) -> Iterator[bytes]:
+    """Lock the record of a folder, and return its previous content; empty for a new folder."""
     record = path / RECORD
     is_new = not record.exists()
-    if is_new and (there := _entries(path)) and not _is_from_before(there):
+    if is_new and (there := _entries(path)) and not _is_of_first_version(there):
         raise ValueError(
-            f"--output {path} is not empty and holds {listing(there)}, so it is no folder that "
-            "scmoe wrote; name another folder."
+            f"--output {path} is not empty and was not written by scmoe: it has {listing(there)}. "
+            "Name another folder."
         )
     handle = None
     try:
         handle = lock(record)
     except BlockingIOError:
-        raise ValueError(_in_use(path, _read(record.read_bytes()))) from None
+        raise ValueError(_in_use(path, _parse(record.read_bytes()))) from None
     except NoLocksError:
-        told = _read(record.read_bytes())
-        if not is_new and not told.get("finished") and _may_live(told):
+        told = _parse(record.read_bytes())
+        if not is_new and not told.get("finished") and _may_be_alive(told):
             raise ValueError(_in_use(path, told)) from None
     try:
         yield record.read_bytes()
@@ -210,15 +210,17 @@ def _claimed(path: Path) -> Iterator[bytes]:
 
 
 def _in_use(path: Path, told: Mapping[str, Any]) -> str:
+    """Return the message for a folder that another process writes to."""
     who = f"process {told.get('process', '?')} on {told.get('host', '?')}"
     return (
-        f"--output {path} is in use: {who} writes to it since {told.get('started', '?')}. Name "
-        f"another folder, or wait. (If that run is gone, delete {RECORD} in it.)"
+        f"--output {path} is in use: {who} has been writing to it since "
+        f"{told.get('started', '?')}. Name another folder, or wait. (If that run has ended, "
+        f"delete {RECORD} in the folder.)"
     )
 
 
-def _may_live(told: Mapping[str, Any]) -> bool:
-    """Whether a process may be there, where locks cannot tell."""
+def _may_be_alive(told: Mapping[str, Any]) -> bool:
+    """Return whether the process of a record may be alive, where files cannot be locked."""
     if told.get("host") != socket.gethostname():
         return bool(told)
     try:
@@ -230,8 +232,8 @@ def _may_live(told: Mapping[str, Any]) -> bool:
     return True
 
 
-def _read(record: bytes) -> dict[str, Any]:
-    """What a record says; nothing, where it is damaged."""
+def _parse(record: bytes) -> dict[str, Any]:
+    """Return the content of a record, empty where it is damaged."""
     try:
         told = json.loads(record)
     except ValueError:
@@ -240,20 +242,21 @@ def _read(record: bytes) -> dict[str, Any]:
 
 
 def _entries(path: Path) -> list[str]:
+    """Return the names in a folder, without the record and temporary folders."""
     own = {RECORD, *(left.name for left in path.glob(".scmoe-*.part"))}
     return sorted(entry.name for entry in path.iterdir() if entry.name not in own)
 
 
-def _is_from_before(there: list[str]) -> bool:
-    """Whether a folder without a record looks like one of scmoe 0.1.0."""
+def _is_of_first_version(there: list[str]) -> bool:
+    """Return whether a folder without a record looks like an output folder of scmoe 0.1.0."""
     return REPORT in there and set(there) <= {CELLS, TABLE, REPORT, MODEL, FCS}
 
 
 def _files_to_replace(
     path: Path, before: bytes, *, overwrite: bool, settings: Mapping[str, Any] | None
 ) -> list[str]:
-    """The files of an earlier run that this one may replace; ValueError where there are others."""
-    told, there = _read(before), _entries(path)
+    """Return the files of an earlier run to replace; raise ValueError for other files."""
+    told, there = _parse(before), _entries(path)
     if before:
         names = [*_names(told, "files"), *_names(told, "replaces")]
     else:
@@ -263,22 +266,22 @@ def _files_to_replace(
     tops = {Path(name).parts[0] for name in known}
     if foreign := [name for name in there if name not in tops]:
         raise ValueError(
-            f"--output {path} holds {listing(foreign)}, which no run of scmoe wrote; name another "
+            f"--output {path} has {listing(foreign)}, which scmoe did not write; name another "
             "folder."
         )
-    goes_on = not told.get("finished") and told.get("settings") == settings
-    goes_on = goes_on and not _names(told, "replaces")
-    if known and not overwrite and not goes_on:
+    is_same_run = not told.get("finished") and told.get("settings") == settings
+    is_same_run = is_same_run and not _names(told, "replaces")
+    if known and not overwrite and not is_same_run:
         what = "the results of an earlier run" if told.get("finished") else "unfinished results"
         raise ValueError(
-            f"--output {path} is not empty and holds {what}; name another folder, or replace "
-            "them with --overwrite."
+            f"--output {path} is not empty and has {what}; name another folder, or replace them "
+            "with --overwrite."
         )
     return known
 
 
 def _names(told: Mapping[str, Any], key: str) -> list[str]:
-    """Paths of a record which lie in its folder."""
+    """Return paths of a record that lie in its folder."""
     names = told.get(key)
     names = names if isinstance(names, list) else []
     return [n for n in names if isinstance(n, str) and n and not _leads_out(n)]
