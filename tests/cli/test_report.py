@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scmoe._core.signatures import UNASSIGNED
 from scmoe.cli._report import write_report
 from scmoe.cli._settings import Settings
 from scmoe.cli._tables import cluster_table
-from scmoe.get import UNASSIGNED, gates
+from scmoe._core.signatures import UNASSIGNED
+from scmoe.get import gates
 from scmoe.pl import set_colors
 from scmoe.similarity import DensityTree
 from scmoe.tl import cluster

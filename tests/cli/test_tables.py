@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from scmoe.cli._tables import abundance, cluster_table, most_different, samples_of, write_table
-from scmoe.get import UNASSIGNED
+from scmoe._core.signatures import UNASSIGNED
 
 
 def test_cluster_table(six_cells):

@@ -68,7 +68,7 @@ def test_where_the_values_are(clustered):
     rep.uns["scmoe"] = {**rep.uns["scmoe"], "params": {"use_rep": "X_rep"}}
     pd.testing.assert_frame_equal(gates(rep), table)
     rep.obsm["X_rep"] = rep.obsm["X_rep"][:, :2]
-    with pytest.raises(ValueError, match="not the 4 columns"):
+    with pytest.raises(ValueError, match="does not have the 4 columns"):
         gates(rep)
     del rep.obsm["X_rep"]
     with pytest.raises(KeyError, match="'X_rep', which was clustered"):
@@ -109,7 +109,6 @@ def test_clusterings_without_a_tree(clustered, ask):
         ask(clustered)
 
 
-@pytest.mark.parametrize("ask", [tree, gates])
 @pytest.mark.parametrize(
     "counts",
     [
@@ -118,14 +117,13 @@ def test_clusterings_without_a_tree(clustered, ask):
         pd.DataFrame(np.zeros((3, 4), int), columns=list("abcd")),
         pd.DataFrame(np.zeros((4, 2), int), columns=list("aa")),
         pd.DataFrame(np.zeros((4, 2)), columns=list("ab")),
-        pd.DataFrame(np.zeros((4, 2), int)),
-        pd.DataFrame(index=range(4)),
     ],
 )
-def test_records_that_are_damaged(clustered, ask, counts):
+def test_damaged_records(clustered, counts):
     clustered.uns["scmoe"]["tree"]["labels"] = counts
-    with pytest.raises(ValueError, match=r"`adata\.uns\['scmoe'\]\['tree'\]` is damaged"):
-        ask(clustered)
+    for ask in (tree, gates):
+        with pytest.raises(ValueError, match=r"`adata\.uns\['scmoe'\]\['tree'\]` is damaged"):
+            ask(clustered)
 
 
 def test_values_that_are_gone(clustered):

@@ -12,7 +12,7 @@ import numpy as np
 from anndata import AnnData
 
 from scmoe import pl
-from scmoe.get import labels_of
+from scmoe._core.signatures import labels_of
 from scmoe.pl import colors_of, short
 
 from ._tables import highest_probability

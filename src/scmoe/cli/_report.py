@@ -19,16 +19,11 @@ from markupsafe import Markup
 from scipy.sparse import issparse
 
 from scmoe._core.keys import Key
+from scmoe._core.signatures import UNASSIGNED, effects, measured_markers, standing_out
 from scmoe._core.text import visible
 from scmoe._core.tsne import MAP
-from scmoe.get import (
-    MOST_CELLS,
-    UNASSIGNED,
-    effects,
-    gates,
-    measured_markers,
-    standing_out,
-)
+from scmoe._core.signatures import UNASSIGNED, effects, measured_markers, standing_out
+from scmoe.get import MAX_GATE_CELLS, gates
 from scmoe.io._extra import extra_channels
 from scmoe.io._record import keywords_of
 
@@ -142,7 +137,7 @@ def write_report(
         map_cells=0 if shown is None else shown.n_obs,
         map_method="t-SNE" if basis == MAP else "UMAP",
         n_cells=adata.n_obs,
-        looked_at=MOST_CELLS,
+        looked_at=MAX_GATE_CELLS,
         in_store=not isinstance(adata.X, np.ndarray) and not issparse(adata.X),
         confidence=_confidence(adata, key),
         files=read,

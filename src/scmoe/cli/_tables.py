@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scmoe._core.cluster_names import names_of
 from scmoe._core.keys import Key
+from scmoe._core.signatures import cluster_effects, labels_of, measured_markers, medians
 from scmoe._core.text import apart, visible
-from scmoe.get import (
-    cluster_effects,
-    gate_signs,
-    labels_of,
-    measured_markers,
-    medians,
-    names_of,
-)
+from scmoe._core.signatures import cluster_effects, labels_of, measured_markers, medians
+from scmoe._core.cluster_names import names_of
+from scmoe.get import gate_signs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,19 +1,20 @@
-"""Results as tables."""
+"""Results of a clustering as tables.
 
-# below `as`: for the other rooms of the package
-from scmoe.get._naming import names_of as names_of
-from scmoe.get._proba import cluster_proba
-from scmoe.get._signatures import UNASSIGNED as UNASSIGNED
-from scmoe.get._signatures import cluster_effects as cluster_effects
-from scmoe.get._signatures import effects as effects
-from scmoe.get._signatures import labels_of as labels_of
-from scmoe.get._signatures import measured_markers as measured_markers
-from scmoe.get._signatures import medians as medians
-from scmoe.get._signatures import signatures
-from scmoe.get._signatures import standing_out as standing_out
-from scmoe.get._state_genes import state_genes
-from scmoe.get._tree import MOST_CELLS as MOST_CELLS
-from scmoe.get._tree import gate_signs as gate_signs
-from scmoe.get._tree import gates, tree
+The tree of a clustering, as other rooms read it, can be imported from here too.
+"""
+
+from scmoe.get._tables import cluster_proba, signatures, state_genes
+from scmoe.get._tree import (
+    MAX_GATE_CELLS,
+    TREE_LABELS,
+    gate_cells,
+    gate_signs,
+    gates,
+    label_names,
+    recorded_tree,
+    relabelled_tree,
+    tree,
+    tree_values,
+)
 
 __all__ = ["cluster_proba", "gates", "signatures", "state_genes", "tree"]

@@ -1,4 +1,4 @@
-"""The tree of a clustering as tables: its splits, and the gates of its clusters."""
+"""The tree of a clustering: its splits and the gates of its clusters, as tables."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from scmoe._core.values import check_matrix, dense
 if TYPE_CHECKING:
     from scmoe.tree import Gate, Tree
 
-MOST_CELLS = 1_000_000
-"""Cells by which gates are found, and the F1 of the cells within them."""
+MAX_GATE_CELLS = 1_000_000
+"""Cells at most from which gates and their F1 are computed."""
 
-LABELS = "labels"
-"""Entry of the record of a tree: cells of each of its clusters by their label."""
+TREE_LABELS = "labels"
+"""Entry of the record of a tree: cells of each cluster of the tree by label."""
 
 
 def tree(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
@@ -40,35 +40,34 @@ def tree(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
 
     Returns
     -------
-    A row for each split, in the order in which they were made; no row where there is one
+    A row for each split, in the order in which the tree was grown; no row for a tree with one
     population. Columns:
 
     ``markers``
-        The marker that is cut, or a sum of markers with their weights, ``"0.8 CD4 - 0.6 CD8"``.
+        The marker that is split, or a weighted sum of markers, ``"0.8 CD4 - 0.6 CD8"``.
     ``threshold``
-        Where it is cut, in the units of the values: cells above it are on the high side.
+        Threshold in the units of the values: cells above it are on the high side.
     ``significance``
-        Standard deviations between the numbers of cells at the valley and at the lower one of
-        its peaks.
+        Difference between the numbers of cells at the valley and at the lower of its two peaks,
+        in standard deviations.
     ``depth``
         Density at the valley as a share of the lower peak; 0 is a gap.
     ``n_low``, ``n_high``
         Cells on either side.
     ``parent``, ``side``
-        The split, and its side (``"low"`` or ``"high"``), whose cells this one cuts; -1 and
-        ``""`` for the first, which cuts all cells.
+        The split, and its side (``"low"`` or ``"high"``), whose cells are split here; -1 and
+        ``""`` for the first split, which has all cells.
     ``low``, ``high``
-        Clusters on either side, joined by commas. A cluster may be on both.
+        Clusters on either side, joined by commas. A cluster may be on both sides.
     ``support``
-        After :func:`scmoe.tl.stability`: the share of its runs whose tree sets the two sides
-        apart.
+        After :func:`scmoe.tl.stability`: the share of runs whose tree separates the two sides.
 
     Raises
     ------
     KeyError
-        No such clustering, or one that follows no tree.
+        If there is no such clustering, or it follows no tree.
     ValueError
-        A record that is damaged.
+        If the record is damaged.
 
     Examples
     --------
@@ -77,7 +76,7 @@ def tree(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
     """
     from scmoe.tree import format_weights, split_weights
 
-    found, counts = read_tree(adata, key)
+    found, counts = relabelled_tree(adata, key)
     names = label_names(counts)
     markers = [format_weights(split_weights(found, split)) for split in range(found.n_splits)]
     parent = found.parent[found.region]
@@ -105,14 +104,14 @@ def tree(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
 
 
 def gates(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
-    """Write each cluster as a line of gates, with how well they fit it.
+    """Describe each cluster by a line of gates, with their F1.
 
-    Gates are sides of the splits of the tree that the clustering follows; in place of a sum of
-    markers there is one of them, cut where it tells the sides of the split apart best, where that
-    is enough. Only those gates are kept that are needed: they are added one by one, the most
-    telling first, until the F1 of the cells within them is within 0.01 of the best that can be
-    reached. A split that cuts through a cluster, with more than a tenth of its cells on either
-    side, is none of its gates.
+    Gates are sides of the splits of the tree that the clustering follows. A gate on a sum of
+    markers is replaced by a gate on one of these markers, at the threshold that separates the
+    sides of the split best, if that is accurate enough. Only the necessary gates are kept: they
+    are added one by one, the most telling first, until the F1 of the cells within the gates is
+    within 0.01 of the best that can be reached. A split that cuts through a cluster, with more
+    than a tenth of its cells on either side, is no gate of this cluster.
 
     Parameters
     ----------
@@ -124,7 +123,8 @@ def gates(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
 
     Returns
     -------
-    A row for each cluster; of more than a million cells, a million in equal steps are looked at:
+    A row for each cluster. Of more than a million cells, a million evenly spaced ones are used.
+    Columns:
 
     ``gates``
         The gates, joined by commas, the most telling first: ``"CD3+ (> 0.55), CD4- (< 1.02)"``,
@@ -132,18 +132,19 @@ def gates(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
         ``"0.8 CD4 - 0.6 CD8 > 0.3"``, or ``"all cells"``. Thresholds are in the units of the
         values.
     ``f1``
-        F1 of the cells within the gates for those of the cluster: 1 if they are the same. It is
-        low where the cluster has no such shape, or where the model departs from the tree.
+        F1 of the cells within the gates against the cells of the cluster: 1 if they are the
+        same. A low F1 means that gates cannot describe the cluster, or that the model departs
+        from the tree.
     ``n_cells``
         Cells of the cluster.
 
     Raises
     ------
     KeyError
-        No such clustering, or one that follows no tree; its layer, representation or markers
-        are missing.
+        If there is no such clustering, it follows no tree, or its layer, representation or
+        markers are missing.
     ValueError
-        A record that is damaged; values that are not numbers.
+        If the record is damaged or the values are not numbers.
 
     Examples
     --------
@@ -162,12 +163,12 @@ def gates(adata: AnnData, key: str = Key.DEFAULT) -> pd.DataFrame:
 
 
 def cluster_gates(adata: AnnData, key: str) -> dict[str, tuple[list[Gate], float]]:
-    """What :func:`scmoe.tree.find_gates` says of each cluster with cells."""
+    """Return the gates of each cluster with cells, and their F1."""
     from scmoe.tree import find_gates
 
-    found, counts = read_tree(adata, key)
+    found, counts = relabelled_tree(adata, key)
     labels = _labels(adata, key)
-    some = looked_at(adata.n_obs)
+    some = gate_cells(adata.n_obs)
     codes = labels.set_categories(list(counts.columns)).codes[some]
     gates = find_gates(found, tree_values(adata, key, found, some), codes, counts.to_numpy())
     by_label = dict(zip(counts.columns, gates, strict=True))
@@ -175,9 +176,10 @@ def cluster_gates(adata: AnnData, key: str) -> dict[str, tuple[list[Gate], float
 
 
 def gate_signs(adata: AnnData, key: str) -> dict[str, dict[str, int]]:
-    """The sign of each marker among the gates of a cluster, the most telling first.
+    """Return the sign of each marker in the gates of each cluster, the most telling gate first.
 
-    Nothing where there is no tree, or one of components or of markers that are gone.
+    The result is empty if there is no tree, or if the tree splits components or markers that are
+    no longer there.
     """
     record = clustering_record(adata, key)
     if "tree" not in record or record.get("params", {}).get("use_rep", "X") != "X":
@@ -190,10 +192,10 @@ def gate_signs(adata: AnnData, key: str) -> dict[str, dict[str, int]]:
     }
 
 
-def read_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
-    """What :func:`recorded_tree` says, with the labels that are in ``.obs[key]`` now.
+def relabelled_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
+    """Return the tree of a clustering and its cells by the labels that ``.obs[key]`` has now.
 
-    Where they were renamed, the cells are counted again.
+    Renamed clusters are counted again; otherwise the counts are those of :func:`recorded_tree`.
     """
     found, counts = recorded_tree(adata, key)
     if key not in adata.obs:
@@ -208,14 +210,14 @@ def read_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
 
 
 def recorded_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
-    """The tree of a clustering, checked, and the cells of its clusters (rows) by their label."""
+    """Read and check the tree of a clustering, and the cells of its clusters (rows) by label."""
     from scmoe.tree import Tree
 
     record = clustering_record(adata, key)
     if "tree" not in record:
         raise KeyError(_no_tree(record, key))
     where = f"`adata.uns[{key!r}]['tree']`"
-    found, counts = Tree.from_record(record["tree"]), record["tree"].get(LABELS)
+    found, counts = Tree.from_record(record["tree"]), record["tree"].get(TREE_LABELS)
     if not (
         isinstance(counts, pd.DataFrame)
         and counts.shape[0] == found.n_clusters
@@ -224,18 +226,18 @@ def recorded_tree(adata: AnnData, key: str) -> tuple[Tree, pd.DataFrame]:
         and all(isinstance(name, str) for name in counts.columns)
         and all(dtype.kind in "iu" for dtype in counts.dtypes)
     ):
-        raise ValueError(f"{where} is damaged: {LABELS!r} is no table of cells by label.")
+        raise ValueError(f"{where} is damaged: {TREE_LABELS!r} is not a table of cells by label.")
     return found, counts
 
 
 def _labels(adata: AnnData, key: str) -> pd.Categorical:
-    """The label of each cell, of those with cells, as text."""
+    """Return the label of each cell as text, without categories that have no cell."""
     labels = pd.Categorical(adata.obs[key]).remove_unused_categories()
     return labels.rename_categories([str(name) for name in labels.categories])
 
 
 def _no_tree(record: Mapping, key: str) -> str:
-    """Say why there is no tree, and what to do."""
+    """Explain why there is no tree, and what to do."""
     if not record:
         return (
             f"Did not find a clustering in `.uns[{key!r}]`: run `scmoe.tl.cluster(adata)` first, "
@@ -250,7 +252,7 @@ def _no_tree(record: Mapping, key: str) -> str:
 
 
 def label_counts(tree: Tree, x: np.ndarray, labels: pd.Categorical) -> pd.DataFrame:
-    """Cells of each cluster of a tree (rows) by their label (columns), int64."""
+    """Count the cells of each cluster of a tree (rows) by label (columns), int64."""
     from scmoe.tree import count_labels
 
     counts = count_labels(tree, x, labels.codes, len(labels.categories))
@@ -262,22 +264,22 @@ def label_counts(tree: Tree, x: np.ndarray, labels: pd.Categorical) -> pd.DataFr
 
 
 def label_names(counts: pd.DataFrame) -> np.ndarray:
-    """The label of most cells of each cluster of a tree; "" for a cluster without cells."""
+    """Return the most frequent label in each cluster of a tree; "" for a cluster without cells."""
     names = counts.columns.to_numpy(dtype=object)[counts.to_numpy().argmax(1)]
     return np.where(counts.to_numpy().any(1), names, "")
 
 
-def looked_at(n_obs: int) -> np.ndarray:
-    """Positions of the cells that tell of the gates of all, :data:`MOST_CELLS` at most."""
-    return np.linspace(0, n_obs - 1, min(n_obs, MOST_CELLS)).astype(np.int64)
+def gate_cells(n_obs: int) -> np.ndarray:
+    """Return the positions of evenly spaced cells, at most :data:`MAX_GATE_CELLS`."""
+    return np.linspace(0, n_obs - 1, min(n_obs, MAX_GATE_CELLS)).astype(np.int64)
 
 
 def tree_values(
     adata: AnnData, key: str, tree: Tree, some: np.ndarray | None = None
 ) -> np.ndarray:
-    """The values that a tree cuts, cells x markers, float32; batches are aligned as for it.
+    """Return the values that a tree splits, cells x markers, float32, batches aligned.
 
-    ``some``: positions of the cells to look at, in rising order.
+    ``some`` are the positions of the cells to read, in increasing order; None reads all cells.
     """
     every = some is None or len(some) == adata.n_obs
     params = adata.uns[key].get("params", {})
@@ -290,13 +292,13 @@ def tree_values(
         x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
         where = f"`adata.obsm[{slot!r}]`"
         if x.shape[1] != len(tree.markers):
-            raise ValueError(f"{where} has not the {len(tree.markers)} columns of the tree.")
+            raise ValueError(f"{where} does not have the {len(tree.markers)} columns of the tree.")
         x = x if every else x[some]
     else:
         missing = [str(name) for name in tree.markers if name not in adata.var_names]
         if missing:
             raise KeyError(
-                f"Did not find {listing(missing)} in `.var_names`: the tree cuts by it."
+                f"Did not find {listing(missing)} in `.var_names`: the tree splits by it."
             )
         check_in_memory(adata)
         x = layer_values(adata, layer, in_memory=False)
@@ -305,11 +307,11 @@ def tree_values(
         where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
     check_matrix(x, tree.markers, where)
     obs = adata.obs if every else adata.obs.iloc[some]
-    return in_batches(np.ascontiguousarray(dense(x)), obs, params.get("similarity", {}))
+    return align_batches(np.ascontiguousarray(dense(x)), obs, params.get("similarity", {}))
 
 
-def in_batches(x: np.ndarray, obs: pd.DataFrame, similarity: Mapping) -> np.ndarray:
-    """Values as the tree of a similarity looks at them: those of batches are aligned."""
+def align_batches(x: np.ndarray, obs: pd.DataFrame, similarity: Mapping) -> np.ndarray:
+    """Align the values of batches as the similarity of the tree does."""
     from scmoe.similarity import DensityTree, Similarity
 
     found = Similarity.from_dict(similarity) if similarity else None
@@ -321,6 +323,6 @@ def in_batches(x: np.ndarray, obs: pd.DataFrame, similarity: Mapping) -> np.ndar
 
 
 def _listed(tree: Tree, names: np.ndarray, region: int) -> str:
-    """Labels of the clusters within a region, joined by commas."""
+    """Join the labels of the clusters within a region by commas."""
     clusters = tree.cluster[tree.leaves_within(region)]
     return ", ".join(natsorted({names[k] for k in clusters} - {""}))

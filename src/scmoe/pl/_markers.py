@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import linkage
 
 from scmoe._core.cells import check_is_adata
 from scmoe._core.keys import Key
-from scmoe.get._signatures import medians
+from scmoe._core.signatures import medians
 
 from ._figure import colors_of, finish, short
 

@@ -12,10 +12,10 @@ import pandas as pd
 from scmoe._core.cells import clustering_record
 from scmoe._core.keys import Key
 from scmoe._core.settings import check_whole
+from scmoe._core.signatures import marker_values
 from scmoe._core.text import listing
 from scmoe._core.values import holds_images
 from scmoe.get import state_genes
-from scmoe.get._signatures import marker_values
 
 from ._figure import finish
 from ._images import IMAGE, draw_canvas, image_shape_of, make_canvas

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from scmoe._core.cells import check_in_memory
 from scmoe._core.keys import Key
 from scmoe._core.text import listing
-from scmoe.get._tree import label_names, looked_at, read_tree, tree_values
+from scmoe.get import gate_cells, label_names, relabelled_tree, tree_values
 from scmoe.tree import split_weights
 
 from ._figure import categories, colors_of, finish, share_colors, short
@@ -104,8 +104,8 @@ def tree(
     check_in_memory(adata)
     if adata.is_view:
         adata = adata.copy()
-    found, counts = read_tree(adata, key)
-    x = tree_values(adata, key, found, looked_at(adata.n_obs))
+    found, counts = relabelled_tree(adata, key)
+    x = tree_values(adata, key, found, gate_cells(adata.n_obs))
     rows = _rows(found)
     leaf = pd.Categorical(found.find_leaves(x), categories=rows)
     medians = _shown(found, x, markers).groupby(leaf, observed=False).median()

@@ -12,7 +12,7 @@ import pandas as pd
 from scmoe._core.cells import check_adata
 from scmoe._core.keys import Key
 from scmoe._core.settings import NOTHING, number, whole
-from scmoe.get._tree import LABELS, recorded_tree
+from scmoe.get import TREE_LABELS, recorded_tree
 from scmoe.tl._reference import SLOTS
 from scmoe.tl._slots import CLUSTERING, check_key, plain, write
 
@@ -130,7 +130,7 @@ def cut(
             **{slot: params[slot] for slot in (*SLOTS, "similarity") if slot in params},
         },
         "n_clusters": len(labels.categories),
-        "tree": {**tree.merge(into).to_record(), LABELS: merged},
+        "tree": {**tree.merge(into).to_record(), TREE_LABELS: merged},
         "experts": _experts(record, of),
         "version": version("scmoe"),
     }

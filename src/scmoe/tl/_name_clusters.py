@@ -9,11 +9,11 @@ import pandas as pd
 from natsort import natsorted
 
 from scmoe._core.cells import check_adata
+from scmoe._core.cluster_names import names_of
 from scmoe._core.keys import Key
 from scmoe._core.settings import check_whole
-from scmoe.get._naming import names_of
-from scmoe.get._signatures import cluster_effects
-from scmoe.get._tree import gate_signs
+from scmoe._core.signatures import cluster_effects
+from scmoe.get import gate_signs
 from scmoe.tl._slots import check_free, plain, write
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 
 from scmoe._core.cells import layer_names
 from scmoe._core.random import one_at_a_time
-from scmoe.get._tree import tree_values
+from scmoe.get import tree_values
 from scmoe.similarity import with_seed
 from scmoe.tl._cluster import cluster
 from scmoe.tree import Tree

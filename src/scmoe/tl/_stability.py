@@ -16,7 +16,7 @@ from scmoe._core.keys import Key
 from scmoe._core.progress import bar
 from scmoe._core.random import as_seed
 from scmoe._core.settings import check_whole, is_number, is_whole
-from scmoe.get._tree import tree_values
+from scmoe.get import tree_values
 from scmoe.tl._recorded import NOT_REPEATED, built_graph, settings_of
 from scmoe.tl._runs import Runner
 from scmoe.tl._slots import check_free, plain, write

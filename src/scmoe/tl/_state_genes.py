@@ -14,8 +14,8 @@ from scipy import sparse
 from scmoe._core.cells import check_adata, layer_values
 from scmoe._core.keys import Key
 from scmoe._core.progress import bar
+from scmoe._core.signatures import measured_markers
 from scmoe._core.text import listing
-from scmoe.get._signatures import measured_markers
 from scmoe.tl._reference import check_transform, reference_of, reference_values
 from scmoe.tl._slots import check_free, find_model, plain, write
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmoe.get._tree import LABELS
+from scmoe.get import TREE_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,10 @@ class TreeCounts:
         leaves = tree.leaves
         np.add.at(labels, tree.cluster[leaves], by_label[leaves])
         rows = [str(k) for k in range(tree.n_clusters)]
-        return {**tree.to_record(), LABELS: pd.DataFrame(labels, index=rows, columns=categories)}
+        return {
+            **tree.to_record(),
+            TREE_LABELS: pd.DataFrame(labels, index=rows, columns=categories),
+        }
 
 
 def _count(

@@ -1,4 +1,4 @@
-"""Names of clusters, out of the markers by which they differ."""
+"""Names of clusters, made from the markers by which they differ."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ENTERS = 1.0
-"""An effect from which a marker makes part of a name, in standard deviations."""
+"""Effect from which a marker enters a name, in standard deviations."""
 
 STAYS = 0.4
-"""An effect from which a marker has a sign, where names are equal or empty otherwise."""
+"""Effect from which a marker may enter a name that would otherwise be ambiguous or empty."""
 
 APART = 0.6
-"""How far apart the means of clusters are that a marker tells apart."""
+"""Difference of cluster means from which a marker separates two clusters."""
 
 MARGIN = 0.1
-"""Effects that differ by less are equal; then the order of the markers decides."""
+"""Effects that differ by less count as equal; then the order of the markers decides."""
 
 UNMARKED = "no marker"
-"""Clusters in which nothing is high or low."""
+"""Name of clusters in which no marker is high or low."""
 
 
 def names_of(
@@ -33,35 +33,35 @@ def names_of(
     max_markers: int,
     gates: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, str]:
-    """A different name for each cluster that depends on its markers and not on its number.
+    """Return a unique name for each cluster that depends on its markers, not on its number.
 
-    A name has the markers of the gates of the cluster, if it has some, then those that are highest
-    in it (``CD3+``) and, where these are fewer than ``max_markers``, those that are lowest
-    (``CD8-``); in it markers keep their order. Where
-    none enters it has the one that is highest, or else lowest, if that has a sign.
-    Clusters of the same name are told apart by the marker that differs most between them, again
-    and again, and numbered from the largest on where none does.
+    A name lists the markers of the gates of the cluster, if there are any, then the highest
+    markers (``CD3+``) and, if these are fewer than ``max_markers``, the lowest ones (``CD8-``),
+    in the order of the markers. If no marker is high or low enough, the name is the highest or
+    else the lowest marker, provided that its effect reaches :data:`STAYS`.
+    Clusters with the same name are separated by the marker that differs most between them,
+    repeatedly; if no marker differs, they are numbered from the largest to the smallest.
 
     Parameters
     ----------
     effect
-        Clusters x markers, what :func:`scmoe.get.signatures` says.
+        Effects, clusters x markers, as in :func:`scmoe.get.signatures`.
     shares
-        Share of all cells that each cluster has.
+        Share of all cells in each cluster.
     max_markers
-        Markers of a name that needs no others to be told apart.
+        Markers in a name at most, unless more are needed to make it unique.
     gates
-        By cluster the sign, 1 or -1, of the markers of its gates, the most telling first.
+        For each cluster the sign, 1 or -1, of the markers of its gates, the most telling first.
 
     Returns
     -------
-    Names by cluster.
+    The name of each cluster.
     """
-    # sums differ in the last digits with the order of the clusters
+    # the last digits of sums depend on the order of the clusters
     values = effect.to_numpy().round(6)
-    # of the means of clusters among each other, where effects grow with the size of a cluster
+    # difference from the mean of all cells; effects grow with the size of the cluster
     means = (values * (1 - shares.to_numpy()[:, None])).round(6)
-    known = [_of_gates(effect.columns, (gates or {}).get(name, {})) for name in effect.index]
+    known = [_gate_markers(effect.columns, (gates or {}).get(name, {})) for name in effect.index]
     signs = [
         _first_markers(row, max_markers, gated) for row, gated in zip(values, known, strict=True)
     ]
@@ -77,13 +77,13 @@ def names_of(
     return dict(zip(effect.index, names, strict=True))
 
 
-def _of_gates(markers: pd.Index, gates: Mapping[str, int]) -> dict[int, int]:
-    """Signs of the markers of gates, by position."""
+def _gate_markers(markers: pd.Index, gates: Mapping[str, int]) -> dict[int, int]:
+    """Return the signs of the markers of gates by position."""
     return {int(markers.get_loc(m)): sign for m, sign in gates.items() if m in markers}
 
 
 def _first_markers(row: np.ndarray, most: int, gated: dict[int, int]) -> dict[int, int]:
-    """Signs of the markers of gates, then of those that stand out most, by position."""
+    """Return the signs of the gate markers, then of the strongest markers, by position."""
     signs = dict(list(gated.items())[:most])
     row = row.copy()
     row[list(gated)] = 0
@@ -97,7 +97,7 @@ def _first_markers(row: np.ndarray, most: int, gated: dict[int, int]) -> dict[in
 
 
 def _strongest(effect: np.ndarray, most: int, least: float = ENTERS) -> list[int]:
-    """Positions of the largest effects from ``least`` on; of equal ones, the first."""
+    """Return the positions of the largest effects of at least ``least``; the first of equals."""
     left = [int(i) for i in np.flatnonzero(effect >= least)]
     taken: list[int] = []
     while left and len(taken) < most:
@@ -108,13 +108,13 @@ def _strongest(effect: np.ndarray, most: int, least: float = ENTERS) -> list[int
 
 
 def _text(signs: dict[int, int], markers: pd.Index) -> str:
-    """What is high, then what is low, each in the order of the markers."""
+    """Write the high, then the low markers, each in the order of the markers."""
     parts = sorted(signs.items(), key=lambda item: (-item[1], item[0]))
     return " ".join(f"{markers[i]}{'+' if sign > 0 else '-'}" for i, sign in parts) or UNMARKED
 
 
 def _equal(names: list[str]) -> list[list[int]]:
-    """Groups of positions that share a name."""
+    """Return the groups of positions that share a name."""
     groups: dict[str, list[int]] = {}
     for k, name in enumerate(names):
         groups.setdefault(name, []).append(k)
@@ -124,7 +124,7 @@ def _equal(names: list[str]) -> list[list[int]]:
 def _tell_apart(
     values: np.ndarray, means: np.ndarray, signs: list[dict[int, int]], group: list[int]
 ) -> bool:
-    """Add one marker to the names of a group; False where none tells it apart."""
+    """Add one marker to the names of a group; return False if no marker separates its members."""
     own = values[group]
     spread = np.ptp(means[group], axis=0)
     sign = (own >= STAYS).astype(int) - (own <= -STAYS).astype(int)

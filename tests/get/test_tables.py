@@ -1,4 +1,4 @@
-"""The markers by which clusters differ, against values by hand."""
+"""Tables of a clustering: probabilities and signatures, against values by hand."""
 
 from __future__ import annotations
 
@@ -6,40 +6,48 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scmoe.get import signatures
-from scmoe.get._signatures import UNASSIGNED, effects, labels_of, standing_out
+from scmoe._core.signatures import effects
+from scmoe.get import cluster_proba, signatures
 
 
-def test_labels_of(six_cells):
-    assert list(labels_of(six_cells, "k")) == ["0", "0", "0", "1", "1", UNASSIGNED]
-    assert list(labels_of(six_cells[:5].copy(), "k").cat.categories) == ["0", "1"]
+@pytest.fixture
+def clustered(blobs):
+    """A result of five experts, of which three own cells."""
+    proba = np.random.default_rng(0).dirichlet(np.ones(5), 600).astype(np.float32)
+    proba[:, [2, 4]] /= 100
+    proba /= proba.sum(1, keepdims=True)
+    frame = pd.DataFrame(proba, index=blobs.obs_names, columns=list("01234"))
+    best = frame[["0", "1", "3"]].idxmax(axis=1)
+    for key in ("scmoe", "mine"):
+        blobs.obs[key] = pd.Categorical(best, categories=["0", "1", "3"])
+        blobs.obsm[f"{key}_proba"] = frame if key == "scmoe" else frame / 2
+    return blobs
 
 
-def test_effects(six_cells):
-    effect = effects(six_cells, "k", ["CD3", "Time"])
-    # Time of "0": mean 1, of the others 4; CD3 of "1": 6 against 4
-    assert effect.loc["0", "Time"] == pytest.approx(-3 / np.std([1, 1, 1, 3, 5, 4]))
-    assert effect.loc["1", "CD3"] == pytest.approx(2 / np.std([0, 2, 10, 5, 7, 4]))
-    # one cluster has nothing to differ from, and a constant marker tells nothing
-    assert effects(six_cells[:3].copy(), "k", ["CD3", "Time"]).to_numpy().tolist() == [[0, 0]]
+@pytest.mark.parametrize("key", ["scmoe", "mine"])
+def test_live_clusters_only(clustered, key):
+    table = cluster_proba(clustered, key=key)
+    assert list(table.columns) == ["0", "1", "3"]
+    assert list(table.index) == list(clustered.obs_names)
+    assert (table.dtypes == np.float32).all()
+    np.testing.assert_array_equal(table, clustered.obsm[f"{key}_proba"][["0", "1", "3"]])
+    assert (table.sum(1) <= 1 + 1e-6).all()
 
 
-def test_effects_of_what_was_not_measured(six_cells):
-    six_cells.X[:3, 0] = np.nan
-    effect = effects(six_cells, "k", ["CD3"])
-    assert effect.loc["0", "CD3"] == 0
-    assert effect.loc["1", "CD3"] == pytest.approx(2 / np.std([5, 7, 4]))
+def test_default_key(clustered):
+    pd.testing.assert_frame_equal(cluster_proba(clustered), cluster_proba(clustered, key="scmoe"))
 
 
-def test_standing_out():
-    effect = pd.DataFrame(
-        [[0.4, 0.5, 2.0, -0.5, -0.4], [-3.0, -1.0, -2.0, 0.0, 0.0]],
-        index=["0", "1"],
-        columns=list("abcde"),
-    )
-    found = standing_out(effect)
-    assert (found["0"].high, found["0"].low) == (["c", "b"], ["d"])
-    assert (found["1"].high, found["1"].low) == ([], ["a", "c", "b"])
+@pytest.mark.parametrize("key", ["scmoe", "other"])
+def test_no_such_clustering(blobs, key):
+    with pytest.raises(KeyError, match=rf"'{key}_proba'.*scmoe\.tl\.cluster"):
+        cluster_proba(blobs, key=key)
+
+
+def test_labels_without_probabilities(clustered):
+    del clustered.obs["mine"]
+    with pytest.raises(KeyError, match="mine"):
+        cluster_proba(clustered, key="mine")
 
 
 def test_signatures(six_cells):
@@ -80,7 +88,7 @@ def test_clusters_of_others(six_cells):
     assert list(signatures(six_cells, "leiden").index) == ["1", "2"]
 
 
-def test_mistakes(six_cells):
+def test_invalid_arguments_of_signatures(six_cells):
     for kwargs, error, message in (
         ({"key": "other"}, KeyError, "other"),
         ({"key": "k", "markers": ["CD4"]}, KeyError, "CD4"),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scmoe.get._naming import names_of
+from scmoe._core.cluster_names import names_of
 
 MARKERS = ["CD3", "CD4", "CD8", "CD19", "CD45"]
 
@@ -85,7 +85,7 @@ def test_little_stands_out():
     assert named(table) == ["CD4+", "CD45-", "CD19+ CD45+"]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_order_of_clusters_does_not_matter(seed):
     rng = np.random.default_rng(seed)
     # coarse, so that many are equal

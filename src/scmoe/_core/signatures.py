@@ -1,4 +1,4 @@
-"""The markers by which clusters differ."""
+"""Markers by which clusters differ: medians, effects and signatures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.sparse import issparse
 from scmoe._core.cells import check_in_memory, clustering_record, layer_values, obs_columns
 from scmoe._core.keys import Key
 from scmoe._core.rows import Rows
-from scmoe._core.text import apart, listing
+from scmoe._core.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 UNASSIGNED = "not assigned"
-"""What cells without a cluster are called."""
+"""Label of cells without a cluster."""
 
 STANDS_OUT = 0.5
-"""Standard deviations between the mean of a cluster and that of all other cells."""
+"""Effect from which a marker is part of a signature, in standard deviations."""
 
 MOST_NAMED = 5
 
 AT_ONCE = 4
-"""Markers of all cells that are looked at at a time."""
+"""Markers of all cells that are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,68 +39,12 @@ class Signature:
     low: list[str]
 
 
-def signatures(
-    adata: AnnData,
-    key: str = Key.DEFAULT,
-    *,
-    markers: Sequence[str] | None = None,
-    layer: str | None = None,
-) -> pd.DataFrame:
-    """The markers by which each cluster differs from all other cells.
-
-    The effect of a marker is the mean of the cluster less that of all other cells, in standard
-    deviations over all cells. It is high or low in a cluster from 0.5 on; at most five of each
-    are named, strongest first.
-
-    Parameters
-    ----------
-    adata
-        Cells.
-    key
-        Column of ``.obs`` with clusters: of :func:`scmoe.tl.cluster`, or of anybody else.
-    markers
-        Names of the markers to look at; by default those that were clustered by, or all that are
-        no technical channels.
-    layer
-        Layer to use; by default that which was clustered, else ``.X``.
-
-    Returns
-    -------
-    Clusters x (``n_cells``, ``high`` and ``low``, names joined by commas, and then the effect of
-    each marker, float64; a marker that is called like one of the first columns is ``"high
-    (marker)"``). Cells without a cluster count among the others, and have no row.
-
-    Raises
-    ------
-    KeyError
-        An unknown clustering, marker or layer.
-    ValueError
-        No markers, or no cell with a cluster.
-
-    Examples
-    --------
-    >>> scmoe.get.signatures(adata)[["high", "low"]]
-    """
-    effect, sizes = cluster_effects(adata, key, markers, layer)
-    found = standing_out(effect)
-    table = pd.DataFrame(
-        {
-            "n_cells": sizes,
-            "high": [", ".join(found[name].high) for name in effect.index],
-            "low": [", ".join(found[name].low) for name in effect.index],
-        },
-        index=effect.index,
-    )
-    effect.columns = apart(list(effect), table.columns)
-    return pd.concat([table, effect], axis=1).rename_axis("cluster")
-
-
 def cluster_effects(
     adata: AnnData, key: str, markers: Sequence[str] | None, layer: str | None
 ) -> tuple[pd.DataFrame, pd.Series]:
-    """What :func:`effects` says of all clusters, checked, and their numbers of cells.
+    """Check the arguments and return :func:`effects` and the number of cells of each cluster.
 
-    In the order of the categories.
+    Both are in the order of the categories; cells without a cluster have no row.
     """
     record = clustering_record(adata, key)
     if key not in adata.obs:
@@ -127,7 +71,7 @@ def _chosen_markers(adata: AnnData, markers: Sequence[str] | None, record: Mappi
         used = [str(name) for name in record.get("markers", [])]
         if used and set(used) <= set(adata.var_names):
             return used
-        # clustered by a representation, or by somebody else
+        # clustered by a representation, or by another method
         found = measured_markers(adata, [])
     else:
         found = [markers] if isinstance(markers, str) else [str(name) for name in markers]
@@ -135,12 +79,12 @@ def _chosen_markers(adata: AnnData, markers: Sequence[str] | None, record: Mappi
         if unknown:
             raise KeyError(f"Did not find {listing(unknown)} in `.var_names`.")
     if not found or len(set(found)) < len(found):
-        raise ValueError("There are no markers to look at, or one is named twice.")
+        raise ValueError("There are no markers to compare, or one is named twice.")
     return found
 
 
 def labels_of(adata: AnnData, key: str) -> pd.Series:
-    """The cluster of each cell as text, :data:`UNASSIGNED` where there is none; categorical."""
+    """Return the cluster of each cell, categorical; :data:`UNASSIGNED` for cells without one."""
     labels = adata.obs[key]
     if not isinstance(labels.dtype, pd.CategoricalDtype):
         labels = labels.astype("category")
@@ -151,7 +95,7 @@ def labels_of(adata: AnnData, key: str) -> pd.Series:
 
 
 def measured_markers(adata: AnnData, used: list[str]) -> list[str]:
-    """The markers that were clustered by, then the others that are no technical channels."""
+    """Return the markers used for clustering, then the others that are not technical channels."""
     others = adata.var_names
     if Key.var.KIND in adata.var:
         others = others[~adata.var[Key.var.KIND].astype(str).isin(Key.var.TECHNICAL_KINDS)]
@@ -159,7 +103,7 @@ def measured_markers(adata: AnnData, used: list[str]) -> list[str]:
 
 
 def marker_values(adata: AnnData, names: list[str], layer: str | None) -> pd.DataFrame:
-    """Cells x markers, dense; the index is that of positions. They may be in an array of zarr."""
+    """Return the values of markers, cells x markers, dense; also from an array in zarr."""
     check_in_memory(adata)
     x = layer_values(adata, layer, in_memory=False)
     x = Rows(x, adata.var_names.get_indexer(names)).stored()
@@ -169,10 +113,10 @@ def marker_values(adata: AnnData, names: list[str], layer: str | None) -> pd.Dat
 def medians(
     adata: AnnData, labels: pd.Series, names: list[str], layer: str | None = None
 ) -> pd.DataFrame:
-    """Median of each marker in the cells of each label, labels as text x markers.
+    """Return the median of each marker in the cells of each label, labels x markers.
 
-    Labels are categorical, those without cells have no row. A few markers of all cells are in
-    memory at a time.
+    ``labels`` is categorical; labels without cells have no row. A few markers of all cells are
+    in memory at a time.
     """
     codes = labels.cat.codes.to_numpy()
     order = np.argsort(codes, kind="stable")
@@ -190,7 +134,7 @@ def medians(
 
 
 def _median(values: np.ndarray) -> np.floating:
-    """Median of what was measured; NaN of nothing."""
+    """Return the median of the values that are not NaN; NaN if there is none."""
     values = values[~np.isnan(values)]
     return np.median(values) if len(values) else values.dtype.type(np.nan)
 
@@ -198,10 +142,10 @@ def _median(values: np.ndarray) -> np.floating:
 def effects(
     adata: AnnData, key: str, markers: list[str], layer: str | None = None
 ) -> pd.DataFrame:
-    """How each cluster differs from all other cells, clusters x markers.
+    """Return the effect of each marker in each cluster, clusters x markers.
 
-    The mean of the cluster less that of all other cells, in standard deviations over all
-    cells; 0 where there is nothing to compare. Values that were not measured do not count.
+    The effect is the mean of the cluster minus the mean of all other cells, in standard
+    deviations over all cells; 0 if there is nothing to compare. NaN values are ignored.
     """
     check_in_memory(adata)
     labels = labels_of(adata, key)
@@ -213,7 +157,7 @@ def effects(
         x = np.asarray(block.toarray() if issparse(block) else block, dtype=np.float64)
         known = ~np.isnan(x)
         if centre is None:
-            # squares of small numbers lose no digits
+            # centred values keep their digits when squared
             centre = x.sum(axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
         x = np.where(known, x - centre, 0.0)
         own = (codes[place] == np.arange(n)[:, None]).astype(np.float64)
@@ -230,7 +174,7 @@ def effects(
 
 
 def standing_out(effect: pd.DataFrame) -> dict[str, Signature]:
-    """Which markers stand out in each cluster, by what :func:`effects` says."""
+    """Select the markers of each cluster whose :func:`effects` are large."""
     found = {}
     for name, row in effect.iterrows():
         row = row.sort_values(kind="stable")
