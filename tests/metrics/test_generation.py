@@ -7,11 +7,9 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy.sparse import csr_matrix
-from scipy.stats import wasserstein_distance
 
 from scmoe import metrics
-from scmoe.metrics._marginals import correlation_distance, wasserstein
-from scmoe.metrics._nearest import Neighbours
+from scmoe.metrics._generation import Neighbours, correlation_distance
 
 QUICK = {"n_permutations": 99, "max_cells": 300}
 
@@ -26,13 +24,6 @@ def correlated(rng):
     """A function that draws cells of one distribution with correlated markers."""
     covariance = 0.8 * np.ones((4, 4)) + 0.2 * np.eye(4)
     return lambda n: rng.multivariate_normal(np.zeros(4), covariance, size=n)
-
-
-@pytest.mark.parametrize(("n", "m"), [(7, 7), (7, 5), (100, 40)])
-def test_wasserstein(rng, n, m):
-    x, y = rng.normal(size=(n, 3)), rng.exponential(size=(m, 3))
-    expected = [wasserstein_distance(a, b) for a, b in zip(x.T, y.T, strict=True)]
-    np.testing.assert_allclose(wasserstein(x, y), expected, rtol=1e-10)
 
 
 def test_correlation_distance(rng):

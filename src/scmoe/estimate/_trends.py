@@ -33,17 +33,10 @@ class Trends:
 
 
 def trends(states: np.ndarray, values: np.ndarray) -> Trends:
-    r"""Rank correlation of values with each dimension of a state.
+    r"""Compute Spearman's rank correlation of values with each dimension of a state.
 
-    The interval is what a bootstrap over the cells comes to when there are many (the
-    infinitesimal jackknife): with :math:`\psi_i` the influence of cell i on the correlation,
-    its variance is :math:`\sum_i \psi_i^2 / n(n-1)`, and the interval is symmetric on Fisher's
-    scale. A cell has influence by its own ranks and by those that it gives to the others, which
-    the second and third term of a product :math:`U V` of ranks are:
-
-    .. math:: U_i V_i - c + (E[k(x_i, X)\, V] - c) + (E[U\, k(y_i, Y)] - c),
-
-    where :math:`k(s, t)` is 1 for s < t, 1/2 for s = t, and c the mean product. The p-value is
+    The 95 % interval is symmetric on Fisher's scale, :math:`z = \operatorname{artanh}(r)`, with
+    the standard error :math:`\sqrt{(1 + r^2/2) / (n - 3)}` of Bonett and Wright. The p-value is
     that of :func:`scipy.stats.spearmanr`, whose null hypothesis is independence.
 
     Parameters
@@ -56,30 +49,33 @@ def trends(states: np.ndarray, values: np.ndarray) -> Trends:
     Raises
     ------
     ValueError
-        Arrays that are no tables of the same cells, values that are NaN or infinite, fewer than
-        3 cells.
+        If the arrays are not tables of the same cells, hold NaN or infinite values, or have
+        fewer than 3 cells.
+
+    References
+    ----------
+    Bonett and Wright, "Sample size requirements for estimating Pearson, Kendall and Spearman
+    correlations", Psychometrika 65, 23-28 (2000).
     """
     states, values = _checked(states, values)
     n = len(states)
-    of_states, of_values = _Ranked(states), _Ranked(values)
-    effect = np.empty((states.shape[1], values.shape[1]))
-    error = np.empty_like(effect)
     with np.errstate(divide="ignore", invalid="ignore"):
-        for i in range(states.shape[1]):
-            v, u = of_states.ranks[:, [i]], of_values.ranks
-            product = (u * v).mean(0)
-            spread = of_values.variance, of_states.variance[i]
-            scale = np.sqrt(spread[0] * spread[1])
-            effect[i] = (product - 0.25) / scale
-            perfect = np.abs(effect[i]) > 1 - ROUNDING
-            effect[i, perfect] = np.sign(effect[i, perfect])
-            influence = u * v + of_values.below(v) + of_states.below(u, i) - 3 * product
-            scales = of_values.influence / spread[0] + of_states.influence[:, [i]] / spread[1]
-            influence = influence / scale - effect[i] / 2 * scales
-            error[i] = np.sqrt(np.square(influence).sum(0) / (n * (n - 1)))
-        lower, upper = _interval(effect, error)
+        effect = _standard_ranks(states).T @ _standard_ranks(values) / n
+        perfect = np.abs(effect) > 1 - ROUNDING
+        effect[perfect] = np.sign(effect[perfect])
+        error = np.sqrt((1 + np.square(effect) / 2) / (n - 3))
+        width = stats.norm.ppf((1 + LEVEL) / 2) * error
+        lower, upper = (np.tanh(np.arctanh(effect) + sign * width) for sign in (-1, 1))
         t = np.abs(effect) * np.sqrt((n - 2) / (1 - np.square(effect)))
+    # a perfect correlation has no width
+    lower, upper = np.where(perfect, effect, lower), np.where(perfect, effect, upper)
     return Trends(effect, lower, upper, 2 * stats.t.sf(t, n - 2))
+
+
+def _standard_ranks(x: np.ndarray) -> np.ndarray:
+    """Rank each column and standardise the ranks; NaN for a constant column."""
+    ranks = stats.rankdata(x, axis=0) - (len(x) + 1) / 2
+    return ranks / ranks.std(axis=0)
 
 
 def _checked(states: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,43 +90,6 @@ def _checked(states: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nda
     if not (np.isfinite(states).all() and np.isfinite(values).all()):
         raise ValueError("`states` or `values` hold NaN or infinite values.")
     return states, values
-
-
-class _Ranked:
-    """Columns by their ranks, divided by the number of cells; their mean is 1/2.
-
-    Constant columns have a variance of NaN.
-    """
-
-    def __init__(self, x: np.ndarray):
-        self.order = np.argsort(x, axis=0, kind="stable")
-        self.first = stats.rankdata(x, "min", axis=0).astype(np.intp)
-        self.last = stats.rankdata(x, "max", axis=0).astype(np.intp)
-        self.ranks = (self.first + self.last - 1) / (2 * len(x))
-        square = np.square(self.ranks).mean(0)
-        self.variance = np.where(np.ptp(x, axis=0) > 0, square - 0.25, np.nan)
-        self.influence = np.square(self.ranks) + 2 * self.below(self.ranks) - 3 * square
-
-    def below(self, weights: np.ndarray, column: int | None = None) -> np.ndarray:
-        """Mean over the cells of k(own value, theirs) times their weights.
-
-        In all columns, or in one for each column of the weights.
-        """
-        columns = slice(None) if column is None else [column]
-        order, first, last = (a[:, columns] for a in (self.order, self.first, self.last))
-        weights = np.broadcast_to(weights, np.broadcast_shapes(weights.shape, order.shape))
-        ordered = np.take_along_axis(weights, order, 0)
-        sums = np.concatenate([np.zeros((1, weights.shape[1])), ordered.cumsum(0)])
-        taken = np.take_along_axis(sums, first - 1, 0) + np.take_along_axis(sums, last, 0)
-        return (sums[-1] - taken / 2) / len(order)
-
-
-def _interval(effect: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ends on Fisher's scale; a perfect correlation has no width."""
-    width = stats.norm.ppf((1 + LEVEL) / 2) * error / (1 - np.square(effect))
-    perfect = np.abs(effect) == 1
-    lower, upper = (np.tanh(np.arctanh(effect) + sign * width) for sign in (-1, 1))
-    return np.where(perfect, effect, lower), np.where(perfect, effect, upper)
 
 
 def variance_explained(

@@ -4,10 +4,17 @@ What scikit-learn has (:func:`sklearn.metrics.normalized_mutual_info_score`,
 :func:`sklearn.metrics.adjusted_rand_score`, ...) is used from there.
 """
 
-from ._accuracy import accuracy
 from ._calibration import Calibration, calibration
-from ._consensus import category_agreement, category_consensus
-from ._f_measure import f1_table, match_table, mean_f1, weighted_f
+from ._cells import RealAndGenerated
+from ._clusterings import (
+    accuracy,
+    category_agreement,
+    category_consensus,
+    f1_table,
+    match_table,
+    mean_f1,
+    weighted_f,
+)
 from ._generation import generation_report
 from ._mmd import MMDResult, mmd, mmd_table
 from ._two_sample import TwoSampleResult, classifier_two_sample

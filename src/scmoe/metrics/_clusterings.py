@@ -1,12 +1,14 @@
-"""F-measures: how well the clusters recover the populations."""
+"""Scores of clusterings: against known populations, and against each other."""
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import confusion_matrix
 
 from ._counts import Counts
 
@@ -156,6 +158,46 @@ def mean_f1(
     return float(f1[rows, columns].sum() / f1.shape[0])
 
 
+def accuracy(
+    labels_true: ArrayLike,
+    labels_pred: ArrayLike,
+    *,
+    ignore: Any = None,
+    min_size: int = 0,
+) -> float:
+    r"""Share of cells in the cluster that stands for their population, from 0 to 1.
+
+    Populations and clusters are paired one to one such that as many cells as possible are
+    right (Hungarian algorithm on the counts),
+
+    .. math:: \mathrm{ACC} = \frac{1}{N} \max_m \sum_c n_{c\,m(c)}.
+
+    Cells of populations or clusters without a partner are wrong.
+
+    Parameters
+    ----------
+    labels_true, labels_pred, ignore, min_size
+        See :func:`f1_table`.
+
+    Returns
+    -------
+    The score.
+
+    Raises
+    ------
+    ValueError
+        As :func:`f1_table`.
+
+    References
+    ----------
+    Xie, Girshick and Farhadi, "Unsupervised deep embedding for clustering analysis", ICML
+    (2016).
+    """
+    counts = Counts.of(labels_true, labels_pred, ignore, min_size)
+    rows, columns = linear_sum_assignment(counts.table, maximize=True)
+    return float(counts.table[rows, columns].sum() / counts.n_cells)
+
+
 def match_table(
     labels_true: ArrayLike,
     labels_pred: ArrayLike,
@@ -231,3 +273,67 @@ def _partners(f1: NDArray[np.float64], matching: str) -> NDArray[np.intp]:
         rows, columns = linear_sum_assignment(f1, maximize=True)
         partner[rows] = columns
     return partner
+
+
+def category_agreement(labels: np.ndarray, n_categories: int) -> np.ndarray:
+    r"""Which categories of several labellings of the same cells are the same.
+
+    Of two labellings with the contingency table :math:`C` it is
+    :math:`C_{kl} / \max(\sum_m C_{km}, \sum_m C_{ml})`, the share of the cells that are both in
+    category k of the first and l of the second, in the one that has more. Of more labellings it
+    is the mean over pairs, each in both directions.
+
+    Parameters
+    ----------
+    labels
+        Labels that mean the same in all labellings, ``(n_labelings, n)`` int from 0.
+    n_categories
+        K.
+
+    Returns
+    -------
+    ``(K, K)`` float from 0 to 1, for two labellings the first in rows; 0 for a category that has
+    no cell in either of them.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two labellings, no cells, labels that are not from 0 to K - 1.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or len(labels) < 2 or labels.shape[1] == 0:
+        raise ValueError(
+            f"Consensus is between two labellings or more of one cell or more; the labels have "
+            f"the shape {labels.shape}."
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or not (
+        0 <= labels.min() <= labels.max() < n_categories
+    ):
+        raise ValueError(f"`labels` must be whole numbers from 0 to {n_categories - 1}.")
+    pairs = list(combinations(labels, 2))
+    total = np.zeros((n_categories, n_categories))
+    for one, other in pairs:
+        table = confusion_matrix(one, other, labels=range(n_categories))
+        size = np.maximum(table.sum(1)[:, None], table.sum(0))
+        total += table / np.maximum(size, 1)
+    return total if len(pairs) == 1 else (total + total.T) / (2 * len(pairs))
+
+
+def category_consensus(labels: np.ndarray, n_categories: int) -> np.ndarray:
+    """Agreement of labellings on each category, the diagonal of :func:`category_agreement`.
+
+    Parameters
+    ----------
+    labels, n_categories
+        As there.
+
+    Returns
+    -------
+    ``(K,)`` float from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        As there.
+    """
+    return category_agreement(labels, n_categories).diagonal().copy()
