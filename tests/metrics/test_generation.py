@@ -9,7 +9,7 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix
 
 from scmoe import metrics
-from scmoe.metrics._generation import Neighbours, correlation_distance
+from scmoe.metrics._generation import NearestCell, correlation_distance
 
 QUICK = {"n_permutations": 99, "max_cells": 300}
 
@@ -42,7 +42,7 @@ def test_correlation_distance(rng):
 
 def test_nearest_other_cell():
     cells = np.array([[0.0], [1.0], [1.0], [5.0]])
-    search = Neighbours(cells)
+    search = NearestCell(cells)
     np.testing.assert_array_equal(search.distance(cells, np.arange(4)), [1, 0, 0, 4])
     np.testing.assert_array_equal(search.distance(np.array([[5.0], [7.0]])), [0, 2])
 

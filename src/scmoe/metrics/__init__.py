@@ -1,7 +1,7 @@
-"""Scores of clusterings and of generated cells: cells in, numbers out.
+"""Scores of clusterings and of generated cells: arrays in, numbers out.
 
-What scikit-learn has (:func:`sklearn.metrics.normalized_mutual_info_score`,
-:func:`sklearn.metrics.adjusted_rand_score`, ...) is used from there.
+Scores that scikit-learn has (:func:`sklearn.metrics.normalized_mutual_info_score`,
+:func:`sklearn.metrics.adjusted_rand_score`, ...) are not repeated here.
 """
 
 from ._calibration import Calibration, calibration

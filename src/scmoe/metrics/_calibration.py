@@ -1,4 +1,4 @@
-"""Whether probabilities of clusters mean what they say."""
+"""Calibration of cluster probabilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Calibration(NamedTuple):
-    """What :func:`calibration` returns."""
+    """Result of :func:`calibration`."""
 
     error: float
     """Expected calibration error, from 0 to 1."""
@@ -24,22 +24,22 @@ class Calibration(NamedTuple):
     """A row for each bin, with its limits ``low`` and ``high``, ``n_cells``, the mean
     ``probability`` and the ``accuracy``; both NaN where there is no cell."""
     n_cells: int
-    """Cells that count."""
+    """Number of cells that have a label."""
 
 
 def calibration(proba: pd.DataFrame, labels_true: ArrayLike, *, n_bins: int = 15) -> Calibration:
-    r"""Compare the probability of each cell's cluster with how often it is right.
+    r"""Compare the probability of each cell's cluster with how often the cluster is right.
 
-    Each cluster stands for the population that most of its cells belong to; a cell is right if
-    that is its own. Cells are sorted into bins :math:`B_b` of equal width by the probability of
+    Each cluster is assigned the population of most of its cells; a cell is right if this is its
+    own population. Cells are sorted into bins :math:`B_b` of equal width by the probability of
     their most probable cluster. The expected calibration error is
 
     .. math:: \mathrm{ECE} = \sum_b \frac{|B_b|}{n}
               \left|\mathrm{accuracy}(B_b) - \mathrm{probability}(B_b)\right|.
 
-    0 says that of the cells with a probability of 0.8 four in five are right. Use cells that the
-    model was not trained on. A cluster of two populations, however sure the model is of it, is
-    wrong for the cells of the smaller one: the error is also one of the clusters.
+    0 means, for example, that of the cells with a probability of 0.8 four in five are right. Use
+    cells that the model was not trained on. A cluster with two populations is wrong for the cells
+    of the smaller population, however certain the model is: the error also measures the clusters.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def calibration(proba: pd.DataFrame, labels_true: ArrayLike, *, n_bins: int = 15
     Raises
     ------
     ValueError
-        Probabilities that are no table of numbers from 0 to 1, labels of another number of cells,
-        no cell with a label, or fewer than one bin.
+        If the probabilities are not a table of numbers from 0 to 1, the number of labels differs
+        from the number of cells, no cell has a label, or ``n_bins`` is below 1.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Cells as they come, arrays or AnnData, turned into arrays that can be compared."""
+"""Conversion of cells, arrays or AnnData, to arrays that can be compared."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 def as_cells(x: Any, name: str, markers: Sequence[str] | None = None) -> NDArray[np.floating]:
-    """Cells x markers as a dense array of floats.
+    """Convert cells x markers to a dense array of floats, and check the values.
 
     Parameters
     ----------
     x
-        Anything that numpy takes for a matrix of numbers, or a sparse matrix.
+        A matrix of numbers, dense or sparse.
     name
-        What to call it in a message.
+        Name of the argument for messages.
     markers
-        Names of the markers for the message, by default their numbers.
+        Names of the markers for messages, by default their numbers.
 
     Raises
     ------
     ValueError
-        If it is no matrix of numbers, is empty, or holds NaN or infinite values.
+        If the values are not a matrix of numbers, are empty, or hold NaN or infinite values.
     """
     check_sparse(x, name)
     x = x.toarray() if sparse.issparse(x) else np.asarray(x)
@@ -61,12 +61,12 @@ def as_cells(x: Any, name: str, markers: Sequence[str] | None = None) -> NDArray
 
 
 def draw(x: NDArray, n: int, rng: np.random.Generator) -> NDArray:
-    """At most ``n`` rows, drawn without replacement."""
+    """Draw at most ``n`` rows without replacement."""
     return x if len(x) <= n else x[np.sort(rng.choice(len(x), n, replace=False))]
 
 
 def one_or_pair(value: Any, name: str) -> tuple[Any, Any]:
-    """A setting for real and for generated cells, from one for both or from a pair."""
+    """Return a pair of settings (real, generated), from one setting for both or from a pair."""
     if value is None or isinstance(value, str):
         return value, value
     if isinstance(value, tuple | list) and len(value) == 2:
@@ -108,7 +108,7 @@ class RealAndGenerated:
         layer: str | tuple[str | None, str | None] | None = None,
         markers: Sequence[str] | None = None,
     ) -> RealAndGenerated:
-        """Match; see :func:`scmoe.metrics.generation_report` for arguments and errors."""
+        """Match markers and groups; see :func:`scmoe.metrics.generation_report` for arguments."""
         if isinstance(real, AnnData) != isinstance(generated, AnnData):
             raise ValueError(
                 "real and generated must both be AnnData, or both arrays, got "
@@ -148,7 +148,7 @@ def check_same_markers(x: NDArray, y: NDArray, names: tuple[str, str]) -> None:
 
 
 def shared_markers(real: AnnData, generated: AnnData, wanted: Sequence[str] | None) -> list[str]:
-    """The markers to compare: those wanted, by default all of the generated cells."""
+    """Return the markers to compare, by default all of the generated cells."""
     check_names(real)
     check_names(generated)
     if wanted is None:
@@ -175,7 +175,7 @@ def shared_markers(real: AnnData, generated: AnnData, wanted: Sequence[str] | No
 def values(
     adata: AnnData, markers: Sequence[str], layer: str | None, name: str
 ) -> NDArray[np.floating]:
-    """Values of some markers, checked as :func:`as_cells` does."""
+    """Return the values of markers, checked by :func:`as_cells`."""
     x = layer_values(adata, layer)
     return as_cells(x[:, adata.var_names.get_indexer_for(markers)], name, markers)
 
@@ -194,12 +194,12 @@ def _groups(adata: AnnData, column: str | None, name: str) -> NDArray[np.object_
 
 
 def group_codes(labels: Any, n_cells: int, name: str) -> tuple[NDArray[np.intp], list[Any]]:
-    """Codes of groups in natural order, -1 where a cell has none.
+    """Return the codes of groups in natural order, -1 for a cell without a group.
 
     Raises
     ------
     ValueError
-        If there is not one label for each cell, or no label at all.
+        If the number of labels differs from the number of cells, or no cell has a label.
     """
     labels = pd.Series(labels).reset_index(drop=True)
     if len(labels) != n_cells:

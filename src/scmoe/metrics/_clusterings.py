@@ -23,9 +23,9 @@ def f1_table(
     ignore: Any = None,
     min_size: int = 0,
 ) -> pd.DataFrame:
-    r"""F1 of every population with every cluster.
+    r"""Compute the F1 of every population with every cluster.
 
-    With :math:`n_{ck}` cells that population :math:`c` and cluster :math:`k` share,
+    With :math:`n_{ck}` cells shared by population :math:`c` and cluster :math:`k`,
 
     .. math:: F_{ck} = \frac{2\, n_{ck}}{n_c + n_k},
 
@@ -34,28 +34,28 @@ def f1_table(
     Parameters
     ----------
     labels_true
-        Population of each cell, shape ``(n_cells,)``. Cells without one (NaN, None) are left
-        out of the score.
+        Population of each cell, shape ``(n_cells,)``. Cells without a population
+        (NaN, None) are left out of the score.
     labels_pred
         Cluster of each cell, shape ``(n_cells,)``, in the same order. A cell without a
-        cluster (NaN, None) stays in its population and is found by no cluster.
+        cluster (NaN, None) counts in its population and in no cluster.
     ignore
         A label or several labels of ``labels_true`` (such as ``"unassigned"``) whose cells are
-        left out of the score. Labels that do not occur do no harm.
+        left out of the score. Labels that do not occur are ignored.
     min_size
-        Populations of fewer cells than this are left out together with their cells. The
-        paper of MoE-Sim-VAE scores populations of at least 30.
+        Populations with fewer cells are left out. The paper of MoE-Sim-VAE scores populations
+        of at least 30 cells.
 
     Returns
     -------
-    Table of float64 with the populations as rows and the clusters as columns, both in natural
-    order. Clusters without a scored cell have no column.
+    Populations x clusters, float64, both in natural order. Clusters without a scored cell have
+    no column.
 
     Raises
     ------
     ValueError
-        If the two have different lengths, are empty or not one-dimensional, or if no cell
-        is left to score.
+        If the two arrays have different lengths, are empty or not one-dimensional, or if no
+        cell is left to score.
     """
     counts = Counts.of(labels_true, labels_pred, ignore, min_size)
     return pd.DataFrame(
@@ -73,15 +73,15 @@ def weighted_f(
     min_size: int = 0,
     direction: Literal["populations", "clusters"] = "populations",
 ) -> float:
-    r"""Weighted best-match F-measure (FlowCAP), from 0 to 1.
+    r"""Compute the weighted best-match F-measure (FlowCAP), from 0 to 1.
 
-    Every population takes the cluster that fits it best, and counts by its size:
+    Every population is matched with the cluster of its highest F1 and weighted by its size:
 
     .. math:: F = \sum_c \frac{n_c}{N} \max_k F_{ck}.
 
-    Several populations may take the same cluster, and small populations hardly count: a
-    clustering that merges rare cells into common ones can score high. :func:`mean_f1` is the
-    opposite in both respects.
+    Several populations may be matched with the same cluster, and small populations have little
+    weight: a clustering that merges rare populations into common ones can score high.
+    :func:`mean_f1` is the opposite in both respects.
 
     Parameters
     ----------
@@ -89,10 +89,10 @@ def weighted_f(
         See :func:`f1_table`.
     direction
         ``"populations"`` is the sum above: the measure of FlowCAP and of the experiments with
-        MoE-Sim-VAE. ``"clusters"`` reads equation 12 of that paper to the letter, which calls
-        :math:`c` the clusters and :math:`k` the reference:
-        :math:`\sum_k n_k / N \max_c F_{ck}`, with :math:`N` the number of scored cells that
-        have a cluster. It forgives splits and punishes populations that were missed even less.
+        MoE-Sim-VAE. ``"clusters"`` follows equation 12 of that paper literally, where :math:`c`
+        are the clusters and :math:`k` the reference: :math:`\sum_k n_k / N \max_c F_{ck}`, with
+        :math:`N` the number of scored cells that have a cluster. This score tolerates split
+        populations and penalises missed populations even less.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def weighted_f(
     Raises
     ------
     ValueError
-        As :func:`f1_table`, or for an unknown direction.
+        As :func:`f1_table`, or if ``direction`` is unknown.
 
     References
     ----------
@@ -127,12 +127,11 @@ def mean_f1(
     ignore: Any = None,
     min_size: int = 0,
 ) -> float:
-    r"""Unweighted mean F1 under a one-to-one matching (Weber and Robinson), from 0 to 1.
+    r"""Compute the mean F1 under a one-to-one matching (Weber and Robinson), from 0 to 1.
 
-    Populations and clusters are paired one to one such that the sum of their F1 is as large
-    as possible (Hungarian algorithm); a population without a partner counts as 0; all
-    populations count the same, whatever their size. Cells without a label are removed after
-    the clustering.
+    Populations and clusters are matched one to one such that the sum of their F1 is maximal
+    (Hungarian algorithm). An unmatched population has an F1 of 0; all populations have the same
+    weight, whatever their size.
 
     Parameters
     ----------
@@ -165,14 +164,14 @@ def accuracy(
     ignore: Any = None,
     min_size: int = 0,
 ) -> float:
-    r"""Share of cells in the cluster that stands for their population, from 0 to 1.
+    r"""Compute the clustering accuracy, the share of correctly clustered cells, from 0 to 1.
 
-    Populations and clusters are paired one to one such that as many cells as possible are
+    Populations and clusters are matched one to one such that as many cells as possible are
     right (Hungarian algorithm on the counts),
 
     .. math:: \mathrm{ACC} = \frac{1}{N} \max_m \sum_c n_{c\,m(c)}.
 
-    Cells of populations or clusters without a partner are wrong.
+    Cells of unmatched populations or clusters are wrong.
 
     Parameters
     ----------
@@ -206,36 +205,36 @@ def match_table(
     min_size: int = 0,
     matching: Literal["one_to_one", "best"] = "one_to_one",
 ) -> pd.DataFrame:
-    """Which cluster stands for which population, and how well.
+    """Match populations with clusters, and list precision, recall and F1 of each pair.
 
     Parameters
     ----------
     labels_true, labels_pred, ignore, min_size
         See :func:`f1_table`.
     matching
-        ``"one_to_one"`` pairs them as :func:`mean_f1` does, ``"best"`` lets every population
-        take its best cluster as :func:`weighted_f` does (of equally good ones the first).
+        ``"one_to_one"`` matches as :func:`mean_f1` does; ``"best"`` matches every population
+        with its best cluster as :func:`weighted_f` does (the first of equally good clusters).
 
     Returns
     -------
-    Table with one row for each population, largest first, and the columns
+    Table with a row for each population, largest first, and the columns
 
     ``n_cells`` : int64
         Cells of the population.
     ``cluster`` : object
-        The cluster that it is matched with, None if there is none or if they share no cell.
+        The matched cluster, None if there is none or if the two share no cell.
     ``n_cluster`` : int64
-        Scored cells of that cluster.
+        Scored cells of this cluster.
     ``n_shared`` : int64
-        Cells that the two have in common.
+        Cells in both.
     ``precision``, ``recall``, ``f1`` : float64
-        0 where there is no match. The mean of ``f1`` is :func:`mean_f1`, or, with
-        ``matching="best"``, its mean weighted by ``n_cells`` is :func:`weighted_f`.
+        0 without a match. The mean of ``f1`` is :func:`mean_f1`; with ``matching="best"``, the
+        mean weighted by ``n_cells`` is :func:`weighted_f`.
 
     Raises
     ------
     ValueError
-        As :func:`f1_table`, or for an unknown matching.
+        As :func:`f1_table`, or if ``matching`` is unknown.
     """
     if matching not in ("one_to_one", "best"):
         raise ValueError(f"matching must be 'one_to_one' or 'best', got {matching!r}.")
@@ -263,7 +262,7 @@ def match_table(
 
 
 def _partners(f1: NDArray[np.float64], matching: str) -> NDArray[np.intp]:
-    """Column of the cluster of each population, -1 where there is none."""
+    """Return the column of the cluster matched with each population, -1 for none."""
     partner = np.full(f1.shape[0], -1, dtype=np.intp)
     if f1.shape[1] == 0:
         return partner
@@ -276,35 +275,36 @@ def _partners(f1: NDArray[np.float64], matching: str) -> NDArray[np.intp]:
 
 
 def category_agreement(labels: np.ndarray, n_categories: int) -> np.ndarray:
-    r"""Which categories of several labellings of the same cells are the same.
+    r"""Compute the agreement of the categories of several labellings of the same cells.
 
-    Of two labellings with the contingency table :math:`C` it is
-    :math:`C_{kl} / \max(\sum_m C_{km}, \sum_m C_{ml})`, the share of the cells that are both in
-    category k of the first and l of the second, in the one that has more. Of more labellings it
-    is the mean over pairs, each in both directions.
+    The agreement of category k of one labelling with category l of another is
+    :math:`C_{kl} / \max(\sum_m C_{km}, \sum_m C_{ml})` with the contingency table :math:`C`: the
+    number of shared cells, divided by the size of the larger of the two categories. For more than
+    two labellings it is the mean over all pairs, each in both directions.
 
     Parameters
     ----------
     labels
-        Labels that mean the same in all labellings, ``(n_labelings, n)`` int from 0.
+        Labels, ``(n_labelings, n_cells)``, integers from 0 with the same meaning in all
+        labellings.
     n_categories
-        K.
+        Number of categories K.
 
     Returns
     -------
-    ``(K, K)`` float from 0 to 1, for two labellings the first in rows; 0 for a category that has
-    no cell in either of them.
+    ``(K, K)`` float from 0 to 1; for two labellings, rows are categories of the first one. 0 for
+    a category without cells.
 
     Raises
     ------
     ValueError
-        Fewer than two labellings, no cells, labels that are not from 0 to K - 1.
+        If there are fewer than two labellings, no cells, or labels outside of 0 to K - 1.
     """
     labels = np.asarray(labels)
     if labels.ndim != 2 or len(labels) < 2 or labels.shape[1] == 0:
         raise ValueError(
-            f"Consensus is between two labellings or more of one cell or more; the labels have "
-            f"the shape {labels.shape}."
+            "`labels` must have two labellings or more of one cell or more, got the shape "
+            f"{labels.shape}."
         )
     if not np.issubdtype(labels.dtype, np.integer) or not (
         0 <= labels.min() <= labels.max() < n_categories
@@ -320,12 +320,12 @@ def category_agreement(labels: np.ndarray, n_categories: int) -> np.ndarray:
 
 
 def category_consensus(labels: np.ndarray, n_categories: int) -> np.ndarray:
-    """Agreement of labellings on each category, the diagonal of :func:`category_agreement`.
+    """Compute the consensus of each category, the diagonal of :func:`category_agreement`.
 
     Parameters
     ----------
     labels, n_categories
-        As there.
+        See :func:`category_agreement`.
 
     Returns
     -------
@@ -334,6 +334,6 @@ def category_consensus(labels: np.ndarray, n_categories: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        As there.
+        As :func:`category_agreement`.
     """
     return category_agreement(labels, n_categories).diagonal().copy()

@@ -1,4 +1,4 @@
-"""The table of counts that every score starts from."""
+"""Contingency table of populations and clusters, from which scores are computed."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counts:
-    """Cells per population and cluster, of the cells that take part in a score."""
+    """Number of scored cells in each population and cluster."""
 
     populations: list[Any]
     """Labels of the populations in natural order."""
     clusters: list[Any]
-    """Labels of the clusters in natural order; only those with a cell that is scored."""
+    """Labels of the clusters with scored cells, in natural order."""
     table: NDArray[np.int64]
     """Shape ``(n_populations, n_clusters)``."""
     sizes: NDArray[np.int64]
-    """Cells of each population; more than the sum of its row if cells have no cluster."""
+    """Cells of each population, including cells without a cluster, which no row counts."""
 
     @property
     def n_cells(self) -> int:
-        """Number of cells that are scored, those without a cluster included."""
+        """Number of scored cells, including cells without a cluster."""
         return int(self.sizes.sum())
 
     @property
     def cluster_sizes(self) -> NDArray[np.int64]:
-        """Scored cells of each cluster."""
+        """Number of scored cells in each cluster."""
         return self.table.sum(axis=0)
 
     def f1(self) -> NDArray[np.float64]:
-        """F1 of every population with every cluster, ``2 n_ck / (n_c + n_k)``."""
+        """Compute the F1 of every population with every cluster, ``2 n_ck / (n_c + n_k)``."""
         return 2.0 * self.table / (self.sizes[:, None] + self.cluster_sizes[None, :])
 
     @classmethod
@@ -50,7 +50,7 @@ class Counts:
         ignore: Any = None,
         min_size: int = 0,
     ) -> Counts:
-        """Count; see :func:`scmoe.metrics.f1_table` for the arguments and the errors."""
+        """Count the cells; see :func:`scmoe.metrics.f1_table` for arguments and errors."""
         true, populations = _factorize(labels_true, "labels_true")
         pred, clusters = _factorize(labels_pred, "labels_pred")
         if len(true) != len(pred):
@@ -79,7 +79,7 @@ class Counts:
                 f"population of fewer than min_size={min_size} cells."
             )
 
-        # -1 stays -1 through the extra last entry of the look-up tables
+        # the extra last entry keeps the code -1
         new_code = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)
         true = new_code[true]
         scored = true >= 0
@@ -102,7 +102,7 @@ class Counts:
 
 
 def _factorize(labels: ArrayLike, name: str) -> tuple[NDArray[np.intp], list[Any]]:
-    """Return codes into the naturally ordered labels, -1 where there is no label."""
+    """Return codes of the naturally ordered labels, -1 for a cell without a label."""
     if not isinstance(labels, pd.Series | pd.Index | pd.Categorical | np.ndarray):
         labels = pd.Series(list(labels), dtype=object) if not np.isscalar(labels) else labels
     if getattr(labels, "ndim", 0) != 1:

@@ -1,4 +1,4 @@
-"""One table that says how good generated cells are."""
+"""Quality report of generated cells: likeness to real cells, and novelty."""
 
 from __future__ import annotations
 
@@ -47,11 +47,12 @@ def generation_report(
     max_cells: int = 2000,
     random_state: int | np.random.Generator = 0,
 ) -> pd.DataFrame:
-    """How like real cells the generated ones are, and whether they are new.
+    """Measure how similar generated cells are to real cells, and whether they are new.
 
-    No single number says it: a generator that copies its training cells passes every test of
-    likeness, and one that draws each marker by itself has perfect marginals. The best that can
-    be reached is what the same report says of other *real* cells in place of generated ones.
+    No single number is enough: a generator that copies its training cells passes every test of
+    similarity, and one that draws each marker independently has perfect marginals. The best
+    values that can be reached are those of the same report with other *real* cells in place of
+    generated cells.
 
     Parameters
     ----------
@@ -60,50 +61,51 @@ def generation_report(
         AnnData are matched by name, in any order.
     groupby
         Column of ``.obs`` with the groups to compare one by one, or a pair of columns (of
-        ``real``, of ``generated``). Groups are matched by name; cells without a group count in
-        the row ``"all"`` only.
+        ``real``, of ``generated``). Groups are matched by name; cells without a group are only
+        in the row ``"all"``.
     layer
         The layer to read, or a pair of layers; by default ``.X``.
     markers
         The markers to compare. By default those of ``generated``.
     reference
-        The cells that the generator was trained on, if they are not ``real`` themselves, as
-        ``real``. Then the distances of generated cells to them are compared with those of the
-        held-out ``real`` ones. Groups are not needed: the nearest cell may be of any group.
+        The training cells of the generator, in the form of ``real``, if they are not ``real``
+        itself. The distances from generated to training cells are then compared with those from
+        held-out ``real`` cells. Groups are not needed: the nearest cell may be in any group.
     n_permutations
         As in :func:`mmd`.
     max_cells
-        At most so many cells of each side are drawn for the MMD, the classifier and as those
-        whose nearest neighbour is looked for. All cells are searched, and all take part in
-        marginals and correlations.
+        Number of cells of each side at most that are drawn for the MMD, for the classifier and
+        as queries of the nearest-neighbour search. The search, the marginals and the
+        correlations use all cells.
     random_state
         Seed, or a generator.
 
     Returns
     -------
-    Table with one row for each group, in natural order, and the row ``"all"`` at the end.
-    A group with fewer than 10 real or generated cells has its numbers of cells and NaN.
+    Table with a row for each group, in natural order, and the row ``"all"`` at the end. A group
+    with fewer than 10 real or generated cells has the numbers of cells and otherwise NaN.
 
     ``n_real``, ``n_generated`` : int64
-        Cells, before any are drawn.
+        Number of cells, before any are drawn.
     ``mmd2``, ``mmd_statistic``, ``mmd_p`` : float64
         See :func:`mmd`. The bandwidth is the median of the real cells of the group alone, so
         that reports of several generators can be compared. 0 is best.
     ``c2st_accuracy``, ``c2st_auc``, ``c2st_auc_se`` : float64
         See :func:`classifier_two_sample`. 0.5 is best.
     ``marginal_mean``, ``marginal_max``, ``marginal_worst`` : float64, float64, object
-        Wasserstein distance of each marker over its standard deviation in all real cells: mean
-        and largest, and the marker that it belongs to. Markers that are constant in all real
-        cells are left out. 0 is best.
+        Wasserstein distance of each marker, divided by its standard deviation in all real cells:
+        the mean, the largest, and the marker with the largest. Markers that are constant in all
+        real cells are left out. 0 is best.
     ``correlation`` : float64
         Root mean square difference of the correlations of all pairs of markers. 0 is best.
     ``nearest_training`` : float64
-        Median Euclidean distance of generated cells to the nearest training cell, over that of
-        real cells to the nearest *other* training cell. About 1 is best; far below 1 are
-        copies, far above are cells that are like none. NaN if most real cells have a twin.
+        Median Euclidean distance from generated cells to the nearest training cell, divided by
+        that from real cells to the nearest *other* training cell. About 1 is best; far below 1
+        means copies, far above 1 cells unlike any training cell. NaN if most real cells have a
+        duplicate.
     ``copies`` : float64
-        Share of generated cells as near to a training cell as the nearest 1 % of real cells
-        are. About 0.01 is what real cells have.
+        Share of generated cells that are as near to a training cell as the nearest 1 % of real
+        cells. Real cells have about 0.01.
 
     Raises
     ------
@@ -234,14 +236,14 @@ def _marginals(
 
 
 class _Nearest:
-    """Columns about the nearest training cell."""
+    """Columns of the report about the nearest training cell."""
 
     def __init__(
         self, cells: RealAndGenerated, training: NDArray[np.floating] | None, max_cells: int
     ) -> None:
         self.cells = cells
         self.held_out = training is not None
-        self.training = Neighbours(cells.real if training is None else training)
+        self.training = NearestCell(cells.real if training is None else training)
         self.max_cells = max_cells
 
     def of(
@@ -260,10 +262,10 @@ class _Nearest:
 
 
 def correlation_distance(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
-    """Root mean square difference of the correlations of all pairs of markers, 0 to 2.
+    """Compute the root mean square difference of the correlations of all pairs of markers, 0 to 2.
 
-    A marker that is constant on one side correlates with nothing there; markers that are
-    constant on both sides are left out. NaN if fewer than two are left.
+    A marker that is constant on one side has a correlation of 0 there; markers that are constant
+    on both sides are left out. NaN if fewer than two markers are left.
     """
     varying = (np.ptp(x, axis=0) > 0) | (np.ptp(y, axis=0) > 0)
     if varying.sum() < 2:
@@ -280,13 +282,13 @@ def _correlations(x: NDArray[np.floating]) -> NDArray[np.float64]:
     return centred.T @ centred
 
 
-class Neighbours:
-    """Distances to the nearest of some cells.
+class NearestCell:
+    """Search for the nearest cell.
 
     Parameters
     ----------
     cells
-        The cells to be searched, shape ``(n, n_markers)``.
+        The cells to search, shape ``(n, n_markers)``.
     """
 
     def __init__(self, cells: NDArray[np.floating]) -> None:
@@ -296,27 +298,27 @@ class Neighbours:
     def distance(
         self, x: NDArray[np.floating], own: NDArray[np.intp] | None = None
     ) -> NDArray[np.float64]:
-        """Distance of each row of ``x`` to the nearest cell.
+        """Return the distance of each row of ``x`` to the nearest cell.
 
-        ``own`` names the row of each ``x`` among the cells, which is not its own neighbour.
+        ``own`` is the position of each row of ``x`` among the cells, which is not its neighbour.
         """
         n_neighbors = 1 if own is None else 2
         found = self.index.kneighbors(x, n_neighbors=n_neighbors, return_distance=False)
         nearest = found[:, 0]
         if own is not None:
-            # a cell with a twin may be listed second, after the twin
+            # a cell may be listed second, after a duplicate
             nearest = np.where(found[:, 0] == own, found[:, 1], found[:, 0])
-        # by hand: a search by products of matrices gives copies a distance a little above 0
+        # computed again: the search by matrix products gives copies a distance slightly above 0
         return np.linalg.norm(x.astype(np.float64) - self.cells[nearest], axis=1)
 
 
 def nearness(generated: NDArray[np.float64], real: NDArray[np.float64]) -> tuple[float, float]:
-    """Compare distances of generated cells with those of real cells.
+    """Compare the nearest-cell distances of generated cells with those of real cells.
 
     Returns
     -------
-    The ratio of the medians (NaN if that of the real cells is 0), and the share of generated
-    cells that are as near as the nearest 1 % of the real ones.
+    The ratio of the medians (NaN if that of real cells is 0), and the share of generated cells
+    that are as near as the nearest 1 % of real cells.
     """
     median = np.median(real)
     ratio = float(np.median(generated) / median) if median > 0 else np.nan

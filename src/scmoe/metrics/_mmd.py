@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy: how far two sets of cells are apart as distributions."""
+"""Maximum mean discrepancy (MMD): the distance between two distributions of cells."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _BANDWIDTH_CELLS = 1000
-"""The bandwidth is the median over pairs of at most so many cells."""
+"""Cells at most whose pairs give the median bandwidth."""
 _BLOCK = 250
-"""Permutations that are computed at once."""
+"""Permutations that are computed at a time."""
 
 
 class MMDResult(NamedTuple):
-    """What :func:`mmd` returns."""
+    """Result of :func:`mmd`."""
 
     mmd2: float
-    """The unbiased estimate of the squared MMD; below 0 by chance where the two are alike."""
+    """Unbiased estimate of the squared MMD; may be below 0 if the distributions are similar."""
     statistic: float
     """``n_x n_y / (n_x + n_y) * mmd2``, which grows with the numbers of cells."""
     p_value: float
-    """Of the permutation test; NaN without permutations."""
+    """P-value of the permutation test; NaN without permutations."""
     n_x: int
     """Cells of ``x`` that were compared."""
     n_y: int
@@ -48,7 +48,7 @@ def mmd(
     bandwidth: float | None = None,
     random_state: int | np.random.Generator = 0,
 ) -> MMDResult:
-    r"""Maximum mean discrepancy of two sets of cells, with a permutation test.
+    r"""Compute the maximum mean discrepancy of two sets of cells, with a permutation test.
 
     With the kernel :math:`k(a, b) = \exp(-\lVert a - b \rVert^2 / w)`,
 
@@ -57,21 +57,21 @@ def mmd(
         + \frac{\sum_{i \ne j} k(y_i, y_j)}{n_y (n_y - 1)}
         - \frac{2 \sum_{ij} k(x_i, y_j)}{n_x n_y}.
 
-    It is 0 on average for two samples of one distribution. The prefactors of equation 14 of
-    the paper would not give that; these are the usual ones.
+    The expected value is 0 for two samples of one distribution. The usual prefactors are used:
+    with those of equation 14 of the paper the expected value would not be 0.
 
     Parameters
     ----------
     x, y
         Cells x markers, with the same markers in the same order and on the same scale.
     n_permutations
-        How often the cells are dealt anew for the p-value; 0 for none.
+        Number of permutations for the p-value; 0 for none.
     max_cells
-        At most so many cells are drawn from each side. Memory grows with the square:
-        at 1,000 the kernel takes 32 MB, at 10,000 3.2 GB.
+        Number of cells at most that are drawn from each side. Memory grows with its square: the
+        kernel takes 32 MB with 1,000 cells and 3.2 GB with 10,000.
     bandwidth
         :math:`w`. By default the median squared distance between pairs of at most 1,000 of all
-        cells. Values with different bandwidths must not be compared.
+        cells. Values with different bandwidths cannot be compared.
     random_state
         Seed, or a generator.
 
@@ -84,8 +84,8 @@ def mmd(
     Raises
     ------
     ValueError
-        If one side has fewer than 2 cells, if the two have different numbers of markers, hold
-        NaN, or if the median distance is 0 and no bandwidth is given.
+        If one side has fewer than 2 cells or NaN, the two have different numbers of markers, or
+        the median distance is 0 and no bandwidth is given.
 
     References
     ----------
@@ -109,16 +109,16 @@ def mmd(
 
     of_x = np.zeros((n_x + n_y, 1))
     of_x[:n_x] = 1
-    mmd2 = float(_dealt(kernel, of_x, n_x)[0])
+    mmd2 = float(_permuted_mmd2(kernel, of_x, n_x)[0])
     p_value = np.nan
     if n_permutations:
         null = np.concatenate(
             [
-                _dealt(kernel, rng.permuted(np.repeat(of_x, n, axis=1), axis=0), n_x)
+                _permuted_mmd2(kernel, rng.permuted(np.repeat(of_x, n, axis=1), axis=0), n_x)
                 for n in _blocks(n_permutations)
             ]
         )
-        # the same deal once more must count as equal, whatever the order of the sums
+        # an equal permutation must count as equal, whatever the rounding of its sums
         p_value = (1 + int((null >= mmd2 - 1e-12).sum())) / (1 + n_permutations)
     return MMDResult(mmd2, mmd2 * n_x * n_y / (n_x + n_y), float(p_value), n_x, n_y, width)
 
@@ -134,26 +134,26 @@ def mmd_table(
     bandwidth: float | None = None,
     random_state: int | np.random.Generator = 0,
 ) -> pd.DataFrame:
-    """MMD between groups of cells: which look alike, and which do not.
+    """Compute the MMD between groups of cells.
 
-    With ``x`` alone every group is compared with every other; on the diagonal, one random half
-    of a group with the other half, which should be about 0. With ``y`` (generated cells, say)
-    the groups of ``x`` are compared with those of ``y``. One bandwidth serves the whole table,
-    so that its entries can be compared.
+    With ``x`` alone every group is compared with every other group; on the diagonal, one random
+    half of a group is compared with the other half, which should give about 0. With ``y`` (for
+    example generated cells) the groups of ``x`` are compared with those of ``y``. The whole table
+    has one bandwidth, so its entries can be compared.
 
     Parameters
     ----------
     x
         Cells x markers.
     labels
-        Group of each cell of ``x``; cells without one (NaN, None) are left out.
+        Group of each cell of ``x``; cells without a group (NaN, None) are left out.
     y, y_labels
         Other cells with the same markers, and their groups.
     statistic
-        ``"mmd2"``, or ``"scaled"`` for ``n_x n_y / (n_x + n_y)`` times that, which is what test
-        programs report and which depends on the numbers of cells.
+        ``"mmd2"``, or ``"scaled"`` for ``n_x n_y / (n_x + n_y) * mmd2``, the statistic of tests,
+        which depends on the numbers of cells.
     max_cells
-        At most so many cells are drawn from each group.
+        Number of cells at most that are drawn from each group.
     bandwidth
         As in :func:`mmd`; by default the median over all groups.
     random_state
@@ -161,8 +161,8 @@ def mmd_table(
 
     Returns
     -------
-    Table of float64 with the groups of ``x`` as rows and those of ``y``, or of ``x`` again, as
-    columns, in natural order. NaN where one side has fewer than 2 cells.
+    Groups of ``x`` x groups of ``y``, or of ``x`` again, float64, in natural order. NaN if one
+    side has fewer than 2 cells.
     ``.attrs`` has ``"bandwidth"`` and ``"statistic"``.
 
     Raises
@@ -215,7 +215,7 @@ def mmd_table(
 
 
 def median_squared_distance(cells: NDArray[np.floating], rng: np.random.Generator) -> float:
-    """Median over the pairs of at most 1,000 cells."""
+    """Return the median squared distance between pairs of at most 1,000 cells."""
     some = draw(cells, _BANDWIDTH_CELLS, rng).astype(np.float64)
     squared = euclidean_distances(some, squared=True)
     return float(np.median(squared[np.triu_indices(len(some), k=1)]))
@@ -244,18 +244,18 @@ def _kernel(x: NDArray[np.floating], y: NDArray[np.floating], width: float) -> N
 
 
 def _mean_within(x: NDArray[np.floating], width: float) -> float:
-    """Mean of the kernel over pairs of different cells."""
+    """Return the mean of the kernel over pairs of different cells."""
     n = len(x)
     if n < 2:
         return np.nan
-    # each cell with itself has a kernel of 1
+    # the kernel of a cell with itself is 1
     return float((_kernel(x, x, width).sum() - n) / (n * (n - 1)))
 
 
-def _dealt(
+def _permuted_mmd2(
     kernel: NDArray[np.float64], of_x: NDArray[np.float64], n_x: int
 ) -> NDArray[np.float64]:
-    """Squared MMD of each deal, a column of ones (for x) and zeros (for y)."""
+    """Compute the squared MMD of each permutation, a column of ones (x) and zeros (y)."""
     n_y = len(kernel) - n_x
     sums = kernel @ of_x
     xx = np.einsum("ij,ij->j", of_x, sums)
@@ -272,7 +272,7 @@ def _blocks(n: int) -> list[int]:
 def _drawn_groups(
     x: NDArray[np.floating], labels: Any, name: str, max_cells: int, rng: np.random.Generator
 ) -> dict[Any, NDArray[np.float64]]:
-    """Cells of each group in random order, since halves of them are compared."""
+    """Draw the cells of each group in random order, because halves of a group are compared."""
     codes, found = group_codes(labels, len(x), name)
     return {
         label: x[rng.permutation(np.flatnonzero(codes == code))[:max_cells]].astype(np.float64)

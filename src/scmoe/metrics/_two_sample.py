@@ -1,4 +1,4 @@
-"""Classifier two-sample test: can a classifier tell generated cells from real ones?"""
+"""Classifier two-sample test (C2ST) of generated against real cells."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 LEAST_CELLS = 10
-"""Cells that each side must have: 5 folds of 2."""
+"""Least number of cells on each side: 5 folds of 2."""
 _FOLDS = 5
 _COMPONENTS = 20
 
 
 class TwoSampleResult(NamedTuple):
-    """What :func:`classifier_two_sample` returns."""
+    """Result of :func:`classifier_two_sample`."""
 
     accuracy: float
-    """Share of held-out cells that are recognised; 0.5 if the two cannot be told apart."""
+    """Share of held-out cells classified correctly; 0.5 if the two cannot be distinguished."""
     auc: float
     """Area under the ROC curve of held-out cells, the mean over the folds."""
     auc_se: float
@@ -43,24 +43,24 @@ def classifier_two_sample(
     max_cells: int = 5000,
     random_state: int | np.random.Generator = 0,
 ) -> TwoSampleResult:
-    """How well a classifier tells generated cells from real ones (C2ST).
+    """Train a classifier to distinguish generated from real cells (C2ST).
 
-    Gradient boosted trees are trained on four fifths of the cells and judged on the rest, five
-    times. Trees see single markers well, correlations badly; so they are given the first 20
-    principal components of all cells as well, along which a lost correlation changes the spread.
-    Both sides have the same number of cells, so 0.5 means that they cannot be told apart.
-    Clearly below 0.5 means that generated cells are copies: the twin of a held-out cell was
-    trained on with the opposite answer.
+    Gradient boosted trees are trained on four fifths of the cells and tested on the rest, in five
+    folds. Trees detect differences of single markers better than differences of correlations, so
+    their features also include the first 20 principal components of all cells, along which a
+    lost correlation changes the spread. Both sides have the same number of cells, so 0.5 means
+    that they cannot be distinguished. Values clearly below 0.5 mean that generated cells are
+    copies: the duplicate of a held-out cell was in the training set with the opposite label.
 
-    The test is strict. Real cells often have exactly 0 in many markers; a generator that gives
-    them 0.01 instead is recognised by that alone.
+    The test is strict. Real cells often have exactly 0 in many markers; a generator that writes
+    0.01 instead is recognised by this alone.
 
     Parameters
     ----------
     real, generated
         Cells x markers, with the same markers in the same order and on the same scale.
     max_cells
-        At most so many cells are drawn from each side.
+        Number of cells at most that are drawn from each side.
     random_state
         Seed, or a generator.
 
@@ -71,8 +71,7 @@ def classifier_two_sample(
     Raises
     ------
     ValueError
-        If one side has fewer than 10 cells, if the two have different numbers of markers, or
-        hold NaN.
+        If one side has fewer than 10 cells or NaN, or the two have different numbers of markers.
 
     References
     ----------
@@ -97,7 +96,7 @@ def classifier_two_sample(
     for train, test in folds.split(x, is_generated):
         classifier = HistGradientBoostingClassifier(
             max_leaf_nodes=8,
-            # the default of 20 leaves small groups without a tree
+            # the default of 20 gives small groups no tree
             min_samples_leaf=min(20, max(2, n // 5)),
             early_stopping=False,
             random_state=seed,
@@ -111,7 +110,7 @@ def classifier_two_sample(
 
 
 def _features(x: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
-    """The markers, and the principal components of the standardised markers."""
+    """Return the markers, and the principal components of the standardised markers."""
     spread = x.std(axis=0)
     scaled = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1)
     n_components = min(_COMPONENTS, *x.shape)
@@ -121,7 +120,7 @@ def _features(x: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
 
 
 def _auc_error(auc: float, n: int) -> float:
-    """Standard error of the area under a ROC curve of ``n`` cells on each side."""
+    """Return the standard error of the area under a ROC curve, ``n`` cells on each side."""
     both_above = auc / (2 - auc)
     both_below = 2 * auc**2 / (1 + auc)
     spread = auc * (1 - auc) + (n - 1) * (both_above + both_below - 2 * auc**2)
