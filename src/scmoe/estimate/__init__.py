@@ -36,7 +36,7 @@ from scmoe.estimate._latent import (
     find_latent_dim,
 )
 from scmoe.estimate._mixture import mixture_clusters
-from scmoe.estimate._stability import stable_clusters
+from scmoe.estimate._stability import STABLE, stable_clusters
 from scmoe.estimate._tree import grown_clusters, tree_clusters
 from scmoe.estimate._trends import Trends, trends, variance_explained
 
@@ -46,6 +46,7 @@ __all__ = [
     "METHODS",
     "MIN_CELLS",
     "RECONSTRUCTION",
+    "STABLE",
     "Agreement",
     "Architecture",
     "Found",

@@ -1,18 +1,16 @@
-"""Generated cells beside real ones, marker by marker."""
+"""Histograms of generated and real cells for each marker."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from scmoe.metrics._cells import RealAndGenerated
+from scmoe.metrics import RealAndGenerated
 
-from ._figure import finish
-from ._groups import choose_groups
+from ._figure import choose_groups, fill_docs, finish, make_panels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +28,7 @@ _MOST_PANELS = 300
 _REAL, _GENERATED = "0.75", "C3"
 
 
+@fill_docs
 def generated(
     real: AnnData,
     generated: AnnData,
@@ -45,11 +44,11 @@ def generated(
     save: bool | str | Path | None = None,
     return_fig: bool = False,
 ) -> Figure | list[Axes] | None:
-    """Histograms of real (grey) and generated (red) cells, one panel for each marker.
+    """Draw histograms of real (grey) and generated (red) cells, one panel for each marker.
 
     With ``groupby`` there is a row for each group and a column for each marker. Each histogram
-    has an area of 1. The bins of a panel are the same for real and generated cells; they go from
-    the smallest to the largest value of the marker in any cell.
+    has an area of 1. Real and generated cells have the same bins, from the smallest to the
+    largest value of the marker in any cell.
 
     Parameters
     ----------
@@ -65,27 +64,20 @@ def generated(
     layer
         The layer to read, or a pair of layers; by default ``.X``.
     bins
-        Number of bins; fewer where there are few cells, :math:`4 n^{1/3}` of ``n``.
+        Number of bins at most; ``n`` cells have at most :math:`4 n^{1/3}` bins.
     ncols
-        Panels in a row, without ``groupby``.
-    title
-        Title of the figure.
-    show
-        Whether to show the figure; None follows ``scanpy.settings.autoshow``.
-    save
-        True or an ending for the name of the file (``"_well.pdf"``) writes to
-        ``scanpy.settings.figdir``; a :class:`~pathlib.Path` is written to as it is.
-    return_fig
-        Return the figure and show nothing unless ``show=True``.
+        Number of panels in a row, without ``groupby``.
+    {title}
+    {show_save}
 
     Returns
     -------
-    The figure with ``return_fig=True``; None if it is shown; else the list of axes.
+    {returns} the list of axes.
 
     Raises
     ------
     KeyError
-        If a marker, a group, a column or a layer is not there.
+        If a marker, a group, a column or a layer does not exist.
     ValueError
         If there is nothing to show, more than 300 panels would be needed, or values are NaN.
 
@@ -111,7 +103,9 @@ def generated(
         )
     limits = _limits(cells)
     if names:
-        fig, grid = _grid(len(names), n_markers, _SMALL, sharex="col")
+        size = _size(len(names), n_markers, _SMALL)
+        fig, axes = make_panels(n_panels, n_markers, size, sharex="col")
+        grid = np.reshape(axes, (len(names), n_markers))
         for row, name in zip(grid, names, strict=True):
             of_real, of_generated = cells.real_groups == name, cells.generated_groups == name
             for i, panel in enumerate(row):
@@ -125,13 +119,9 @@ def generated(
             row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
         for panel, marker in zip(grid[0], cells.markers, strict=True):
             panel.set_title(marker, fontsize="small")
-        axes = list(grid.flat)
     else:
         ncols = min(ncols, n_markers)
-        fig, grid = _grid(-(-n_markers // ncols), ncols, _PANEL)
-        axes = list(grid.flat)[:n_markers]
-        for empty in list(grid.flat)[n_markers:]:
-            empty.remove()
+        fig, axes = make_panels(n_markers, ncols, _size(-(-n_markers // ncols), ncols, _PANEL))
         for i, panel in enumerate(axes):
             _histogram(panel, cells.real[:, i], cells.generated[:, i], limits[i], bins)
             panel.set_title(cells.markers[i], fontsize="small")
@@ -142,9 +132,7 @@ def generated(
     fig.legend(
         handles=handles, loc="outside lower right", ncols=2, frameon=False, fontsize="small"
     )
-    if title is not None:
-        fig.suptitle(title)
-    return finish("generated", fig, axes, show=show, save=save, return_fig=return_fig)
+    return finish("generated", fig, axes, title=title, show=show, save=save, return_fig=return_fig)
 
 
 def _group_names(
@@ -163,7 +151,7 @@ def _group_names(
 
 
 def _limits(cells: RealAndGenerated) -> list[tuple[float, float]]:
-    """Smallest and largest value of each marker; a range around it where they are equal."""
+    """Return the smallest and largest value of each marker; a range around them if equal."""
     both = (cells.real, cells.generated)
     low = np.min([x.min(axis=0) for x in both], axis=0)
     high = np.max([x.max(axis=0) for x in both], axis=0)
@@ -171,18 +159,9 @@ def _limits(cells: RealAndGenerated) -> list[tuple[float, float]]:
     return list(zip(low - 0.5 * middle, high + 0.5 * middle, strict=True))
 
 
-def _grid(
-    n_rows: int, n_columns: int, panel: tuple[float, float], sharex: str = "none"
-) -> tuple[Figure, NDArray[np.object_]]:
-    width = max(n_columns * panel[0] + 0.3, 2.8)
-    return plt.subplots(
-        n_rows,
-        n_columns,
-        figsize=(width, n_rows * panel[1] + 0.8),
-        sharex=sharex,
-        squeeze=False,
-        layout="constrained",
-    )
+def _size(n_rows: int, n_columns: int, panel: tuple[float, float]) -> tuple[float, float]:
+    """Return the size of a figure, with room for its legend."""
+    return max(n_columns * panel[0] + 0.3, 2.8), n_rows * panel[1] + 0.8
 
 
 def _histogram(

@@ -14,8 +14,7 @@ from scmoe._core.cells import check_is_adata, layer_values, obs_columns
 from scmoe._core.keys import Key
 from scmoe._core.random import as_seed
 
-from ._figure import finish
-from ._groups import choose_groups
+from ._figure import choose_groups, fill_docs, finish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,11 +28,12 @@ if TYPE_CHECKING:
 IMAGE = 0.5
 """Height of an image in inches."""
 _MARGIN = 0.08
-"""Space between images, in heights of an image."""
+"""Space between images as a share of the height of an image."""
 _TOLERANCE = 1e-3
-"""So much outside of the limits is rounding."""
+"""Share of the limits by which values may lie outside of them, because of rounding."""
 
 
+@fill_docs
 def images(
     adata: AnnData,
     *,
@@ -52,19 +52,19 @@ def images(
     ax: Axes | None = None,
     return_fig: bool = False,
 ) -> Figure | Axes | None:
-    """Grid of images, real or generated, with a row for each group.
+    """Draw a grid of images, real or generated, with a row for each group.
 
     Parameters
     ----------
     adata
         Images x pixels, row by row, colours last.
     groupby
-        Column of ``.obs``, such as the clusters: one row for each group, in natural order.
-        Without it, the images of a square grid are drawn from all.
+        Column of ``.obs``, such as the clusters: one row for each group, in natural order. By
+        default a square grid of random images.
     groups
         The groups to show, in this order; by default all.
     n
-        Images in a row, drawn at random from each group; groups with fewer leave room.
+        Number of images in a row, chosen at random from each group.
     image_shape
         Height and width, or height, width and number of colours (1, 3 or 4). By default
         ``.uns["image_shape"]``.
@@ -73,32 +73,23 @@ def images(
     cmap
         Colour map of images with one colour.
     vmin, vmax
-        The values of the first and the last colour.
+        Values of the first and the last colour.
     random_state
-        Seed of the draw, or a generator.
-    title
-        Title of the figure.
-    show
-        Whether to show the figure; None follows ``scanpy.settings.autoshow``.
-    save
-        True or an ending for the name of the file (``"_well.pdf"``) writes to
-        ``scanpy.settings.figdir``; a :class:`~pathlib.Path` is written to as it is.
-    ax
-        Axes to draw in.
-    return_fig
-        Return the figure and show nothing unless ``show=True``.
+        Seed of the random choice, or a generator.
+    {title}
+    {show_save_ax}
 
     Returns
     -------
-    The figure with ``return_fig=True``; None if it is shown; else the axes.
+    {returns} the axes.
 
     Raises
     ------
     KeyError
-        If the column, a group or the layer is not there.
+        If the column, a group or the layer does not exist.
     ValueError
-        If there is no shape or it does not fit the number of pixels, if there is no image to
-        show, or if values are outside of ``vmin`` to ``vmax``.
+        If the shape is missing or does not match the number of pixels, there is no image to
+        show, or values are outside of ``vmin`` to ``vmax``.
 
     Examples
     --------
@@ -128,12 +119,11 @@ def images(
     draw_canvas(ax, canvas, shape, names, cmap=cmap, vmin=vmin, vmax=vmax)
     ax.set_xlim(-0.5, n * side - 0.5)
     ax.set_ylabel(groupby or "")
-    if title is not None:
-        fig.suptitle(title)
-    return finish("images", fig, ax, show=show, save=save, return_fig=return_fig)
+    return finish("images", fig, ax, title=title, show=show, save=save, return_fig=return_fig)
 
 
 def image_shape_of(adata: AnnData, wanted: Sequence[int] | None) -> tuple[int, int, int]:
+    """Return and check the height, width and number of colours of the images."""
     if wanted is None:
         if Key.uns.IMAGE_SHAPE not in adata.uns:
             raise ValueError(
@@ -164,7 +154,7 @@ def _rows(
     n: int,
     rng: np.random.Generator,
 ) -> dict[str, NDArray[np.intp]]:
-    """Name and images of each row."""
+    """Choose the images of each row, by the name of the row."""
     if adata.n_obs == 0:
         raise ValueError("There is no image to show: adata is empty.")
     if groupby is None:
@@ -187,6 +177,7 @@ def _rows(
 
 
 def _step(size: int) -> int:
+    """Return the pixels from one image to the next."""
     return size + max(1, round(_MARGIN * size))
 
 
@@ -197,7 +188,7 @@ def make_canvas(
     n: int,
     limits: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """All images in one, NaN between them."""
+    """Assemble images to one image, with NaN between them."""
     height, width, n_colours = shape
     step, side = _step(height), _step(width)
     canvas = np.full((len(rows) * step - (step - height), n * side, n_colours), np.nan)
@@ -220,9 +211,9 @@ def draw_canvas(
     vmin: float,
     vmax: float,
 ) -> None:
-    """Draw images that are one, with names of the rows if there are any."""
+    """Draw an assembled image, with the names of its rows if there are any."""
     if shape[2] == 1:
-        # an image that is not there is as white as the paper
+        # a missing image is white
         shown = np.ma.masked_invalid(canvas[..., 0])
         ax.imshow(shown, cmap=cmap, vmin=vmin, vmax=vmax, interpolation="nearest")
     else:

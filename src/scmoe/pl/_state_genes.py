@@ -1,18 +1,17 @@
-"""What moves with the state within clusters."""
+"""Plot of the markers that correlate with the state within clusters."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.lines import Line2D
 
 from scmoe._core.keys import Key
 from scmoe._core.settings import check_whole
 from scmoe.get import state_genes as get_state_genes
 
-from ._figure import finish
-from ._groups import choose_groups
+from ._figure import choose_groups, fill_docs, finish, make_panels, open_frame, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,19 +23,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW = 0.22
-"""Inches of a marker."""
+"""Height of a row in inches."""
 _PANEL = 2.4
 """Width of a panel in inches, without names."""
 _LETTER = 0.085
 _LONGEST, _TITLE = 24, 34
 """Letters of a marker and of a cluster that are shown."""
-_FAINT = 0.25
-"""Of points whose dimension is not in use ..."""
-_UNUSED = 0.1
-"""... because less than this share of its variance is that of the cells."""
+_UNUSED, _FAINT = 0.1, 0.25
+"""Reliability below which a dimension is unused, and the opacity of its points."""
 _COLOURS = 10
 
 
+@fill_docs
 def state_genes(
     adata: AnnData,
     *,
@@ -49,45 +47,38 @@ def state_genes(
     save: bool | str | Path | None = None,
     return_fig: bool = False,
 ) -> Figure | list[Axes] | None:
-    """The markers that move most with the state, a panel for each cluster.
+    """Draw the markers that correlate most with the state, a panel for each cluster.
 
-    Markers are rows, the first in rank on top. Points are rank correlations with the dimensions
-    of the state, with their 95 % intervals; points are faint where a dimension is hardly in use.
-    Beside each row is the share of the marker's variance that the state explains, in the arm
-    where it is least.
+    Rows are markers, the first in rank on top. Points are rank correlations with the dimensions
+    of the state, with their 95 % intervals; the points of a dimension that is hardly used are
+    faint. Beside each row is the share of the variance of the marker that the state explains, in
+    the arm where this share is smallest.
 
     Parameters
     ----------
     adata
         Cells, after :func:`scmoe.tl.state_genes`.
     key
-        Its ``key_added``.
+        The ``key_added`` of :func:`scmoe.tl.state_genes`.
     groups
         The clusters to show, in this order; by default all.
     n_markers
-        Markers of each cluster.
+        Number of markers of each cluster.
     ncols
-        Panels in a row.
-    title
-        Title of the figure.
-    show
-        Whether to show the figure; None follows ``scanpy.settings.autoshow``.
-    save
-        True or an ending for the name of the file (``"_well.pdf"``) writes to
-        ``scanpy.settings.figdir``; a :class:`~pathlib.Path` is written to as it is.
-    return_fig
-        Return the figure and show nothing unless ``show=True``.
+        Number of panels in a row.
+    {title}
+    {show_save}
 
     Returns
     -------
-    The figure with ``return_fig=True``; None if it is shown; else the axes of the panels.
+    {returns} the axes of the panels.
 
     Raises
     ------
     KeyError
-        There is no such table, or no such cluster in it.
+        If there is no such table, or a cluster is not in it.
     ValueError
-        No clusters, markers or columns to show.
+        If there is no cluster to show, or ``n_markers`` or ``ncols`` is below 1.
 
     Examples
     --------
@@ -104,26 +95,21 @@ def state_genes(
     parts = {name: table[table["cluster"] == name] for name in names}
 
     n_rows = max(part["rank"].nunique() for part in parts.values())
-    longest = max(len(_short(name)) for part in parts.values() for name in part["marker"])
+    longest = max(len(short(name, _LONGEST)) for part in parts.values() for name in part["marker"])
     ncols = min(ncols, len(parts))
     nrows = -(-len(parts) // ncols)
     size = (ncols * (_PANEL + _LETTER * longest), nrows * (_ROW * n_rows + 0.85) + 0.4)
-    fig, grid = plt.subplots(nrows, ncols, figsize=size, squeeze=False, layout="constrained")
-    axes = list(grid.flat)
-    for empty in axes[len(parts) :]:
-        empty.remove()
-    axes = axes[: len(parts)]
+    fig, axes = make_panels(len(parts), ncols, size)
     for ax, (name, part) in zip(axes, parts.items(), strict=True):
         _panel(ax, part, n_rows)
-        title_of = f"{_short(name, _TITLE)}\n{part['n_cells'].iloc[0]:,} cells"
+        title_of = f"{short(name, _TITLE)}\n{part['n_cells'].iloc[0]:,} cells"
         ax.set_title(title_of, fontsize="small")
-    # once: under each panel it would run into that of the next
+    # once, because the labels of neighbouring panels would overlap
     fig.supxlabel("rank correlation with the state", fontsize="small")
     dims = table["dimension"].unique()
     if len(dims) > 1:
         handles = [
-            plt.Line2D([], [], color=_colour(d), marker="o", linestyle="", label=f"{d}")
-            for d in dims
+            Line2D([], [], color=_colour(d), marker="o", linestyle="", label=f"{d}") for d in dims
         ]
         fig.legend(
             handles=handles,
@@ -132,14 +118,9 @@ def state_genes(
             frameon=False,
             fontsize="small",
         )
-    if title is not None:
-        fig.suptitle(title)
-    return finish("state_genes", fig, axes, show=show, save=save, return_fig=return_fig)
-
-
-def _short(name: str, longest: int = _LONGEST) -> str:
-    name = str(name)
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+    return finish(
+        "state_genes", fig, axes, title=title, show=show, save=save, return_fig=return_fig
+    )
 
 
 def _colour(dimension: int) -> str:
@@ -149,7 +130,7 @@ def _colour(dimension: int) -> str:
 def _panel(ax: Axes, part: pd.DataFrame, n_rows: int) -> None:
     ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
     dims = part["dimension"].unique()
-    # dimensions lie one below the other, so that equal ones are seen
+    # dimensions are drawn one below the other, so that equal ones are visible
     offsets = np.linspace(-0.2, 0.2, len(dims)) if len(dims) > 1 else [0.0]
     for dimension, offset in zip(dims, offsets, strict=True):
         rows = part[part["dimension"] == dimension]
@@ -159,7 +140,9 @@ def _panel(ax: Axes, part: pd.DataFrame, n_rows: int) -> None:
         ax.hlines(y, rows["lower"], rows["upper"], linewidth=1.4, **how)
         ax.scatter(rows["effect"], y, s=14, linewidths=0, zorder=3, **how)
     once = part[part["dimension"] == dims[0]]
-    ax.set_yticks(range(len(once)), [_short(name) for name in once["marker"]], fontsize="small")
+    ax.set_yticks(
+        range(len(once)), [short(name, _LONGEST) for name in once["marker"]], fontsize="small"
+    )
     shares = ["" if np.isnan(share) else f"{max(share, 0):.0%}" for share in once["r2_min"]]
     for y, text in enumerate([f"R² {shares[0]}" if shares[0] else "", *shares[1:]]):
         ax.annotate(
@@ -176,5 +159,4 @@ def _panel(ax: Axes, part: pd.DataFrame, n_rows: int) -> None:
     ax.set_ylim(n_rows - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.tick_params(axis="x", labelsize="small")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(visible=False)
+    open_frame(ax)

@@ -1,4 +1,4 @@
-"""What a decoder says along the state of a cluster, beside its cells."""
+"""Plot of the decoder along the state of a cluster, with the cells of the cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scmoe._core.text import listing
 from scmoe._core.values import holds_images
 from scmoe.get import state_genes
 
-from ._figure import finish
+from ._figure import fill_docs, finish, make_panels, open_frame, short
 from ._images import IMAGE, draw_canvas, image_shape_of, make_canvas
 
 if TYPE_CHECKING:
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 _PANEL = (1.9, 1.7)
 _CELL, _LINE = "0.72", "tab:blue"
 _SHOWN = 2000
-"""Cells that are drawn."""
+"""Cells that are drawn at most."""
 _OUTSIDE = 0.5
-"""Percent of the cells that may lie beyond either end of the axis of a state."""
+"""Percent of the cells that lie beyond either end of the axis of a state."""
 _LONGEST = 20
 """Letters of a name that are shown."""
 
 
 @dataclass(frozen=True)
 class _Clustering:
-    """What a picture takes of a clustering."""
+    """The model, values and states of a cluster."""
 
     trained: Trained
     markers: list[str]
@@ -54,6 +54,7 @@ class _Clustering:
     states: np.ndarray
 
 
+@fill_docs
 def traversal(
     adata: AnnData,
     *,
@@ -69,59 +70,52 @@ def traversal(
     save: bool | str | Path | None = None,
     return_fig: bool = False,
 ) -> Figure | Axes | list[Axes] | None:
-    """What the decoder says along the state of a cluster of ``"cpl-mixvae"``.
+    """Draw the decoded values along the state of a cluster of ``"cpl-mixvae"``.
 
-    Of markers: a row of panels for each dimension of the state, a column for each marker, with
-    the cells of the cluster as points and the decoder's word as a line, from the 5 % to the 95 %
-    quantile of that dimension and with the others at their medians. Where the line does not go
-    through the points, the dimensions are correlated, or the decoder is wrong. Of images: a row
+    For markers: a row of panels for each dimension of the state and a column for each marker, with
+    the cells of the cluster as points and the decoded values as a line, from the 5 % to the 95 %
+    quantile of the dimension, with all other dimensions at their medians. If the line does not
+    follow the points, the dimensions are correlated, or the decoder is wrong. For images: a row
     of decoded images for each dimension.
 
     Parameters
     ----------
     adata
-        Cells that :func:`scmoe.tl.cluster` clustered.
+        Cells clustered by :func:`scmoe.tl.cluster`.
     cluster
-        Which cluster.
-    key
-        The ``key_added`` of the clustering.
+        Name of the cluster.
+    {key}
     dims
-        Dimensions of the state, or one of them; all by default.
+        Dimension or dimensions of the state; by default all.
     markers
-        The markers to show. By default the first in rank by :func:`scmoe.tl.state_genes`, or, if
-        there is no such table, those of which the decoder says most.
+        The markers to show. By default the first in rank by :func:`scmoe.tl.state_genes`, or,
+        without this table, those whose decoded values change most.
     n_markers
-        How many of them, by default.
+        Number of markers, if ``markers`` is None.
     n_steps
-        Steps along each dimension.
+        Number of steps along each dimension.
     cmap
         Colour map of images with one colour.
     title
-        Title of the figure; by default the cluster.
-    show
-        Whether to show the figure; None follows ``scanpy.settings.autoshow``.
-    save
-        True or an ending for the name of the file (``"_well.pdf"``) writes to
-        ``scanpy.settings.figdir``; a :class:`~pathlib.Path` is written to as it is.
-    return_fig
-        Return the figure and show nothing unless ``show=True``.
+        Title of the figure; by default the name of the cluster.
+    {show_save}
 
     Returns
     -------
-    The figure with ``return_fig=True``; None if it is shown; else the axes, one by one in rows.
+    {returns} the list of axes, row by row; for images, the axes.
 
     Raises
     ------
     KeyError
-        No such clustering, cluster or marker; its states are gone.
+        If there is no such clustering, cluster or marker, or the states are missing.
     ValueError
-        A clustering by another model; a cluster without cells; dimensions that the state has
-        not; no markers; fewer than 2 steps.
+        If the clustering is by another model, the cluster has no cells, the state does not have
+        such a dimension, there is no marker to show, or ``n_steps`` is below 2.
 
     Notes
     -----
-    Counts are shown at the typical total of the cluster: those of the cells times it and
-    divided by their own, and the decoder's expected counts.
+    Counts are shown at the typical total of the cluster: the counts of each cell are scaled to
+    this total, and the decoded values are the expected counts at this total.
 
     Examples
     --------
@@ -144,8 +138,7 @@ def traversal(
         fig, axes = _lines(adata, cluster, names, known, found)
     if title is None:
         title = f"cluster {cluster} ({len(known.own):,} {what})"
-    fig.suptitle(title)
-    return finish("traversal", fig, axes, show=show, save=save, return_fig=return_fig)
+    return finish("traversal", fig, axes, title=title, show=show, save=save, return_fig=return_fig)
 
 
 def _open(adata: AnnData, key: str, cluster: str) -> _Clustering:
@@ -162,7 +155,7 @@ def _open(adata: AnnData, key: str, cluster: str) -> _Clustering:
     trained, params, markers = read_clustering(adata, key)
     if not isinstance(trained.module, CplMixVAEModule):
         raise ValueError(
-            f'{key!r} is no clustering by `model="cpl-mixvae"`, so its clusters have no states.'
+            f'{key!r} is not a clustering by `model="cpl-mixvae"`, so its clusters have no states.'
         )
     if Key.obsm.state(key) not in adata.obsm:
         raise KeyError(
@@ -190,7 +183,7 @@ def _markers(
     known: _Clustering,
     found: Traversal,
 ) -> list[str]:
-    """Names of the markers to show."""
+    """Return the names of the markers to show."""
     if wanted is not None:
         names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
         unknown = [name for name in names if name not in known.markers]
@@ -210,7 +203,7 @@ def _markers(
 
 
 def _observed(adata: AnnData, cluster: str, names: list[str], known: _Clustering) -> pd.DataFrame:
-    """Values of the cells of a cluster as the decoder says them."""
+    """Return the values of the cells of a cluster, on the scale of the decoder."""
     cells = adata[known.own]
     if known.use_rep is not None:
         x = pd.DataFrame(np.asarray(cells.obsm[known.use_rep]), columns=known.markers)
@@ -229,20 +222,19 @@ def _observed(adata: AnnData, cluster: str, names: list[str], known: _Clustering
 def _lines(
     adata: AnnData, cluster: str, names: list[str], known: _Clustering, found: Traversal
 ) -> tuple[Figure, list[Axes]]:
-    """Dimensions x markers."""
+    """Draw a panel for each dimension and marker."""
     observed = _observed(adata, cluster, names, known).to_numpy(dtype=float)
     drawn = np.random.default_rng(0).permutation(len(observed))[:_SHOWN]
     columns = [known.markers.index(name) for name in names]
     n_rows, n_columns = len(found.dims), len(names)
-    fig, grid = plt.subplots(
-        n_rows,
+    fig, axes = make_panels(
+        n_rows * n_columns,
         n_columns,
-        figsize=(_PANEL[0] * n_columns + 0.4, _PANEL[1] * n_rows + 0.6),
+        (_PANEL[0] * n_columns + 0.4, _PANEL[1] * n_rows + 0.6),
         sharex="row",
         sharey="col",
-        squeeze=False,
-        layout="constrained",
     )
+    grid = np.reshape(axes, (n_rows, n_columns))
     point = float(np.clip(3000 / len(drawn), 1.5, 12))
     for i, dimension in enumerate(found.dims):
         state = known.states[:, dimension]
@@ -253,23 +245,22 @@ def _lines(
             )
             ax.plot(found.positions[i], found.values[i, :, column], color=_LINE, linewidth=2)
             ax.tick_params(labelsize="x-small")
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.grid(visible=False)
+            open_frame(ax)
         ends = np.percentile(state, [_OUTSIDE, 100 - _OUTSIDE])
         if ends[0] < ends[1]:
             grid[i, 0].set_xlim(*ends + np.array([-0.03, 0.03]) * np.ptp(ends))
         grid[i, 0].set_ylabel(f"along dimension {dimension}", fontsize="small")
     for ax, name in zip(grid[0], names, strict=True):
-        shown = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+        shown = short(name, _LONGEST)
         ax.set_title(shown, fontsize="medium" if len(shown) < _LONGEST / 2 else "small")
     fig.supxlabel("state", fontsize="small")
-    return fig, list(grid.flat)
+    return fig, axes
 
 
 def _images(
     adata: AnnData, found: Traversal, known: _Clustering, cmap: str
 ) -> tuple[Figure, Axes]:
-    """A row of images for each dimension."""
+    """Draw a row of images for each dimension."""
     shape = image_shape_of(adata, None)
     n_dims, n_steps, _ = found.values.shape
     own = marker_values(adata[known.own], known.markers, known.layer).to_numpy()
@@ -279,7 +270,7 @@ def _images(
         f"{dimension} ({ends[0]:.1f} to {ends[-1]:.1f})": np.arange(i * n_steps, (i + 1) * n_steps)
         for i, (dimension, ends) in enumerate(zip(found.dims, found.positions, strict=True))
     }
-    # what a Gaussian decoder says may be darker than black
+    # the values of a Gaussian decoder may be outside of the limits
     x = found.values.reshape(n_dims * n_steps, -1).clip(low, high)
     canvas = make_canvas(x, rows, shape, n_steps, (low, high))
     size = (n_steps * IMAGE * shape[1] / shape[0] + 1.4, n_dims * IMAGE + 0.6)

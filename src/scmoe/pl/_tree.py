@@ -1,4 +1,4 @@
-"""The tree that a clustering follows."""
+"""The tree that a clustering follows, with the medians and the sizes of its leaves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import scanpy as sc
 from matplotlib.lines import Line2D
 
 from scmoe._core.cells import check_in_memory
@@ -16,8 +15,9 @@ from scmoe._core.text import listing
 from scmoe.get import gate_cells, label_names, relabelled_tree, tree_values
 from scmoe.tree import split_weights
 
-from ._figure import categories, colors_of, finish, share_colors, short
-from ._markers import _draw_bars, _scaled
+from ._figure import colors_of, fill_docs, finish, set_colors, share_colors, short
+from ._heatmaps import draw_heatmap, draw_sizes
+from ._markers import scale_medians
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,15 +34,15 @@ _ROW, _COLUMN, _LEVEL = 0.28, 0.24, 0.42
 _LETTER, _SMALL_LETTER = 0.075, 0.068
 _LEAST_ROWS = 4
 _BARS, _ABOVE = 1.25, 0.62
-_COLOUR_BAR, _COLOUR_BAR_WIDTH = 0.12, 1.8
 _HIGH, _LOW = "0.15", "0.62"
-"""Branches above and below a threshold."""
+"""Colours of branches above and below a threshold."""
 _NAMED = 2
-"""Markers of a sum that are written on a branch."""
+"""Markers of a sum that are written on a split."""
 _STRENGTH = (3.5, 28.0)
-"""Significances of the thinnest and of the thickest branch."""
+"""Significance of the thinnest and of the thickest branch."""
 
 
+@fill_docs
 def tree(
     adata: AnnData,
     *,
@@ -54,47 +54,41 @@ def tree(
     save: bool | str | Path | None = None,
     return_fig: bool = False,
 ) -> Figure | list[Axes] | None:
-    """Draw the tree of a clustering, with the markers that it cuts by, and its leaves.
+    """Draw the tree of a clustering: its splits, and the medians and the sizes of its leaves.
 
-    The branch above a threshold goes up and is dark, that below it goes down and is light; what
-    is cut stands between them, of a sum the two heaviest markers. The thicker the branches, the
-    more significant is the split. Each leaf has the colour and the name of its cluster, the
-    medians of the markers in its cells, scaled to 0 to 1 over the leaves, and their number; of
-    more than a million cells, a million in equal steps are looked at. A cluster may have several
-    leaves; a leaf that the model gave no cluster of its own has the cluster of most of its cells.
+    The branch above a threshold goes up and is dark, the branch below it goes down and is light;
+    between them stands the marker that is split, or the two markers with the largest weights of
+    a sum. Thicker branches belong to more significant splits. Each leaf has the colour and the
+    name of its cluster, the medians of the markers in its cells, scaled to 0 to 1 over the leaves,
+    and the number of its cells. Of more than a million cells, a million evenly spaced ones are
+    used. A cluster may have several leaves; a leaf without a cluster of its own has the cluster of
+    most of its cells.
 
     Parameters
     ----------
     adata
         Cells clustered by :func:`scmoe.tl.cluster` with
         :class:`scmoe.similarity.DensityTree`, its default, with the values that were clustered.
-    key
-        The ``key_added`` of the clustering.
+    {key}
     markers
-        The markers to show at the leaves; by default those that are written on a branch.
+        The markers to show at the leaves; by default those that are written on a split.
     cmap
         Colour map of the medians.
-    title
-        Title of the figure.
-    show
-        Whether to show the figure; None follows ``scanpy.settings.autoshow``.
-    save
-        True or an ending for the name of the file (``"_well.pdf"``) writes to
-        ``scanpy.settings.figdir``; a :class:`~pathlib.Path` is written to as it is.
-    return_fig
-        Return the figure and show nothing unless ``show=True``.
+    {title}
+    {show_save}
 
     Returns
     -------
-    The figure with ``return_fig=True``; None if it is shown; else the axes of the tree, of the
-    medians and of the sizes. As in scanpy, the colours are kept in ``.uns[key + "_colors"]``.
+    {returns} the axes of the tree, of the medians and of the sizes.
+
+    As in scanpy, the colours are kept in ``.uns[key + "_colors"]``.
 
     Raises
     ------
     KeyError
-        No such clustering, or one that follows no tree; its values or a marker are missing.
+        If there is no such clustering, it follows no tree, or its values or a marker are missing.
     ValueError
-        A record that is damaged, no marker, or cells that are in a file.
+        If the record is damaged, there is no marker to show, or the cells are in a file.
 
     Examples
     --------
@@ -130,17 +124,25 @@ def tree(
     left = 0.15 + width + names
     axes = [place(0.15, width), place(left, columns), place(left + columns + 0.1, _BARS)]
     _draw_tree(axes[0], found, rows, width, [colors.get(name, "0.5") for name in sizes.index])
-    _draw_medians(fig, axes[1], _scaled(medians, "var"), list(sizes.index), cmap, height)
-    _draw_bars(axes[2], sizes, colors)
-    for ax in axes:
-        ax.set_ylim(len(rows) - 0.5, -0.5)
-    if title is not None:
-        fig.suptitle(title)
-    return finish("tree", fig, axes, show=show, save=save, return_fig=return_fig)
+    draw_heatmap(
+        axes[1],
+        scale_medians(medians, "var"),
+        list(map(short, sizes.index)),
+        list(map(short, medians.columns)),
+        size=(columns, height),
+        label="median, 0 to 1 per marker",
+        cmap=cmap,
+        vmin=0,
+        vmax=1,
+    )
+    axes[1].tick_params("x", rotation=90)
+    draw_sizes(axes[2], sizes, colors)
+    axes[2].set_ylim(len(rows), 0)
+    return finish("tree", fig, axes, title=title, show=show, save=save, return_fig=return_fig)
 
 
 def _rows(tree: Tree) -> list[int]:
-    """The leaves from top to bottom: what is above a threshold goes first."""
+    """Return the leaves from top to bottom: the side above a threshold goes first."""
     split_of = {int(region): split for split, region in enumerate(tree.region)}
     waiting, rows = [0], []
     while waiting:
@@ -154,7 +156,7 @@ def _rows(tree: Tree) -> list[int]:
 
 
 def _text(tree: Tree, split: int) -> str:
-    """What a split cuts, and where."""
+    """Write the marker of a split and its threshold."""
     weights = split_weights(tree, split)
     named = list(weights)[:_NAMED]
     parts = [f"{'−' if weights[name] < 0 else '+'} {short(name)}" for name in named]
@@ -164,55 +166,50 @@ def _text(tree: Tree, split: int) -> str:
 
 
 def _shown(tree: Tree, x: np.ndarray, markers: Sequence[str] | None) -> pd.DataFrame:
-    """Values of the markers to show, cells x markers."""
+    """Return the values of the markers to show, cells x markers."""
     values = pd.DataFrame(x, columns=tree.markers)
     if markers is None:
-        cut = {
+        written = {
             name for i in range(tree.n_splits) for name in list(split_weights(tree, i))[:_NAMED]
         }
-        return values[[name for name in values.columns if name in cut or not cut]]
+        return values[[name for name in values.columns if name in written or not written]]
     names = [markers] if isinstance(markers, str) else list(markers)
     unknown = [name for name in names if name not in values.columns]
     if unknown:
-        raise KeyError(f"The tree knows no marker {listing(unknown)}: it was grown on others.")
+        raise KeyError(
+            f"The tree has no marker {listing(unknown)}: it was grown on other markers."
+        )
     if not names or len(set(names)) < len(names):
         raise ValueError("There are no markers to show, or one is named twice.")
     return values[names]
 
 
 def _colors(adata: AnnData, key: str) -> dict[str, str]:
-    """The colours of the clusters; those that scanpy would give them, where they have none."""
+    """Return the colours of the clusters; scanpy's default colours if they have none."""
     adata.obs[key] = adata.obs[key].astype("category")
     share_colors(adata, key)
     if colors_of(adata, key) is None:
-        names = categories(adata.obs[key])
-        palettes = (
-            sc.pl.palettes.default_20,
-            sc.pl.palettes.default_28,
-            sc.pl.palettes.default_102,
-        )
-        palette = next((p for p in palettes if len(names) <= len(p)), ["#808080"] * len(names))
-        adata.uns[f"{key}_colors"] = list(palette[: len(names)])
+        set_colors(adata, key)
     return colors_of(adata, key)
 
 
 def _left(tree: Tree, split: int) -> float:
-    """Where a split stands in its axes, in inches."""
+    """Return the x position of a split in inches."""
     return 0.1 + _LEVEL * len(tree.path(int(tree.region[split])))
 
 
 def _width(tree: Tree) -> float:
-    """Width of the tree in inches, with what is written on it."""
+    """Return the width of the tree with its texts, in inches."""
     splits = range(tree.n_splits)
     texts = [_left(tree, i) + 0.15 + _SMALL_LETTER * len(_text(tree, i)) for i in splits]
     return max([_left(tree, i) + _LEVEL for i in splits] + texts, default=_LEVEL)
 
 
 def _draw_tree(ax: Axes, tree: Tree, rows: list[int], width: float, colors: list[str]) -> None:
-    """Splits from left to right, leaves at the right end.
+    """Draw splits from left to right, and the leaves at the right end.
 
-    The text of a split stands between the last leaf above and the first one below it, where it
-    is in nobody's way: each pair of leaves next to each other is set apart by a split of its own.
+    The text of a split stands between the last leaf above and the first leaf below it. Texts do
+    not overlap, because each pair of neighbouring leaves is separated by its own split.
     """
     y = {region: float(row) for row, region in enumerate(rows)}
     for split in range(tree.n_splits - 1, -1, -1):
@@ -258,42 +255,11 @@ def _draw_tree(ax: Axes, tree: Tree, rows: list[int], width: float, colors: list
         zorder=4,
         clip_on=False,
     )
-    ax.set_xlim(0, width)
+    ax.set(xlim=(0, width), ylim=(len(rows) - 0.5, -0.5))
     ax.axis("off")
 
 
 def _thickness(significance: float) -> float:
-    """Width of the branches of a split, in points."""
+    """Return the line width of the branches of a split, in points."""
     low, high = _STRENGTH
     return float(np.interp(np.log(max(significance, low)), np.log([low, high]), [0.8, 3]))
-
-
-def _draw_medians(
-    fig: Figure, ax: Axes, values: pd.DataFrame, names: list[str], cmap: str, height: float
-) -> None:
-    image = ax.imshow(
-        np.ma.masked_invalid(values.to_numpy()),
-        aspect="auto",
-        interpolation="nearest",
-        cmap=cmap,
-        vmin=0,
-        vmax=1,
-    )
-    n_rows, n_columns = values.shape
-    ax.set_xticks(range(n_columns), map(short, values.columns), rotation=90, fontsize="small")
-    ax.set_yticks(range(n_rows), map(short, names), fontsize="small")
-    ax.tick_params(length=0)
-    ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
-    ax.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
-    ax.grid(visible=False, which="major")
-    ax.grid(visible=True, which="minor", color="white", linewidth=0.6)
-    ax.tick_params(which="minor", length=0)
-    ax.spines[:].set_visible(False)
-    width = n_columns * _COLUMN
-    bar = ax.inset_axes(
-        (0, 1 + 0.12 / height, min(_COLOUR_BAR_WIDTH / width, 1), _COLOUR_BAR / height)
-    )
-    fig.colorbar(image, cax=bar, orientation="horizontal", ticklocation="top")
-    bar.tick_params(labelsize="x-small", length=2)
-    bar.set_xlabel("median, 0 to 1 per marker", fontsize="small", loc="left")
-    bar.xaxis.set_label_position("top")
