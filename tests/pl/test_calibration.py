@@ -40,8 +40,3 @@ def test_missing(cells):
         pl.calibration(cells, "truth")
     with pytest.raises(KeyError, match="which holds"):
         pl.calibration(cells, "wrong", key="mine")
-
-
-def test_saved(cells, tmp_path):
-    assert pl.calibration(cells, "truth", key="mine", show=False, save=tmp_path / "c.png")
-    assert (tmp_path / "c.png").stat().st_size > 1000

@@ -42,8 +42,3 @@ def test_a_bar_for_each_sample(query):
 def test_no_drift(query):
     with pytest.raises(KeyError, match=r"scmoe\.tl\.assign"):
         pl.drift(query)
-
-
-def test_saved(query, tmp_path):
-    assert pl.drift(query, key="mine", show=False, save=tmp_path / "d.png") is not None
-    assert (tmp_path / "d.png").stat().st_size > 1000

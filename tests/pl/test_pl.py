@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -243,7 +246,7 @@ class TestMarkers:
         columns = [label.get_text() for label in ax.get_xticklabels()]
         assert sorted(rows) == list("01234")
         assert columns == list(clustered.var_names)
-        shown = pd.DataFrame(ax.images[0].get_array(), rows, columns)
+        shown = pd.DataFrame(ax.collections[0].get_array(), rows, columns)
         for cluster in rows:
             cells = clustered[clustered.obs["scmoe"] == cluster]
             np.testing.assert_allclose(shown.loc[cluster], np.median(cells.X, axis=0), rtol=1e-6)
@@ -251,14 +254,14 @@ class TestMarkers:
     @pytest.mark.parametrize(("scale", "axis"), [("var", 0), ("group", 1)])
     def test_scale(self, clustered, scale, axis):
         ax = pl.markers(clustered, standard_scale=scale, show=False)
-        shown = np.asarray(ax.images[0].get_array())
+        shown = np.asarray(ax.collections[0].get_array())
         np.testing.assert_allclose(shown.min(axis=axis), 0)
         np.testing.assert_allclose(shown.max(axis=axis), 1)
 
     def test_constant_marker(self, clustered):
         clustered.X[:, 0] = 3.0
         ax = pl.markers(clustered, show=False)
-        np.testing.assert_array_equal(np.asarray(ax.images[0].get_array())[:, 0], 0)
+        np.testing.assert_array_equal(np.asarray(ax.collections[0].get_array())[:, 0], 0)
 
     def test_sizes(self, clustered):
         ax = pl.markers(clustered, show=False)
@@ -293,10 +296,10 @@ class TestMarkers:
         assert len(ax.get_yticklabels()) == n_clusters
 
     def test_sparse_layers_views_and_missing_labels(self, clustered):
-        dense = np.asarray(pl.markers(clustered, show=False).images[0].get_array())
+        dense = np.asarray(pl.markers(clustered, show=False).collections[0].get_array())
         clustered.layers["sparse"] = csr_matrix(clustered.X)
         ax = pl.markers(clustered[:], layer="sparse", show=False)
-        np.testing.assert_allclose(np.asarray(ax.images[0].get_array()), dense)
+        np.testing.assert_allclose(np.asarray(ax.collections[0].get_array()), dense)
         clustered.obs.loc[clustered.obs["scmoe"] == "0", "scmoe"] = None
         assert len(pl.markers(clustered, show=False).get_yticklabels()) == 4
         clustered.obs["scmoe"] = pd.Categorical([None] * clustered.n_obs)
@@ -316,6 +319,15 @@ class TestMarkers:
         assert labels_do_not_overlap(ax.get_xticklabels())
         bars = next(child for child in ax.child_axes if child.get_title(loc="left") == "cells")
         assert labels_do_not_overlap(bars.texts)
+
+    def test_long_names_have_room(self, clustered):
+        names = {str(i): f"a cluster with a very long name {i}" for i in range(5)}
+        clustered.obs["scmoe"] = clustered.obs["scmoe"].cat.rename_categories(names)
+        fig = pl.markers(clustered[:, :3].copy(), return_fig=True, title="a title")
+        (ax,) = fig.axes
+        assert texts_are_inside(fig, ax)
+        title = fig._suptitle.get_window_extent()
+        assert not any(title.overlaps(child.get_tightbbox()) for child in ax.child_axes)
 
     def test_errors(self, clustered):
         with pytest.raises(KeyError, match=r"run scmoe\.tl\.cluster"):
@@ -370,50 +382,61 @@ DRAW = {
 
 
 @pytest.mark.parametrize("name", DRAW)
-class TestShowAndSave:
-    def test_return_fig(self, clustered, name):
-        assert isinstance(DRAW[name](clustered, return_fig=True), Figure)
+def test_data_and_figures_are_returned(clustered, name, tmp_path):
+    before = clustered.copy()
+    assert isinstance(DRAW[name](clustered, return_fig=True), Figure)
+    DRAW[name](clustered, save=tmp_path / "new" / "figure.png", show=False)
+    assert plt.imread(tmp_path / "new" / "figure.png").std() > 0
+    np.testing.assert_array_equal(before.X, clustered.X)
+    pd.testing.assert_frame_equal(before.obs, clustered.obs)
+    assert set(clustered.uns) - set(before.uns) <= {"scmoe_colors"}
 
-    @pytest.mark.parametrize("auto", [False, True])
-    def test_show(self, clustered, name, auto, monkeypatch, scanpy_settings):
-        shown = []
-        monkeypatch.setattr(plt, "show", lambda: shown.append(1))
-        scanpy_settings.autoshow = auto
-        assert (DRAW[name](clustered) is None) == auto
-        assert len(shown) == auto
-        DRAW[name](clustered, show=True)
-        assert len(shown) == auto + 1
-        DRAW[name](clustered, show=False)
-        DRAW[name](clustered, return_fig=True)
-        assert len(shown) == auto + 1
 
-    @pytest.mark.parametrize(
-        ("save", "file"),
-        [(True, "{}.png"), ("_a.svg", "{}_a.svg"), ("_b", "{}_b.png"), (".pdf", "{}.pdf")],
-    )
-    def test_save_as_scanpy_does(self, clustered, name, save, file, scanpy_settings, tmp_path):
-        scanpy_settings.file_format_figs = "png"
-        DRAW[name](clustered, save=save, show=False)
-        assert [path.name for path in tmp_path.iterdir()] == [file.format(name)]
+@pytest.mark.parametrize("auto", [False, True])
+def test_show(auto, monkeypatch, scanpy_settings):
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(1))
+    scanpy_settings.autoshow = auto
+    assert (pl.history(HISTORY) is None) == auto
+    assert len(shown) == auto
+    pl.history(HISTORY, show=True)
+    assert len(shown) == auto + 1
+    pl.history(HISTORY, show=False)
+    pl.history(HISTORY, return_fig=True)
+    assert len(shown) == auto + 1
 
-    def test_autosave(self, clustered, name, scanpy_settings, tmp_path):
-        scanpy_settings.autosave = True
-        scanpy_settings.file_format_figs = "png"
-        scanpy_settings.plot_suffix = "_end"
-        DRAW[name](clustered, show=False)
-        assert (tmp_path / f"{name}_end.png").exists()
-        assert isinstance(DRAW[name](clustered, return_fig=True, save=False), Figure)
 
-    def test_path(self, clustered, name, tmp_path):
-        DRAW[name](clustered, save=tmp_path / "new" / "figure.png", show=False)
-        assert plt.imread(tmp_path / "new" / "figure.png").std() > 0
+@pytest.mark.parametrize(
+    ("save", "file"),
+    [
+        (True, "history.png"),
+        ("_a.svg", "history_a.svg"),
+        ("_b", "history_b.png"),
+        (".pdf", "history.pdf"),
+    ],
+)
+def test_save_as_scanpy_does(save, file, scanpy_settings, tmp_path):
+    scanpy_settings.file_format_figs = "png"
+    pl.history(HISTORY, save=save, show=False)
+    assert [path.name for path in tmp_path.iterdir()] == [file]
 
-    def test_data_stays_as_it_is(self, clustered, name):
-        before = clustered.copy()
-        DRAW[name](clustered, show=False)
-        np.testing.assert_array_equal(before.X, clustered.X)
-        pd.testing.assert_frame_equal(before.obs, clustered.obs)
-        assert set(clustered.uns) - set(before.uns) <= {"scmoe_colors"}
+
+def test_autosave(scanpy_settings, tmp_path):
+    scanpy_settings.autosave = True
+    scanpy_settings.file_format_figs = "png"
+    scanpy_settings.plot_suffix = "_end"
+    pl.history(HISTORY, show=False)
+    assert (tmp_path / "history_end.png").exists()
+    assert isinstance(pl.history(HISTORY, return_fig=True, save=False), Figure)
+
+
+@pytest.mark.parametrize("name", pl.__all__)
+def test_docstrings_are_filled(name):
+    plot = getattr(pl, name)
+    assert "{" not in plot.__doc__.replace("adata, {", "")
+    described = re.findall(r"^(\w[\w, ]*)$", plot.__doc__, re.MULTILINE)
+    described = {part.strip() for line in described for part in line.split(",")}
+    assert set(inspect.signature(plot).parameters) - {"kwargs"} <= described
 
 
 def test_scanpy_draws_the_same_columns(clustered):

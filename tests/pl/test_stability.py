@@ -89,7 +89,7 @@ def test_missing(cells):
     with pytest.raises(KeyError, match="X_umap"):
         pl.stability(cells, key="mine", basis="tsne")
     cells.obsm["X_one"] = np.zeros((4, 1))
-    with pytest.raises(ValueError, match="less than two"):
+    with pytest.raises(ValueError, match="fewer than two"):
         pl.stability(cells, key="mine", basis="one")
     del cells.obs["mine_ambiguity"]
     with pytest.raises(KeyError, match="mine_ambiguity"):

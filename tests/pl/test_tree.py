@@ -58,7 +58,7 @@ def test_tree(clustered):
     assert texts(tree) == ["CD3 > 1", "CD4 > 2", "CD8 > 3", "CD19 − CD4 > 1"]
     assert [t.get_text() for t in medians.get_yticklabels()] == ["T4", "T8", "rest", "B", "rest"]
     assert [t.get_text() for t in medians.get_xticklabels()] == MARKERS
-    assert medians.images[0].get_array().tolist() == [
+    assert medians.collections[0].get_array().tolist() == [
         [1, 1, 0, 0],
         [1, 0, 1, 0],
         [1, 0, 0, 0],
