@@ -13,7 +13,6 @@ from scmoe._core.signatures import UNASSIGNED
 from scmoe.cli._report import write_report
 from scmoe.cli._settings import Settings
 from scmoe.cli._tables import cluster_table
-from scmoe._core.signatures import UNASSIGNED
 from scmoe.get import gates
 from scmoe.pl import set_colors
 from scmoe.similarity import DensityTree

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scmoe.cli._tables import abundance, cluster_table, most_different, samples_of, write_table
 from scmoe._core.signatures import UNASSIGNED
+from scmoe.cli._tables import abundance, cluster_table, most_different, samples_of, write_table
 
 
 def test_cluster_table(six_cells):

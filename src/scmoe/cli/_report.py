@@ -22,7 +22,6 @@ from scmoe._core.keys import Key
 from scmoe._core.signatures import UNASSIGNED, effects, measured_markers, standing_out
 from scmoe._core.text import visible
 from scmoe._core.tsne import MAP
-from scmoe._core.signatures import UNASSIGNED, effects, measured_markers, standing_out
 from scmoe.get import MAX_GATE_CELLS, gates
 from scmoe.io._extra import extra_channels
 from scmoe.io._record import keywords_of

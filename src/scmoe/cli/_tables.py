@@ -12,8 +12,6 @@ from scmoe._core.cluster_names import names_of
 from scmoe._core.keys import Key
 from scmoe._core.signatures import cluster_effects, labels_of, measured_markers, medians
 from scmoe._core.text import apart, visible
-from scmoe._core.signatures import cluster_effects, labels_of, measured_markers, medians
-from scmoe._core.cluster_names import names_of
 from scmoe.get import gate_signs
 
 if TYPE_CHECKING:

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from scmoe.model._record import Trained
-    from scmoe.model._states import Traversal
+    from scmoe.model import Trained, Traversal
 
 _PANEL = (1.9, 1.7)
 _CELL, _LINE = "0.72", "tab:blue"
@@ -122,7 +121,7 @@ def traversal(
     >>> scmoe.tl.cluster(adata, model="cpl-mixvae")
     >>> scmoe.pl.traversal(adata, cluster="0")
     """
-    from scmoe.model._states import check_dims, traverse
+    from scmoe.model import check_dims, traverse
 
     check_whole("n_markers", n_markers, 1)
     known = _open(adata, key, cluster)
@@ -142,8 +141,8 @@ def traversal(
 
 
 def _open(adata: AnnData, key: str, cluster: str) -> _Clustering:
-    from scmoe.model._cplmixvae_module import CplMixVAEModule
-    from scmoe.tl._reference import read_clustering
+    from scmoe.model import CplMixVAEModule
+    from scmoe.tl import read_clustering
 
     record = clustering_record(adata, key)
     if "model" not in record or key not in adata.obs:
