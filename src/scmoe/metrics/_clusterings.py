@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,9 @@ from ._counts import Counts
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+Direction = Literal["populations", "clusters"]
+Matching = Literal["one_to_one", "best"]
 
 
 def f1_table(
@@ -71,7 +74,7 @@ def weighted_f(
     *,
     ignore: Any = None,
     min_size: int = 0,
-    direction: Literal["populations", "clusters"] = "populations",
+    direction: Direction = "populations",
 ) -> float:
     r"""Compute the weighted best-match F-measure (FlowCAP), from 0 to 1.
 
@@ -109,7 +112,7 @@ def weighted_f(
     techniques", Nature Methods 10, 228-238 (2013). Kopf et al., PLoS Computational Biology
     17(6), e1009086 (2021), equation 12.
     """
-    if direction not in ("populations", "clusters"):
+    if direction not in get_args(Direction):
         raise ValueError(f"direction must be 'populations' or 'clusters', got {direction!r}.")
     counts = Counts.of(labels_true, labels_pred, ignore, min_size)
     if not counts.clusters:
@@ -203,7 +206,7 @@ def match_table(
     *,
     ignore: Any = None,
     min_size: int = 0,
-    matching: Literal["one_to_one", "best"] = "one_to_one",
+    matching: Matching = "one_to_one",
 ) -> pd.DataFrame:
     """Match populations with clusters, and list precision, recall and F1 of each pair.
 
@@ -236,7 +239,7 @@ def match_table(
     ValueError
         As :func:`f1_table`, or if ``matching`` is unknown.
     """
-    if matching not in ("one_to_one", "best"):
+    if matching not in get_args(Matching):
         raise ValueError(f"matching must be 'one_to_one' or 'best', got {matching!r}.")
     counts = Counts.of(labels_true, labels_pred, ignore, min_size)
     found = [
@@ -261,7 +264,7 @@ def match_table(
     return table.sort_values("n_cells", ascending=False, kind="stable")
 
 
-def _partners(f1: NDArray[np.float64], matching: str) -> NDArray[np.intp]:
+def _partners(f1: NDArray[np.float64], matching: Matching) -> NDArray[np.intp]:
     """Return the column of the cluster matched with each population, -1 for none."""
     partner = np.full(f1.shape[0], -1, dtype=np.intp)
     if f1.shape[1] == 0:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.container import BarContainer
     from matplotlib.figure import Figure
 
 # inches
@@ -122,7 +123,7 @@ def draw_sizes(ax: Axes, sizes: pd.Series, colors: Mapping[str, str]) -> None:
     _finish_bars(ax, bars, texts, "cells", max(share.max(), 1e-9))
 
 
-def _finish_bars(ax: Axes, bars, texts: list[str], title: str, end: float) -> None:
+def _finish_bars(ax: Axes, bars: BarContainer, texts: list[str], title: str, end: float) -> None:
     """Write texts on horizontal bars, from their left end, and hide everything else."""
     for bar, text in zip(bars, texts, strict=True):
         ax.annotate(
