@@ -65,10 +65,10 @@ def names_of(
     signs = [
         _first_markers(row, max_markers, gated) for row, gated in zip(values, known, strict=True)
     ]
-    told = True
-    while told:
+    separated = True
+    while separated:
         groups = _equal([_text(sign, effect.columns) for sign in signs])
-        told = sum(_tell_apart(values, means, signs, group) for group in groups) > 0
+        separated = sum(_separate(values, means, signs, group) for group in groups) > 0
     names = [_text(sign, effect.columns) for sign in signs]
     for group in _equal(names):
         ranked = sorted(group, key=lambda k: (-shares.iloc[k], *(-values[k])))
@@ -121,19 +121,19 @@ def _equal(names: list[str]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _tell_apart(
+def _separate(
     values: np.ndarray, means: np.ndarray, signs: list[dict[int, int]], group: list[int]
 ) -> bool:
     """Add one marker to the names of a group; return False if no marker separates its members."""
     own = values[group]
     spread = np.ptp(means[group], axis=0)
     sign = (own >= STAYS).astype(int) - (own <= -STAYS).astype(int)
-    tells = (np.ptp(sign, axis=0) > 0) & (spread >= APART)
-    tells[list(signs[group[0]])] = False
-    if not tells.any():
+    separates = (np.ptp(sign, axis=0) > 0) & (spread >= APART)
+    separates[list(signs[group[0]])] = False
+    if not separates.any():
         return False
-    limit = spread[tells].max() - MARGIN
-    chosen = int(np.flatnonzero(tells & (spread >= limit))[0])
+    limit = spread[separates].max() - MARGIN
+    chosen = int(np.flatnonzero(separates & (spread >= limit))[0])
     for k, one in zip(group, sign[:, chosen], strict=True):
         if one:
             signs[k][chosen] = int(one)

@@ -55,7 +55,8 @@ def markers(
     Rows are clusters, ordered such that similar clusters are neighbours (average linkage of the
     Euclidean distances between the rows, optimal leaf order). Columns are markers, in the order of
     ``.var_names`` or of ``markers``. A bar beside each row gives the number of cells and their
-    share of all cells, in the colour of the cluster if there is one.
+    share of all cells, in the colour of the cluster if there is one. The dendrogram and the bars
+    are to the right of the axes of the heat map, also with ``ax``.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def markers(
     cmap
         Colour map.
     {title}
-    {show_save_ax} The dendrogram and the bars are drawn to the right of the axes.
+    {show_save_ax}
 
     Returns
     -------
