@@ -31,9 +31,9 @@ class Events:
         self._rows = raw
         self.matrix: np.ndarray | None = None
         if columns[0].kind == "A":
-            self.matrix = _text(raw, n_events, columns)
+            self.matrix = _ascii(raw, n_events, columns)
         elif layout.packed:
-            self.matrix = _bits(raw, n_events, layout)
+            self.matrix = _unpacked_bits(raw, n_events, layout)
         else:
             self._rows = raw.reshape(n_events, -1)
             self._starts = np.cumsum([0, *(column.size for column in columns)])
@@ -100,7 +100,7 @@ def _masked(values: np.ndarray, column: Column) -> np.ndarray:
     return values if column.mask is None else values & values.dtype.type(column.mask)
 
 
-def _bits(raw: np.ndarray, n_events: int, layout: Layout) -> np.ndarray:
+def _unpacked_bits(raw: np.ndarray, n_events: int, layout: Layout) -> np.ndarray:
     """Read values that follow one another bit by bit."""
     matrix = np.empty((n_events, len(layout.columns)), dtype=np.uint64)
     order = "big" if layout.big else "little"
@@ -119,10 +119,10 @@ def _bits(raw: np.ndarray, n_events: int, layout: Layout) -> np.ndarray:
     return matrix
 
 
-def _text(raw: np.ndarray, n_events: int, columns: tuple[Column, ...]) -> np.ndarray:
+def _ascii(raw: np.ndarray, n_events: int, columns: tuple[Column, ...]) -> np.ndarray:
     """Read whole numbers that are written in ASCII."""
     if columns[0].bits == 0:
-        return _delimited(raw, n_events, len(columns))
+        return _delimited_ascii(raw, n_events, len(columns))
     rows = raw.reshape(n_events, -1)
     matrix = np.empty((n_events, len(columns)), dtype=np.float64)
     at = 0
@@ -139,7 +139,7 @@ def _text(raw: np.ndarray, n_events: int, columns: tuple[Column, ...]) -> np.nda
     return matrix
 
 
-def _delimited(raw: np.ndarray, n_events: int, n: int) -> np.ndarray:
+def _delimited_ascii(raw: np.ndarray, n_events: int, n: int) -> np.ndarray:
     digits = _DIGITS[raw]
     if not (digits | _SEPARATORS[raw]).all():
         raise Fault("DATA holds ASCII that is neither a digit nor a delimiter")

@@ -23,12 +23,12 @@ from ._channels import (
 from ._data import Place, locate
 from ._decode import pieces
 from ._errors import Fault, Repairs, listed, naming, printable, shown
-from ._layout import layouts
-from ._scale import Scale, scales
+from ._layout import read_layouts
+from ._scale import Scale, read_scales
 from ._source import Source, open_source
 from ._spillover import Spill, find_spill
-from ._split import BLANKS, capitals
-from ._text import Keywords, Text, check_gap, numbered, read_text, read_texts, to_number
+from ._split import BLANKS, Keywords, capitals, numbered, to_number
+from ._text import Text, check_gap, read_text, read_texts
 
 
 @dataclass
@@ -226,8 +226,8 @@ def _about(
     _check_mode(text, notes)
     names = _names(keywords, notes)
     markers = [keywords.get(f"$P{i}S", "").strip(BLANKS) for i in range(1, len(names) + 1)]
-    stored = layouts(keywords, text.version, len(names), notes)
-    linear = scales(keywords, names, stored[0].columns, notes)
+    stored = read_layouts(keywords, text.version, len(names), notes)
+    linear = read_scales(keywords, names, stored[0].columns, notes)
     place = locate(text, source, stored, notes, offsets)
     check_gap(text, source, place.start - text.offset, notes)
     return FCSText(

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ._errors import Fault, Repairs, listed, shown
-from ._split import BLANKS, capitals
-from ._text import Keywords, to_number
+from ._split import BLANKS, Keywords, capitals, to_number
 
 _ORDINALS = tuple("12345678")
 _FLOAT_BITS = {"F": 32, "D": 64}
@@ -67,7 +66,7 @@ class Layout:
         return self.order is not None and self.order == tuple(range(len(self.order), 0, -1))
 
 
-def layouts(keywords: Keywords, version: str, n: int, repairs: Repairs) -> list[Layout]:
+def read_layouts(keywords: Keywords, version: str, n: int, repairs: Repairs) -> list[Layout]:
     """Read from ``$DATATYPE``, ``$PnB``, ``$PnR`` and ``$BYTEORD`` how events are stored.
 
     Parameters

@@ -129,13 +129,15 @@ def original_writer(
             f"`obs` names {listing(clash)}, and {original.path} has channels called so; rename "
             "the columns."
         )
-    gains = [_gain(extra, kind) for extra in extras]
+    gains = [_stored_gain(extra, kind) for extra in extras]
     size = _BITS[kind] // 8
-    pairs = _pairs(about, extras, gains, kind, notes, n_events=len(rows))
+    pairs = _appended_pairs(about, extras, gains, kind, notes, n_events=len(rows))
     order = order or LITTLE
     width = place.size // place.n_events
     n_bytes = len(rows) * (width + len(extras) * size)
-    start = _head(text.version, pairs, extras, n_bytes, text.delimiter, _encoding(about))
+    start = _head_like_original(
+        text.version, pairs, extras, n_bytes, text.delimiter, _encoding(about)
+    )
 
     def write(handle: BinaryIO) -> None:
         handle.write(start)
@@ -191,14 +193,14 @@ def _storage(text: Text, place: Place) -> tuple[tuple[int, ...] | None, str]:
     return layout.order, kind
 
 
-def _gain(extra: Extra, kind: str) -> int:
+def _stored_gain(extra: Extra, kind: str) -> int:
     if kind == "I":
         return extra.gain()
     extra.check_float(_BITS[kind])
     return 1
 
 
-def _pairs(
+def _appended_pairs(
     about: FCSText,
     extras: Sequence[Extra],
     gains: Sequence[int],
@@ -209,9 +211,9 @@ def _pairs(
 ) -> Pairs:
     """Return the keywords of the original, and those of what is appended."""
     n = len(about.names)
-    pairs = _kept(about.text.pairs, n)
+    pairs = _kept_pairs(about.text.pairs, n)
     for i, (extra, gain) in enumerate(zip(extras, gains, strict=True), start=n + 1):
-        pairs += _channel(i, extra, kind, gain)
+        pairs += _channel_pairs(i, extra, kind, gain)
     changed = {"$PAR": str(n + len(extras)), "$TOT": str(n_events), **_widths(about), **notes}
     if about.place.layout.order is None:
         # no value of the original has more than one byte, so any order is right
@@ -222,7 +224,7 @@ def _pairs(
     return replace(pairs, changed)
 
 
-def _kept(pairs: Pairs, n: int) -> Pairs:
+def _kept_pairs(pairs: Pairs, n: int) -> Pairs:
     """Leave out values without a keyword, and keywords of channels behind the last."""
     kept = []
     for spelt, value in pairs:
@@ -240,7 +242,7 @@ def _widths(about: FCSText) -> dict[str, str]:
     return {key: str(bits) for key, bits in stated.items() if keywords.integer(key) != bits}
 
 
-def _channel(i: int, extra: Extra, kind: str, gain: int) -> Pairs:
+def _channel_pairs(i: int, extra: Extra, kind: str, gain: int) -> Pairs:
     if kind == "I":
         # readers keep the bits below $PnR, so it is a power of two
         values = 1 << max(round(extra.top() * gain).bit_length(), 1)
@@ -255,7 +257,7 @@ def _channel(i: int, extra: Extra, kind: str, gain: int) -> Pairs:
     return pairs if gain == 1 else [*pairs, (f"$P{i}G", str(gain))]
 
 
-def _head(
+def _head_like_original(
     version: str,
     pairs: Pairs,
     extras: Sequence[Extra],

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._errors import Fault, Repairs, listed, shown
-from ._split import BLANKS
-from ._text import Keywords, to_number
+from ._split import BLANKS, Keywords, to_number
 
 if TYPE_CHECKING:
     from ._layout import Column
@@ -43,7 +42,7 @@ class Scale:
             return values * self.factor if self.factor != 1 else values / self.divisor
 
 
-def scales(
+def read_scales(
     keywords: Keywords, names: Sequence[str], columns: Sequence[Column], repairs: Repairs
 ) -> list[Scale]:
     """Read ``$PnE``, ``$PnG`` and ``$TIMESTEP``.

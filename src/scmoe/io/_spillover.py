@@ -11,8 +11,7 @@ import pandas as pd
 
 from ._channels import is_detector
 from ._errors import Fault, Repairs, printable, shown
-from ._split import BLANKS
-from ._text import Keywords, to_number
+from ._split import BLANKS, Keywords, to_number
 
 _NAMED = ("$SPILLOVER", "SPILLOVER", "SPILL", "$SPILL")
 _INDEXED = ("$COMP", "COMP")

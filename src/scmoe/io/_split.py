@@ -8,6 +8,7 @@ are tried; the one that leaves a sound set of keywords is taken.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ._errors import Fault, Repairs, shown
@@ -19,6 +20,52 @@ _MATTERS = re.compile(
 )
 _NEEDED = ("$PAR", "$DATATYPE", "$BYTEORD")
 _COUNT = re.compile("[0-9]{1,9}")
+INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+_NUMBER = re.compile(
+    r"[+-]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,9})?"
+)
+
+
+class Keywords(dict[str, str]):
+    """Keywords in upper case, with their ``$``; the getters raise Fault."""
+
+    def need(self, key: str) -> str:
+        """Return a value without blanks around it."""
+        if key not in self:
+            without = key.removeprefix("$")
+            hint = f" (there is {without} without a $)" if without in self else ""
+            raise Fault(f"the keyword {key} is missing{hint}", key)
+        return self[key].strip(BLANKS)
+
+    def integer(self, key: str) -> int:
+        """Return a whole number."""
+        text = self.need(key)
+        if not INTEGER.fullmatch(text):
+            raise Fault(f"{key} is {shown(text)}, not an integer", key, text)
+        return int(text)
+
+    def number(self, key: str, default: float) -> float:
+        """Return a number, `default` where there is none or it is blank."""
+        text = self.get(key, "").strip(BLANKS)
+        value = to_number(text) if text else default
+        if value is None:
+            raise Fault(f"{key} is {shown(text)}, not a number", key, text)
+        return value
+
+
+def to_number(text: str) -> float | None:
+    """Return a decimal number, None for anything else (NaN and infinity included)."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return value if abs(value) != float("inf") else None
+
+
+def numbered(keywords: Keywords, letter: str) -> Iterator[int]:
+    """Find the n for which there is a ``$Pn`` keyword of a letter."""
+    for key in keywords:
+        if match := re.fullmatch(rf"\$P([1-9][0-9]{{0,8}}){letter}", key):
+            yield int(match[1])
 
 
 def matters(keyword: str) -> bool:

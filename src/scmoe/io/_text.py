@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ._errors import Fault, Repairs, shown
-from ._split import BLANKS, Tokens, capitals, hidden_keyword, matters, split
+from ._split import BLANKS, INTEGER, Keywords, Tokens, capitals, hidden_keyword, matters, split
 
 if TYPE_CHECKING:
     from ._source import Source
@@ -19,45 +19,6 @@ _MOST_TEXT = 32 << 20
 _MOST_DATA_SETS = 2000
 _GAP = 1 << 16
 _LOOK = 1 << 12
-_INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
-_NUMBER = re.compile(
-    r"[+-]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,9})?"
-)
-
-
-class Keywords(dict[str, str]):
-    """Keywords in upper case, with their ``$``; the getters raise Fault."""
-
-    def need(self, key: str) -> str:
-        """Return a value without blanks around it."""
-        if key not in self:
-            without = key.removeprefix("$")
-            hint = f" (there is {without} without a $)" if without in self else ""
-            raise Fault(f"the keyword {key} is missing{hint}", key)
-        return self[key].strip(BLANKS)
-
-    def integer(self, key: str) -> int:
-        """Return a whole number."""
-        text = self.need(key)
-        if not _INTEGER.fullmatch(text):
-            raise Fault(f"{key} is {shown(text)}, not an integer", key, text)
-        return int(text)
-
-    def number(self, key: str, default: float) -> float:
-        """Return a number, `default` where there is none or it is blank."""
-        text = self.get(key, "").strip(BLANKS)
-        value = to_number(text) if text else default
-        if value is None:
-            raise Fault(f"{key} is {shown(text)}, not a number", key, text)
-        return value
-
-
-def to_number(text: str) -> float | None:
-    """Return a decimal number, None for anything else (NaN and infinity included)."""
-    if not _NUMBER.fullmatch(text):
-        return None
-    value = float(text)
-    return value if abs(value) != float("inf") else None
 
 
 @dataclass(frozen=True)
@@ -188,7 +149,7 @@ def _read_one(source: Source, offset: int, repairs: Repairs) -> Text:
     _collect(keywords, tokens, repairs)
     following = source.read(offset + last + 1, offset + last + 1 + _LOOK)
     data = {header.data[0]} if header.data else set()
-    if _INTEGER.fullmatch(keywords.get("$BEGINDATA", "").strip(BLANKS)):
+    if INTEGER.fullmatch(keywords.get("$BEGINDATA", "").strip(BLANKS)):
         data.add(keywords.integer("$BEGINDATA"))
     _check_end(tokens, following, delimiter, last, data, repairs)
     pairs = list(tokens.pairs)
@@ -379,7 +340,7 @@ def _lacks_only_its_delimiter(
     if raw[:1] == mark or raw.rstrip(BLANKS.encode().replace(mark, b""))[-1:] != mark:
         return False
     ends = {header.text[1], header.data[1] if header.data else -1}
-    if _INTEGER.fullmatch(keywords.get("$ENDDATA", "").strip(BLANKS)):
+    if INTEGER.fullmatch(keywords.get("$ENDDATA", "").strip(BLANKS)):
         ends.add(keywords.integer("$ENDDATA"))
     before = source.read(offset + first - 1, offset + first)
     if first - 1 not in ends and before not in (mark, b" ", b"\0", b"\n"):
@@ -390,13 +351,6 @@ def _lacks_only_its_delimiter(
         return False
     keys = [key.strip(BLANKS) for key, _ in tokens.pairs]
     return tokens.rest is None and bool(keys) and all(key.isprintable() and key for key in keys)
-
-
-def numbered(keywords: Keywords, letter: str) -> Iterator[int]:
-    """Find the n for which there is a ``$Pn`` keyword of a letter."""
-    for key in keywords:
-        if match := re.fullmatch(rf"\$P([1-9][0-9]{{0,8}}){letter}", key):
-            yield int(match[1])
 
 
 def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
@@ -418,7 +372,7 @@ def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
         starts.append(text.header.analysis[0])
     for key in ("$BEGINSTEXT", "$BEGINANALYSIS", "$NEXTDATA"):
         value = keywords.get(key, "").strip(BLANKS)
-        starts.append(int(value) if _INTEGER.fullmatch(value) else 0)
+        starts.append(int(value) if INTEGER.fullmatch(value) else 0)
         if key == "$BEGINSTEXT" and starts[-1] > begin:
             # its first delimiter may stand before the place that is said
             at = text.offset + starts[-1]
