@@ -146,7 +146,7 @@ def test_nothing_is_left_of_what_fails(scmoe, panels, monkeypatch, error_of):
         read(file, *where)
 
     with monkeypatch.context() as patch:
-        patch.setattr("scmoe.io._fcs.read_values", broken)
+        patch.setattr("scmoe.io._read_fcs.read_values", broken)
         assert "c.fcs" in error_of(scmoe(*words))
     assert "its panel does not match" in error_of(scmoe(*words, "--join", "exact"))
     assert not os.listdir(scmoe.home)

@@ -6,10 +6,11 @@ import anndata as ad
 import flowio
 import numpy as np
 import pytest
+from fcs_file import read_file
 
+from scmoe._core.values import fcs_keywords
 from scmoe.io import FCSReadError, FCSRepairWarning, read_fcs, write_fcs
-from scmoe.io._file import read_about, read_file, read_values
-from scmoe.io._record import keywords_of
+from scmoe.io._dataset import open_dataset, read_values
 
 EVENTS = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
 
@@ -258,7 +259,7 @@ def test_two_places_of_data(make_fcs, kwargs, auto, header, text):
             with pytest.raises(FCSReadError, match='offsets="header" or offsets="text" decides'):
                 read_file(path)
             continue
-        about = read_about(path, offsets=offsets)
+        about = open_dataset(path, offsets=offsets)
         values = np.empty((about.n_events, 2))
         read_values(about, values)
         np.testing.assert_array_equal(values, expected)
@@ -355,7 +356,7 @@ def test_h5ad_round_trip(make_fcs, tmp_path):
     assert keywords["a/b"] == "c"
     assert keywords["."] == "dot"
     assert keywords["nul"] == "xy"
-    assert dict(keywords) == keywords_of(adata.uns["fcs"]["cells"])
+    assert dict(keywords) == fcs_keywords(adata.uns["fcs"]["cells"])
     assert list(record["repairs"]) == []
     assert list(record["spillover"].index) == ["A/x", "B"]
     assert len(back.uns["fcs"]["b"]["repairs"]) == 1

@@ -6,9 +6,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from fcs_file import read_file
 
 from scmoe.io import FCSReadError
-from scmoe.io._file import read_file
 
 EVENTS = np.array([[1, 2], [3, 4], [5, 6]], dtype=float)
 

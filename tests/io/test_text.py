@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fcs_file import read_file
 
 from scmoe.io import FCSReadError
+from scmoe.io._dataset import open_dataset
 from scmoe.io._errors import Fault, Repairs
-from scmoe.io._file import read_about, read_file
 
 EVENTS = [[1, 2], [3, 4], [5, 6]]
 
@@ -28,7 +29,7 @@ def test_any_delimiter(make_fcs, delimiter):
 
 
 def test_pairs_are_kept_as_they_are_written(make_fcs):
-    about = read_about(make_fcs(keywords={"Spare Tyre": "cost $5", "$com": " blanks "}))
+    about = open_dataset(make_fcs(keywords={"Spare Tyre": "cost $5", "$com": " blanks "}))
     assert about.text.pairs[-2:] == [("Spare Tyre", "cost $5"), ("$com", " blanks ")]
     assert about.keywords["spare tyre"] == "cost $5"
     assert about.text.delimiter == "/"

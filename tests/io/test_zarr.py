@@ -155,7 +155,7 @@ def test_nothing_is_left_of_an_error(plate, make_fcs, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("scmoe.io._fcs.record_of", interrupted)
+        patch.setattr("scmoe.io._read_fcs.record_of", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fcs_to_zarr(plate, store, overwrite=True)
         with pytest.raises(KeyboardInterrupt):

@@ -37,7 +37,7 @@ _DUAL_COUNT = re.compile(r"\(\d{2,3}(?::\d{2,3})?\)D[id]$|\d{2,3}D[id]$")
 _CYTOF = re.compile(r"cytof|helios|dvs|fluidigm|standard ?bio", re.IGNORECASE)
 
 
-def is_mass_cytometer(channels: Sequence[str], cytometer: str) -> bool:
+def is_mass_cytometer(channels: Sequence[str], cytometer: str = "") -> bool:
     """Tell a mass cytometer by its name (``$CYT``) or by a metal in the name of a channel."""
     if _CYTOF.search(cytometer):
         return True
@@ -308,9 +308,26 @@ def describe_channel(channel: str, marker: str, *, mass: bool) -> Kind:
     return Kind(MASS, "metal" if named else "metal without the name of a marker")
 
 
-def channel_kind(channel: str, marker: str, *, mass: bool) -> str:
-    """Return the kind of :func:`describe_channel`."""
-    return describe_channel(channel, marker, mass=mass).kind
+def channel_kinds(
+    channels: Sequence[str], markers: Sequence[str] | None = None, *, mass: bool | None = None
+) -> list[str]:
+    """Return the kinds of channels by their names alone, see :func:`describe_channel`.
+
+    Parameters
+    ----------
+    channels
+        Names of the channels.
+    markers
+        Names of the markers, ``""`` for none; by default no channel has one.
+    mass
+        Whether the channels are of a mass cytometer; by default their names tell.
+    """
+    mass = is_mass_cytometer(channels) if mass is None else mass
+    markers = [""] * len(channels) if markers is None else markers
+    return [
+        describe_channel(channel, marker, mass=mass).kind
+        for channel, marker in zip(channels, markers, strict=True)
+    ]
 
 
 def is_detector(channel: str) -> bool:

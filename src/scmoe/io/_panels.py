@@ -16,10 +16,7 @@ from ._channels import WHY, Kind, mark_copies
 from ._errors import FCSReadError
 
 if TYPE_CHECKING:
-    from ._file import FCSText
-
-JOINS = ("inner", "exact", "outer")
-BY = ("marker", "channel")
+    from ._dataset import FCSDataset
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Panel:
         """Whether every file has every variable."""
         return all(set(self.names).issubset(names) for names in self.called)
 
-    def variables(self, files: Sequence[FCSText]) -> pd.DataFrame:
+    def variables(self, files: Sequence[FCSDataset]) -> pd.DataFrame:
         """Describe variables by the first file that calls them so, else that has them."""
         places: dict[str, tuple[int, int]] = {}
         for own in (True, False):
@@ -58,7 +55,7 @@ class Panel:
         var = var.astype(dict(files[0].var.dtypes))
         return _judged(var)
 
-    def renamed(self, i: int, file: FCSText) -> pd.DataFrame | None:
+    def renamed(self, i: int, file: FCSDataset) -> pd.DataFrame | None:
         """Return the channels of a file whose marker is called otherwise; None for none."""
         rows = [
             (channel, marker, name)
@@ -74,7 +71,7 @@ class Panel:
         return pd.DataFrame(columns, index=index, dtype=object)
 
 
-def join_panels(files: Sequence[FCSText], join: str, by: str, stacklevel: int) -> Panel:
+def join_panels(files: Sequence[FCSDataset], join: str, by: str, stacklevel: int) -> Panel:
     """Match the channels of files, and choose those to keep.
 
     Parameters
@@ -110,7 +107,7 @@ def join_panels(files: Sequence[FCSText], join: str, by: str, stacklevel: int) -
         what = "channel" if by == "channel" else "marker"
         raise FCSReadError(
             files[-1].path,
-            f"no {what} is shared by {_this(files[-1])} and all the others ({files[0].told}); "
+            f"no {what} is shared by {_this(files[-1])} and all the others ({files[0].label}); "
             f'join="outer" keeps all{_hint(files, by)}',
         )
     if len(shared) < len(everything):
@@ -135,11 +132,11 @@ def _judged(var: pd.DataFrame) -> pd.DataFrame:
     return var
 
 
-def _this(file: FCSText) -> str:
-    return f"data set {file.dataset} of this file" if file.several else "this file"
+def _this(file: FCSDataset) -> str:
+    return f"data set {file.number} of this file" if file.several else "this file"
 
 
-def _by_channel(files: Sequence[FCSText]) -> list[list[str]]:
+def _by_channel(files: Sequence[FCSDataset]) -> list[list[str]]:
     """Name channels alike in all files: as the first file with a marker there does."""
     marker_of: dict[str, str] = {}
     name_of: dict[str, str] = {}
@@ -166,7 +163,7 @@ def _by_channel(files: Sequence[FCSText]) -> list[list[str]]:
     return [[name_of[channel] for channel in file.names] for file in files]
 
 
-def _require_markers_in_place(files: Sequence[FCSText], marker_of: dict[str, str]) -> None:
+def _require_markers_in_place(files: Sequence[FCSDataset], marker_of: dict[str, str]) -> None:
     """Refuse to join a channel with one whose marker lies elsewhere in the file."""
     for file in files:
         own = dict(zip(file.names, file.markers, strict=True))
@@ -181,7 +178,7 @@ def _require_markers_in_place(files: Sequence[FCSText], marker_of: dict[str, str
                 )
 
 
-def _hint(files: Sequence[FCSText], by: str) -> str:
+def _hint(files: Sequence[FCSDataset], by: str) -> str:
     """Return the advice to join by channel, if that would keep more."""
     if by == "channel":
         return ""
@@ -195,13 +192,13 @@ def _hint(files: Sequence[FCSText], by: str) -> str:
 
 
 def _warn_of_renamed(
-    files: Sequence[FCSText], called: Sequence[Sequence[str]], stacklevel: int
+    files: Sequence[FCSDataset], called: Sequence[Sequence[str]], stacklevel: int
 ) -> None:
     told: dict[tuple[str, str], str] = {}
     for file, names in zip(files, called, strict=True):
         for channel, own, name in zip(file.names, file.variables, names, strict=True):
             if own != name:
-                where = f"{name} for {own} on {channel}, {file.told}"
+                where = f"{name} for {own} on {channel}, {file.label}"
                 told.setdefault((channel, own), where)
     if told:
         warnings.warn(
@@ -212,7 +209,7 @@ def _warn_of_renamed(
 
 
 def _warn_of_others(
-    files: Sequence[FCSText],
+    files: Sequence[FCSDataset],
     called: Sequence[Sequence[str]],
     everything: list[str],
     shared: set[str],
@@ -227,7 +224,7 @@ def _warn_of_others(
         else:
             names = [name for name in own if name not in shared]
         if names:
-            told.append(f"{file.told}: {', '.join(names)}")
+            told.append(f"{file.label}: {', '.join(names)}")
     if join == "outer":
         text = f'Markers that a file does not have are NaN, see .layers["{Key.layers.MEASURED}"].'
     else:
@@ -235,7 +232,7 @@ def _warn_of_others(
     warnings.warn(f"{text} {'; '.join(told)}{hint}", stacklevel=stacklevel)
 
 
-def _warn_of_moved(files: Sequence[FCSText], shared: list[str], stacklevel: int) -> None:
+def _warn_of_moved(files: Sequence[FCSDataset], shared: list[str], stacklevel: int) -> None:
     """Warn of markers that lie on one channel here and on another there."""
     first = dict(zip(files[0].variables, files[0].names, strict=True))
     moved: dict[str, str] = {}
@@ -243,7 +240,7 @@ def _warn_of_moved(files: Sequence[FCSText], shared: list[str], stacklevel: int)
         for name, channel in zip(file.variables, file.names, strict=True):
             if name in first and first[name] != channel and name in shared:
                 moved.setdefault(
-                    name, f"{name} on {first[name]} in {files[0].told}, {channel} in {file.told}"
+                    name, f"{name} on {first[name]} in {files[0].label}, {channel} in {file.label}"
                 )
     if moved:
         warnings.warn(
@@ -253,16 +250,16 @@ def _warn_of_moved(files: Sequence[FCSText], shared: list[str], stacklevel: int)
 
 
 def _require_same_panel(
-    files: Sequence[FCSText], called: Sequence[Sequence[str]], i: int, by: str
+    files: Sequence[FCSDataset], called: Sequence[Sequence[str]], i: int, by: str
 ) -> None:
     ours, theirs = (_panel(files[k], called[k]) for k in (0, i))
     if ours == theirs:
         return
     first, file = files[0], files[i]
-    names = [f.path.name if not f.several else f"data set {f.dataset}" for f in (file, first)]
+    names = [f.path.name if not f.several else f"data set {f.number}" for f in (file, first)]
     raise FCSReadError(
         file.path,
-        f"its panel does not match that of {first.told}. "
+        f"its panel does not match that of {first.label}. "
         f"Only in {names[0]}: {_names(theirs - ours)}. "
         f"Only in {names[1]}: {_names(ours - theirs)}. "
         f'join="inner" keeps the shared markers, join="outer" all{_hint(files, by)}',
@@ -273,7 +270,7 @@ def _names(panel: set[str]) -> str:
     return listing(sorted(panel)).replace("'", "") or "none"
 
 
-def _panel(file: FCSText, called: Sequence[str]) -> set[str]:
+def _panel(file: FCSDataset, called: Sequence[str]) -> set[str]:
     return {
         name if name == channel else f"{name} [channel {channel}]"
         for name, channel in zip(called, file.names, strict=True)

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from scmoe._core.text import h5ad_keys
+
 from ._channels import is_detector
 from ._errors import Fault, Repairs, printable, shown
-from ._split import BLANKS, Keywords, to_number
+from ._keywords import BLANKS, Keywords, to_number
 
 _NAMED = ("$SPILLOVER", "SPILLOVER", "SPILL", "$SPILL")
 _INDEXED = ("$COMP", "COMP")
@@ -99,18 +101,6 @@ def find_spill(
             "a matrix"
         )
     return Spill(found.get(used), unusable or None, subtracted)
-
-
-def h5ad_keys(names: Sequence[str]) -> list[str]:
-    """Return names that the keys of an h5ad file can hold, none of them twice."""
-    keys: list[str] = []
-    for name in names:
-        key = name.replace("/", "_")
-        key = f"{key}_" if not key.strip(".") or key == "_index" else key
-        while key in keys or (key != name and key in names):
-            key += "_"
-        keys.append(key)
-    return keys
 
 
 def _table(values: np.ndarray, names: Sequence[str]) -> pd.DataFrame:

@@ -8,10 +8,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ._errors import Fault, Repairs, shown
-from ._split import BLANKS, INTEGER, Keywords, Tokens, capitals, hidden_keyword, matters, split
+from ._keywords import (
+    BLANKS,
+    INTEGER,
+    Keywords,
+    Tokens,
+    capitals,
+    hidden_keyword,
+    matters,
+    split,
+)
 
 if TYPE_CHECKING:
-    from ._source import Source
+    from ._files import Source
 
 VERSIONS = ("FCS2.0", "FCS3.0", "FCS3.1", "FCS3.2")
 HEADER_SIZE = 58

@@ -18,10 +18,15 @@ from scmoe._core.keys import Key
 from scmoe._core.progress import bar
 from scmoe._core.text import listing
 
-from ._extra import Extra, extra_channels
-from ._original import Original, UnfitOriginalError, find_original, original_writer
-from ._paths import stem
-from ._plain import plain_writer
+from ._files import stem
+from ._write_events import (
+    Original,
+    UnfitOriginalError,
+    find_original,
+    original_writer,
+    plain_writer,
+)
+from ._write_text import Extra, added_channels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -129,7 +134,7 @@ def write_fcs(
         raise ValueError(
             "`layer` and `source` exclude each other: which values are to be written?"
         )
-    extras = extra_channels(adata, obs)
+    extras = added_channels(adata, obs)
     samples = _samples(adata)
     records = {s: adata.uns.get(Key.uns.FCS, {}).get(s) for s in samples}
     targets = _targets(Path(path), samples, records)

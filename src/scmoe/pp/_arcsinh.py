@@ -17,7 +17,7 @@ from scmoe._core.cells import check_adata, check_is_adata, check_names, layer_va
 from scmoe._core.keys import Key
 from scmoe._core.settings import is_number
 from scmoe._core.text import written
-from scmoe._core.values import FEW_CELLS, arcsinh_record, cells_beyond, warn_if_transformed
+from scmoe._core.values import FEW_CELLS, Scale, arcsinh_record, cells_beyond, warn_if_transformed
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -134,6 +134,42 @@ def arcsinh(
         beside.submit(write).result()
     logger.info("arcsinh of %d of %d channels in %s", len(columns), adata.n_vars, written(target))
     return result if copy else None
+
+
+class StreamedArcsinh:
+    """Apply :func:`arcsinh` to cells that come one sample at a time.
+
+    Parameters
+    ----------
+    head
+        AnnData with the variables of the cells, and any cells.
+    cofactor
+        As in :func:`arcsinh`.
+    n_obs
+        Number of all cells.
+    """
+
+    def __init__(self, head: AnnData, cofactor: Any, n_obs: int) -> None:
+        self._cofactors = channel_cofactors(head, cofactor)
+        self._columns = head.var_names.get_indexer(self._cofactors.index)
+        self._scale = Scale(np.empty((0, len(self._columns))))
+        self._n_obs = n_obs
+
+    def apply(self, X: np.ndarray, _: str) -> None:
+        """Transform the cells of a sample in place."""
+        cofactors = self._cofactors.to_numpy()
+        if not self._scale.surely_raw(self._n_obs):
+            # a cofactor below 1 is for intensities that were scaled down
+            self._scale.add(X[:, self._columns] / np.minimum(cofactors, 1).astype(X.dtype))
+        transform(X, self._columns, cofactors, in_place=True)
+
+    def warn(self, adata: AnnData) -> None:
+        """Warn if the values before the transform looked transformed."""
+        warn_if_transformed(adata, self._scale, "X", "Leave `cofactor` out.")
+
+    def record(self) -> dict[str, Any]:
+        """Return the entry of ``.uns`` that :func:`arcsinh` writes."""
+        return {Key.uns.ARCSINH: {"X": record_of(self._cofactors, "X")}}
 
 
 def inverse_arcsinh(

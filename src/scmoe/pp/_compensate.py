@@ -14,7 +14,7 @@ from scipy import linalg, sparse
 from scmoe._core.cells import check_adata, layer_values
 from scmoe._core.keys import Key
 from scmoe._core.text import listing, written
-from scmoe._core.values import warn_if_transformed
+from scmoe._core.values import Scale, warn_if_transformed
 
 from ._spillover import Spillover, per_sample, rows_of, subtracted
 
@@ -153,6 +153,40 @@ def compensate(
     result.uns[Key.uns.COMPENSATED] = {**done, name: record_of(matrices)}
     logger.info("compensated %s of %d samples", written(name), len(matrices))
     return result if copy else None
+
+
+class StreamedCompensation:
+    """Apply :func:`compensate` to cells that come one sample at a time.
+
+    Parameters
+    ----------
+    head
+        AnnData with the variables, the samples and the ``.uns["fcs"]`` of the cells.
+    spillover
+        As in :func:`compensate`.
+    """
+
+    def __init__(self, head: AnnData, spillover: Any) -> None:
+        self._names = head.var_names
+        self._matrices = per_sample(spillover, head)
+        self._columns = compensated_columns(self._matrices)
+        warn_if_subtracted(head, self._matrices)
+        self._scale = Scale(np.empty((0, len(self._columns))))
+
+    def apply(self, X: np.ndarray, sample: str) -> None:
+        """Compensate the cells of a sample in place."""
+        if len(X):
+            check_finite(X, self._columns, self._names, "X")
+            self._scale.add(X[:, self._columns])
+            solve(X, np.arange(len(X)), self._matrices[sample])
+
+    def warn(self, adata: AnnData) -> None:
+        """Warn if the values before compensation looked transformed."""
+        warn_if_transformed(adata, self._scale, "X", LINEAR)
+
+    def record(self) -> dict[str, Any]:
+        """Return the entry of ``.uns`` that :func:`compensate` writes."""
+        return {Key.uns.COMPENSATED: {"X": record_of(self._matrices)}}
 
 
 def compensated_columns(matrices: Mapping[str, Spillover]) -> np.ndarray:

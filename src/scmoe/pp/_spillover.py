@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scmoe._core.keys import Key
-from scmoe._core.text import listing
-from scmoe.io._spillover import h5ad_keys
+from scmoe._core.text import h5ad_keys, listing
 
 if TYPE_CHECKING:
     from anndata import AnnData

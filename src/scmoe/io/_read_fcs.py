@@ -1,4 +1,4 @@
-"""FCS files -> AnnData."""
+"""Read flow and mass cytometry files (FCS) into AnnData."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -19,15 +20,19 @@ from scmoe._core.progress import bar
 from scmoe._core.settings import is_whole
 
 from ._channels import WHY
-from ._data import OFFSETS
+from ._dataset import FCSDataset, file_sha256, open_dataset, open_datasets, read_values, record_of
 from ._errors import FCSRepairWarning, printable
-from ._file import FCSText, read_about, read_every, read_values
-from ._panels import BY, JOINS, join_panels
-from ._paths import find_files, sample_names
-from ._record import digest, record_of
+from ._files import find_files, sample_names
+from ._panels import join_panels
 
 logger = logging.getLogger("scmoe")
 
+_CHOICES = {
+    "join": ("inner", "exact", "outer"),
+    "by": ("marker", "channel"),
+    "offsets": ("auto", "header", "text"),
+    "dtype": ("float32", "float64"),
+}
 _PROGRESS_FROM = 6
 _STARTS = np.array([str(i) for i in range(1000)], dtype=object)
 _ENDS = np.array([f"{i:03d}" for i in range(1000)], dtype=object)
@@ -163,17 +168,30 @@ def read_fcs(
     >>> adata = scmoe.io.read_fcs("plate/")
     >>> adata.var["kind"].value_counts()
     """
-    plate = Plate(
-        path,
-        join=join,
-        by=by,
-        dataset=dataset,
-        offsets=offsets,
-        dtype=dtype,
-        strict=strict,
-        progress=progress,
-    )
-    return read_plate(plate)
+    options = ReadOptions(join, by, dataset, offsets, dtype, strict, progress)
+    return read_plate(Plate(path, options))
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Options of :func:`read_fcs`, checked: ValueError for a value that is not one of them."""
+
+    join: Literal["inner", "exact", "outer"] = "inner"
+    by: Literal["marker", "channel"] = "marker"
+    dataset: int | Literal["all"] = 0
+    offsets: Literal["auto", "header", "text"] = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+    strict: bool = False
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, words in _CHOICES.items():
+            given = getattr(self, name)
+            if given not in words:
+                told = " or ".join([", ".join(map(repr, words[:-1])), repr(words[-1])])
+                raise ValueError(f"`{name}` is {told}, not {given!r}.")
+        if self.dataset != "all" and (not is_whole(self.dataset) or self.dataset < 0):
+            raise ValueError(f"`dataset` is a number from 0 on, or 'all', not {self.dataset!r}.")
 
 
 def read_plate(plate: Plate) -> ad.AnnData:
@@ -184,7 +202,7 @@ def read_plate(plate: Plate) -> ad.AnnData:
         end = at + plate.counts[i]
         plate.read(i, X[at:end], None if measured is None else measured[at:end])
         at = end
-    # the names are unique as they are made
+    # the names are unique by construction
     with ad.settings.override(check_uniqueness=False):
         adata = ad.AnnData(
             X=X,
@@ -199,65 +217,66 @@ def read_plate(plate: Plate) -> ad.AnnData:
 
 
 class Plate:
-    """FCS files that are read one by one and joined; parameters of :func:`read_fcs`.
+    """FCS files that are read one by one into one table.
 
-    All panels and counts are known before any values are read, so the result is made once.
+    All headers are read first: with the panels and the numbers of events known, the result is
+    allocated once.
+
+    Parameters
+    ----------
+    path
+        As in :func:`read_fcs`.
+    options
+        As in :func:`read_fcs`.
     """
 
     def __init__(
-        self,
-        path: str | PathLike[str] | Iterable[str | PathLike[str]],
-        *,
-        join: str,
-        by: str,
-        dataset: int | str,
-        offsets: str,
-        dtype: str,
-        strict: bool,
-        progress: bool | None,
+        self, path: str | PathLike[str] | Iterable[str | PathLike[str]], options: ReadOptions
     ) -> None:
-        _check_arguments(dataset, dtype, join=join, by=by, offsets=offsets)
         paths = find_files(path)
-        self.dtype = np.dtype(dtype)
-        self._progress = len(paths) >= _PROGRESS_FROM if progress is None else progress
+        self.dtype = np.dtype(options.dtype)
+        many = len(paths) >= _PROGRESS_FROM
+        self._progress = many if options.progress is None else options.progress
         headers = bar(paths, "reading FCS headers", unit="file", progress=self._progress)
-        self.files = read_headers(headers, dataset=dataset, offsets=offsets, strict=strict)
-        self._panel = join_panels(self.files, join, by, stacklevel=4)
+        self.files = read_headers(
+            headers, dataset=options.dataset, offsets=options.offsets, strict=options.strict
+        )
+        self._panel = join_panels(self.files, options.join, options.by, stacklevel=4)
         self.samples = sample_names(
             [file.path for file in self.files],
-            [file.dataset if file.several else None for file in self.files],
+            [file.number if file.several else None for file in self.files],
         )
         self.counts = [file.n_events for file in self.files]
         self.var = self._panel.variables(self.files).drop(columns=WHY)
-        self._beside = ThreadPoolExecutor(1)
+        self._hasher = ThreadPoolExecutor(1)
         self._digests: dict[Path, Future[str]] = {}
 
     def each(self, text: str) -> Iterator[int]:
-        """Yield the numbers of the samples, and show how many are done."""
+        """Yield the number of each sample, with a progress bar."""
         return bar(range(len(self.files)), text, unit="file", progress=self._progress)
 
     def allocate(self, n_events: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Make room for values; NaN, and a table of what is there, if files lack markers."""
+        """Allocate events x channels; NaN and a mask of measured values if files lack markers."""
         shape = (n_events, len(self._panel.names))
         if self._panel.is_whole:
             return np.empty(shape, dtype=self.dtype), None
         return np.full(shape, np.nan, dtype=self.dtype), np.zeros(shape, dtype=bool)
 
     def read(self, i: int, X: np.ndarray, measured: np.ndarray | None) -> None:
-        """Read the values of a sample into what :meth:`allocate` made."""
+        """Read the values of a sample into arrays of :meth:`allocate`."""
         file = self.files[i]
         channels, columns = self._panel.matching(i)
         if file.path not in self._digests:
-            # at most a file behind, so that it need not come from the disk twice
-            for digested in list(self._digests.values())[-1:]:
-                digested.result()
-            self._digests[file.path] = self._beside.submit(digest, file.path)
+            # hashing lags by one file at most: what was just read is still in the page cache
+            for previous in list(self._digests.values())[-1:]:
+                previous.result()
+            self._digests[file.path] = self._hasher.submit(file_sha256, file.path)
         read_values(file, X, channels, columns)
         if measured is not None:
             measured[:, columns] = True
 
     def records(self, *, read: bool = True) -> dict[str, dict]:
-        """Return what ``.uns["fcs"]`` holds, of samples that are read or of their headers."""
+        """Return ``.uns["fcs"]``; with ``read=False`` from the headers alone, without hashes."""
         return {
             sample: record_of(
                 file,
@@ -268,7 +287,7 @@ class Plate:
         }
 
     def head(self) -> ad.AnnData:
-        """Make one cell, of zeros, for each sample that has some: what the headers tell."""
+        """Make AnnData from the headers: one cell, of zeros, for each sample that has any."""
         names = [sample for sample, n in zip(self.samples, self.counts, strict=True) if n]
         return ad.AnnData(
             np.zeros((len(names), len(self.var)), dtype=self.dtype),
@@ -278,7 +297,7 @@ class Plate:
         )
 
     def _names(self, i: int) -> np.ndarray:
-        """Name the cells of a sample: ``sample-0``, ``sample-1`` and so on."""
+        """Return the names of the cells of a sample: ``sample-0``, ``sample-1`` and so on."""
         n, start = self.counts[i], f"{self.samples[i]}-"
         thousands = [f"{start}{k}" for k in range(1, -(-n // 1000))]
         # sums of strings take half the time of formatting each number
@@ -286,7 +305,7 @@ class Plate:
         return np.concatenate([start + _STARTS, later])[:n]
 
     def unnamed_cells(self, numbers: Sequence[int]) -> pd.DataFrame:
-        """Make ``.obs`` of some samples, its index a range."""
+        """Make ``.obs`` of some samples, with a range as index."""
         counts = [self.counts[i] for i in numbers]
         events = [np.zeros(0, dtype=np.int64), *(np.arange(n, dtype=np.int64) for n in counts)]
         codes = np.repeat(np.array(numbers, dtype=np.int64), counts)
@@ -303,42 +322,32 @@ class Plate:
         return self.unnamed_cells(numbers).set_axis(pd.Index(np.concatenate(names)))
 
     def warn(self) -> None:
-        """Warn of copies and of repairs, once all is read."""
+        """Warn of data sets that look alike and of repairs, after everything was read."""
         _warn_of_copies(self.files)
         _warn_of_repairs(self.files)
 
 
 def read_headers(
     paths: Iterable[Path], *, dataset: int | str = 0, offsets: str = "auto", strict: bool = False
-) -> list[FCSText]:
-    """Read all of files but their events: one data set of each, or with ``"all"`` every one."""
-    files: list[FCSText] = []
+) -> list[FCSDataset]:
+    """Read files without their events: one data set of each, with ``"all"`` every data set."""
+    files: list[FCSDataset] = []
     for path in paths:
         if dataset == "all":
-            files += read_every(path, offsets=offsets, strict=strict)
+            files += open_datasets(path, offsets=offsets, strict=strict)
         else:
-            files.append(read_about(path, dataset=dataset, offsets=offsets, strict=strict))
+            files.append(open_dataset(path, dataset=dataset, offsets=offsets, strict=strict))
     return files
 
 
-def _check_arguments(dataset: int | str, dtype: str, *, join: str, by: str, offsets: str) -> None:
-    words = (("join", join, JOINS), ("by", by, BY), ("offsets", offsets, OFFSETS))
-    for name, given, known in (*words, ("dtype", dtype, ("float32", "float64"))):
-        if given not in known:
-            told = " or ".join([", ".join(map(repr, known[:-1])), repr(known[-1])])
-            raise ValueError(f"`{name}` is {told}, not {given!r}.")
-    if dataset != "all" and (not is_whole(dataset) or dataset < 0):
-        raise ValueError(f"`dataset` is a number from 0 on, or 'all', not {dataset!r}.")
-
-
-def _warn_of_copies(files: list[FCSText]) -> None:
-    """Warn of data sets of one file that may be the same events in two versions of FCS."""
-    seen: dict[tuple, FCSText] = {}
+def _warn_of_copies(files: list[FCSDataset]) -> None:
+    """Warn of data sets of a file that may hold the same events, in two versions of FCS."""
+    seen: dict[tuple, FCSDataset] = {}
     for file in files:
         other = seen.setdefault((file.path, file.n_events), file)
         if other.version != file.version and file.n_events:
             warnings.warn(
-                f"{printable(str(file.path))}: data sets {other.dataset} and {file.dataset} have "
+                f"{printable(str(file.path))}: data sets {other.number} and {file.number} have "
                 f"{file.n_events} events each, in {other.version} and {file.version}: they may "
                 "be the same events. `dataset=` chooses one.",
                 stacklevel=4,
@@ -346,7 +355,7 @@ def _warn_of_copies(files: list[FCSText]) -> None:
             return
 
 
-def _warn_of_repairs(files: list[FCSText]) -> None:
+def _warn_of_repairs(files: list[FCSDataset]) -> None:
     repaired = [file for file in files if file.repairs]
     if not repaired:
         return
