@@ -14,7 +14,7 @@ from scmoe.io._dataset import FCSDataset, open_dataset, read_spillover, read_val
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scmoe.io._spillover import Spill
+    from scmoe.io._spillover import FileSpillover
 
 
 @dataclass
@@ -24,7 +24,7 @@ class FCSFile:
     values: np.ndarray
     """Events x channels, on the linear scale."""
     about: FCSDataset
-    spill: Spill
+    spill: FileSpillover
 
     @property
     def spillover(self) -> pd.DataFrame | None:

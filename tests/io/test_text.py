@@ -136,10 +136,10 @@ def test_last_delimiter_that_is_missing_and_bytes_that_are_nothing(make_fcs):
 
 def test_two_signs_of_a_shift_are_no_accident():
     repairs = Repairs()
-    repairs.moved("one thing")
-    assert repairs.told == ["one thing"]
-    with pytest.raises(Fault, match="one thing, and another: bytes were put in or cut out"):
-        repairs.moved("another")
+    repairs.repair_shift("one thing")
+    assert repairs.messages == ["one thing"]
+    with pytest.raises(Fault, match="one thing, and another: bytes were inserted or deleted"):
+        repairs.repair_shift("another")
 
 
 def test_last_piece_without_partner(make_fcs):

@@ -261,7 +261,8 @@ def test_an_interrupted_write_leaves_nothing(adata, tmp_path, monkeypatch, fails
         monkeypatch.setattr(atomic.os, "replace", stop(atomic.os.replace, 2))
     else:
         when = 1 if fails == "first" else 2
-        monkeypatch.setattr(_write_events, "as_bytes", stop(_write_events.as_bytes, when))
+        encode = stop(_write_events.encode_values, when)
+        monkeypatch.setattr(_write_events, "encode_values", encode)
     with pytest.raises(KeyboardInterrupt):
         write_fcs(adata, tmp_path / "x" / "y")
     assert list(tmp_path.iterdir()) == []

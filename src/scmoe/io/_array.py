@@ -1,4 +1,4 @@
-"""Arrays -> AnnData: images above all."""
+"""Convert arrays, such as images, to AnnData."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def from_array(
     values = np.asarray(X)
     _check_values(values)
     shape = _image_shape(values.shape, image_shape)
-    divisor = _scale(scale, is_bytes=shape is not None and values.dtype == np.uint8)
+    divisor = _divisor(scale, is_bytes=shape is not None and values.dtype == np.uint8)
     n = len(values)
     flat = _flat(values, divisor)
     obs = {} if obs is None else obs
@@ -120,7 +120,7 @@ def _check_values(values: np.ndarray) -> None:
 def _image_shape(
     shape: tuple[int, ...], image_shape: Sequence[int] | None
 ) -> tuple[int, ...] | None:
-    """Return (H, W) or (H, W, C), None for what is no image."""
+    """Return the shape of an image, (H, W) or (H, W, C); None for other arrays."""
     of_array = shape[1:]
     if image_shape is None:
         return of_array if len(of_array) > 1 else None
@@ -140,7 +140,7 @@ def _image_shape(
     return given
 
 
-def _scale(scale: float | None, *, is_bytes: bool) -> float:
+def _divisor(scale: float | None, *, is_bytes: bool) -> float:
     if scale is None:
         return float(_LARGEST_BYTE) if is_bytes else 1.0
     if not is_number(scale) or not 0 < scale < np.inf:
@@ -149,8 +149,8 @@ def _scale(scale: float | None, *, is_bytes: bool) -> float:
 
 
 def _flat(values: np.ndarray, divisor: float) -> np.ndarray:
-    """Return a copy, float32, one row each."""
-    # what float32 cannot hold becomes infinite, which is said below
+    """Return a scaled copy with one row for each cell, float32."""
+    # values beyond float32 become infinite, and raise below
     with np.errstate(over="ignore"):
         flat = values.reshape(len(values), -1).astype(np.float32)
         flat /= np.float32(divisor)
@@ -168,7 +168,7 @@ def _names_rows(obs: Mapping[str, Any] | pd.DataFrame) -> bool:
 
 
 def _pixels(shape: tuple[int, ...]) -> list[str]:
-    """Name the positions of an array of a shape, last axis fastest."""
+    """Return the names of the positions in an array, last axis fastest."""
     return ["_".join(map(str, position)) for position in np.ndindex(shape)]
 
 
@@ -185,7 +185,7 @@ def _names(what: str, given: Sequence[str] | None, n: int, default: list[str]) -
 
 
 def _column(name: str, given: Any, n: int) -> pd.Categorical | np.ndarray:
-    """Return fractional numbers as they are, anything else as labels."""
+    """Return a column of ``.obs``: floats as they are, anything else as categorical."""
     of_pandas = isinstance(given, pd.Series | pd.Index | pd.Categorical)
     values = given if of_pandas else np.asarray(given)
     if values.ndim != 1:

@@ -23,13 +23,13 @@ from ._channels import (
     mark_copies,
     variable_names,
 )
-from ._errors import Fault, Repairs, listed, naming, printable, shown
+from ._errors import Fault, Repairs, faults_of, join_numbers, printable, quoted
 from ._files import Source, open_source, path_text
-from ._keywords import BLANKS, Keywords, capitals, numbered, to_number
+from ._keywords import BLANKS, Keywords, ascii_upper, channel_numbers, to_number
 from ._layout import Place, locate, read_layouts
-from ._spillover import Spill, find_spill
+from ._spillover import FileSpillover, parse_spillover
 from ._text import Text, check_gap, read_text, read_texts
-from ._values import Scale, pieces, read_scales
+from ._values import ChannelScale, read_pieces, read_scales
 
 
 @dataclass
@@ -47,7 +47,7 @@ class FCSDataset:
     """``$PnN``, without blanks around them and without control characters."""
     markers: list[str]
     """``$PnS`` likewise, ``""`` for none."""
-    scales: list[Scale]
+    scales: list[ChannelScale]
     """Maps from stored numbers to the linear scale, one per channel."""
     notes: Repairs
     offsets: str = "auto"
@@ -74,7 +74,7 @@ class FCSDataset:
     @property
     def repairs(self) -> list[str]:
         """Departures from the standard, and how they were read."""
-        return self.notes.told
+        return self.notes.messages
 
     @cached_property
     def keywords(self) -> dict[str, str]:
@@ -141,7 +141,7 @@ def open_dataset(
     """
     path = Path(path)
     notes = Repairs(strict=strict)
-    with naming(path), open_source(path) as source:
+    with faults_of(path), open_source(path) as source:
         text = read_text(source, dataset, notes)
         return _describe(path, source, text, notes, dataset=dataset, offsets=offsets)
 
@@ -152,7 +152,7 @@ def open_datasets(
     """Read all data sets of a file without their values, see :func:`open_dataset`."""
     path = Path(path)
     found: list[FCSDataset] = []
-    with naming(path), open_source(path) as source:
+    with faults_of(path), open_source(path) as source:
         try:
             for text, notes, odd in read_texts(source, strict=strict):
                 if odd is not None:
@@ -201,9 +201,9 @@ def _printable(letter: str, names: list[str], notes: Repairs) -> list[str]:
         if plain != name:
             key = f"$P{i}{letter}"
             if letter == "N" and not plain:
-                raise Fault(f"{key} holds no printable character: {shown(name)}", key, name)
+                raise Fault(f"{key} holds no printable character: {quoted(name)}", key, name)
             notes.repair(
-                f"characters of {key} that cannot be printed were left out: {shown(name)}",
+                f"characters of {key} that cannot be printed were left out: {quoted(name)}",
                 key,
                 name,
             )
@@ -234,12 +234,12 @@ def read_values(
     columns = list(range(len(channels)) if columns is None else columns)
     everything = channels == columns == list(range(out.shape[1])) == list(range(len(data.names)))
     with (
-        naming(data.path),
+        faults_of(data.path),
         open_source(data.path) as source,
         np.errstate(over="ignore", invalid="ignore"),
     ):
         bad = np.zeros(out.shape[1], dtype=int)
-        for rows, events in pieces(source, data.place):
+        for rows, events in read_pieces(source, data.place):
             part = out[rows]
             whole = everything and events.matrix is not None
             if whole:
@@ -256,24 +256,24 @@ def read_values(
         source.check()
     named = [data.variables[i] for i, k in zip(channels, columns, strict=True) if bad[k]]
     if named:
-        data.notes.tell(
+        data.notes.note(
             f"{bad[columns].sum()} values are not finite and were kept, in: {', '.join(named)}"
         )
 
 
-def read_spillover(data: FCSDataset) -> Spill:
+def read_spillover(data: FCSDataset) -> FileSpillover:
     """Read the spillover matrix of the file; an unusable matrix is a repair."""
-    with naming(data.path):
-        return find_spill(data.text.keywords, data.names, data.markers, data.notes)
+    with faults_of(data.path):
+        return parse_spillover(data.text.keywords, data.names, data.markers, data.notes)
 
 
 def _check_mode(text: Text, notes: Repairs) -> None:
     """Refuse histograms; FCS 3.2 has list mode only, so ``$MODE`` may be missing there."""
     if not text.keywords.get("$MODE", "").strip(BLANKS):
         if text.version != "FCS3.2":
-            notes.moved("$MODE is missing; taken as list mode", "$MODE")
+            notes.repair_shift("$MODE is missing; taken as list mode", "$MODE")
         return
-    mode = capitals(text.keywords.need("$MODE"))
+    mode = ascii_upper(text.keywords.need("$MODE"))
     if mode != "L":
         raise Fault(f"$MODE is {mode!r}; only list mode (L) can be read", "$MODE", mode)
 
@@ -284,13 +284,15 @@ def _names(keywords: Keywords, notes: Repairs) -> list[str]:
     said = keywords["$PAR"]
     if n < 1:
         raise Fault(f"$PAR is {n}", "$PAR", said)
-    found = sorted(numbered(keywords, "N"))
+    found = sorted(channel_numbers(keywords, "N"))
     if found != list(range(1, len(found) + 1)) or len(found) != n:
-        raise Fault(f"$PAR is {n}, but $PnN is there for n = {listed(found)}", "$PAR", said)
-    more = sorted({i for letter in "BER" for i in numbered(keywords, letter) if not 1 <= i <= n})
+        raise Fault(f"$PAR is {n}, but $PnN is there for n = {join_numbers(found)}", "$PAR", said)
+    more = sorted(
+        {i for letter in "BER" for i in channel_numbers(keywords, letter) if not 1 <= i <= n}
+    )
     if more:
         notes.repair(
-            f"$PAR is {n}, but channels are described for n = {listed(more)}", "$PAR", said
+            f"$PAR is {n}, but channels are described for n = {join_numbers(more)}", "$PAR", said
         )
     names = [keywords[f"$P{i}N"].strip(BLANKS) for i in found]
     unnamed = [f"$P{i}N" for i, name in enumerate(names, start=1) if not name]
@@ -361,5 +363,5 @@ def _table(keywords: Mapping[str, str]) -> pd.DataFrame:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, hexadecimal."""
-    with naming(path), path.open("rb") as handle:
+    with faults_of(path), path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -23,10 +23,10 @@ SUFFIXES = (".fcs", ".lmd", ".fcs.gz", ".lmd.gz")
 
 
 def find_files(path: str | PathLike[str] | Iterable[str | PathLike[str]]) -> list[Path]:
-    """Resolve a file, a folder, a glob pattern, or several of them, to a list of files.
+    """Resolve a file, a folder, a glob pattern, or several of them, to a list of FCS files.
 
-    Folders and patterns come in natural order (``well2`` before ``well10``); a list keeps
-    the order it has. Hidden files are skipped.
+    Folders and patterns are sorted in natural order (``well2`` before ``well10``); a list keeps
+    its order. Hidden files are skipped.
     """
     if isinstance(path, str | PathLike):
         files = _resolve(path)
@@ -63,7 +63,7 @@ def _resolve(item: str | PathLike[str]) -> list[Path]:
         return natsorted(found, key=str)
     if path.exists():
         if not path.is_file():
-            # a pipe may never end
+            # reading a pipe may never end
             raise FCSReadError(path, "this is no regular file")
         return [path]
     if glob.has_magic(str(item)):
@@ -82,19 +82,19 @@ def _listed(suffixes: Iterable[str]) -> str:
 
 
 def sample_names(files: Sequence[Path], datasets: Sequence[int | None] = ()) -> list[str]:
-    """Name each file by its stem; where stems collide, with its folder, then its suffix.
+    """Return the name of each sample: the stem of its file, if needed with folder and suffix.
 
     Parameters
     ----------
     files
-        One for each sample.
+        The file of each sample.
     datasets
-        The number of the data set, which stands behind the name, where a file has several.
+        The number of the data set, appended to the name, for files that hold several.
 
     Notes
     -----
-    h5ad and terminals can hold all names: a name of dots only gets a ``_`` before it, and what
-    cannot be printed is left out.
+    All names fit into h5ad files and terminals: a name of dots only gets a ``_`` in front, and
+    characters that cannot be printed are removed.
     """
     ends = ["" if number is None else f"_{number}" for number in datasets] or [""] * len(files)
     ways: list[Callable[[Path], str]] = [
@@ -129,17 +129,17 @@ def stem(file: Path) -> str:
 
 
 def _folder(file: Path) -> str:
-    """Name the folder of a file, also of one that is given as ``../file.fcs``."""
+    """Return the name of the folder of a file, also for ``../file.fcs``."""
     return Path(os.path.abspath(file)).parent.name
 
 
 def path_text(path: str) -> str:
-    """Return a path as text that h5ad can hold: bytes that are no UTF-8 are spelt out."""
+    """Return a path as text that h5ad can hold, with bytes that are not UTF-8 escaped."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def text_path(text: str) -> str:
-    """Return the path that :func:`path_text` made text of, if any byte was no UTF-8."""
+    """Return the path of a text from :func:`path_text` that has escaped bytes."""
     return re.sub(r"\\x([89a-f][0-9a-f])", lambda m: chr(0xDC00 + int(m[1], 16)), text)
 
 
@@ -147,11 +147,11 @@ _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 18
 _MOST_BYTES = 64 << 20
 _MOST_TIMES = 100
-"""A compressed file may grow to so many bytes, plus so many times its own size."""
+"""Limits of a decompressed file: these bytes, plus this many times its compressed size."""
 
 
 class Source:
-    """A file that is read from here and there; closes itself after ``with``."""
+    """A file with random access; a context manager that closes it."""
 
     def __init__(self, path: Path) -> None:
         mode = path.stat().st_mode
@@ -172,15 +172,15 @@ class Source:
         self._handle.close()
 
     def holds(self, stop: int) -> bool:
-        """Whether there are `stop` bytes or more."""
+        """Whether the file has at least `stop` bytes."""
         return stop <= self.size
 
     def read(self, start: int, stop: int) -> bytes:
-        """Return bytes from `start` to before `stop`, fewer at the end of the file."""
+        """Return the bytes from `start` to before `stop`, fewer at the end of the file."""
         return self.array(start, max(min(stop, self.size) - start, 0)).tobytes()
 
     def array(self, start: int, count: int) -> np.ndarray:
-        """Return `count` bytes from `start` on, fewer at the end of the file."""
+        """Return `count` bytes from `start` as uint8, fewer at the end of the file."""
         self._handle.seek(start)
         values = np.empty(count, dtype=np.uint8)
         view, got = memoryview(values), 0
@@ -192,11 +192,11 @@ class Source:
         return values[:got]
 
     def check(self) -> None:
-        """Verify what the file says about its own bytes."""
+        """Verify the checksum of the file, if it has one."""
 
 
 class GzipSource(Source):
-    """A file compressed with gzip: decompressed as far as somebody asks for it."""
+    """A file compressed with gzip, decompressed only as far as it is read."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -234,17 +234,17 @@ class GzipSource(Source):
 
     def array(self, start: int, count: int) -> np.ndarray:
         self.holds(start + count)
-        # a copy: what is looked at cannot grow
+        # a copy: a bytearray with a view on it cannot grow
         return np.frombuffer(self._bytes[start : start + count], dtype=np.uint8)
 
     def check(self) -> None:
-        """Go through to the checksum at the end, which tells damaged values from good ones."""
+        """Decompress the rest of the file, which verifies its checksum."""
         while self._next():
             pass
 
 
 def open_source(path: Path) -> Source:
-    """Open a file; Fault for what is no file, OSError for what cannot be opened."""
+    """Open a file, compressed or not; Fault if it is not a regular file."""
     source = Source(path)
     if source.read(0, 2) != _GZIP:
         return source

@@ -1,8 +1,8 @@
-"""The TEXT segment as keywords and values: what a doubled delimiter means.
+"""Split a TEXT segment into keywords and values, and read numbers from them.
 
-By the standard a delimiter within a keyword or a value is doubled, and no value is empty.
-Many writers leave values empty all the same, so ``/$COM//$SMNO/7/`` is met, too. Both readings
-are tried; the one that leaves a sound set of keywords is taken.
+By the standard a delimiter within a keyword or a value is doubled, and no value is empty. Many
+writers leave values empty nevertheless, for instance ``/$COM//$SMNO/7/``. Both readings are
+tried; the one that gives a sound set of keywords is used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ._errors import Fault, Repairs, shown
+from ._errors import Fault, Repairs, quoted
 
 BLANKS = " \t\r\n\0"
 _MATTERS = re.compile(
@@ -27,10 +27,10 @@ _NUMBER = re.compile(
 
 
 class Keywords(dict[str, str]):
-    """Keywords in upper case, with their ``$``; the getters raise Fault."""
+    """Values by keyword, in upper case and with ``$``; the getters raise Fault."""
 
     def need(self, key: str) -> str:
-        """Return a value without blanks around it."""
+        """Return the value of a required keyword, stripped of blanks."""
         if key not in self:
             without = key.removeprefix("$")
             hint = f" (there is {without} without a $)" if without in self else ""
@@ -38,101 +38,101 @@ class Keywords(dict[str, str]):
         return self[key].strip(BLANKS)
 
     def integer(self, key: str) -> int:
-        """Return a whole number."""
+        """Return the value of a required keyword as an integer."""
         text = self.need(key)
         if not INTEGER.fullmatch(text):
-            raise Fault(f"{key} is {shown(text)}, not an integer", key, text)
+            raise Fault(f"{key} is {quoted(text)}, not an integer", key, text)
         return int(text)
 
     def number(self, key: str, default: float) -> float:
-        """Return a number, `default` where there is none or it is blank."""
+        """Return a value as a number, `default` if it is missing or blank."""
         text = self.get(key, "").strip(BLANKS)
         value = to_number(text) if text else default
         if value is None:
-            raise Fault(f"{key} is {shown(text)}, not a number", key, text)
+            raise Fault(f"{key} is {quoted(text)}, not a number", key, text)
         return value
 
 
 def to_number(text: str) -> float | None:
-    """Return a decimal number, None for anything else (NaN and infinity included)."""
+    """Return a decimal number; None for any other text, NaN and infinity included."""
     if not _NUMBER.fullmatch(text):
         return None
     value = float(text)
     return value if abs(value) != float("inf") else None
 
 
-def numbered(keywords: Keywords, letter: str) -> Iterator[int]:
-    """Find the n for which there is a ``$Pn`` keyword of a letter."""
+def channel_numbers(keywords: Keywords, letter: str) -> Iterator[int]:
+    """Yield each n with a keyword ``$Pn`` of this letter."""
     for key in keywords:
         if match := re.fullmatch(rf"\$P([1-9][0-9]{{0,8}}){letter}", key):
             yield int(match[1])
 
 
-def matters(keyword: str) -> bool:
-    """Whether the numbers that are read depend on a keyword (upper case, with its ``$``)."""
+def affects_values(keyword: str) -> bool:
+    """Whether the values that are read depend on a keyword (upper case, with its ``$``)."""
     return _MATTERS.fullmatch(keyword) is not None
 
 
-def hidden_keyword(raw: bytes, delimiter: str) -> str | None:
-    """Find a keyword that matters in bytes that are no TEXT."""
+def find_hidden_keyword(raw: bytes, delimiter: str) -> str | None:
+    """Find a keyword that affects values in bytes outside of TEXT; None if there is none."""
     mark = re.escape(delimiter)
     for match in re.finditer(
         rf"(?:{mark}|\s)(\$[A-Z0-9]+)(?:{mark})", raw.decode("latin-1").upper()
     ):
-        if matters(match[1]):
+        if affects_values(match[1]):
             return match[1]
     return None
 
 
-def capitals(key: str) -> str:
-    """Return a keyword in capitals; only ASCII has the same letter in two cases here."""
+def ascii_upper(key: str) -> str:
+    """Return ASCII text in upper case, and any other text as it is."""
     return key.upper() if key.isascii() else key
 
 
 @dataclass
 class Tokens:
-    """A segment cut into pieces."""
+    """Keywords and values of a segment, and what is left at its end."""
 
     pairs: list[tuple[str, str]]
-    """Keywords and values, as they are written."""
+    """Keywords and values as in the file."""
     rest: str | None = None
-    """A last keyword that has no value."""
+    """The last keyword, if it has no value."""
     open: bool = False
-    """Whether the last keyword or value has no delimiter behind it."""
+    """Whether the segment ends without a delimiter."""
 
     def table(self) -> dict[str, str]:
-        """Keywords in upper case without blanks around them."""
-        return {capitals(key.strip(BLANKS)): value for key, value in self.pairs}
+        """Return the values by keyword, in upper case and stripped of blanks."""
+        return {ascii_upper(key.strip(BLANKS)): value for key, value in self.pairs}
 
 
-def split(body: str, delimiter: str, repairs: Repairs, *, primary: bool = True) -> Tokens:
-    """Cut what follows the first delimiter of a segment.
+def split_text(body: str, delimiter: str, repairs: Repairs, *, primary: bool = True) -> Tokens:
+    """Split a segment into keywords and values.
 
     Parameters
     ----------
     body
-        The segment without its first character.
+        The segment without its first character, the delimiter.
     delimiter
         One character.
     repairs
-        Receives what had to be assumed.
+        Receives the assumptions that were made.
     primary
-        Whether the segment must hold the keywords that every file needs.
+        Whether the segment must hold the required keywords of a file.
 
     Raises
     ------
     Fault
-        If doubled delimiters can be read in two ways that give different numbers.
+        If both readings of doubled delimiters are sound but give different values, or none is.
     """
     if delimiter * 2 not in body:
-        return _pair(body.split(delimiter))
+        return _pair_up(body.split(delimiter))
     parts = re.split(f"({re.escape(delimiter)}+)", body)
-    escaped = _pair(_tokens(parts, delimiter, empty_values=False))
-    emptied = _pair(_tokens(parts, delimiter, empty_values=True))
+    escaped = _pair_up(_tokens(parts, delimiter, empty_values=False))
+    emptied = _pair_up(_tokens(parts, delimiter, empty_values=True))
     if escaped == emptied:
         return escaped
-    against_escape = _unsound(escaped, delimiter, primary=primary)
-    against_empty = _unsound(emptied, delimiter, primary=primary)
+    against_escape = _why_unsound(escaped, delimiter, primary=primary)
+    against_empty = _why_unsound(emptied, delimiter, primary=primary)
     if against_escape and against_empty:
         raise Fault(
             f"doubled delimiters cannot be read: if they stand for one, {against_escape}; if they "
@@ -149,13 +149,13 @@ def split(body: str, delimiter: str, repairs: Repairs, *, primary: bool = True) 
 
 
 def _tokens(parts: list[str], delimiter: str, *, empty_values: bool) -> list[str]:
-    """Cut at runs of delimiters: `parts` are text, run, text, ..., text."""
+    """Split at runs of delimiters; `parts` are text, run, text, ..., text."""
     tokens: list[str] = []
     current = parts[0]
     for run, text in zip(parts[1::2], parts[2::2], strict=True):
         n = len(run)
         if empty_values and n > 1 and len(tokens) % 2 == 0:
-            # behind a keyword: the first delimiter ends it, the others are of its value
+            # after a keyword the first delimiter ends it, the others belong to its value
             tokens.append(current)
             literal = delimiter * ((n - 1) // 2)
             if n % 2:
@@ -174,8 +174,8 @@ def _tokens(parts: list[str], delimiter: str, *, empty_values: bool) -> list[str
     return tokens
 
 
-def _pair(tokens: list[str]) -> Tokens:
-    """Pair tokens up; the last is what follows the last delimiter, blank in most files."""
+def _pair_up(tokens: list[str]) -> Tokens:
+    """Pair keywords with values; the last token follows the last delimiter and is mostly blank."""
     last = tokens.pop()
     if last.strip(BLANKS):
         tokens.append(last)
@@ -184,20 +184,20 @@ def _pair(tokens: list[str]) -> Tokens:
     return Tokens(list(zip(tokens[::2], tokens[1::2], strict=True)), rest, is_open)
 
 
-def _unsound(tokens: Tokens, delimiter: str, *, primary: bool) -> str | None:
-    """Say why keywords cannot be right, None if they can."""
+def _why_unsound(tokens: Tokens, delimiter: str, *, primary: bool) -> str | None:
+    """Return why a reading cannot be right; None if it can."""
     table = tokens.table()
     if "" in table:
-        return f"TEXT holds a value without a keyword: {shown(table[''])}"
-    # keywords with a `$` are those of the standard: none of them stands within another, nor
-    # holds a delimiter, unless a letter or a digit delimits
-    mark = re.escape(capitals(delimiter))
+        return f"TEXT holds a value without a keyword: {quoted(table[''])}"
+    # keywords of the standard start with `$`: none contains another one, or the delimiter,
+    # unless the delimiter is a letter or a digit
+    mark = re.escape(ascii_upper(delimiter))
     swallowed = re.compile(
         rf".*{mark}\s*(?:\$|SPILL)|" + ("(?!)" if mark.isalnum() else rf"\$.*{mark}")
     )
     odd = next((key for key in table if swallowed.match(key)), None)
     if odd is not None:
-        return f"TEXT holds the keyword {shown(odd)}"
+        return f"TEXT holds the keyword {quoted(odd)}"
     if not primary or table.get("$BEGINSTEXT", "0").strip(BLANKS + "0"):
         return None
     needed = list(_NEEDED)
@@ -212,8 +212,8 @@ def _unsound(tokens: Tokens, delimiter: str, *, primary: bool) -> str | None:
 
 def _require_same_numbers(one: dict[str, str], other: dict[str, str]) -> None:
     for key in sorted({*one, *other}):
-        if matters(key) and one.get(key) != other.get(key):
-            values = [shown(table[key]) if key in table else "missing" for table in (one, other)]
+        if affects_values(key) and one.get(key) != other.get(key):
+            values = [quoted(table[key]) if key in table else "missing" for table in (one, other)]
             raise Fault(
                 f"doubled delimiters can be read in two ways: {key} is {values[0]} if they stand "
                 f"for one, {values[1]} if they are empty values",

@@ -1,4 +1,4 @@
-"""Read from TEXT how events are stored, and find the DATA segment."""
+"""Read the storage of events from TEXT, and locate the DATA segment."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._errors import Fault, Repairs, listed, shown
-from ._keywords import BLANKS, Keywords, capitals, to_number
+from ._errors import Fault, Repairs, join_numbers, quoted
+from ._keywords import BLANKS, Keywords, ascii_upper, to_number
 from ._text import HEADER_SIZE, Text
 
 if TYPE_CHECKING:
@@ -24,41 +24,41 @@ _WHOLE = re.compile(r"\+?([0-9]{1,20})(?:\.0{0,20})?")
 
 @dataclass(frozen=True)
 class Column:
-    """How one channel is stored in an event."""
+    """Storage of one channel."""
 
     kind: str
-    """``I``, ``F``, ``D`` or ``A``."""
+    """``I`` (unsigned integer), ``F``, ``D`` (float) or ``A`` (ASCII)."""
     bits: int
-    """0 for text that ends at a delimiter."""
+    """Bits per value; 0 for ASCII values with delimiters."""
     mask: int | None
-    """The bits of an integer that hold the value (``$PnR``); None for all."""
+    """Bits of an integer that are used (from ``$PnR``); None for all."""
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Bytes per value."""
         return self.bits // 8
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How events are stored."""
+    """Storage of an event: types, widths, bit masks, byte order."""
 
     columns: tuple[Column, ...]
     order: tuple[int, ...] | None
-    """Significance of each byte of a word, 1 for the least; None where no byte order matters."""
+    """Significance of each byte of a word, 1 for the least; None if byte order is irrelevant."""
     packed: bool = False
-    """Whether values follow one another bit by bit, not byte by byte."""
+    """Whether values are packed bit by bit."""
     padded: bool = False
-    """Whether integers have words that are larger than ``$PnB`` says."""
+    """Whether integers are stored in words wider than ``$PnB``."""
 
     @property
     def event_bits(self) -> int:
-        """Bits of an event, 0 if they differ from event to event."""
+        """Bits per event; 0 if that varies (ASCII with delimiters)."""
         widths = [column.bits for column in self.columns]
         return sum(widths) if all(widths) else 0
 
     def needed(self, n_events: int) -> int:
-        """Return the bytes of so many events."""
+        """Return the number of bytes of `n_events` events."""
         return -(-n_events * self.event_bits // 8)
 
     @property
@@ -73,24 +73,24 @@ class Layout:
 
 
 def read_layouts(keywords: Keywords, version: str, n: int, repairs: Repairs) -> list[Layout]:
-    """Read from ``$DATATYPE``, ``$PnB``, ``$PnR`` and ``$BYTEORD`` how events are stored.
+    """Read the possible layouts from ``$DATATYPE``, ``$PnB``, ``$PnR`` and ``$BYTEORD``.
 
     Parameters
     ----------
     keywords
-        Of the data set.
+        Keywords of the data set.
     version
-        Of FCS; only 3.2 knows ``$PnDATATYPE``.
+        FCS version; only 3.2 has ``$PnDATATYPE``.
     n
         Number of channels.
     repairs
-        Receives what had to be assumed.
+        Receives the assumptions that were made.
 
     Returns
     -------
-    One layout; or several where integers are not of whole bytes: each in a word of its own, as
-    nearly every writer does it, each filled up to whole bytes, and bit after bit, as the
-    standard has it.
+    One layout; or several if the bits of integers are not a multiple of 8: each integer in a word
+    of its own, as nearly every writer does it, each padded to whole bytes, and packed bit by bit,
+    as the standard defines it.
     """
     default = _kind(keywords, "$DATATYPE")
     odd: dict[str, list[int]] = defaultdict(list)
@@ -107,7 +107,7 @@ def read_layouts(keywords: Keywords, version: str, n: int, repairs: Repairs) -> 
             )
         columns.append(_column(keywords, i, kind, odd))
     for text, numbers in odd.items():
-        repairs.repair(f"{text} (n = {listed(numbers)})")
+        repairs.repair(f"{text} (n = {join_numbers(numbers)})")
     kinds = {column.kind for column in columns}
     if "A" in kinds and (len(kinds) > 1 or len({column.bits == 0 for column in columns}) > 1):
         raise Fault("ASCII values of fixed width, those with delimiters and others do not mix")
@@ -122,9 +122,9 @@ def read_layouts(keywords: Keywords, version: str, n: int, repairs: Repairs) -> 
 
 
 def _kind(keywords: Keywords, key: str) -> str:
-    kind = capitals(keywords.need(key))
+    kind = ascii_upper(keywords.need(key))
     if kind not in ("I", "F", "D", "A"):
-        raise Fault(f"{key} is {shown(kind)}; I, F, D and A can be read", key, kind)
+        raise Fault(f"{key} is {quoted(kind)}; I, F, D and A can be read", key, kind)
     return kind
 
 
@@ -155,7 +155,7 @@ def _column(keywords: Keywords, i: int, kind: str, odd: dict[str, list[int]]) ->
 
 
 def _range(keywords: Keywords, i: int) -> int | None:
-    """Return how many values an integer can take, None if ``$PnR`` is 0 or less."""
+    """Return the number of values of an integer channel; None if ``$PnR`` is 0 or less."""
     key = f"$P{i}R"
     text = keywords.need(key)
     if whole := _WHOLE.fullmatch(text):
@@ -163,13 +163,13 @@ def _range(keywords: Keywords, i: int) -> int | None:
     else:
         number = to_number(text)
         if number is None:
-            raise Fault(f"{key} is {shown(text)}, so it does not say which bits count", key, text)
+            raise Fault(f"{key} is {quoted(text)}, so it does not say which bits count", key, text)
         top = int(number)
     return top if top >= 1 else None
 
 
 def _filled(column: Column, sizes: Sequence[int] = _WORDS) -> Column:
-    """Give an integer that is not of whole bytes the next larger size of those in bytes."""
+    """Pad an integer that is not a multiple of 8 bits to the next of the sizes in bytes."""
     if column.kind != "I" or column.bits % 8 == 0:
         return column
     size = next(size for size in sizes if 8 * size >= column.bits)
@@ -178,7 +178,7 @@ def _filled(column: Column, sizes: Sequence[int] = _WORDS) -> Column:
 
 
 def _order(keywords: Keywords, columns: list[Column]) -> tuple[int, ...] | None:
-    """Read ``$BYTEORD``; None where every value is one byte, or text."""
+    """Read ``$BYTEORD``; None if every value is one byte or ASCII."""
     text = keywords.need("$BYTEORD")
     if all(column.kind == "A" for column in columns):
         return None
@@ -187,7 +187,7 @@ def _order(keywords: Keywords, columns: list[Column]) -> tuple[int, ...] | None:
     known = sorted(order) == list(range(1, len(order) + 1)) and len(order) <= 8
     if not known:
         raise Fault(
-            f"$BYTEORD is {shown(text)}; it must hold the numbers from 1 on, each once",
+            f"$BYTEORD is {quoted(text)}; it must hold the numbers from 1 on, each once",
             "$BYTEORD",
             text,
         )
@@ -197,7 +197,7 @@ def _order(keywords: Keywords, columns: list[Column]) -> tuple[int, ...] | None:
     monotone = order in (tuple(range(1, len(order) + 1)), tuple(range(len(order), 0, -1)))
     if len(order) == 1 or (not monotone and sizes != {len(order)}):
         raise Fault(
-            f"$BYTEORD is {shown(text)}, which does not say how values of "
+            f"$BYTEORD is {quoted(text)}, which does not say how values of "
             f"{', '.join(map(str, sorted(sizes)))} bytes are stored",
             "$BYTEORD",
             text,
@@ -210,24 +210,24 @@ _CHOICE = 'offsets="header" or offsets="text" decides'
 
 @dataclass(frozen=True)
 class Place:
-    """Where the events are, and how they are stored."""
+    """Position and layout of the events."""
 
     start: int
     """First byte, counted from the start of the file."""
     size: int
-    """Bytes."""
+    """Number of bytes."""
     n_events: int
     layout: Layout
 
 
 @dataclass(frozen=True)
-class _Fit:
-    start: int
-    size: int
-    n_events: int
-    layout: Layout
+class _Candidate(Place):
+    """A possible position of DATA, its first byte counted from the start of the data set."""
+
     late: int
+    """1 if the stated end is one byte late, else 0."""
     source: str
+    """``HEADER`` or ``TEXT``."""
 
 
 def locate(
@@ -237,32 +237,32 @@ def locate(
     repairs: Repairs,
     offsets: str = "auto",
 ) -> Place:
-    """Find DATA, and which of the layouts it has.
+    """Find the position of DATA and its layout.
 
     Parameters
     ----------
     text, source
-        The data set, and its file.
+        HEADER and TEXT of the data set, and its file.
     layouts
-        How events may be stored.
+        The possible layouts, from :func:`read_layouts`.
     repairs
-        Receives what had to be assumed.
+        Receives the assumptions that were made.
     offsets
-        What to believe where HEADER and TEXT name two places and both could be right:
-        ``"header"``, ``"text"``, or ``"auto"``, the one right behind TEXT.
+        Which position to use if those of HEADER and TEXT are both possible: ``"header"``,
+        ``"text"``, or ``"auto"``, the one directly after TEXT.
 
     Notes
     -----
-    A pair of offsets is believed if as many bytes lie between them as ``$TOT`` events take and
-    the file has them all. Where none is, a pair whose end is one byte late is (many writers give
-    the byte after the last one). Of two places that could both be right the one right behind
-    TEXT is taken, if `offsets` does not say otherwise; other such readings are refused. Without
-    ``$TOT`` the number of events follows from the size of DATA, if it is a whole number.
+    A pair of offsets is valid if ``$TOT`` events take exactly the bytes between them and the file
+    has all of these bytes. If no pair is valid, one whose end is one byte late is accepted (many
+    writers give the byte after the last one). Of two valid positions the one directly after TEXT
+    is used, unless `offsets` decides; other ambiguous files are refused. Without ``$TOT`` the
+    number of events follows from the size of DATA, if it is an integer.
     """
     chosen = offsets.upper()
-    said = _said(text, chosen)
+    said = _stated_offsets(text, chosen)
     stated = "; ".join(f"{who} says bytes {a} to {b}" for who, (a, b) in said.items())
-    n_events = _count(text)
+    n_events = _stated_events(text)
     if text.header.data is None:
         repairs.repair("HEADER does not say where DATA lies")
     if n_events == 0:
@@ -271,63 +271,61 @@ def locate(
         raise Fault("neither HEADER nor TEXT says where DATA lies", "$BEGINDATA")
     delimited = layouts[0].event_bits == 0
     believed = said
+    # FCS 2.0 states the position of DATA in HEADER only
+    required = 1 if text.version == "FCS2.0" else 2
     if chosen in said and (n_events is None or delimited):
-        # no size tells which of two is right, so the user does
+        # the size does not decide between two positions, so the user does
         believed = {chosen: said[chosen]}
-    elif n_events is None and (len(set(said.values())) > 1 or len(said) < len(_witnesses(text))):
+    elif n_events is None and (len(set(said.values())) > 1 or len(said) < required):
         raise Fault(
             f"$TOT is missing, and HEADER and TEXT do not agree on DATA: {stated}; {_CHOICE}",
             "$TOT",
         )
-    find = _fits_delimited if delimited else _fits
-    fits = find(text, source, layouts, believed, n_events, 0)
-    if not delimited and (not fits or len(layouts) > 1 or chosen in said):
-        fits += find(text, source, layouts, believed, n_events, 1)
-    if not fits:
-        raise _no_fit(text, source, layouts, believed, stated, n_events)
+    find = _delimited_candidates if delimited else _candidates
+    candidates = find(text, source, layouts, believed, n_events, 0)
+    if not delimited and (not candidates or len(layouts) > 1 or chosen in said):
+        candidates += find(text, source, layouts, believed, n_events, 1)
+    if not candidates:
+        raise _no_candidate(text, source, layouts, believed, stated, n_events)
     why = "the one that $TOT events fit"
-    if any(fit.source == chosen for fit in fits):
-        if believed is not said or len({fit.start for fit in fits}) > 1:
+    if any(candidate.source == chosen for candidate in candidates):
+        if believed is not said or len({candidate.start for candidate in candidates}) > 1:
             why = "as `offsets=` asks"
-        fits = [fit for fit in fits if fit.source == chosen]
-    if len({fit.layout for fit in fits}) > 1:
+        candidates = [candidate for candidate in candidates if candidate.source == chosen]
+    if len({candidate.layout for candidate in candidates}) > 1:
         raise Fault(
             f"$PnB is of no whole bytes, and DATA ({stated}) is as large as the values take "
             "in more than one way: in words, in whole bytes, or bit after bit"
         )
-    fits = [fit for fit in fits if fit.late == min(other.late for other in fits)]
-    best = fits[0]
-    if len({(fit.start, fit.n_events) for fit in fits}) > 1:
+    least = min(candidate.late for candidate in candidates)
+    candidates = [candidate for candidate in candidates if candidate.late == least]
+    best = candidates[0]
+    if len({(candidate.start, candidate.n_events) for candidate in candidates}) > 1:
         best, why = (
-            _behind_text(text, source, fits, stated),
+            _nearest_behind_text(text, source, candidates, stated),
             "whose place is right behind the TEXT segment",
         )
     _require_readable(best.layout)
-    _note(text, best, said, stated, why, n_events, repairs)
+    _note_repairs(text, best, said, stated, why, n_events, repairs)
     return Place(text.offset + best.start, best.size, best.n_events, best.layout)
 
 
-def _said(text: Text, chosen: str) -> dict[str, tuple[int, int]]:
-    """Collect what is said about the place of DATA, the best source first."""
+def _stated_offsets(text: Text, chosen: str) -> dict[str, tuple[int, int]]:
+    """Return first and last byte of DATA by ``TEXT`` and ``HEADER``, the better source first."""
     said = {}
     keys = ("$BEGINDATA", "$ENDDATA")
     if all(text.keywords.get(key, "").strip(BLANKS) for key in keys):
         said["TEXT"] = (text.keywords.integer(keys[0]), text.keywords.integer(keys[1]))
     header = text.header.data
     if header is not None and header != (0, 0):
-        # FCS 2.0 knows no other place, so nothing that TEXT says there counts
+        # in FCS 2.0 only HEADER states the position of DATA
         only = text.version == "FCS2.0" and chosen != "TEXT"
         said = {"HEADER": header} if only else said | {"HEADER": header}
     return {who: pair for who, pair in said.items() if pair != (0, 0)}
 
 
-def _witnesses(text: Text) -> tuple[str, ...]:
-    """Who has to say where DATA lies."""
-    return ("HEADER",) if text.version == "FCS2.0" else ("HEADER", "TEXT")
-
-
-def _count(text: Text) -> int | None:
-    """Return ``$TOT``, None where it is missing."""
+def _stated_events(text: Text) -> int | None:
+    """Return ``$TOT``; None if it is missing."""
     if not text.keywords.get("$TOT", "").strip(BLANKS):
         return None
     n_events = text.keywords.integer("$TOT")
@@ -337,22 +335,22 @@ def _count(text: Text) -> int | None:
 
 
 def _empty(text: Text, said: dict[str, tuple[int, int]], layout: Layout) -> Place:
-    """No events; Fault where somebody speaks of DATA nevertheless."""
+    """Return an empty DATA; Fault if HEADER or TEXT gives it bytes nevertheless."""
     for who, (first, last) in said.items():
-        # an end before or at the first byte is how writers say that there is nothing
+        # writers state an empty segment by an end before or at the first byte
         if last > first:
             raise Fault(f"$TOT is 0, but {who} says bytes {first} to {last} for DATA", "$TOT", "0")
     return Place(text.offset, 0, 0, layout)
 
 
-def _fits(
+def _candidates(
     text: Text,
     source: Source,
     layouts: list[Layout],
     said: dict[str, tuple[int, int]],
     n_events: int | None,
     late: int,
-) -> list[_Fit]:
+) -> list[_Candidate]:
     found = []
     for layout in layouts:
         for who, (first, last) in said.items():
@@ -360,22 +358,22 @@ def _fits(
             n = n_events
             if n is None:
                 n = max(size, 0) * 8 // layout.event_bits
-            if n < 1 or size != layout.needed(n) or not _is_free(text, first, size):
+            if n < 1 or size != layout.needed(n) or not _outside_text(text, first, size):
                 continue
             if source.holds(text.offset + first + size):
-                found.append(_Fit(first, size, n, layout, late, who))
+                found.append(_Candidate(first, size, n, layout, late, who))
     return found
 
 
-def _fits_delimited(
+def _delimited_candidates(
     text: Text,
     source: Source,
     layouts: list[Layout],
     said: dict[str, tuple[int, int]],
     n_events: int | None,
     late: int,
-) -> list[_Fit]:
-    """Take what is said for text with delimiters: its size tells nothing."""
+) -> list[_Candidate]:
+    """Return the stated position of ASCII values with delimiters, whose size varies."""
     if n_events is None:
         raise Fault("$TOT is missing, and ASCII values with delimiters do not tell it", "$TOT")
     if len(set(said.values())) > 1:
@@ -383,22 +381,24 @@ def _fits_delimited(
     who, (first, last) = next(iter(said.items()))
     size = last - first + 1
     held = source.holds(text.offset + first + size)
-    if size < 2 * n_events * len(layouts[0].columns) - 1 or not _is_free(text, first, size):
+    if size < 2 * n_events * len(layouts[0].columns) - 1 or not _outside_text(text, first, size):
         return []
-    return [_Fit(first, size, n_events, layouts[0], late, who)] if held else []
+    return [_Candidate(first, size, n_events, layouts[0], late, who)] if held else []
 
 
-def _behind_text(text: Text, source: Source, fits: list[_Fit], stated: str) -> _Fit:
-    """Return the place between which and TEXT is nothing, or nothing but blanks."""
+def _nearest_behind_text(
+    text: Text, source: Source, candidates: list[_Candidate], stated: str
+) -> _Candidate:
+    """Return the candidate directly after TEXT, or with nothing but blanks between them."""
     end = text.header.text[1] + 1
-    near = min(fits, key=lambda fit: (fit.start < end, fit.start))
-    others = [fit.start for fit in fits if fit.start > near.start]
+    near = min(candidates, key=lambda candidate: (candidate.start < end, candidate.start))
+    others = [candidate.start for candidate in candidates if candidate.start > near.start]
 
     def blank(first: int, stop: int) -> bool:
         raw = source.read(text.offset + first, text.offset + stop)
         return not raw.strip(BLANKS.encode())
 
-    # blanks between the two may be padding, or numbers
+    # blanks between the candidates may be padding, or values
     if near.start == end or (
         near.start > end
         and blank(end, near.start)
@@ -418,13 +418,13 @@ def _require_readable(layout: Layout) -> None:
         )
 
 
-def _is_free(text: Text, first: int, size: int) -> bool:
-    """Whether bytes are neither HEADER nor TEXT."""
+def _outside_text(text: Text, first: int, size: int) -> bool:
+    """Whether bytes overlap neither HEADER nor TEXT."""
     begin, end = text.header.text
     return first >= HEADER_SIZE and (first > end or first + size <= begin)
 
 
-def _no_fit(
+def _no_candidate(
     text: Text,
     source: Source,
     layouts: list[Layout],
@@ -450,9 +450,9 @@ def _no_fit(
     return Fault(f"DATA takes {needed} bytes by $TOT and $PnB, but {stated}", "$TOT", tot)
 
 
-def _note(
+def _note_repairs(
     text: Text,
-    best: _Fit,
+    best: _Candidate,
     said: dict[str, tuple[int, int]],
     stated: str,
     why: str,
@@ -460,7 +460,7 @@ def _note(
     repairs: Repairs,
 ) -> None:
     if n_events is None:
-        repairs.moved(f"$TOT is missing; DATA holds {best.n_events} events", "$TOT")
+        repairs.repair_shift(f"$TOT is missing; DATA holds {best.n_events} events", "$TOT")
     if len(set(said.values())) > 1:
         repairs.repair(f"{stated}; {best.source} was used, {why}")
     if best.late:
@@ -468,6 +468,6 @@ def _note(
     if text.version != "FCS2.0" and "TEXT" not in said:
         repairs.repair("TEXT does not say where DATA lies; HEADER does", "$BEGINDATA")
     if best.layout.packed:
-        repairs.tell("integers of no whole bytes follow one another bit by bit")
+        repairs.note("integers of no whole bytes follow one another bit by bit")
     elif best.layout.padded:
         repairs.repair("integers of no whole bytes are stored in words: $PnB is not their size")

@@ -1,4 +1,4 @@
-"""Decode the bytes of events into values on the linear scale, and encode values as bytes."""
+"""Decode the bytes of events, map values to the linear scale, and encode values as bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._errors import Fault, Repairs, listed, shown
+from ._errors import Fault, Repairs, join_numbers, quoted
 from ._keywords import BLANKS, Keywords, to_number
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ _DIGITS[list(b"0123456789")] = True
 _SEPARATORS = np.zeros(256, dtype=bool)
 _SEPARATORS[list(b" \t,\r\n")] = True
 _PIECE = 1 << 21
-"""Bytes of the events that are decoded at once."""
+"""Bytes decoded at once."""
 
 
 class Events:
-    """Some events of a data set, one channel at a time."""
+    """Decoded events; `matrix` holds all channels if they can be decoded at once, else None."""
 
     def __init__(self, raw: np.ndarray, n_events: int, layout: Layout) -> None:
         columns = layout.columns
@@ -43,7 +43,7 @@ class Events:
             self.matrix = _uniform(self._rows, layout)
 
     def column(self, i: int) -> np.ndarray:
-        """Return a channel, counted from 0."""
+        """Return the stored values of a channel, counted from 0."""
         if self.matrix is not None:
             return self.matrix[:, i]
         column = self._layout.columns[i]
@@ -51,10 +51,10 @@ class Events:
         return _masked(_words(raw, column, self._layout), column)
 
 
-def pieces(source: Source, place: Place) -> Iterator[tuple[slice, Events]]:
-    """Read the events of a data set, some rows at a time that stay in the cache."""
+def read_pieces(source: Source, place: Place) -> Iterator[tuple[slice, Events]]:
+    """Yield the events of a data set in pieces that fit into the cache, with their rows."""
     bits, n = place.layout.event_bits, place.n_events
-    # eight events end with a byte; text with delimiters ends anywhere
+    # eight packed events end at a byte; ASCII with delimiters is read whole
     step = max(_PIECE // bits, 1) * 8 if bits else max(n, 1)
     for first in range(0, n, step):
         stop = min(first + step, n)
@@ -68,7 +68,7 @@ def pieces(source: Source, place: Place) -> Iterator[tuple[slice, Events]]:
 
 
 def _uniform(rows: np.ndarray, layout: Layout) -> np.ndarray | None:
-    """View events whose channels are all stored alike, in words that numpy knows, at once."""
+    """Decode all channels at once if they have the same type; None if that is not possible."""
     column = layout.columns[0]
     if len({(c.kind, c.bits) for c in layout.columns}) > 1 or not (layout.little or layout.big):
         return None
@@ -88,7 +88,7 @@ def _dtype(column: Column, layout: Layout) -> np.dtype:
 
 
 def _words(raw: np.ndarray, column: Column, layout: Layout) -> np.ndarray:
-    """Put the bytes of one channel together, events x bytes."""
+    """Return one channel as numbers from its bytes, events x bytes."""
     if not (layout.little or layout.big) and column.size > 1:
         raw = raw[:, np.argsort(layout.order)]
     elif layout.big:
@@ -104,7 +104,7 @@ def _masked(values: np.ndarray, column: Column) -> np.ndarray:
 
 
 def _unpacked_bits(raw: np.ndarray, n_events: int, layout: Layout) -> np.ndarray:
-    """Read values that follow one another bit by bit."""
+    """Decode integers that are packed bit by bit."""
     matrix = np.empty((n_events, len(layout.columns)), dtype=np.uint64)
     order = "big" if layout.big else "little"
     width = layout.event_bits
@@ -123,7 +123,7 @@ def _unpacked_bits(raw: np.ndarray, n_events: int, layout: Layout) -> np.ndarray
 
 
 def _ascii(raw: np.ndarray, n_events: int, columns: tuple[Column, ...]) -> np.ndarray:
-    """Read whole numbers that are written in ASCII."""
+    """Decode integers that are written in ASCII."""
     if columns[0].bits == 0:
         return _delimited_ascii(raw, n_events, len(columns))
     rows = raw.reshape(n_events, -1)
@@ -134,7 +134,7 @@ def _ascii(raw: np.ndarray, n_events: int, columns: tuple[Column, ...]) -> np.nd
         at += column.size
         digits = _DIGITS[cells]
         blank = cells == ord(" ")
-        # blanks stand before or behind the digits, not among them
+        # blanks are before or after the digits, not between them
         parts = digits[:, 0] + (digits[:, 1:] & ~digits[:, :-1]).sum(axis=1)
         if not (digits | blank).all() or (parts != 1).any():
             raise Fault(f"channel {i + 1} holds ASCII that is no whole number")
@@ -159,8 +159,8 @@ _TIME = "time"
 
 
 @dataclass(frozen=True)
-class Scale:
-    """What to do to one channel; nothing by default."""
+class ChannelScale:
+    """Map of one channel from stored values to the linear scale; by default the identity."""
 
     factor: float = 1.0
     divisor: float = 1.0
@@ -170,11 +170,11 @@ class Scale:
 
     @property
     def is_identity(self) -> bool:
-        """Whether values stay as they are."""
+        """Whether values stay unchanged."""
         return self.factor == 1 and self.divisor == 1 and self.decades == 0
 
     def apply(self, stored: np.ndarray) -> np.ndarray:
-        """Return a channel on the linear scale, float64."""
+        """Return stored values on the linear scale, float64."""
         values = stored.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             if self.decades:
@@ -184,26 +184,28 @@ class Scale:
 
 def read_scales(
     keywords: Keywords, names: Sequence[str], columns: Sequence[Column], repairs: Repairs
-) -> list[Scale]:
-    """Read ``$PnE``, ``$PnG`` and ``$TIMESTEP``.
+) -> list[ChannelScale]:
+    """Read the scale of each channel from ``$PnE``, ``$PnG`` and ``$TIMESTEP``.
 
     Parameters
     ----------
     keywords
-        Of the data set.
+        Keywords of the data set.
     names
-        ``$PnN``. The channel ``Time`` (any case) takes the time step, and no gain.
+        ``$PnN``. The channel ``Time`` (any case) has the time step, and no gain.
     columns
-        How each channel is stored; floats are linear whatever ``$PnE`` says.
+        Storage of each channel; floats are linear whatever ``$PnE`` is.
     repairs
-        Receives what had to be assumed.
+        Receives the assumptions that were made.
     """
     odd: dict[str, list[int]] = defaultdict(list)
     found = []
     times = [i for i, name in enumerate(names, start=1) if name.lower() == _TIME]
     step = _time_step(keywords, repairs) if times else 1.0
     if step != 1 and len(times) > 1:
-        repairs.repair(f"several channels are called Time; all were scaled (n = {listed(times)})")
+        repairs.repair(
+            f"several channels are called Time; all were scaled (n = {join_numbers(times)})"
+        )
     for i, column in enumerate(columns, start=1):
         decades, lowest = _amplification(keywords, i, column, odd)
         is_time = i in times
@@ -212,8 +214,8 @@ def read_scales(
         if decades and (factor != 1 or gain != 1):
             other = "$TIMESTEP" if is_time else f"$P{i}G"
             raise Fault(
-                f"$P{i}E is {shown(keywords[f'$P{i}E'])}, logarithmic, and {other} is "
-                f"{shown(keywords[other])}: the standard does not say how they go together",
+                f"$P{i}E is {quoted(keywords[f'$P{i}E'])}, logarithmic, and {other} is "
+                f"{quoted(keywords[other])}: the standard does not say how they go together",
                 other,
                 keywords[other],
             )
@@ -222,17 +224,17 @@ def read_scales(
             span = keywords.number(f"$P{i}R", 0)
             if not span > 0:
                 text = keywords.need(f"$P{i}R")
-                raise Fault(f"$P{i}R is {shown(text)} on a logarithmic channel", f"$P{i}R", text)
-        found.append(Scale(factor, gain, decades, lowest, span))
+                raise Fault(f"$P{i}R is {quoted(text)} on a logarithmic channel", f"$P{i}R", text)
+        found.append(ChannelScale(factor, gain, decades, lowest, span))
     for text, numbers in odd.items():
-        repairs.repair(f"{text} (n = {listed(numbers)})")
+        repairs.repair(f"{text} (n = {join_numbers(numbers)})")
     return found
 
 
 def _amplification(
     keywords: Keywords, i: int, column: Column, odd: dict[str, list[int]]
 ) -> tuple[float, float]:
-    """Return decades and the value of 0, ``(0, 1)`` for a linear channel."""
+    """Return the decades and the value that 0 stands for; ``(0, 1)`` for a linear channel."""
     key = f"$P{i}E"
     is_float = column.kind in ("F", "D")
     text = keywords.get(key, "").strip(BLANKS)
@@ -249,7 +251,7 @@ def _amplification(
         )
         return 0.0, 1.0
     if len(fields) != 2 or None in fields or min(fields) < 0:
-        raise Fault(f"{key} is {shown(text)}, not two numbers from 0 on", key, text)
+        raise Fault(f"{key} is {quoted(text)}, not two numbers from 0 on", key, text)
     decades, lowest = fields
     if lowest == 0:
         odd[f"$PnE is {text}; read as {decades:g},1, as the standard advises"].append(i)
@@ -261,7 +263,7 @@ def _gain(keywords: Keywords, i: int, odd: dict[str, list[int]]) -> float:
     key = f"$P{i}G"
     gain = keywords.number(key, 1.0)
     if gain < 0:
-        raise Fault(f"{key} is {shown(keywords[key])}, no gain", key, keywords[key])
+        raise Fault(f"{key} is {quoted(keywords[key])}, no gain", key, keywords[key])
     if gain == 0:
         odd["$PnG is 0; taken as no gain"].append(i)
         return 1.0
@@ -275,7 +277,7 @@ def _time_step(keywords: Keywords, repairs: Repairs) -> float:
     step = to_number(text)
     if step is None or step <= 0:
         repairs.repair(
-            f"$TIMESTEP is {shown(text)}, no time: the time channel was not scaled",
+            f"$TIMESTEP is {quoted(text)}, no time: the time channel was not scaled",
             "$TIMESTEP",
             text,
         )
@@ -284,23 +286,23 @@ def _time_step(keywords: Keywords, repairs: Repairs) -> float:
 
 
 LITTLE = (1, 2, 3, 4)
-"""Least significant byte first, as ``$BYTEORD`` says it."""
+"""``$BYTEORD`` with the least significant byte first."""
 
 
-def as_bytes(values: np.ndarray, kind: str, size: int, order: Sequence[int]) -> np.ndarray:
-    """Return the bytes of numbers, one row of `size` each, uint8.
+def encode_values(values: np.ndarray, kind: str, size: int, order: Sequence[int]) -> np.ndarray:
+    """Encode numbers as bytes, uint8, one row of `size` bytes each.
 
     Parameters
     ----------
     values
-        Of any shape; the last axis runs fastest.
+        Numbers of any shape; the last axis varies fastest.
     kind
         ``I`` (unsigned integers), ``F`` or ``D``.
     size
-        Bytes of each.
+        Bytes per number.
     order
-        Significance of the bytes from the first on, 1 for the least, as ``$BYTEORD`` has it.
-        One that is shorter or longer than `size` must run one way.
+        Significance of each byte, 1 for the least, as in ``$BYTEORD``. An order of another length
+        than `size` must be ascending or descending.
     """
     dtype = np.dtype(f"<{'u' if kind == 'I' else 'f'}{size}")
     little = np.ascontiguousarray(values, dtype=dtype).view(np.uint8).reshape(-1, size)

@@ -23,15 +23,15 @@ from ._dataset import FCSDataset, file_sha256, open_dataset
 from ._errors import printable
 from ._files import open_source, text_path
 from ._keywords import BLANKS
-from ._values import LITTLE, as_bytes
-from ._write_text import CRC, Pairs, head, only_in_text, replace, with_codes
+from ._values import LITTLE, encode_values
+from ._write_text import CRC, Pairs, add_codes, encode_head, exceeds_header, set_keywords
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from ._layout import Place
     from ._text import Text
-    from ._write_text import Extra
+    from ._write_text import AddedChannel
 
 
 logger = logging.getLogger("scmoe")
@@ -44,15 +44,15 @@ _MODERN = ("FCS3.1", "FCS3.2")
 
 @dataclass(frozen=True)
 class Original:
-    """A file that is what was read."""
+    """A data set of an original file that has not changed since it was read."""
 
     path: Path
     dataset: int
     offsets: str = "auto"
 
 
-class UnfitOriginalError(Exception):
-    """An original to which no channel can be appended byte by byte."""
+class CannotAppendError(Exception):
+    """Raised for an original file whose storage takes no further channels."""
 
 
 def find_original(
@@ -60,16 +60,16 @@ def find_original(
     source: str | PathLike[str] | None,
     known: dict[Path, str],
 ) -> Original | None:
-    """Return the file that a record of the reader tells of, None if it is gone.
+    """Find the original file of a record of the reader; None if it is gone.
 
-    `known` holds the SHA-256 of files, and receives those that are computed.
+    `known` caches the SHA-256 of files.
 
     Raises
     ------
     ValueError
-        If there is a file, but its SHA-256 is another one.
+        If the file has another SHA-256 than the record.
     FileNotFoundError
-        If it is not in `source`.
+        If the file is not in `source`.
     """
     candidates = []
     for spell in (str, text_path):
@@ -100,49 +100,49 @@ def original_writer(
     original: Original,
     events: np.ndarray,
     rows: np.ndarray,
-    extras: Sequence[Extra],
+    added: Sequence[AddedChannel],
     notes: Mapping[str, str],
 ) -> Callable[[BinaryIO], None]:
-    """Return what writes events of a file with channels appended.
+    """Return a function that copies events of a file byte by byte, with channels appended.
 
     Parameters
     ----------
     original
-        The file.
+        The original file.
     events
-        Numbers of the events, in the order in which they are to be written.
+        Numbers of the events, in the order of writing.
     rows
-        Positions of their cells in the values of `extras`.
-    extras
-        Channels that are appended, in the data type of the file.
+        Positions of their cells in the values of `added`.
+    added
+        Channels to append, in the data type of the file.
     notes
-        Keywords of this writer.
+        Additional keywords.
 
     Raises
     ------
-    UnfitOriginalError
-        If channels cannot be appended, for the file is packed by bits or ASCII.
+    CannotAppendError
+        If channels cannot be appended, since the file is packed by bits or ASCII.
     ValueError
-        If the file has no such events, or the type of the file cannot hold a channel.
+        If the file has no such events, or its data type cannot hold a channel.
     """
     data = open_dataset(original.path, dataset=original.dataset, offsets=original.offsets)
     text, place, channels = data.text, data.place, data.names
-    order, kind = _storage(text, place)
+    order, kind = _added_storage(text, place)
     events = _checked_events(events, place.n_events, original.path)
-    clash = [extra.name for extra in extras if extra.name in channels]
+    clash = [channel.name for channel in added if channel.name in channels]
     if clash:
         raise ValueError(
             f"`obs` names {listing(clash)}, and {original.path} has channels called so; rename "
             "the columns."
         )
-    gains = [_stored_gain(extra, kind) for extra in extras]
+    gains = [_stored_gain(channel, kind) for channel in added]
     size = _BITS[kind] // 8
-    pairs = _appended_pairs(data, extras, gains, kind, notes, n_events=len(rows))
+    pairs = _appended_pairs(data, added, gains, kind, notes, n_events=len(rows))
     order = order or LITTLE
     width = place.size // place.n_events
-    n_bytes = len(rows) * (width + len(extras) * size)
+    n_bytes = len(rows) * (width + len(added) * size)
     start = _head_like_original(
-        text.version, pairs, extras, n_bytes, text.delimiter, _encoding(data)
+        text.version, pairs, added, n_bytes, text.delimiter, _encoding(data)
     )
 
     def write(handle: BinaryIO) -> None:
@@ -152,10 +152,10 @@ def original_writer(
         for begin in range(0, len(rows), _CHUNK):
             chunk = slice(begin, begin + _CHUNK)
             parts = [stored[events[chunk]]]
-            for extra, gain in zip(extras, gains, strict=True):
-                values = extra.values[rows[chunk]] * gain
+            for channel, gain in zip(added, gains, strict=True):
+                values = channel.values[rows[chunk]] * gain
                 values = np.rint(values) if kind == "I" else values
-                parts.append(as_bytes(values, kind, size, order))
+                parts.append(encode_values(values, kind, size, order))
             handle.write(np.concatenate(parts, axis=1).tobytes())
         handle.write(CRC)
 
@@ -163,7 +163,7 @@ def original_writer(
 
 
 def _encoding(data: FCSDataset) -> str:
-    """Return how TEXT is written: UTF-8, or else the Latin-1 that the reader takes it for."""
+    """Return the encoding of TEXT: UTF-8, else Latin-1, as for the reader."""
     first, last = data.text.header.text
     with open_source(data.path) as source:
         raw = source.read(data.text.offset + first, data.text.offset + last + 1)
@@ -185,53 +185,53 @@ def _checked_events(events: np.ndarray, n_events: int, path: Path) -> np.ndarray
     return numbers.astype(np.int64)
 
 
-def _storage(text: Text, place: Place) -> tuple[tuple[int, ...] | None, str]:
-    """Return byte order and type of the channels that are appended."""
+def _added_storage(text: Text, place: Place) -> tuple[tuple[int, ...] | None, str]:
+    """Return the byte order and data type of appended channels."""
     layout = place.layout
     kind = text.keywords.need("$DATATYPE").upper()
     if layout.packed:
-        raise UnfitOriginalError("its integers follow one another bit by bit")
+        raise CannotAppendError("its integers follow one another bit by bit")
     if kind not in _BITS:
-        raise UnfitOriginalError("its values are ASCII")
+        raise CannotAppendError("its values are ASCII")
     one_way = layout.little or layout.big
     if not one_way and len(layout.order) != _BITS[kind] // 8:
-        raise UnfitOriginalError("its bytes have an order that says nothing of other widths")
+        raise CannotAppendError("its bytes have an order that says nothing of other widths")
     return layout.order, kind
 
 
-def _stored_gain(extra: Extra, kind: str) -> int:
+def _stored_gain(channel: AddedChannel, kind: str) -> int:
     if kind == "I":
-        return extra.gain()
-    extra.check_float(_BITS[kind])
+        return channel.gain()
+    channel.check_float(_BITS[kind])
     return 1
 
 
 def _appended_pairs(
     data: FCSDataset,
-    extras: Sequence[Extra],
+    added: Sequence[AddedChannel],
     gains: Sequence[int],
     kind: str,
     notes: Mapping[str, str],
     *,
     n_events: int,
 ) -> Pairs:
-    """Return the keywords of the original, and those of what is appended."""
+    """Return the keywords of the original file and of the appended channels."""
     n = len(data.names)
     pairs = _kept_pairs(data.text.pairs, n)
-    for i, (extra, gain) in enumerate(zip(extras, gains, strict=True), start=n + 1):
-        pairs += _channel_pairs(i, extra, kind, gain)
-    changed = {"$PAR": str(n + len(extras)), "$TOT": str(n_events), **_widths(data), **notes}
+    for i, (channel, gain) in enumerate(zip(added, gains, strict=True), start=n + 1):
+        pairs += _channel_pairs(i, channel, kind, gain)
+    changed = {"$PAR": str(n + len(added)), "$TOT": str(n_events), **_stored_widths(data), **notes}
     if data.place.layout.order is None:
-        # no value of the original has more than one byte, so any order is right
+        # every value of the original is one byte, so any byte order fits
         changed["$BYTEORD"] = ",".join(map(str, LITTLE))
     said = data.text.keywords.get("$ORIGINALITY", "").strip().lower()
     if said in ("original", "nondatamodified"):
         changed["$ORIGINALITY"] = "Appended"
-    return replace(pairs, changed)
+    return set_keywords(pairs, changed)
 
 
 def _kept_pairs(pairs: Pairs, n: int) -> Pairs:
-    """Leave out values without a keyword, and keywords of channels behind the last."""
+    """Drop values without a keyword, and keywords of channels beyond the last one."""
     kept = []
     for spelt, value in pairs:
         key = spelt.strip(BLANKS)
@@ -241,21 +241,21 @@ def _kept_pairs(pairs: Pairs, n: int) -> Pairs:
     return kept
 
 
-def _widths(data: FCSDataset) -> dict[str, str]:
-    """Return ``$PnB`` where it is not the width that values are stored in."""
+def _stored_widths(data: FCSDataset) -> dict[str, str]:
+    """Return the stored width as ``$PnB`` for channels where the file states another one."""
     stated = {f"$P{i}B": c.bits for i, c in enumerate(data.place.layout.columns, start=1)}
     keywords = data.text.keywords
     return {key: str(bits) for key, bits in stated.items() if keywords.integer(key) != bits}
 
 
-def _channel_pairs(i: int, extra: Extra, kind: str, gain: int) -> Pairs:
+def _channel_pairs(i: int, channel: AddedChannel, kind: str, gain: int) -> Pairs:
     if kind == "I":
-        # readers keep the bits below $PnR, so it is a power of two
-        values = 1 << max(round(extra.top() * gain).bit_length(), 1)
+        # readers mask the bits from $PnR up, so it must be a power of two
+        values = 1 << max(round(channel.largest() * gain).bit_length(), 1)
     else:
-        values = math.floor(max(extra.top(), 0)) + 1
+        values = math.floor(max(channel.largest(), 0)) + 1
     pairs = [
-        (f"$P{i}N", extra.name),
+        (f"$P{i}N", channel.name),
         (f"$P{i}B", str(_BITS[kind])),
         (f"$P{i}E", "0,0"),
         (f"$P{i}R", str(values)),
@@ -266,33 +266,33 @@ def _channel_pairs(i: int, extra: Extra, kind: str, gain: int) -> Pairs:
 def _head_like_original(
     version: str,
     pairs: Pairs,
-    extras: Sequence[Extra],
+    added: Sequence[AddedChannel],
     n_bytes: int,
     delimiter: str,
     encoding: str,
 ) -> bytes:
-    """Return HEADER and TEXT in the version of the original, if that can hold them."""
-    needs_unicode = not all(extra.name.isascii() for extra in extras)
+    """Return HEADER and TEXT in the version of the original, or as FCS 3.1 if needed."""
+    needs_unicode = not all(channel.name.isascii() for channel in added)
     if needs_unicode or max(map(ord, "".join(text for pair in pairs for text in pair))) > 255:
         encoding = "utf-8"
 
     def made(version: str, pairs: Pairs) -> bytes:
-        every, free = with_codes(pairs, extras, delimiter)
-        return head(version, every, n_bytes, delimiter=free, encoding=encoding)
+        every, free = add_codes(pairs, added, delimiter)
+        return encode_head(version, every, n_bytes, delimiter=free, encoding=encoding)
 
     start = made(version, pairs)
-    too_far = version == "FCS2.0" and only_in_text(start, n_bytes)
+    too_far = version == "FCS2.0" and exceeds_header(start, n_bytes)
     if too_far or (needs_unicode and version not in _MODERN):
         why = "so many bytes" if too_far else "names that are not ASCII"
         logger.warning("written as FCS3.1: %s cannot hold %s", version, why)
-        start = made("FCS3.1", replace(pairs, {"SCMOE_ORIGINAL_VERSION": version}))
+        start = made("FCS3.1", set_keywords(pairs, {"SCMOE_ORIGINAL_VERSION": version}))
     return start
 
 
 _CHUNK = 100_000
 _EXACT_IN_FLOAT32 = 2**24
 
-# what the values, the channels or this writer say anew
+# keywords that the values, the channels or this writer set
 _LAYOUT = re.compile(
     r"(begin|end)(data|analysis|stext)|nextdata|par|tot|mode|datatype|byteord|unicode|timestep"
     r"|spillover|spill|comp|originality|scmoe_(version|events|original_version)"
@@ -307,50 +307,50 @@ _STANDARD = re.compile(
 )
 
 
-def plain_writer(
+def values_writer(
     adata: AnnData,
     rows: np.ndarray,
     values: Any,
-    extras: Sequence[Extra],
+    added: Sequence[AddedChannel],
     *,
     record: Mapping[str, Any] | None,
     compensated: bool,
     notes: Mapping[str, str],
 ) -> Callable[[BinaryIO], None]:
-    """Return what writes some rows of a matrix and the extra channels.
+    """Return a function that writes some rows of a matrix, with channels appended.
 
     Parameters
     ----------
     adata
-        For the names of the channels.
+        AnnData with the names of the channels.
     rows
-        Positions of the cells.
+        Positions of the cells to write.
     values
         Cells x channels, of all cells.
-    extras
-        Channels that are appended.
+    added
+        Channels to append.
     record
-        What was known of the file that the cells come from; its keywords are kept.
+        Record of the file that the cells come from, if known; its keywords are kept.
     compensated
-        Whether the values are, so that the spillover is no longer theirs.
+        Whether the values are compensated, so that the spillover matrix no longer applies.
     notes
-        Keywords of this writer.
+        Additional keywords.
     """
-    # those of a sample mostly lie together, and may be in an array of zarr
+    # rows of a sample are mostly contiguous, and `values` may be a zarr array on disk
     first = rows.min()
     values = values[first : rows.max() + 1][rows - first]
     kind = "D" if _needs_double(values) else "F"
     size = 8 if kind == "D" else 4
-    for extra in extras:
-        extra.check_float(8 * size)
+    for channel in added:
+        channel.check_float(8 * size)
     channels = _channel_names(adata)
-    clash = [extra.name for extra in extras if extra.name in channels]
+    clash = [channel.name for channel in added if channel.name in channels]
     if clash:
         raise ValueError(f"`obs` names {listing(clash)}, and there are channels called so.")
-    n = len(channels) + len(extras)
-    tops = [*_tops(values), *(extra.top() for extra in extras)]
-    names = [*channels, *(extra.name for extra in extras)]
-    markers = [*_markers(adata, channels), *("" for _ in extras)]
+    n = len(channels) + len(added)
+    tops = [*_largest_values(values), *(channel.largest() for channel in added)]
+    names = [*channels, *(channel.name for channel in added)]
+    markers = [*_markers(adata, channels), *("" for _ in added)]
     pairs: Pairs = [
         ("$BYTEORD", ",".join(map(str, LITTLE))),
         ("$DATATYPE", kind),
@@ -365,8 +365,8 @@ def plain_writer(
     if record is not None:
         pairs += _kept_keywords(record, channels)
         pairs += [] if compensated else _kept_spillover(record, channels)
-    pairs, delimiter = with_codes(replace(pairs, notes), extras, "\x0c")
-    start = head("FCS3.1", pairs, len(rows) * n * size, delimiter=delimiter)
+    pairs, delimiter = add_codes(set_keywords(pairs, notes), added, "\x0c")
+    start = encode_head("FCS3.1", pairs, len(rows) * n * size, delimiter=delimiter)
 
     def write(handle: BinaryIO) -> None:
         handle.write(start)
@@ -374,9 +374,9 @@ def plain_writer(
             chunk = slice(begin, begin + _CHUNK)
             block = values[chunk]
             block = block.toarray() if sparse.issparse(block) else np.asarray(block)
-            added = [extra.values[rows[chunk], None] for extra in extras]
-            every = np.concatenate([block, *added], axis=1)
-            handle.write(as_bytes(every, kind, size, LITTLE).tobytes())
+            columns = [channel.values[rows[chunk], None] for channel in added]
+            every = np.concatenate([block, *columns], axis=1)
+            handle.write(encode_values(every, kind, size, LITTLE).tobytes())
         handle.write(CRC)
 
     return write
@@ -388,8 +388,8 @@ def _needs_double(values: Any) -> bool:
     return values.size > 0 and abs(values).max() > _EXACT_IN_FLOAT32
 
 
-def _tops(values: Any) -> list[float]:
-    """Return the largest finite value of each channel, 0 for none."""
+def _largest_values(values: Any) -> list[float]:
+    """Return the largest finite value of each channel; 0 if there is none."""
     if sparse.issparse(values):
         return [float(top) for top in values.max(axis=0).toarray().ravel()]
     values = np.asarray(values)
@@ -424,7 +424,7 @@ def _markers(adata: AnnData, channels: list[str]) -> list[str]:
 
 
 def _kept_keywords(record: Mapping[str, Any], channels: list[str]) -> Pairs:
-    """Return the keywords of a file that still hold, those of channels by their new numbers."""
+    """Return the keywords of a file that are still valid, with the new numbers of channels."""
     keywords = fcs_keywords(record) if "keywords" in record else {}
     numbers = {
         key[1:-1]: str(channels.index(printable(value.strip())) + 1)

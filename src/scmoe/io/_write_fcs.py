@@ -1,4 +1,4 @@
-"""AnnData -> FCS files: what was found, as channels beside those that were measured."""
+"""Write cells with their clusters to FCS files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from scmoe._core.text import listing
 
 from ._files import stem
 from ._write_events import (
+    CannotAppendError,
     Original,
-    UnfitOriginalError,
     find_original,
     original_writer,
-    plain_writer,
+    values_writer,
 )
-from ._write_text import Extra, added_channels
+from ._write_text import AddedChannel, added_channels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -134,7 +134,7 @@ def write_fcs(
         raise ValueError(
             "`layer` and `source` exclude each other: which values are to be written?"
         )
-    extras = added_channels(adata, obs)
+    added = added_channels(adata, obs)
     samples = _samples(adata)
     records = {s: adata.uns.get(Key.uns.FCS, {}).get(s) for s in samples}
     targets = _targets(Path(path), samples, records)
@@ -143,7 +143,7 @@ def write_fcs(
     if not overwrite:
         refuse_existing(targets.values())
 
-    job = _Job(adata, extras, source, layer, list(targets.values()))
+    job = _Job(adata, added, source, layer, list(targets.values()))
     progress = len(samples) >= _PROGRESS_FROM if progress is None else progress
     shown = bar(samples.items(), "writing FCS files", total=len(samples), progress=progress)
     folder = next(iter(targets.values())).parent
@@ -180,18 +180,18 @@ def _targets(
         return {next(iter(samples)): path}
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is neither a folder nor a file name that ends in '.fcs'.")
-    names = [_stem(sample, records[sample]) for sample in samples]
+    names = [_file_stem(sample, records[sample]) for sample in samples]
     if _collide(names):
-        names = [_stem(sample, None) for sample in samples]
+        names = [_file_stem(sample, None) for sample in samples]
     if _collide(names):
         raise ValueError(f"Several samples would go to the same file: {listing(names)}.")
     return {sample: path / f"{name}.fcs" for sample, name in zip(samples, names, strict=True)}
 
 
-def _stem(sample: str, record: Mapping[str, Any] | None) -> str:
+def _file_stem(sample: str, record: Mapping[str, Any] | None) -> str:
     if record is not None and "file" in record:
         name = stem(Path(str(record["file"])))
-        # one of several data sets keeps its number
+        # a data set out of several keeps its number
         numbered = f"{name}_{record.get('dataset')}"
         return numbered if sample.endswith(numbered) else name
     name = sample.replace("/", "_").replace("\\", "_").replace("\0", "_")
@@ -199,12 +199,12 @@ def _stem(sample: str, record: Mapping[str, Any] | None) -> str:
 
 
 def _collide(names: list[str]) -> bool:
-    # some file systems do not tell upper from lower case
+    # some file systems ignore case
     return max(Counter(name.casefold() for name in names).values()) > 1
 
 
 def _refuse_originals(originals: Iterable[Path], targets: Iterable[Path]) -> None:
-    """Raise ValueError for a file that cells were read from: it may be the only copy."""
+    """Raise ValueError for a target that is an original file, which may be the only copy."""
     originals = {original.resolve() for original in originals}
     for target in targets:
         if target.resolve() in originals:
@@ -213,36 +213,36 @@ def _refuse_originals(originals: Iterable[Path], targets: Iterable[Path]) -> Non
 
 @dataclass(frozen=True)
 class _Job:
-    """What all files of a call share."""
+    """Options and caches that all files of a call share."""
 
     adata: AnnData
-    extras: list[Extra]
+    added: list[AddedChannel]
     source: str | PathLike[str] | None
     layer: str | None
     targets: list[Path]
     known: dict[Path, str] = field(default_factory=dict)
-    """SHA-256 of the originals."""
+    """SHA-256 of the original files."""
 
     def writer(
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None
     ) -> Callable[[BinaryIO], None]:
-        """Return what writes the file of a sample."""
-        original = None if self.layer is not None else self._original(sample, rows, record)
+        """Return a function that writes the file of a sample."""
+        original = None if self.layer is not None else self._find_original(sample, rows, record)
         why = ""
         if original is not None:
             try:
                 events = self.adata.obs[Key.obs.EVENT].to_numpy()[rows]
                 writer = original_writer(
-                    original, events, rows, self.extras, self._notes("original")
+                    original, events, rows, self.added, self._notes("original")
                 )
-            except UnfitOriginalError as error:
+            except CannotAppendError as error:
                 why = f" ({error})"
             else:
                 logger.info("%s: %d events of %r", sample, len(rows), str(original.path))
                 return writer
-        return self._plain(sample, rows, record, why)
+        return self._values_writer(sample, rows, record, why)
 
-    def _original(
+    def _find_original(
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None
     ) -> Original | None:
         known = record is not None and {"path", "sha256"} <= set(record)
@@ -267,7 +267,7 @@ class _Job:
         return None
 
     def _check_events(self, sample: str, rows: np.ndarray) -> None:
-        """Raise ValueError where cells of two files of the same name were joined."""
+        """Raise ValueError if cells of two files with one name were joined."""
         events = self.adata.obs[Key.obs.EVENT].to_numpy()[rows]
         if len(np.unique(events)) < len(events):
             raise ValueError(
@@ -276,7 +276,7 @@ class _Job:
                 "event cannot be written either)."
             )
 
-    def _plain(
+    def _values_writer(
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None, why: str
     ) -> Callable[[BinaryIO], None]:
         name = "X" if self.layer is None else self.layer
@@ -293,11 +293,11 @@ class _Job:
                 "(`scmoe.pp.inverse_arcsinh`)."
             )
         logger.info("%s: %d cells with the values of %r%s", sample, len(rows), name, why)
-        return plain_writer(
+        return values_writer(
             self.adata,
             rows,
             values,
-            self.extras,
+            self.added,
             record=record,
             compensated=Key.uns.COMPENSATED in done,
             notes=self._notes(" ".join([name, *done])),

@@ -1,4 +1,4 @@
-"""Compose HEADER and TEXT of an FCS file, and the channels that are added to it."""
+"""Compose HEADER and TEXT of a written FCS file, and channels from columns of ``.obs``."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ _EXACT_IN_FLOAT32 = 2**24
 _MOST_IN_32_BITS = 2**32 - 1
 _MOST_IN_FLOAT32 = float(np.finfo(np.float32).max)
 TABLE_MARKS = '",:{}\\'
-"""What a table of codes holds beside names and numbers, where it must not be escaped."""
+"""Characters of a table of codes, in addition to those of names and numbers."""
 _FINEST_GAIN = 10**6
 
 
 @dataclass(frozen=True)
-class Extra:
-    """A channel that a file gets on top of those of the instrument."""
+class AddedChannel:
+    """A channel that is added to those of the instrument."""
 
     name: str
     values: np.ndarray
-    """One for every cell, float64."""
+    """One value per cell, float64."""
     codes: dict[int, str | None] | None = None
-    """What the codes stand for, None for a missing label; None where values are numbers."""
+    """Label of each code, None for a missing label; None if the values are numbers."""
 
     def keyword(self, delimiter: str) -> tuple[str, str]:
-        """Return the table of the codes, in ASCII; the delimiter is left in no name."""
+        """Return the keyword and the JSON table of the codes; the delimiter is escaped."""
         table = json.dumps(dict(sorted(self.codes.items())), separators=(",", ":"))
         return f"SCMOE_CODES_{self.name}", table.replace(delimiter, f"\\u{ord(delimiter):04x}")
 
-    def top(self) -> float:
+    def largest(self) -> float:
         """Return the largest value; 0 if none is finite."""
         return float(np.max(self.values, initial=0, where=np.isfinite(self.values)))
 
     def check_float(self, bits: int) -> None:
-        """Raise ValueError for what floats of so many bits cannot hold."""
+        """Raise ValueError for values that floats of this many bits cannot hold."""
         if (
             bits == 32
             and np.abs(self.values).max(initial=0, where=self._finite()) > _MOST_IN_FLOAT32
@@ -62,9 +62,9 @@ class Extra:
         return np.isfinite(self.values)
 
     def gain(self) -> int:
-        """Return what values are multiplied by to be stored as integers of 32 bits.
+        """Return the factor by which values are stored as integers of 32 bits.
 
-        Raises ValueError for what cannot be stored so.
+        Raises ValueError for values that cannot be stored so.
         """
         where = f".obs[{self.name!r}]"
         bad = ~self._finite()
@@ -75,7 +75,7 @@ class Extra:
             )
         if (self.values < 0).any():
             raise ValueError(f"{where} is negative for some cells; the file holds integers >= 0.")
-        top = self.top()
+        top = self.largest()
         if top > _MOST_IN_32_BITS:
             raise ValueError(f"{where} holds {top:g}, too large for integers of 32 bits.")
         if (self.values == np.floor(self.values)).all():
@@ -86,8 +86,8 @@ class Extra:
         return gain
 
 
-def added_channels(adata: AnnData, obs: str | Sequence[str]) -> list[Extra]:
-    """Return the channels for columns of ``.obs``; three for a clustering.
+def added_channels(adata: AnnData, obs: str | Sequence[str]) -> list[AddedChannel]:
+    """Return the channels for columns of ``.obs``, up to three for a clustering.
 
     Raises
     ------
@@ -103,10 +103,10 @@ def added_channels(adata: AnnData, obs: str | Sequence[str]) -> list[Extra]:
             f"Did not find {listing(unknown)} in .obs, which has {listing(obs_columns(adata))}. "
             "Run `scmoe.tl.cluster(adata)` first, or name other columns as `obs` (`[]` for none)."
         )
-    found: dict[str, Extra] = {}
+    found: dict[str, AddedChannel] = {}
     for name in names:
-        for extra in _of_column(adata, name):
-            found.setdefault(extra.name, extra)
+        for channel in _from_column(adata, name):
+            found.setdefault(channel.name, channel)
     for name in found:
         if not name.strip() or "," in name or not name.isprintable():
             raise ValueError(
@@ -116,29 +116,31 @@ def added_channels(adata: AnnData, obs: str | Sequence[str]) -> list[Extra]:
     upper = [name.upper() for name in found]
     alike = [name for name in found if upper.count(name.upper()) > 1]
     if alike:
-        # keywords, which hold the codes, are the same in upper and lower case
+        # the codes are in keywords, which have no upper and lower case
         raise ValueError(f"Names of columns differ in case only: {listing(alike)}; rename one.")
     return list(found.values())
 
 
-def _of_column(adata: AnnData, name: str) -> list[Extra]:
-    extras = [_extra(name, adata.obs[name])]
+def _from_column(adata: AnnData, name: str) -> list[AddedChannel]:
+    added = [_from_values(name, adata.obs[name])]
     proba = Key.obsm.proba(name)
     if proba in adata.obsm:
-        extras.append(Extra(proba, np.asarray(adata.obsm[proba]).max(axis=1).astype(np.float64)))
+        added.append(
+            AddedChannel(proba, np.asarray(adata.obsm[proba]).max(axis=1).astype(np.float64))
+        )
         outlier = Key.obs.outlier(name)
         if outlier in adata.obs:
-            extras.append(_extra(outlier, adata.obs[outlier]))
-    return extras
+            added.append(_from_values(outlier, adata.obs[outlier]))
+    return added
 
 
-def _extra(name: str, column: pd.Series) -> Extra:
+def _from_values(name: str, column: pd.Series) -> AddedChannel:
     dtype = column.dtype
     if pd.api.types.is_bool_dtype(dtype) and not isinstance(dtype, pd.CategoricalDtype):
         numbers = column.astype("boolean").to_numpy(np.float64, na_value=np.nan)
         return _coded(name, numbers, {0: "False", 1: "True"})
     if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
-        return Extra(name, _numbers(name, column))
+        return AddedChannel(name, _numbers(name, column))
     if isinstance(dtype, pd.CategoricalDtype):
         labels = column.array
     elif pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype):
@@ -163,7 +165,7 @@ def _numbers(name: str, column: pd.Series) -> np.ndarray:
 
 
 def _codes(categories: list[str]) -> list[int]:
-    """Return the number that each label is, else 1, 2, ... if any is none."""
+    """Return the number of each label if all are integers, else 1, 2, ..."""
     whole = [c for c in categories if c.isdecimal() and c.isascii() and str(int(c)) == c]
     numbers = [int(c) for c in whole]
     if len(numbers) == len(categories) and max(numbers, default=0) < _EXACT_IN_FLOAT32 - 1:
@@ -171,18 +173,18 @@ def _codes(categories: list[str]) -> list[int]:
     return list(range(1, len(categories) + 1))
 
 
-def _coded(name: str, numbers: np.ndarray, codes: dict[int, str | None]) -> Extra:
-    """Give missing labels the code behind the largest."""
+def _coded(name: str, numbers: np.ndarray, codes: dict[int, str | None]) -> AddedChannel:
+    """Return a channel of codes, with the next free code for missing labels."""
     missing = np.isnan(numbers)
     if missing.any():
         beyond = max(codes, default=0) + 1
         numbers = np.where(missing, beyond, numbers)
         codes = {**codes, beyond: None}
-    return Extra(name, numbers, codes)
+    return AddedChannel(name, numbers, codes)
 
 
 Pairs = list[tuple[str, str]]
-"""Keywords and values in order, as they are spelt."""
+"""Keywords and values, in order and in their spelling."""
 
 _HEADER_SIZE = 58
 _MOST_IN_HEADER = 99_999_999
@@ -190,11 +192,11 @@ _WIDEST = 20
 _DELIMITERS = "\x0c|/\\!~#@\x1e\x1f" + "".join(map(chr, range(1, 127)))
 
 CRC = b"00000000"
-"""Stands for "not computed" at the end of a data set."""
+"""End of a data set: a checksum that was not computed."""
 
 
-def replace(pairs: Pairs, values: dict[str, str]) -> Pairs:
-    """Give keywords other values where they stand, in any case; add those that are not there."""
+def set_keywords(pairs: Pairs, values: dict[str, str]) -> Pairs:
+    """Replace values of keywords (case does not matter) in place, and append new keywords."""
     wanted = {key.upper(): (key, value) for key, value in values.items()}
     changed = [
         (key, wanted[key.upper()][1] if key.upper() in wanted else value) for key, value in pairs
@@ -203,58 +205,59 @@ def replace(pairs: Pairs, values: dict[str, str]) -> Pairs:
     return changed + [pair for key, pair in wanted.items() if key not in there]
 
 
-def with_codes(pairs: Pairs, extras: Sequence[Extra], preferred: str) -> tuple[Pairs, str]:
-    """Add which channels were computed, and the tables of codes.
+def add_codes(pairs: Pairs, added: Sequence[AddedChannel], preferred: str) -> tuple[Pairs, str]:
+    """Add the list of computed channels and the tables of codes.
 
-    Return all pairs, and a delimiter that occurs in none of them.
-
-    So nothing is to be escaped, which not all readers understand.
+    Return all pairs, and a delimiter that occurs in none of them: not all readers understand
+    escaped delimiters.
     """
-    coded = [extra for extra in extras if extra.codes is not None]
-    # those that a file which was read had already, unless they are gone
+    coded = [channel for channel in added if channel.codes is not None]
+    # channels that were added earlier are listed as well, unless they were dropped
     said = ",".join(value for key, value in pairs if key.upper() == ADDED_KEYWORD).split(",")
     there = {value.strip() for key, value in pairs if re.fullmatch(r"\$P\d+N", key.upper())}
-    added = [name.strip() for name in (*said, *(extra.name for extra in extras))]
-    names = ",".join(dict.fromkeys(name for name in added if name in there))
-    pairs = replace(pairs, {ADDED_KEYWORD: names}) if names else pairs
+    computed = [name.strip() for name in (*said, *(channel.name for channel in added))]
+    names = ",".join(dict.fromkeys(name for name in computed if name in there))
+    pairs = set_keywords(pairs, {ADDED_KEYWORD: names}) if names else pairs
     used = set(ascii_letters + digits + "$ " + (TABLE_MARKS if coded else ""))
     used = used.union(*(text for pair in pairs for text in pair))
     delimiter = next((d for d in preferred + _DELIMITERS if d not in used), None)
     if delimiter is None:
         raise ValueError("The keywords hold every character that could delimit them.")
-    return replace(pairs, dict(extra.keyword(delimiter) for extra in coded)), delimiter
+    return set_keywords(pairs, dict(channel.keyword(delimiter) for channel in coded)), delimiter
 
 
-def head(
+def encode_head(
     version: str, pairs: Pairs, n_bytes: int, *, delimiter: str, encoding: str = "utf-8"
 ) -> bytes:
-    """Return everything before DATA: HEADER, TEXT, and blanks up to where DATA begins.
+    """Return all bytes before DATA: HEADER, TEXT and padding.
 
     Parameters
     ----------
     version
-        As in ``FCS3.1``.
+        FCS version, as ``FCS3.1``.
     pairs
-        Keywords and values; those with the place of segments are set here.
+        Keywords and values; the offsets of segments are set here.
     n_bytes
-        Of DATA, which follows at once.
+        Size of DATA, which follows directly.
     delimiter
-        A character that occurs in none of them, see :func:`with_codes`.
+        A character that occurs in none of the pairs, see :func:`add_codes`.
     encoding
-        Of TEXT.
+        Encoding of TEXT.
     """
-    pairs = replace(pairs, {"$NEXTDATA": "0"})
-    places = _places("9" * _WIDEST, "9" * _WIDEST)
+    pairs = set_keywords(pairs, {"$NEXTDATA": "0"})
+    places = _segment_offsets("9" * _WIDEST, "9" * _WIDEST)
     if version == "FCS2.0":
         there = {key.upper() for key, _ in pairs}
         places = {key: value for key, value in places.items() if key in there}
 
-    # DATA begins where it would if the numbers were as wide as can be
-    widest = _text(replace(pairs, places), delimiter, encoding)
+    # DATA begins where it would with the widest possible offsets
+    widest = _encode_text(set_keywords(pairs, places), delimiter, encoding)
     first = _HEADER_SIZE + len(widest)
     last = first + n_bytes - 1
-    values = _places(str(first), str(last))
-    text = _text(replace(pairs, {key: values[key] for key in places}), delimiter, encoding)
+    values = _segment_offsets(str(first), str(last))
+    text = _encode_text(
+        set_keywords(pairs, {key: values[key] for key in places}), delimiter, encoding
+    )
 
     in_header = (first, last) if last <= _MOST_IN_HEADER else (0, 0)
     offsets = (_HEADER_SIZE, _HEADER_SIZE + len(text) - 1, *in_header, 0, 0)
@@ -262,7 +265,7 @@ def head(
     return header.encode("ascii") + text.ljust(len(widest))
 
 
-def _places(first: str, last: str) -> dict[str, str]:
+def _segment_offsets(first: str, last: str) -> dict[str, str]:
     return {
         "$BEGINANALYSIS": "0",
         "$ENDANALYSIS": "0",
@@ -273,12 +276,12 @@ def _places(first: str, last: str) -> dict[str, str]:
     }
 
 
-def _text(pairs: Pairs, delimiter: str, encoding: str) -> bytes:
-    # no value may be empty: the delimiters around it would be one that is escaped
+def _encode_text(pairs: Pairs, delimiter: str, encoding: str) -> bytes:
+    # no value may be empty: its two delimiters would mean an escaped one
     fields = [field for key, value in pairs for field in (key, value or " ")]
     return (delimiter + "".join(field + delimiter for field in fields)).encode(encoding)
 
 
-def only_in_text(start: bytes, n_bytes: int) -> bool:
-    """Whether DATA behind `start` ends where the eight digits of HEADER cannot say it."""
+def exceeds_header(start: bytes, n_bytes: int) -> bool:
+    """Whether DATA ends beyond the eight digits of the offsets in HEADER."""
     return len(start) + n_bytes - 1 > _MOST_IN_HEADER

@@ -1,4 +1,4 @@
-"""The arcsinh transform of cytometry, and back."""
+"""Transform intensities by arcsinh, and back."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scmoe")
 
 _PIECE = 1 << 18
-"""Values that are transformed at once."""
-JUDGED = 10_000
-"""Cells by which values are judged that are not in memory."""
+"""Values transformed at once."""
+_JUDGED_CELLS = 10_000
+"""Cells of a dask array that are checked for an earlier transform."""
 
 
 def arcsinh(
@@ -103,12 +103,12 @@ def arcsinh(
             f"{written(name)} holds arcsinh values already, see .uns['{Key.uns.ARCSINH}']; it "
             "is not transformed twice."
         )
-    source = _values(adata, layer)
+    source = _matrix(adata, layer)
     cofactors = channel_cofactors(adata, cofactor, channels)
     columns = adata.var_names.get_indexer(cofactors.index)
     warn_if_transformed(
         adata,
-        to_judge(source, columns, cofactors.to_numpy()),
+        _values_to_judge(source, columns, cofactors.to_numpy()),
         source_name,
         "What is transformed already can be clustered as it is.",
     )
@@ -116,11 +116,11 @@ def arcsinh(
     result = adata.copy() if copy else adata
 
     def write() -> None:
-        values = _values(result, layer)
-        # overflow may raise half-way
-        in_place = target == source_name and cofactors.min() >= 1 and _may_change(values)
+        values = _matrix(result, layer)
+        # a small cofactor may overflow and raise half-way
+        in_place = target == source_name and cofactors.min() >= 1 and _owns_memory(values)
         if in_place:
-            in_place = sys.getrefcount(values) <= _references()
+            in_place = sys.getrefcount(values) <= _fewest_references()
         values = transform(values, columns, cofactors.to_numpy(), in_place=in_place)
         if target == "X":
             result.X = values
@@ -129,7 +129,7 @@ def arcsinh(
         record = record_of(cofactors, source_name)
         result.uns[Key.uns.ARCSINH] = {**done, target: record}
 
-    # interruptions reach the main thread only, which waits for the end
+    # an interruption reaches the main thread only, so it waits until everything is written
     with ThreadPoolExecutor(1) as beside:
         beside.submit(write).result()
     logger.info("arcsinh of %d of %d channels in %s", len(columns), adata.n_vars, written(target))
@@ -159,7 +159,7 @@ class StreamedArcsinh:
         """Transform the cells of a sample in place."""
         cofactors = self._cofactors.to_numpy()
         if not self._scale.surely_raw(self._n_obs):
-            # a cofactor below 1 is for intensities that were scaled down
+            # a cofactor below 1 is meant for intensities that were scaled down
             self._scale.add(X[:, self._columns] / np.minimum(cofactors, 1).astype(X.dtype))
         transform(X, self._columns, cofactors, in_place=True)
 
@@ -218,7 +218,7 @@ def inverse_arcsinh(
     name = "X" if layer is None else layer
     source = layer_values(adata, layer)
     done = adata.uns.get(Key.uns.ARCSINH, {})
-    chosen, cofactors = _recorded(adata, name)
+    chosen, cofactors = _recorded_cofactors(adata, name)
     columns = adata.var_names.get_indexer(chosen)
     try:
         with np.errstate(over="raise"):
@@ -236,7 +236,7 @@ def inverse_arcsinh(
         result.layers[layer] = values
     left = {other: record for other, record in done.items() if other != name}
     rest = {key: value for key, value in result.uns.items() if key != Key.uns.ARCSINH}
-    # a new dict: generated cells may share theirs with the cells that they are modelled on
+    # a new dict, since generated cells may share `.uns` with the cells of the model
     result.uns = {**rest, Key.uns.ARCSINH: left} if left else rest
     logger.info(
         "undid arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, written(name)
@@ -244,8 +244,8 @@ def inverse_arcsinh(
     return result if copy else None
 
 
-def _recorded(adata: AnnData, name: str) -> tuple[list[str], np.ndarray]:
-    """Return the channels of the record that are there, and their cofactors."""
+def _recorded_cofactors(adata: AnnData, name: str) -> tuple[list[str], np.ndarray]:
+    """Return the channels of the record that `adata` has, and their cofactors."""
     done, given = adata.uns.get(Key.uns.ARCSINH, {}), arcsinh_record(adata, name)
     if given is None:
         told = ", ".join(map(written, done)) or "nothing"
@@ -265,19 +265,19 @@ def _recorded(adata: AnnData, name: str) -> tuple[list[str], np.ndarray]:
 def channel_cofactors(
     adata: AnnData, cofactor: Any, channels: Sequence[str] | None = None
 ) -> pd.Series:
-    """Return the cofactor of each channel that is to be transformed, by its name."""
-    chosen = _channels(adata, channels)
-    values = _cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
+    """Return the cofactor of each channel to transform, by name."""
+    chosen = _chosen_channels(adata, channels)
+    values = _check_cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
     return pd.Series(values, index=pd.Index(chosen, dtype=object))
 
 
 def record_of(cofactors: pd.Series, source: str) -> dict[str, Any]:
-    """Return what ``.uns["arcsinh"]`` holds of a transform."""
+    """Return the record of a transform for ``.uns["arcsinh"]``."""
     channels = np.array(cofactors.index, dtype=object)
     return {"channels": channels, "cofactor": cofactors.to_numpy(), "source": source}
 
 
-def _channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:
+def _chosen_channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:
     if channels is None:
         if Key.var.KIND not in adata.var:
             return list(adata.var_names)
@@ -297,8 +297,10 @@ def _channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:
     return list(chosen)
 
 
-def _cofactors(cofactor: Any, chosen: list[str], known: pd.Index, *, single: bool) -> np.ndarray:
-    """Return one positive number for each chosen channel."""
+def _check_cofactors(
+    cofactor: Any, chosen: list[str], known: pd.Index, *, single: bool
+) -> np.ndarray:
+    """Return one positive cofactor for each chosen channel."""
     if isinstance(cofactor, Mapping | pd.Series):
         given = dict(cofactor.items())
         unknown = [name for name in given if name not in known]
@@ -326,7 +328,7 @@ def _is_positive(x: Any) -> bool:
 
 
 def _check_cells(adata: AnnData) -> None:
-    """Check AnnData like :func:`check_adata`, but let one pass that was read lazily."""
+    """Check AnnData as :func:`check_adata` does, but allow AnnData that was read lazily."""
     check_is_adata(adata)
     if adata.isbacked:
         raise ValueError(
@@ -339,8 +341,8 @@ def _check_cells(adata: AnnData) -> None:
         check_names(adata)
 
 
-def _values(adata: AnnData, layer: str | None) -> Any:
-    """Return the matrix to transform, which may be a dask array."""
+def _matrix(adata: AnnData, layer: str | None) -> Any:
+    """Return the matrix to transform; a dask array stays one."""
     if layer is None or layer in adata.layers:
         values = adata.X if layer is None else adata.layers[layer]
         if isinstance(values, DaskArray):
@@ -353,12 +355,12 @@ def _values(adata: AnnData, layer: str | None) -> Any:
     return layer_values(adata, layer)
 
 
-def to_judge(source: Any, columns: np.ndarray, cofactors: np.ndarray) -> Any:
-    """Return the values by which to judge whether they are raw; none if they surely are."""
-    # a cofactor below 1 is for intensities that were scaled down
+def _values_to_judge(source: Any, columns: np.ndarray, cofactors: np.ndarray) -> Any:
+    """Return values for the check of an earlier transform; no rows if the values are raw."""
+    # a cofactor below 1 is meant for intensities that were scaled down
     units = np.minimum(cofactors, 1)
     if isinstance(source, DaskArray):
-        source = source[:JUDGED].compute()
+        source = source[:_JUDGED_CELLS].compute()
     beyond = np.zeros(len(columns))
     for rows in _pieces(source):
         piece = source[rows][:, columns]
@@ -369,8 +371,8 @@ def to_judge(source: Any, columns: np.ndarray, cofactors: np.ndarray) -> Any:
     return judged if (units == 1).all() else judged / units
 
 
-def _may_change(values: Any) -> bool:
-    """Whether values are floats in memory of their own."""
+def _owns_memory(values: Any) -> bool:
+    """Whether values are floats that own their memory and can be changed in place."""
     return (
         isinstance(values, np.ndarray)
         and values.dtype in (np.float32, np.float64)
@@ -379,8 +381,8 @@ def _may_change(values: Any) -> bool:
     )
 
 
-def _references() -> int:
-    """Count what refers to an array that is in one place and has a name here."""
+def _fewest_references() -> int:
+    """Return the reference count of an array with one owner and one local name."""
     place = [np.empty(0)]
     values = place[0]
     return sys.getrefcount(values)
@@ -397,7 +399,7 @@ def _sinh(x: np.ndarray, cofactor: np.ndarray) -> None:
 
 
 def _pieces(values: Any) -> Iterator[slice]:
-    """Cut rows into pieces that stay in the cache; a sparse matrix is one."""
+    """Yield slices of rows that fit into the cache; a sparse matrix is one slice."""
     n, d = values.shape
     step = n if sparse.issparse(values) else _PIECE // d
     return (slice(first, first + step) for first in range(0, n, max(step, 1)))
@@ -411,9 +413,9 @@ def transform(
     function: Callable[[np.ndarray, np.ndarray], None] = _arcsinh,
     in_place: bool = False,
 ) -> Any:
-    """Apply a function of value and cofactor to some columns, of a copy if not in place.
+    """Apply a function of value and cofactor to some columns, in place or in a copy.
 
-    Sparse stays sparse, the function of 0 is 0; a dask array stays one.
+    Sparse matrices stay sparse, since the function maps 0 to 0; a dask array stays one.
     """
     dtype = np.float64 if source.dtype == np.float64 else np.float32
     if isinstance(source, DaskArray):

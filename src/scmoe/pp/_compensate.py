@@ -1,4 +1,4 @@
-"""Compensation: undo the spillover of fluorochromes into each other's channels."""
+"""Compensate fluorescence: undo the spillover between channels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scmoe._core.keys import Key
 from scmoe._core.text import listing, written
 from scmoe._core.values import Scale, warn_if_transformed
 
-from ._spillover import Spillover, per_sample, rows_of, subtracted
+from ._spillover_matrix import SpilloverMatrix, matrices_by_sample, rows_of, samples_subtracted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ logger = logging.getLogger("scmoe")
 _CHUNK = 100_000
 
 LINEAR = "Spillover adds up on the linear scale: compensate first, then transform."
-"""What to do with values that look transformed."""
+"""Advice for values that look transformed."""
 
 
 def compensate(
@@ -115,7 +115,7 @@ def compensate(
     name = "X" if layer is None else layer
     values = layer_values(adata, layer)
     done = adata.uns.get(Key.uns.COMPENSATED, {})
-    matrices = per_sample(spillover, adata)
+    matrices = matrices_by_sample(spillover, adata)
     if name in done:
         _require_same(done[name], matrices, name)
         warnings.warn(
@@ -168,7 +168,7 @@ class StreamedCompensation:
 
     def __init__(self, head: AnnData, spillover: Any) -> None:
         self._names = head.var_names
-        self._matrices = per_sample(spillover, head)
+        self._matrices = matrices_by_sample(spillover, head)
         self._columns = compensated_columns(self._matrices)
         warn_if_subtracted(head, self._matrices)
         self._scale = Scale(np.empty((0, len(self._columns))))
@@ -189,8 +189,8 @@ class StreamedCompensation:
         return {Key.uns.COMPENSATED: {"X": record_of(self._matrices)}}
 
 
-def compensated_columns(matrices: Mapping[str, Spillover]) -> np.ndarray:
-    """Return the columns that matrices name; ValueError for channels that are missing there."""
+def compensated_columns(matrices: Mapping[str, SpilloverMatrix]) -> np.ndarray:
+    """Return the columns that matrices name; ValueError for coupled channels that are missing."""
     for matrix in matrices.values():
         needed = matrix.needed_but_missing()
         if needed:
@@ -202,7 +202,7 @@ def compensated_columns(matrices: Mapping[str, Spillover]) -> np.ndarray:
 
 
 def check_finite(values: np.ndarray, columns: np.ndarray, names: pd.Index, place: str) -> None:
-    """Raise ValueError for columns with values that compensation cannot take."""
+    """Raise ValueError for columns with values that are not finite."""
     bad = [i for i in columns if not np.isfinite(values[:, i]).all()]
     if bad:
         raise ValueError(
@@ -211,9 +211,9 @@ def check_finite(values: np.ndarray, columns: np.ndarray, names: pd.Index, place
         )
 
 
-def warn_if_subtracted(adata: AnnData, matrices: Mapping[str, Spillover]) -> None:
-    """Warn of samples that their instrument had compensated."""
-    twice = subtracted(adata, matrices)
+def warn_if_subtracted(adata: AnnData, matrices: Mapping[str, SpilloverMatrix]) -> None:
+    """Warn of samples that their instrument compensated already."""
+    twice = samples_subtracted(adata, matrices)
     if twice:
         warnings.warn(
             f"The instrument had compensated sample {listing(twice)} before the values were "
@@ -223,8 +223,8 @@ def warn_if_subtracted(adata: AnnData, matrices: Mapping[str, Spillover]) -> Non
         )
 
 
-def solve(values: np.ndarray, rows: np.ndarray, matrix: Spillover) -> None:
-    """Compensate some rows in place."""
+def solve(values: np.ndarray, rows: np.ndarray, matrix: SpilloverMatrix) -> None:
+    """Compensate some rows of `values` in place."""
     there = matrix.columns >= 0
     columns = matrix.columns[there]
     # measured = signal @ spillover, so spillover.T @ signal.T = measured.T
@@ -235,8 +235,8 @@ def solve(values: np.ndarray, rows: np.ndarray, matrix: Spillover) -> None:
         values[block] = linalg.lu_solve(factors, measured.T).T
 
 
-def record_of(matrices: Mapping[str, Spillover]) -> dict[str, Any]:
-    """Return what ``.uns["compensated"]`` holds of a compensation."""
+def record_of(matrices: Mapping[str, SpilloverMatrix]) -> dict[str, Any]:
+    """Return the record of a compensation for ``.uns["compensated"]``."""
     different = list(dict.fromkeys(matrices.values()))
     return {
         "samples": np.array(list(matrices), dtype=object),
@@ -251,10 +251,12 @@ def record_of(matrices: Mapping[str, Spillover]) -> dict[str, Any]:
     }
 
 
-def _require_same(record: Mapping[str, Any], matrices: Mapping[str, Spillover], name: str) -> None:
-    """Raise ValueError for a sample that was not compensated, or with something else."""
+def _require_same(
+    record: Mapping[str, Any], matrices: Mapping[str, SpilloverMatrix], name: str
+) -> None:
+    """Raise ValueError for a sample that was compensated with another matrix, or not at all."""
     then = {
-        str(sample): Spillover(
+        str(sample): SpilloverMatrix(
             [str(channel) for channel in record["matrices"][str(i)]["channels"]],
             np.asarray(record["matrices"][str(i)]["spillover"]),
         )
