@@ -159,7 +159,7 @@ def test_file_that_cannot_be_read(make_fcs, kwargs, reason):
     ("content", "reason"),
     [
         (b"", "empty"),
-        (b"CD3,CD4\n1,2\n", "no FCS file"),
+        (b"CD3,CD4\n1,2\n", "not an FCS file"),
         (b"FCS3.0", "ends within the HEADER"),
         (b"FCS3.0    " + b"x" * 48, "TEXT lies at"),
         (b"FCS3.0    " + b"      5899999999" + b" " * 40, "TEXT lies at"),

@@ -67,7 +67,7 @@ def test_what_is_no_file(tmp_path):
     with pytest.raises(FCSReadError, match="folder"):
         read_file(tmp_path)
     os.mkfifo(tmp_path / "pipe.fcs")
-    with pytest.raises(FCSReadError, match="no regular file"):
+    with pytest.raises(FCSReadError, match="not a regular file"):
         read_file(tmp_path / "pipe.fcs")
     with pytest.raises(FileNotFoundError):
         read_file(tmp_path / "nothing.fcs")

@@ -188,7 +188,7 @@ def test_supplemental_text_that_is_none(make_fcs, version):
     path.write_bytes(path.read_bytes()[:-6] + b"PK\3\4zip"[:6])
     file = read_file(path)
     np.testing.assert_array_equal(file.values, EVENTS)
-    assert "where no TEXT is; left out" in file.repairs[0]
+    assert "where there is no TEXT; left out" in file.repairs[0]
 
 
 @pytest.mark.parametrize("gone", ["left out", "not said"])
@@ -218,7 +218,7 @@ def test_supplemental_text_that_begins_within_a_keyword(make_fcs):
     begin = raw.rindex(b"/$P2G")
     path.write_bytes(raw.replace(f"{begin:>10}".encode(), f"{begin + 2:>10}".encode(), 1))
     file = read_file(path)
-    assert "where no TEXT is; left out" in file.repairs[0]
+    assert "where there is no TEXT; left out" in file.repairs[0]
     assert "p2g" not in file.keywords
 
 
@@ -268,7 +268,7 @@ def test_chain_with_a_damaged_link(make_fcs):
     path.write_bytes(raw[:half] + raw[half:].replace(b"FCS3.0", b"XXXXXX"))
     np.testing.assert_array_equal(read_file(path).values, [[0, 0]])
     assert "data set 1 (counted from 0) is damaged" in read_file(path).repairs[0]
-    assert "no FCS file" in refusal(path, dataset=1).reason
+    assert "not an FCS file" in refusal(path, dataset=1).reason
 
 
 @pytest.mark.parametrize("number", ["1_0", "٣", "3.5", "1e1", "", "99999999999999999999999"])

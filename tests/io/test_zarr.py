@@ -178,7 +178,7 @@ def test_what_is_there_stays(make_fcs, tmp_path):
     path = make_fcs("plate/a.fcs")
     with pytest.raises(FileExistsError, match="overwrite=True"):
         fcs_to_zarr(path, tmp_path / "plate")
-    with pytest.raises(FileExistsError, match="no zarr store"):
+    with pytest.raises(FileExistsError, match="not a zarr store"):
         fcs_to_zarr(path, tmp_path / "plate", overwrite=True)
     assert path.exists()
     store = fcs_to_zarr(path, tmp_path / "x.zarr")

@@ -64,7 +64,7 @@ def _resolve(item: str | PathLike[str]) -> list[Path]:
     if path.exists():
         if not path.is_file():
             # reading a pipe may never end
-            raise FCSReadError(path, "this is no regular file")
+            raise FCSReadError(path, "this is not a regular file")
         return [path]
     if glob.has_magic(str(item)):
         found = [Path(file) for file in glob.glob(str(item), recursive=True)]
@@ -156,7 +156,7 @@ class Source:
     def __init__(self, path: Path) -> None:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise Fault("this is a folder" if stat.S_ISDIR(mode) else "this is no regular file")
+            raise Fault("this is a folder" if stat.S_ISDIR(mode) else "this is not a regular file")
         self._handle = path.open("rb", buffering=0)
         self.size = path.stat().st_size
 

@@ -148,7 +148,7 @@ def _column(keywords: Keywords, i: int, kind: str, odd: dict[str, list[int]]) ->
         raise Fault(f"{key} is {bits}; integers of 1 to 64 bits can be read", key, str(bits))
     top = _range(keywords, i)
     if top is None:
-        odd["$PnR is no range, so all bits are read"].append(i)
+        odd["$PnR is not a valid range, so all bits are read"].append(i)
         return Column("I", bits, None)
     width = (top - 1).bit_length()
     return Column("I", bits, (1 << width) - 1 if width < bits else None)
@@ -205,6 +205,9 @@ def _order(keywords: Keywords, columns: list[Column]) -> tuple[int, ...] | None:
     return order
 
 
+Stated = dict[str, tuple[int, int]]
+"""First and last byte of DATA by ``TEXT`` and ``HEADER``, the better source first."""
+
 _CHOICE = 'offsets="header" or offsets="text" decides'
 
 
@@ -231,11 +234,7 @@ class _Candidate(Place):
 
 
 def locate(
-    text: Text,
-    source: Source,
-    layouts: list[Layout],
-    repairs: Repairs,
-    offsets: str = "auto",
+    text: Text, source: Source, layouts: list[Layout], repairs: Repairs, offsets: str = "auto"
 ) -> Place:
     """Find the position of DATA and its layout.
 
@@ -281,12 +280,15 @@ def locate(
             f"$TOT is missing, and HEADER and TEXT do not agree on DATA: {stated}; {_CHOICE}",
             "$TOT",
         )
-    find = _delimited_candidates if delimited else _candidates
-    candidates = find(text, source, layouts, believed, n_events, 0)
-    if not delimited and (not candidates or len(layouts) > 1 or chosen in said):
-        candidates += find(text, source, layouts, believed, n_events, 1)
+    search = _Search(text, source, layouts, believed, stated, n_events)
+    if delimited:
+        candidates = search.delimited()
+    else:
+        candidates = search.fitting(late=0)
+        if not candidates or len(layouts) > 1 or chosen in said:
+            candidates += search.fitting(late=1)
     if not candidates:
-        raise _no_candidate(text, source, layouts, believed, stated, n_events)
+        raise search.failure()
     why = "the one that $TOT events fit"
     if any(candidate.source == chosen for candidate in candidates):
         if believed is not said or len({candidate.start for candidate in candidates}) > 1:
@@ -294,24 +296,25 @@ def locate(
         candidates = [candidate for candidate in candidates if candidate.source == chosen]
     if len({candidate.layout for candidate in candidates}) > 1:
         raise Fault(
-            f"$PnB is of no whole bytes, and DATA ({stated}) is as large as the values take "
-            "in more than one way: in words, in whole bytes, or bit after bit"
+            f"$PnB is not a multiple of 8, and the size of DATA ({stated}) fits more than one "
+            "layout: in words, in whole bytes, or packed bit by bit"
         )
     least = min(candidate.late for candidate in candidates)
     candidates = [candidate for candidate in candidates if candidate.late == least]
     best = candidates[0]
     if len({(candidate.start, candidate.n_events) for candidate in candidates}) > 1:
-        best, why = (
-            _nearest_behind_text(text, source, candidates, stated),
-            "whose place is right behind the TEXT segment",
-        )
+        best = search.nearest_after_text(candidates)
+        why = "whose place is right behind the TEXT segment"
     _require_readable(best.layout)
-    _note_repairs(text, best, said, stated, why, n_events, repairs)
+    if n_events is None:
+        repairs.repair_shift(f"$TOT is missing; DATA holds {best.n_events} events", "$TOT")
+    if len(set(said.values())) > 1:
+        repairs.repair(f"{stated}; {best.source} was used, {why}")
+    _note_repairs(text, best, said, repairs)
     return Place(text.offset + best.start, best.size, best.n_events, best.layout)
 
 
-def _stated_offsets(text: Text, chosen: str) -> dict[str, tuple[int, int]]:
-    """Return first and last byte of DATA by ``TEXT`` and ``HEADER``, the better source first."""
+def _stated_offsets(text: Text, chosen: str) -> Stated:
     said = {}
     keys = ("$BEGINDATA", "$ENDDATA")
     if all(text.keywords.get(key, "").strip(BLANKS) for key in keys):
@@ -334,7 +337,7 @@ def _stated_events(text: Text) -> int | None:
     return n_events
 
 
-def _empty(text: Text, said: dict[str, tuple[int, int]], layout: Layout) -> Place:
+def _empty(text: Text, said: Stated, layout: Layout) -> Place:
     """Return an empty DATA; Fault if HEADER or TEXT gives it bytes nevertheless."""
     for who, (first, last) in said.items():
         # writers state an empty segment by an end before or at the first byte
@@ -343,69 +346,95 @@ def _empty(text: Text, said: dict[str, tuple[int, int]], layout: Layout) -> Plac
     return Place(text.offset, 0, 0, layout)
 
 
-def _candidates(
-    text: Text,
-    source: Source,
-    layouts: list[Layout],
-    said: dict[str, tuple[int, int]],
-    n_events: int | None,
-    late: int,
-) -> list[_Candidate]:
-    found = []
-    for layout in layouts:
-        for who, (first, last) in said.items():
-            size = last - first + 1 - late
-            n = n_events
-            if n is None:
-                n = max(size, 0) * 8 // layout.event_bits
-            if n < 1 or size != layout.needed(n) or not _outside_text(text, first, size):
-                continue
-            if source.holds(text.offset + first + size):
-                found.append(_Candidate(first, size, n, layout, late, who))
-    return found
+@dataclass(frozen=True)
+class _Search:
+    """Search for the position of DATA."""
 
+    text: Text
+    source: Source
+    layouts: list[Layout]
+    said: Stated
+    """The stated positions that may be right."""
+    stated: str
+    """All stated positions, for messages."""
+    n_events: int | None
 
-def _delimited_candidates(
-    text: Text,
-    source: Source,
-    layouts: list[Layout],
-    said: dict[str, tuple[int, int]],
-    n_events: int | None,
-    late: int,
-) -> list[_Candidate]:
-    """Return the stated position of ASCII values with delimiters, whose size varies."""
-    if n_events is None:
-        raise Fault("$TOT is missing, and ASCII values with delimiters do not tell it", "$TOT")
-    if len(set(said.values())) > 1:
-        return []
-    who, (first, last) = next(iter(said.items()))
-    size = last - first + 1
-    held = source.holds(text.offset + first + size)
-    if size < 2 * n_events * len(layouts[0].columns) - 1 or not _outside_text(text, first, size):
-        return []
-    return [_Candidate(first, size, n_events, layouts[0], late, who)] if held else []
+    def fitting(self, late: int) -> list[_Candidate]:
+        """Return the positions whose size fits a layout, if their end is `late` bytes too far."""
+        found = []
+        for layout in self.layouts:
+            for who, (first, last) in self.said.items():
+                size = last - first + 1 - late
+                n = self.n_events
+                if n is None:
+                    n = max(size, 0) * 8 // layout.event_bits
+                if n < 1 or size != layout.needed(n) or not self._is_free(first, size):
+                    continue
+                if self.source.holds(self.text.offset + first + size):
+                    found.append(_Candidate(first, size, n, layout, late, who))
+        return found
 
+    def delimited(self) -> list[_Candidate]:
+        """Return the position of ASCII values with delimiters, whose size varies."""
+        n, layout = self.n_events, self.layouts[0]
+        if n is None:
+            raise Fault("$TOT is missing, and ASCII values with delimiters do not tell it", "$TOT")
+        if len(set(self.said.values())) > 1:
+            return []
+        who, (first, last) = next(iter(self.said.items()))
+        size = last - first + 1
+        fits = size >= 2 * n * len(layout.columns) - 1 and self._is_free(first, size)
+        if not self.source.holds(self.text.offset + first + size) or not fits:
+            return []
+        return [_Candidate(first, size, n, layout, 0, who)]
 
-def _nearest_behind_text(
-    text: Text, source: Source, candidates: list[_Candidate], stated: str
-) -> _Candidate:
-    """Return the candidate directly after TEXT, or with nothing but blanks between them."""
-    end = text.header.text[1] + 1
-    near = min(candidates, key=lambda candidate: (candidate.start < end, candidate.start))
-    others = [candidate.start for candidate in candidates if candidate.start > near.start]
+    def _is_free(self, first: int, size: int) -> bool:
+        """Whether bytes overlap neither HEADER nor TEXT."""
+        begin, end = self.text.header.text
+        return first >= HEADER_SIZE and (first > end or first + size <= begin)
 
-    def blank(first: int, stop: int) -> bool:
-        raw = source.read(text.offset + first, text.offset + stop)
+    def nearest_after_text(self, candidates: list[_Candidate]) -> _Candidate:
+        """Return the candidate directly after TEXT, or with nothing but blanks between them."""
+        end = self.text.header.text[1] + 1
+        near = min(candidates, key=lambda candidate: (candidate.start < end, candidate.start))
+        others = [candidate.start for candidate in candidates if candidate.start > near.start]
+        # blanks between the candidates may be padding, or values
+        if near.start == end or (
+            near.start > end
+            and self._is_blank(end, near.start)
+            and not any(self._is_blank(near.start, other) for other in others)
+        ):
+            return near
+        raise Fault(
+            f"{self.stated}: both fit $TOT, so DATA could begin at either; {_CHOICE}",
+            "$BEGINDATA",
+        )
+
+    def _is_blank(self, first: int, stop: int) -> bool:
+        raw = self.source.read(self.text.offset + first, self.text.offset + stop)
         return not raw.strip(BLANKS.encode())
 
-    # blanks between the candidates may be padding, or values
-    if near.start == end or (
-        near.start > end
-        and blank(end, near.start)
-        and not any(blank(near.start, other) for other in others)
-    ):
-        return near
-    raise Fault(f"{stated}: both fit $TOT, so DATA could begin at either; {_CHOICE}", "$BEGINDATA")
+    def failure(self) -> Fault:
+        """Return why no position fits."""
+        n, layout, stated = self.n_events, self.layouts[0], self.stated
+        tot = self.text.keywords.get("$TOT")
+        if n is None:
+            return Fault(
+                f"$TOT is missing, and DATA does not hold an integer number of events: {stated}",
+                "$TOT",
+            )
+        if layout.event_bits == 0:
+            return Fault(f"DATA of {n} events cannot be where {stated}", "$TOT", tot)
+        needed, offset = layout.needed(n), self.text.offset
+        starts = [max(first, 0) for first, _ in self.said.values()]
+        if not any(self.source.holds(offset + start + needed) for start in starts):
+            return Fault(
+                f"the file is truncated, or $TOT is too large: DATA takes {needed} bytes, "
+                f"{stated}, and the file has {self.source.size - offset}",
+                "$TOT",
+                tot,
+            )
+        return Fault(f"DATA takes {needed} bytes by $TOT and $PnB, but {stated}", "$TOT", tot)
 
 
 def _require_readable(layout: Layout) -> None:
@@ -413,61 +442,19 @@ def _require_readable(layout: Layout) -> None:
         return
     if {column.kind for column in layout.columns} != {"I"} or not (layout.little or layout.big):
         raise Fault(
-            "integers of no whole bytes follow one another bit by bit, between floats or in a "
+            "integers that are not whole bytes are packed bit by bit, between floats or in a "
             "mixed byte order; this cannot be read"
         )
 
 
-def _outside_text(text: Text, first: int, size: int) -> bool:
-    """Whether bytes overlap neither HEADER nor TEXT."""
-    begin, end = text.header.text
-    return first >= HEADER_SIZE and (first > end or first + size <= begin)
-
-
-def _no_candidate(
-    text: Text,
-    source: Source,
-    layouts: list[Layout],
-    said: dict[str, tuple[int, int]],
-    stated: str,
-    n_events: int | None,
-) -> Fault:
-    tot = text.keywords.get("$TOT")
-    if n_events is None:
-        return Fault(
-            f"$TOT is missing, and DATA holds no whole number of events: {stated}", "$TOT"
-        )
-    if layouts[0].event_bits == 0:
-        return Fault(f"DATA of {n_events} events cannot be where {stated}", "$TOT", tot)
-    needed = layouts[0].needed(n_events)
-    if all(not source.holds(text.offset + max(first, 0) + needed) for first, _ in said.values()):
-        return Fault(
-            f"the file is truncated, or $TOT is too large: DATA takes {needed} bytes, {stated}, "
-            f"and the file has {source.size - text.offset}",
-            "$TOT",
-            tot,
-        )
-    return Fault(f"DATA takes {needed} bytes by $TOT and $PnB, but {stated}", "$TOT", tot)
-
-
-def _note_repairs(
-    text: Text,
-    best: _Candidate,
-    said: dict[str, tuple[int, int]],
-    stated: str,
-    why: str,
-    n_events: int | None,
-    repairs: Repairs,
-) -> None:
-    if n_events is None:
-        repairs.repair_shift(f"$TOT is missing; DATA holds {best.n_events} events", "$TOT")
-    if len(set(said.values())) > 1:
-        repairs.repair(f"{stated}; {best.source} was used, {why}")
+def _note_repairs(text: Text, best: _Candidate, said: Stated, repairs: Repairs) -> None:
     if best.late:
         repairs.repair(f"{best.source} gives the end of DATA one byte late")
     if text.version != "FCS2.0" and "TEXT" not in said:
         repairs.repair("TEXT does not say where DATA lies; HEADER does", "$BEGINDATA")
     if best.layout.packed:
-        repairs.note("integers of no whole bytes follow one another bit by bit")
+        repairs.note("integers that are not whole bytes are packed bit by bit")
     elif best.layout.padded:
-        repairs.repair("integers of no whole bytes are stored in words: $PnB is not their size")
+        repairs.repair(
+            "integers that are not whole bytes are stored in words: $PnB is not their size"
+        )

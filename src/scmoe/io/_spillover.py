@@ -167,7 +167,7 @@ def _find_channel(name: str, channels: Sequence[str], markers: Sequence[str], ke
     if len(found) > 1:
         raise Fault(f"{keyword} names {name!r}, which several channels answer to")
     if not found:
-        raise Fault(f"{keyword} names {quoted(name)}, which is no channel of the file")
+        raise Fault(f"{keyword} names {quoted(name)}, which is not a channel of the file")
     if channels.count(channels[found[0]]) > 1:
         raise Fault(f"{keyword} names {name!r}, whose channel is called as another one")
     return channels[found[0]]

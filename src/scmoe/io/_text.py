@@ -177,7 +177,7 @@ def _read_header(source: Source, offset: int) -> Header:
     if version not in VERSIONS:
         if version.startswith("FCS"):
             raise Fault(f"version {version!r} is not one of {', '.join(VERSIONS)}")
-        raise Fault(f"this is no FCS file: it starts with {version!r}")
+        raise Fault(f"this is not an FCS file: it starts with {version!r}")
     if len(raw) < HEADER_SIZE:
         raise Fault(f"the file ends within the HEADER, after {len(raw)} bytes")
     fields = [raw[i : i + 8].decode("latin-1").strip(BLANKS) for i in range(10, HEADER_SIZE, 8)]
@@ -215,7 +215,7 @@ def _find_delimiter(text: str, repairs: Repairs) -> tuple[str, Tokens]:
             repairs.repair_shift("TEXT begins with blanks before its first delimiter")
             repairs.messages.extend(notes.messages)
             return body[0], tokens
-    raise Fault(f"TEXT begins with {text[:1]!r}, which is no delimiter")
+    raise Fault(f"TEXT begins with {text[:1]!r}, which cannot be a delimiter")
 
 
 def _add_keywords(keywords: Keywords, tokens: Tokens, repairs: Repairs) -> None:
@@ -327,7 +327,7 @@ def _read_supplement(
         hidden = find_hidden_keyword(raw, delimiter)
         if hidden is not None:
             raise Fault(f"{said}, where {hidden} is found, but no TEXT begins", hidden)
-        repairs.repair(f"{said}, where no TEXT is; left out", "$BEGINSTEXT", str(first))
+        repairs.repair(f"{said}, where there is no TEXT; left out", "$BEGINSTEXT", str(first))
         return nothing
     tokens = split_text(_decode(raw, repairs)[1:], delimiter, repairs, primary=False)
     following = source.read(offset + last + 1, offset + last + 1 + _LOOK)

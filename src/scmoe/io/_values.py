@@ -137,7 +137,7 @@ def _ascii(raw: np.ndarray, n_events: int, columns: tuple[Column, ...]) -> np.nd
         # blanks are before or after the digits, not between them
         parts = digits[:, 0] + (digits[:, 1:] & ~digits[:, :-1]).sum(axis=1)
         if not (digits | blank).all() or (parts != 1).any():
-            raise Fault(f"channel {i + 1} holds ASCII that is no whole number")
+            raise Fault(f"channel {i + 1} holds ASCII that is not an integer")
         matrix[:, i] = cells.view(f"S{column.size}")[:, 0].astype(np.float64)
     return matrix
 
@@ -263,7 +263,7 @@ def _gain(keywords: Keywords, i: int, odd: dict[str, list[int]]) -> float:
     key = f"$P{i}G"
     gain = keywords.number(key, 1.0)
     if gain < 0:
-        raise Fault(f"{key} is {quoted(keywords[key])}, no gain", key, keywords[key])
+        raise Fault(f"{key} is {quoted(keywords[key])}, not a valid gain", key, keywords[key])
     if gain == 0:
         odd["$PnG is 0; taken as no gain"].append(i)
         return 1.0
@@ -277,7 +277,7 @@ def _time_step(keywords: Keywords, repairs: Repairs) -> float:
     step = to_number(text)
     if step is None or step <= 0:
         repairs.repair(
-            f"$TIMESTEP is {quoted(text)}, no time: the time channel was not scaled",
+            f"$TIMESTEP is {quoted(text)}, not a valid time step: the time channel was not scaled",
             "$TIMESTEP",
             text,
         )

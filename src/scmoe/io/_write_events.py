@@ -40,6 +40,21 @@ logger = logging.getLogger("scmoe")
 _CHUNK = 100_000
 _BITS = {"I": 32, "F": 32, "D": 64}
 _MODERN = ("FCS3.1", "FCS3.2")
+_EXACT_IN_FLOAT32 = 2**24
+
+# keywords that the values, the channels or this writer set
+_LAYOUT = re.compile(
+    r"(begin|end)(data|analysis|stext)|nextdata|par|tot|mode|datatype|byteord|unicode|timestep"
+    r"|spillover|spill|comp|originality|scmoe_(version|events|original_version)"
+)
+_OF_CHANNEL = re.compile(r"p(\d+)([a-z]+)")
+_LAYOUT_OF_CHANNEL = ("b", "e", "g", "r", "n", "s", "d", "datatype", "display")
+_STANDARD_OF_CHANNEL = re.compile("[floptv]|calibration|analyte|feature|tag|type|det")
+_STANDARD = re.compile(
+    r"abrt|btim|carrier(id|type)|cells|com|csmode|cstot|csvbits|cyt|cytsn|date|(begin|end)datetime"
+    r"|etim|exp|fil|flowrate|gate|gating|inst|last_modifie[dr]|locationid|lost|op|plate(id|name)"
+    r"|proj|smno|src|sys|tr|dfc\d+to\d+|unstained(centers|info)|vol|wellid"
+)
 
 
 @dataclass(frozen=True)
@@ -141,9 +156,7 @@ def original_writer(
     order = order or LITTLE
     width = place.size // place.n_events
     n_bytes = len(rows) * (width + len(added) * size)
-    start = _head_like_original(
-        text.version, pairs, added, n_bytes, text.delimiter, _encoding(data)
-    )
+    start = _head_like_original(data, pairs, added, n_bytes)
 
     def write(handle: BinaryIO) -> None:
         handle.write(start)
@@ -179,8 +192,8 @@ def _checked_events(events: np.ndarray, n_events: int, path: Path) -> np.ndarray
     bad = ~((numbers >= 0) & (numbers < n_events) & (numbers == np.floor(numbers)))
     if bad.any():
         raise ValueError(
-            f".obs[{Key.obs.EVENT!r}] holds {events[bad][0]!r}, which is no event of {path}: that "
-            f"has events 0 to {n_events - 1}."
+            f".obs[{Key.obs.EVENT!r}] holds {events[bad][0]!r}, which is not an event of {path}: "
+            f"that has events 0 to {n_events - 1}."
         )
     return numbers.astype(np.int64)
 
@@ -264,20 +277,16 @@ def _channel_pairs(i: int, channel: AddedChannel, kind: str, gain: int) -> Pairs
 
 
 def _head_like_original(
-    version: str,
-    pairs: Pairs,
-    added: Sequence[AddedChannel],
-    n_bytes: int,
-    delimiter: str,
-    encoding: str,
+    original: FCSDataset, pairs: Pairs, added: Sequence[AddedChannel], n_bytes: int
 ) -> bytes:
     """Return HEADER and TEXT in the version of the original, or as FCS 3.1 if needed."""
+    version, encoding = original.version, _encoding(original)
     needs_unicode = not all(channel.name.isascii() for channel in added)
     if needs_unicode or max(map(ord, "".join(text for pair in pairs for text in pair))) > 255:
         encoding = "utf-8"
 
     def made(version: str, pairs: Pairs) -> bytes:
-        every, free = add_codes(pairs, added, delimiter)
+        every, free = add_codes(pairs, added, original.text.delimiter)
         return encode_head(version, every, n_bytes, delimiter=free, encoding=encoding)
 
     start = made(version, pairs)
@@ -287,24 +296,6 @@ def _head_like_original(
         logger.warning("written as FCS3.1: %s cannot hold %s", version, why)
         start = made("FCS3.1", set_keywords(pairs, {"SCMOE_ORIGINAL_VERSION": version}))
     return start
-
-
-_CHUNK = 100_000
-_EXACT_IN_FLOAT32 = 2**24
-
-# keywords that the values, the channels or this writer set
-_LAYOUT = re.compile(
-    r"(begin|end)(data|analysis|stext)|nextdata|par|tot|mode|datatype|byteord|unicode|timestep"
-    r"|spillover|spill|comp|originality|scmoe_(version|events|original_version)"
-)
-_OF_CHANNEL = re.compile(r"p(\d+)([a-z]+)")
-_LAYOUT_OF_CHANNEL = ("b", "e", "g", "r", "n", "s", "d", "datatype", "display")
-_STANDARD_OF_CHANNEL = re.compile("[floptv]|calibration|analyte|feature|tag|type|det")
-_STANDARD = re.compile(
-    r"abrt|btim|carrier(id|type)|cells|com|csmode|cstot|csvbits|cyt|cytsn|date|(begin|end)datetime"
-    r"|etim|exp|fil|flowrate|gate|gating|inst|last_modifie[dr]|locationid|lost|op|plate(id|name)"
-    r"|proj|smno|src|sys|tr|dfc\d+to\d+|unstained(centers|info)|vol|wellid"
-)
 
 
 def values_writer(

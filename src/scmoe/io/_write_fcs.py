@@ -159,7 +159,7 @@ def _samples(adata: AnnData) -> dict[str, np.ndarray]:
     column = adata.obs[Key.obs.SAMPLE].astype("category")
     if column.isna().any():
         raise ValueError(
-            f".obs[{Key.obs.SAMPLE!r}] names no sample for {column.isna().sum()} cells."
+            f".obs[{Key.obs.SAMPLE!r}] has no sample for {column.isna().sum()} cells."
         )
     codes = column.cat.codes.to_numpy()
     rows = {str(s): np.flatnonzero(codes == i) for i, s in enumerate(column.cat.categories)}
@@ -249,9 +249,9 @@ class _Job:
         if not known and self.source is None and Key.obs.EVENT in self.adata.obs:
             raise ValueError(
                 f"`.obs[{Key.obs.EVENT!r}]` says that the cells of sample {sample!r} come from a "
-                f"file, but .uns[{Key.uns.FCS!r}] has no record of it, so nobody knows whether .X "
-                'is transformed: join cells by `ad.concat(..., uns_merge="unique")`, or say with '
-                "`layer=` which values to write."
+                f"file, but .uns[{Key.uns.FCS!r}] has no record of it, so it is unknown whether "
+                '.X is transformed: join cells by `ad.concat(..., uns_merge="unique")`, or name '
+                "the values to write with `layer=`."
             )
         if known and Key.obs.EVENT in self.adata.obs:
             self._check_events(sample, rows)

@@ -215,7 +215,7 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise FileExistsError(f"Would overwrite {target}; pass `overwrite=True`.")
     if not any((target / name).is_file() for name in (".zgroup", "zarr.json")):
-        raise FileExistsError(f"{target} is no zarr store, so it is not replaced.")
+        raise FileExistsError(f"{target} is not a zarr store, so it is not replaced.")
 
 
 def _new_store(plate: Plate, folder: Path) -> zarr.Group:

@@ -100,8 +100,8 @@ def marker_prior(
         raise ValueError(f"`key_added` must be a name, got {key_added!r}.")
     if key_added in adata.uns and "n_certain" not in adata.uns[key_added]:
         raise ValueError(
-            f"`key_added={key_added!r}` would overwrite `.uns[{key_added!r}]`, which is no marker "
-            "prior; choose another name."
+            f"`key_added={key_added!r}` would overwrite `.uns[{key_added!r}]`, which is not a "
+            "marker prior; choose another name."
         )
     values = layer_values(adata, layer)
     if isinstance(markers, pd.DataFrame):

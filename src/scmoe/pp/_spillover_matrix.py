@@ -97,7 +97,7 @@ def _samples(adata: AnnData, *, needed: bool) -> list[str]:
     column = adata.obs[Key.obs.SAMPLE]
     if column.isna().any():
         raise ValueError(
-            f".obs['{Key.obs.SAMPLE}'] names no sample for {column.isna().sum()} cells."
+            f".obs['{Key.obs.SAMPLE}'] has no sample for {column.isna().sum()} cells."
         )
     return [str(sample) for sample in column.unique()]
 
