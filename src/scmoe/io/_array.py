@@ -26,47 +26,48 @@ def from_array(
     var_names: Sequence[str] | None = None,
     scale: float | None = None,
 ) -> AnnData:
-    """Make AnnData of an array: one row for each cell, or for each image.
+    """Convert an array to AnnData: one row for each cell, or for each image.
 
     Parameters
     ----------
     X
-        Numbers, (n, d) for anything; (n, H, W) or (n, H, W, C), channels last, for images.
-        Whatever :func:`numpy.asarray` takes, a torch tensor for instance.
+        Real numbers, (n, d); or images, (n, H, W) or (n, H, W, C), channels last. Anything that
+        :func:`numpy.asarray` accepts, for instance a torch tensor.
     image_shape
-        (H, W) or (H, W, C), for images that come flattened as (n, d), row after row and
-        channels last. Otherwise the shape of `X` says it.
+        (H, W) or (H, W, C) of images that are flattened to (n, d), row by row and channels last.
+        By default the shape of `X` decides.
     obs
-        Columns of ``.obs`` by name, n values each. Values are matched by position. An index of
-        strings of a DataFrame names the rows.
+        Columns of ``.obs`` by name, n values each, matched by position. A DataFrame with an index
+        of strings names the rows as well.
     obs_names
         n different names; by default ``"0"``, ``"1"``, ...
     var_names
         d different names; by default ``"y_x"`` or ``"y_x_c"`` for the pixels of images, such as
         ``"0_27"`` (row 0, column 27), else ``"0"``, ``"1"``, ...
     scale
-        What to divide the values by. By default 255 for images of ``uint8``, else 1.
+        Divisor of the values. By default 255 for images of ``uint8``, else 1.
 
     Returns
     -------
-    n x d, with
+    AnnData, n x d, with
 
     ``.X``
         Dense, float32: ``X / scale``, images flattened row after row, channels last.
     ``.obs``
-        Columns of strings, whole numbers or booleans are labels: categorical, strings in
-        natural order. A categorical keeps its order. Fractional numbers stay numbers.
+        Columns of strings, integers or booleans become categorical, in natural order. A
+        categorical keeps its order. Floats stay floats.
     ``.uns["image_shape"]``
-        (H, W) or (H, W, C), int64, for images only: ``.X.reshape(-1, *image_shape)`` has them.
+        (H, W) or (H, W, C), int64, for images only; ``.X.reshape(-1, *image_shape)`` restores
+        them.
     ``.uns["value_scale"]``
-        The `scale`, float, unless it is 1: ``.X`` times it has the values of `X`.
+        The `scale`, float, unless it is 1; ``.X`` times the scale restores the values of `X`.
 
     Raises
     ------
     ValueError
-        If `X` has no such shape, no rows or no columns, or holds anything but finite real
-        numbers; if `image_shape`, or the number of names or of labels does not fit it; if
-        names occur twice; if 4-d `X` looks like channels first; if `scale` is not positive.
+        If `X` has another shape, is empty, or holds anything but finite real numbers; if
+        `image_shape` or the number of names or labels does not fit `X`; if names are not unique;
+        if a 4-d `X` looks like channels first; if `scale` is not positive.
 
     Examples
     --------

@@ -51,117 +51,115 @@ def read_fcs(
 ) -> ad.AnnData:
     """Read flow and mass cytometry files (FCS 2.0, 3.0, 3.1, 3.2).
 
-    Values are on the linear scale: the gain (``$PnG``), the logarithmic amplification
-    (``$PnE``) and the time step (``$TIMESTEP``, seconds) of the file are applied, nothing
-    else is: no compensation, no arcsinh (:func:`scmoe.pp.arcsinh`).
+    Values are on the linear scale: the gain (``$PnG``), the logarithmic amplification (``$PnE``)
+    and the time step (``$TIMESTEP``, seconds) of the file are applied. Values are not compensated
+    (:func:`scmoe.pp.compensate`) and not transformed (:func:`scmoe.pp.arcsinh`).
 
     Parameters
     ----------
     path
-        A file; a folder, of which every ``.fcs``, ``.lmd``, ``.fcs.gz`` and ``.lmd.gz`` (any
-        case) is read in natural order, sub-folders are not; a glob pattern
-        (``"plate/*_A*.fcs"``, ``**`` for sub-folders); or a list of these. Files compressed
-        with gzip are told by their first bytes, whatever their name.
+        A file; a folder, whose ``.fcs``, ``.lmd``, ``.fcs.gz`` and ``.lmd.gz`` files (any case)
+        are read in natural order, without sub-folders; a glob pattern (``"plate/*_A*.fcs"``,
+        ``**`` for sub-folders); or a list of these. Files compressed with gzip are recognised by
+        their first bytes, whatever their name.
     join
-        What to do when the files do not have the same channels with the same markers.
-        ``"inner"`` keeps the markers that all files share, and warns with the names of the
-        others. ``"exact"`` raises. ``"outer"`` keeps all, NaN where a file does not have one,
-        and warns. The order of the channels may differ: they are matched by name, in the order
-        of the first file. A marker that lies on different channels is warned of.
+        How to join files with different panels. ``"inner"`` keeps the markers that all files
+        share, and warns of the others. ``"outer"`` keeps all markers, with NaN for files that
+        lack one, and warns. ``"exact"`` raises an error. Channels are matched by name, in the
+        order of the first file. A warning names markers that are on different channels.
     by
-        What makes channels of two files the same. ``"marker"``: the name in ``.var_names``.
-        ``"channel"``: ``$PnN``, for files that call the marker of a channel differently (``CD8``
-        and ``CD8a``) or have no ``$PnS``; variables are called as the first file does that
-        names a marker there, and a warning tells what was renamed. A file that has a marker on
-        another channel than that file does is refused.
+        How to match the channels of files. ``"marker"``: by the name in ``.var_names``.
+        ``"channel"``: by ``$PnN``, for files that name the marker of a channel differently
+        (``CD8`` and ``CD8a``) or have no ``$PnS``; a variable is named as in the first file with
+        a marker on this channel, and a warning lists what was renamed. A file with that marker
+        on another channel is refused.
     dataset
-        Which data set to read from files that hold several, counted from 0; a warning tells
-        how many there are. ``"all"`` reads every one as a sample of its own. (Files of some
-        instruments hold the same events twice, in two formats.)
+        Which data set to read from files that hold several, counted from 0; a warning says how
+        many there are. ``"all"`` reads each as a sample of its own. (Some instruments write the
+        same events twice, in two formats.)
     offsets
-        Where DATA begins if HEADER and TEXT name two places that could both be right: as
-        ``"header"`` or ``"text"`` says; with ``"auto"`` right behind TEXT, and if neither is,
-        the file is refused.
+        Which position of DATA to use if HEADER and TEXT state different ones and both are
+        possible: ``"header"``, ``"text"``, or ``"auto"`` for the one directly after TEXT; if
+        neither is, the file is refused.
     dtype
-        Of ``.X``.
+        Data type of ``.X``.
     strict
-        Refuse files that disagree with the standard, also where one reading only is possible.
+        Refuse every file that departs from the standard, even if only one reading is possible.
     progress
-        Show a progress bar, or one line where nobody watches; by default for more than five
-        files.
+        Show a progress bar (one line outside of terminals and notebooks); by default for more
+        than five files.
 
     Returns
     -------
-    Cells x channels, with
+    AnnData, cells x channels, with
 
     ``.X``
-        Dense, of `dtype`.
+        Dense values of type `dtype`.
     ``.obs["sample"]``
-        Categorical, the file of each cell: its stem, with its folder before it if two stems
-        are equal, and with ``_`` and the number of the data set behind it if several of a file
-        are read. ``.obs_names`` are ``"{sample}-{i}"``, `i` counted from 0 in each file.
+        Categorical, the file of each cell: the stem of its name, with the folder in front if two
+        stems are equal, and with ``_`` and the number of the data set appended if several of a
+        file are read. ``.obs_names`` are ``"{sample}-{i}"``, `i` counted from 0 in each file.
     ``.obs["event"]``
-        That `i`, int64.
+        The number `i` of the event in its file, int64.
     ``.var_names``
-        The marker (``$PnS``), else the channel (``$PnN``); markers that occur more than once
-        become ``"marker (channel)"``. Control characters are left out of names, which is a
-        repair.
+        The marker (``$PnS``), else the channel (``$PnN``); repeated markers become
+        ``"marker (channel)"``. Control characters are removed from names, which is a repair.
     ``.var``
         ``channel``, ``marker`` (``""`` for none), ``kind`` (categorical, see *Notes*), ``PnB``
-        (bits, int), ``PnE`` (str), ``PnG``, ``PnR`` (float). Of several files, those of the
-        first.
+        (bits, int), ``PnE`` (str), ``PnG``, ``PnR`` (float), from the first file that has the
+        variable.
     ``.layers["measured"]``
-        With ``join="outer"``, if a file lacks a marker: bool, whether the value was measured.
+        Bool, whether the value was measured; only with ``join="outer"``, if a file lacks a
+        marker.
     ``.uns["fcs"][sample]``
         ``file`` (its name), ``path`` (absolute), ``dataset`` (number of the data set),
         ``offsets`` (as given), ``version`` (``"FCS3.1"``), ``sha256`` (of the file on disk,
         hexadecimal), ``keywords`` (a DataFrame with the column ``value``, str, by keyword,
         lower case, without the leading ``$``: ``["keywords"].loc["cyt", "value"]``) and
-        ``repairs`` (a list of str). If the file has one, ``spillover``, the matrix that
-        :func:`scmoe.pp.compensate` applies (a float64 DataFrame, square, by channel), or
-        ``spillover_unusable`` (str), why its matrix is not there. If the instrument had
-        compensated before the values were stored (``$DFCiTOj`` of FCS 2.0), ``subtracted``: a
-        float64 DataFrame, square, with the share of the row's detector that was subtracted
-        from the column's. With ``by="channel"``, ``renamed``: a DataFrame of str by channel,
-        the ``marker`` of the file and the ``variable`` that it went to, if they differ.
+        ``repairs`` (a list of str). If the file has a spillover matrix, ``spillover`` (a square
+        float64 DataFrame by channel), which :func:`scmoe.pp.compensate` applies, or
+        ``spillover_unusable`` (str), why it cannot be used. If the instrument compensated before
+        the values were stored (``$DFCiTOj`` of FCS 2.0), ``subtracted``: a square float64
+        DataFrame with the share of the row's detector that was subtracted from the column's.
+        With ``by="channel"``, ``renamed``: a DataFrame of str by channel, with the ``marker`` of
+        the file and its ``variable``, where they differ.
 
     Raises
     ------
     FCSReadError
         If a file cannot be read, or can be read in more than one way; if the panels do not
-        match; if channels cannot be told apart with ``by="channel"``; if a folder holds no FCS
-        file. It names the file and the reason.
+        match; if channels are ambiguous with ``by="channel"``; if a folder has no FCS file. The
+        error names the file and the reason.
     FileNotFoundError
-        If there is no such file, or a pattern matches none.
+        If a file does not exist, or a pattern matches none.
     ValueError, TypeError
-        If an argument is not one of those listed.
+        If an argument is invalid.
 
     Warns
     -----
     FCSRepairWarning
-        Once per call, if a file disagrees with the standard in a way that leaves one reading
-        only, for instance when DATA is said to end a byte late. What was done is listed in
+        Once per call, if a file departs from the standard but only one reading is possible, for
+        instance if the stated end of DATA is one byte late. The repairs are listed in
         ``.uns["fcs"][sample]["repairs"]``.
     UserWarning
-        If files have other markers than others, have them on other channels or under other
-        names, or seem to hold the same events twice.
+        If files differ in their markers, or in the channels or names of markers, or seem to hold
+        the same events twice.
 
     Notes
     -----
-    ``.var["kind"]`` is ``fluor`` or ``mass`` for what may be a marker, else
+    ``.var["kind"]`` is ``fluor`` or ``mass`` for channels that may be markers, else
 
-    - ``time`` and ``scatter``;
-    - ``copy`` for what measures a detector once more: the height or width of a pulse beside its
-      area, or a linear channel beside a logarithmic one. The marker is the channel that has
-      a marker's name; else the one stored as logarithms (``$PnE``), else the compensated one,
-      else the area, else the height;
-    - ``other`` for what is no marker by its name: stains of viability and DNA, beads, barcodes,
-      background, event length and pulse parameters, clusters, maps, coordinates and other
-      computed columns; and for all channels that :func:`write_fcs` added.
+    - ``time`` or ``scatter``;
+    - ``copy`` for a channel that measures a detector again: the height or width of a pulse
+      alongside its area, or a linear channel alongside a logarithmic one. The marker is the
+      channel with the name of a marker; else the one stored as logarithms (``$PnE``), else the
+      compensated one, else the area, else the height;
+    - ``other`` for channels that are not markers by their names: stains of viability and DNA,
+      beads, barcodes, background, event length and pulse parameters, clusters, embeddings,
+      coordinates and other computed columns; and for all channels that :func:`write_fcs` added.
 
-    Names are read word by word, and where both are there the marker's (``$PnS``) counts more than
-    the channel's: CD8 on the detector ``DAPI-A`` is CD8. ``scmoe channels FILES...`` prints the
-    kinds and why.
+    Names are split into words. The marker (``$PnS``) counts more than the channel: CD8 on the
+    detector ``DAPI-A`` is CD8. ``scmoe channels FILES...`` prints the kinds and the reasons.
 
     Examples
     --------

@@ -49,30 +49,28 @@ def write_fcs(
 ) -> list[Path]:
     """Write cells with their clusters to FCS files, for FlowJo, Cytobank and the like.
 
-    Cells that :func:`read_fcs` read are written as they lie in their original files: the same
-    bytes of every channel, also of channels that `adata` no longer has or holds transformed,
-    and the same keywords. Columns of ``.obs`` are appended as channels.
+    Cells from :func:`read_fcs` are copied from their original files: the same bytes of every
+    channel, including channels that `adata` dropped or transformed, and the same keywords.
+    Columns of ``.obs`` are appended as channels.
 
     Parameters
     ----------
     adata
         Cells x channels. Cells may have been dropped and reordered.
     path
-        A folder, which is made where there is none: one file for each sample
-        (``.obs["sample"]``), called like the original, with ``_`` and the number of the data
-        set if several of it were read. Or, for cells of one sample, the name of a file that
-        ends in ``.fcs``.
+        A folder, created if needed, for one file per sample (``.obs["sample"]``), named like the
+        original, with ``_`` and the number of the data set appended if several of it were read.
+        Or, for cells of one sample, the name of a file that ends in ``.fcs``.
     obs
-        Columns of ``.obs`` to append. A clustering (there is ``.obsm[name + "_proba"]``)
-        becomes the channels `name`, ``name_proba`` (the highest probability of each cell) and,
-        if there is such a column, ``name_outlier``.
+        Columns of ``.obs`` to append. A clustering (with ``.obsm[name + "_proba"]``) becomes the
+        channels `name`, ``name_proba`` (the highest probability of each cell) and, if that column
+        exists, ``name_outlier``.
     source
-        The folder of the original files (or the file itself), if they are no longer where
-        they were read.
+        The folder of the original files (or the file itself), if they were moved.
     layer
-        Write the values of ``.layers[layer]`` instead of the original files.
+        Write the values of ``.layers[layer]`` instead of copying the original files.
     overwrite
-        Replace files that are there. Files that the cells were read from are never replaced.
+        Replace existing files. Original files of the cells are never replaced.
     progress
         Show a progress bar; by default on a terminal with more than five files.
 
@@ -84,41 +82,41 @@ def write_fcs(
     Raises
     ------
     ValueError
-        If an original file is not what was read (by its SHA-256); if there is no original and
-        ``.X`` holds arcsinh or compensated values; if a column cannot be stored in a file (its
-        type, its name, NaN in a file of integers); if several samples are to go to one file;
-        if a file would replace the one that its cells come from.
+        If an original file has changed since it was read (by its SHA-256); if there is no original
+        and ``.X`` holds arcsinh or compensated values; if a column cannot be stored in a file (its
+        type, its name, NaN in a file of integers); if several samples would go to one file; if a
+        file would replace an original file.
     KeyError
-        If `obs` or `layer` name what is not there.
+        If a column of `obs`, or `layer`, does not exist.
     FileExistsError
-        If a file is there, unless `overwrite`.
+        If a file exists, unless `overwrite`.
     FileNotFoundError
-        If `source` has no such file, or the folder of a file is not there.
+        If `source` lacks an original file, or the folder of `path` does not exist.
 
     Notes
     -----
-    On an error no file is left behind. Which way a file was written is logged and in its
-    keyword ``SCMOE_EVENTS``.
+    On an error no file is left behind. Whether a file was copied or written from values is logged
+    and noted in its keyword ``SCMOE_EVENTS``.
 
-    **Labels** (categorical, str, bool) become codes: the number that each label is, if all are
-    whole numbers; else 1, 2, ... in the order of the categories (bool: 0, 1). A missing label
-    has the code behind the largest. The keyword ``SCMOE_CODES_<name>`` says which is which, in
-    JSON: ``{"1":"B cells","2":"T cells","3":null}``. The keyword ``SCMOE_COMPUTED`` names all
-    channels that were added, so that :func:`read_fcs` does not take them for markers.
+    **Labels** (categorical, str, bool) become codes: the labels themselves if all are integers;
+    else 1, 2, ... in the order of the categories (bool: 0, 1). A missing label has the largest
+    code plus 1. The keyword ``SCMOE_CODES_<name>`` maps codes to labels, in JSON:
+    ``{"1":"B cells","2":"T cells","3":null}``. The keyword ``SCMOE_COMPUTED`` names all added
+    channels, so that :func:`read_fcs` does not take them for markers.
 
-    **Storage** is that of the file. In files of integers, channels that are added have 32 bits;
-    fractions are stored times a gain (``$PnG``) of up to 10^6, and values that are negative
-    or NaN are refused. In files of floats NaN stays NaN.
+    **Storage** is that of the original file. In files of integers, added channels have 32 bits;
+    fractions are multiplied by a gain (``$PnG``) of up to 10^6, and negative values or NaN are
+    refused. In files of floats NaN stays NaN.
 
-    What is wrong with an original is not passed on: offsets that are off, empty values (a blank
-    stands for them), ``$PnB`` that is not the width of what is stored. ANALYSIS and the other
-    data sets of a file are left out, ``$ORIGINALITY`` becomes ``Appended``. A file that its
-    version cannot hold (names that are not ASCII before 3.1, more than 99,999,999 bytes in 2.0)
-    is written as FCS 3.1, with the version that it had in ``SCMOE_ORIGINAL_VERSION``.
+    Faults of an original file are repaired: wrong offsets, empty values (written as a blank),
+    ``$PnB`` that is not the stored width. ANALYSIS and the other data sets of a file are left out,
+    ``$ORIGINALITY`` becomes ``Appended``. If the version of the file cannot hold the result (names
+    that are not ASCII before 3.1, more than 99,999,999 bytes in 2.0), it is written as FCS 3.1,
+    with its former version in ``SCMOE_ORIGINAL_VERSION``.
 
-    **Without an original** (cells that come from elsewhere, or files that are gone) the values
-    of ``.X`` are written as FCS 3.1 in 32-bit floats, 64-bit if they are float64. Bit-packed
-    and ASCII files are written so, too.
+    **Without an original file** (cells from another source, or deleted files) the values of ``.X``
+    are written as FCS 3.1 in 32-bit floats, 64-bit if they are float64; so are cells of bit-packed
+    and ASCII files.
 
     Examples
     --------

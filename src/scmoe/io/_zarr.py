@@ -47,28 +47,28 @@ def fcs_to_zarr(
 ) -> Path:
     """Write flow and mass cytometry files to a zarr store, file by file.
 
-    The store holds what :func:`read_fcs` returns, for files that do not fit into memory together:
-    there are never more than one of them and 65,536 cells in it. It is opened by
-    :func:`anndata.experimental.read_lazy`, or whole by :func:`anndata.read_zarr`.
+    The store holds the AnnData of :func:`read_fcs`, for files that do not fit into memory
+    together: one file and 65,536 cells are in memory at most. Open it by
+    :func:`anndata.experimental.read_lazy`, or read it into memory by :func:`anndata.read_zarr`.
 
     Parameters
     ----------
     path, join, by, dataset, offsets, dtype, strict, progress
         As in :func:`read_fcs`.
     store
-        The folder to write, ``"plate.zarr"``; folders above it are made.
+        The folder to write, for instance ``"plate.zarr"``; parent folders are created.
     compensate
-        Undo spillover on the way: True by the matrix that each file carries, or a matrix, or one
-        for each sample, as the `spillover` of :func:`scmoe.pp.compensate`.
+        Compensate the values: True with the matrix of each file; or with one matrix, or one for
+        each sample, as the `spillover` of :func:`scmoe.pp.compensate`.
     cofactor
-        Transform to ``arcsinh(x / cofactor)`` on the way, as :func:`scmoe.pp.arcsinh` does by
-        default, what is compensated if it is; None for intensities.
+        Transform to ``arcsinh(x / cofactor)``, as :func:`scmoe.pp.arcsinh` does by default, after
+        compensation if any; None for intensities.
     overwrite
-        Replace a zarr store of that name, once the new one is whole.
+        Replace an existing zarr store, after the new one is complete.
 
     Returns
     -------
-    The path of the store. In chunks of 65,536 cells and all channels it holds ``.X``,
+    The path of the store. It holds, in chunks of 65,536 cells and all channels, ``.X``,
     ``.layers["measured"]``, ``.obs``, ``.var`` and ``.uns`` of :func:`read_fcs`,
     ``.uns["compensated"]`` of :func:`scmoe.pp.compensate` and ``.uns["arcsinh"]`` of
     :func:`scmoe.pp.arcsinh`.
@@ -81,11 +81,11 @@ def fcs_to_zarr(
         As :func:`read_fcs`, as :func:`scmoe.pp.compensate` for `compensate` and as
         :func:`scmoe.pp.arcsinh` for a `cofactor`.
     KeyError
-        If `cofactor` names a marker that is not there.
+        If `cofactor` names an unknown marker.
     FileExistsError
-        If there is something at `store` and `overwrite` is not set, or it is no zarr store.
+        If `store` exists and `overwrite` is not set, or `store` is not a zarr store.
     OSError
-        If the disk has no room for the values as they are in memory, before any is read.
+        If the disk has no room for the uncompressed values; checked before any value is read.
 
     Warns
     -----
@@ -96,8 +96,8 @@ def fcs_to_zarr(
 
     Notes
     -----
-    The store gets its name once it is whole: on an error there is none, and what was there
-    before stays.
+    The store gets its name after it is complete: on an error there is no new store, and an old
+    one stays.
 
     Examples
     --------

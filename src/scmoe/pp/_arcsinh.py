@@ -44,29 +44,29 @@ def arcsinh(
     Parameters
     ----------
     adata
-        Cells x channels, raw intensities; dense, sparse, or a dask array, which stays one (of
-        AnnData that was read lazily, too).
+        Cells x channels, raw intensities; dense, sparse, or a dask array (also of AnnData that
+        was read lazily), which stays one.
     cofactor
-        Below it the transform is about linear, far above it about logarithmic. One positive
-        number (5 is usual for mass cytometry, 150 for fluorescence), or one per marker: a
-        mapping or Series by ``.var_names``.
+        The transform is nearly linear below the cofactor, and nearly logarithmic far above it.
+        One positive number (5 is usual for mass cytometry, 150 for fluorescence), or one for each
+        marker: a mapping or Series by ``.var_names``.
     layer
         Transform ``.layers[layer]`` instead of ``.X``.
     channels
         Names of the variables to transform. By default those whose ``.var["kind"]`` is not
-        ``time``, ``scatter``, ``copy`` or ``other``; all where ``.var`` has no such column.
+        ``time``, ``scatter``, ``copy`` or ``other``; all if ``.var`` lacks that column.
     key_added
-        Write the result to ``.layers[key_added]`` and leave the source as it is.
+        Write the result to ``.layers[key_added]`` and leave the source unchanged.
     copy
-        Return a transformed copy and leave `adata` as it is.
+        Return a transformed copy and leave `adata` unchanged.
 
     Returns
     -------
     None, or the copy if `copy`. Writes
 
     ``.X``, ``.layers[layer]`` or ``.layers[key_added]``
-        float32; float64 where the source is float64. Floats that nothing else refers to are
-        transformed in place, others leave the source as it is.
+        float32; float64 if the source is float64. Floats without another reference are
+        transformed in place, to save memory.
     ``.uns["arcsinh"][name]``
         ``channels`` (array of str), ``cofactor`` (one float for each of them) and ``source``;
         `name` is the layer that was written, ``"X"`` for ``.X``. :func:`inverse_arcsinh`
@@ -77,22 +77,22 @@ def arcsinh(
     ValueError
         If the source was transformed before; if `adata` is a view, or backed by a file, or has
         names that are not unique; if the chunks of a dask array split the channels; if a cofactor
-        is not a positive number; if a mapping lacks a marker that is to be transformed; if there
-        is nothing to transform; if the source holds values that are not numbers.
+        is not a positive number; if a mapping lacks a marker to transform; if there is no channel
+        to transform; if the source holds values that are not numbers.
     KeyError
-        If `layer`, `channels` or `cofactor` name what is not there.
+        If `layer`, `channels` or `cofactor` name a layer or variable that does not exist.
 
     Warns
     -----
     ScaleWarning
         If there is no record of a transform, but the values look transformed already (no marker
-        goes beyond 20), or the keywords of their files say so. They are transformed all the
-        same, unless the warning is made an error.
+        exceeds 20), or the keywords of their files say so. They are transformed nevertheless,
+        unless the warning is turned into an error.
 
     Notes
     -----
-    Nothing is written if an error is raised; an interruption waits until all is. A dask array is
-    judged by its first 10,000 cells.
+    Nothing is written if an error is raised; an interruption takes effect after the write. A dask
+    array is checked for an earlier transform by its first 10,000 cells.
     """
     _check_cells(adata)
     source_name = "X" if layer is None else layer
@@ -180,30 +180,30 @@ def inverse_arcsinh(
     Parameters
     ----------
     adata
-        Cells x channels with the record of :func:`arcsinh`; dense or sparse. It may hold other
-        cells than those that were transformed, such as generated ones, and fewer channels.
+        Cells x channels with the record of :func:`arcsinh`; dense or sparse. The cells may be
+        others than the transformed ones, such as generated cells, with fewer channels.
     layer
-        Transform ``.layers[layer]`` back instead of ``.X``.
+        Transform ``.layers[layer]`` instead of ``.X``.
     copy
-        Return a transformed copy and leave `adata` as it is.
+        Return a transformed copy and leave `adata` unchanged.
 
     Returns
     -------
     None, or the copy if `copy`. Writes
 
     ``.X`` or ``.layers[layer]``
-        Intensities, in place of the transformed values; float32, float64 where these are
-        float64. Channels that the record does not name stay as they are.
+        Intensities, in place of the transformed values; float32, float64 if these are float64.
+        Channels that the record does not name stay unchanged.
     ``.uns["arcsinh"]``
-        Loses the record of what was transformed back, and goes with the last one.
+        Without the record of this transform; removed with the last record.
 
     Raises
     ------
     ValueError
-        If there is no record of a transform, or it names no channel of `adata`; if values are
-        too large for the inverse to be a number; if `adata` is a view.
+        If there is no record of a transform, or it names no channel of `adata`; if the inverse of
+        a value overflows; if `adata` is a view.
     KeyError
-        If there is no such layer.
+        If the layer does not exist.
 
     Notes
     -----

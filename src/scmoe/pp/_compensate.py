@@ -43,7 +43,7 @@ def compensate(
 ) -> AnnData | None:
     """Compensate fluorescence: solve ``measured = signal @ spillover`` for the signal.
 
-    Before :func:`arcsinh`, on values as :func:`scmoe.io.read_fcs` gives them.
+    Compensate the values of :func:`scmoe.io.read_fcs` before :func:`arcsinh`.
 
     Parameters
     ----------
@@ -54,24 +54,24 @@ def compensate(
         diagonal. Rows and columns are named by channels (``.var["channel"]``) or by markers,
         and may be in any order.
 
-        - None: the matrix that each file carries, ``.uns["fcs"][sample]["spillover"]``.
+        - None: the matrix of each file, ``.uns["fcs"][sample]["spillover"]``.
         - A DataFrame, or the path of a CSV file (a line of names; with or without a column
           of names): one matrix for all cells.
         - A mapping from sample to such a matrix, by ``.obs["sample"]``.
     layer
         Compensate ``.layers[layer]`` instead of ``.X``.
     copy
-        Return a compensated copy and leave `adata` as it is.
+        Return a compensated copy and leave `adata` unchanged.
 
     Returns
     -------
     None, or the copy if `copy`. Writes
 
     ``.X`` or ``.layers[layer]``
-        The signals, in place of what was measured; same dtype. Channels that no matrix names
-        stay as they are.
+        The signals, in place of the measured values; same dtype. Channels that no matrix names
+        stay unchanged.
     ``.uns["compensated"][name]``
-        ``samples`` (array of str), ``matrix`` (int array, which of ``matrices`` is theirs) and
+        ``samples`` (array of str), ``matrix`` (int array, the number of their matrix) and
         ``matrices``, a dict by ``"0"``, ``"1"``, ... of ``channels`` (array of str) and
         ``spillover`` (float64). `name` is the layer, ``"X"`` for ``.X``; without
         ``.obs["sample"]`` the only sample is ``""``.
@@ -79,21 +79,23 @@ def compensate(
     Raises
     ------
     ValueError
-        If a sample has no matrix, with the reason if its file has one that was left out, or
-        if its instrument compensated already (``$DFCiTOj`` of FCS 2.0); if a matrix is not
-        square, holds values that are not finite, has 0 on the diagonal, is in percent, is
-        singular or nearly so, or names a channel that is not among the variables and is
-        coupled to others; if the values were compensated
-        with another matrix, or went through arcsinh; if they are whole numbers, sparse or not
-        finite; if `adata` is a view, or in a file.
+        If a sample has no matrix (the error says why: an unusable matrix in its file, or an
+        instrument that compensated already, ``$DFCiTOj`` of FCS 2.0); if a matrix is not square,
+        not finite, has 0 on the diagonal, is in percent, is singular or nearly so, or couples a
+        channel that is missing among the variables; if the values were compensated with another
+        matrix, or transformed by arcsinh; if they are integers, sparse or not finite; if `adata`
+        is a view, or backed by a file.
     KeyError
-        If there is no such layer; if samples matter and there is no ``.obs["sample"]``.
+        If the layer does not exist; if matrices differ by sample and ``.obs["sample"]`` is
+        missing.
     FileNotFoundError
-        If there is no such file.
+        If the CSV file does not exist.
 
     Warns
     -----
     UserWarning
+        If the values were compensated with the same matrix before (nothing is done), or the
+        instrument compensated already.
     ScaleWarning
         If there is no record of a transform, but the values look transformed, or the keywords
         of their files say so.
@@ -101,7 +103,7 @@ def compensate(
     Notes
     -----
     Nothing is written if an error is raised. Compensation needs every channel that the matrix
-    couples, so channels are dropped after it, not before.
+    couples, so drop channels after compensation.
 
     Source: Bagwell and Adams (1993), Annals of the New York Academy of Sciences 677.
 

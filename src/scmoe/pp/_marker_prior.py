@@ -48,11 +48,11 @@ def marker_prior(
         Cells x genes, dense or sparse; log-normalised or arcsinh values, say.
     markers
         The gene or genes of each class: ``{"B": "Cd79a", "T": ["Cd3e", "Cd79a-"]}``. A gene
-        that ends in ``-`` must not be above its average; ``+`` says the same as none. A name
-        is first looked up as it is, so genes that end in either sign can be named.
+        that ends in ``-`` must not be above its average; ``+`` is the default. A name is first
+        looked up unchanged, so genes whose names end in a sign can be used.
 
-        Or a knowledge table as that of scyan: a DataFrame with a row for each class, a column
-        for each gene, and 1 (positive), -1 (negative), 0 or NaN (no statement).
+        Or a knowledge table as in scyan: a DataFrame with a row for each class, a column for each
+        gene, and 1 (positive), -1 (negative), 0 or NaN (no statement).
     layer
         Layer to use instead of ``.X``.
     combine
@@ -60,12 +60,12 @@ def marker_prior(
         the signed standardised values of its genes is above 0, which is better for several
         genes in sparse data. With one positive gene the two are the same.
     shared
-        Allow a gene to be positive in several classes of a mapping, which are then told apart
-        by their other genes. A DataFrame always may.
+        Allow a gene to be positive in several classes of a mapping, which then must differ in
+        their other genes. A DataFrame always allows this.
     key_added
-        Name of the slots.
+        Name of the slots that are written.
     copy
-        Return an annotated copy and leave ``adata`` alone.
+        Return an annotated copy and leave ``adata`` unchanged.
 
     Returns
     -------
