@@ -24,7 +24,10 @@ import numpy as np
 from tqdm import tqdm
 
 from scmoe.io import FCSReadError
-from scmoe.io._file import FCSFile, read_file
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "io"))
+
+from fcs_file import FCSFile, read_file
 
 RAISED_BY_FLOWIO = (
     flowio.exceptions.FlowIOException,

@@ -13,8 +13,7 @@ from made_up import as_intensities
 from scipy import sparse
 
 import scmoe
-from scmoe._core.values import Scale
-from scmoe.io._record import says_transformed
+from scmoe._core.values import Scale, says_transformed
 from scmoe.pp import ScaleWarning
 from scmoe.tl._working import check_scale, working_copy
 

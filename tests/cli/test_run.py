@@ -421,7 +421,7 @@ def empty(home, plate):
 
 
 def no_fcs(home, plate):
-    (home / "text.fcs").write_text("this is no FCS file at all" * 10)
+    (home / "text.fcs").write_text("this is not an FCS file at all" * 10)
     return ["text.fcs"]
 
 
@@ -508,7 +508,7 @@ BAD = [
     (lambda home, plate: [plate, "--markers", "m.txt"], "no marker 'm.txt', and no file 'm.txt'"),
     (lambda home, plate: [plate, "--markers", ",".join(["CD3" * 9] * 99)], "there is no marker"),
     (lambda home, plate: [pipe(home / "x.h5ad")], "x.h5ad is no regular file"),
-    (lambda home, plate: [pipe(home / "x.fcs")], "this is no regular file"),
+    (lambda home, plate: [pipe(home / "x.fcs")], "this is not a regular file"),
     (
         lambda home, plate: [home, "--strict", *repaired(home, plate)],
         "(refused because of --strict)",

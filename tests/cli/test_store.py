@@ -138,7 +138,7 @@ def test_nothing_is_left_of_what_fails(scmoe, panels, monkeypatch, error_of):
     with monkeypatch.context() as patch:
         patch.setattr("scmoe._core.atomic.shutil.disk_usage", lambda path: usage)
         assert "cells.zarr: No space left on device: " in error_of(scmoe(*words))
-    read = library.io._fcs.read_values
+    read = library.io._read_fcs.read_values
 
     def broken(file, *where):
         if file.path.name == "c.fcs":
@@ -146,7 +146,7 @@ def test_nothing_is_left_of_what_fails(scmoe, panels, monkeypatch, error_of):
         read(file, *where)
 
     with monkeypatch.context() as patch:
-        patch.setattr("scmoe.io._fcs.read_values", broken)
+        patch.setattr("scmoe.io._read_fcs.read_values", broken)
         assert "c.fcs" in error_of(scmoe(*words))
     assert "its panel does not match" in error_of(scmoe(*words, "--join", "exact"))
     assert not os.listdir(scmoe.home)

@@ -11,11 +11,11 @@ from pathlib import Path
 from random import Random
 
 import fcs_mutations
+from fcs_file import read_file
 from fcs_reference import Reading, readings
 from fcs_specimens import Specimen, build, chain, encode, specimen
 
 from scmoe.io import FCSReadError
-from scmoe.io._file import read_file
 
 FAILURES = ("misread", "silent", "guessed", "accepted", "refused wrongly", "crashed", "slow")
 BLANKS = " \t\r\n\x0b\x0c\0\x1c\x1d\x1e\x1f\x85\xa0"

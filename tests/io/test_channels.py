@@ -7,7 +7,7 @@ import pytest
 from scmoe.io import read_fcs
 from scmoe.io._channels import (
     Kind,
-    channel_kind,
+    channel_kinds,
     describe_channel,
     is_mass_cytometer,
     mark_copies,
@@ -15,81 +15,74 @@ from scmoe.io._channels import (
 )
 
 
-@pytest.mark.parametrize(
-    "channel",
-    ["CD4(Nd145)Dd", "CD3(110:114)Dd", "Nd145Di", "145Nd", "CD19_Nd142", "CD90_Lu176Di", "Y89Di"],
-)
-def test_metals_tell_a_mass_cytometer(channel):
-    assert is_mass_cytometer(["Time", channel], "")
+def test_a_mass_cytometer_is_told_by_a_metal_or_by_its_name():
+    metals = [
+        "CD4(Nd145)Dd",
+        "CD3(110:114)Dd",
+        "Nd145Di",
+        "145Nd",
+        "CD19_Nd142",
+        "CD90_Lu176Di",
+        "Y89Di",
+    ]
+    assert [name for name in metals if not is_mass_cytometer(["Time", name])] == []
+    cytometers = ("DVSSCIENCES-CYTOF-6.5.358", "Helios", "simulated CyTOF")
+    assert [name for name in cytometers if not is_mass_cytometer(["CD3"], name)] == []
+    flow = ("FSC-A", "PE-Cy7-A", "V450-A", "Y586-A", "FL1 INT LOG", "L3 450-50", "R660", "CD45")
+    assert [name for name in flow if is_mass_cytometer([name], "LSRII")] == []
 
 
-@pytest.mark.parametrize("cytometer", ["DVSSCIENCES-CYTOF-6.5.358", "Helios", "simulated CyTOF"])
-def test_name_tells_a_mass_cytometer(cytometer):
-    assert is_mass_cytometer(["CD3"], cytometer)
+KINDS_IN_MASS_CYTOMETRY = [
+    ("CD4(Nd145)Dd", "CD4", "mass"),
+    ("Nd145Di", "145Nd_CD4", "mass"),
+    ("CD45_In115", "CD45_In115", "mass"),
+    ("Xe131Di", "", "mass"),
+    ("Time", "Time", "time"),
+    ("Event_length", "", "other"),
+    ("BC1(La139)Dd", "BC1", "other"),
+    ("Ir191Di", "191Ir_DNA1", "other"),
+    ("Ir193Di", "", "other"),
+    ("viability_Pt195", "viability_Pt195", "other"),
+    ("Pt198Di", "198Pt_Dead", "other"),
+    ("empty_I127", "empty_I127", "other"),
+    ("beadst_beadDist", "beadst_beadDist", "other"),
+    ("population", "", "other"),
+    ("Ki67_Sm152", "Ki67_Sm152", "mass"),
+    ("CD103_Nd148", "CD103_Nd148", "mass"),
+]
+KINDS_IN_FLOW_CYTOMETRY = [
+    ("FITC-A", "CD3", "fluor"),
+    ("PE-A", "", "fluor"),
+    ("PE-A", "SSEA-4", "fluor"),
+    ("SSC-B-H", "", "scatter"),
+    ("SSC1-Height", "405-SSC", "scatter"),
+    ("FS INT LIN", "FS INT LIN", "scatter"),
+    ("TIME2", "Time MSW", "time"),
+    ("Time", "Time (102.40 sec.)", "time"),
+    ("HDR-CE", "HDR-CE", "other"),
+    ("Event", "Event", "other"),
+    # the name of the marker counts more than that of its detector
+    ("DAPI-A", "CD8 BV421", "fluor"),
+    ("PI-A", "CD4", "fluor"),
+    ("Aqua-A", "CD4", "fluor"),
+    ("PerCP-Cy5-5-A", "7-AAD", "other"),
+    ("LIVE/DEAD Fixable Blue-A", "Blue", "other"),
+    ("7-AAD-A", "FL3-A", "other"),
+]
 
 
-@pytest.mark.parametrize(
-    "channel",
-    ["FSC-A", "PE-Cy7-A", "V450-A", "Y586-A", "FL1 INT LOG", "L3 450-50", "R660", "CD45"],
-)
-def test_flow_cytometer(channel):
-    assert not is_mass_cytometer([channel], "LSRII")
+@pytest.mark.parametrize("mass", [False, True], ids=["flow", "mass"])
+def test_kinds(mass):
+    rows = KINDS_IN_MASS_CYTOMETRY if mass else KINDS_IN_FLOW_CYTOMETRY
+    channels, markers, _ = zip(*rows, strict=True)
+    found = channel_kinds(channels, markers, mass=mass)
+    wrong = [(*row, kind) for row, kind in zip(rows, found, strict=True) if kind != row[2]]
+    assert wrong == []
 
 
-@pytest.mark.parametrize(
-    ("channel", "marker", "kind"),
-    [
-        ("CD4(Nd145)Dd", "CD4", "mass"),
-        ("Nd145Di", "145Nd_CD4", "mass"),
-        ("CD45_In115", "CD45_In115", "mass"),
-        ("Xe131Di", "", "mass"),
-        ("Time", "Time", "time"),
-        ("Event_length", "", "other"),
-        ("Cell_length", "Cell_length", "other"),
-        ("Center", "", "other"),
-        ("Residual", "", "other"),
-        ("Width", "", "other"),
-        ("BC1(La139)Dd", "BC1", "other"),
-        ("DNA-1(Ir191)Dd", "DNA-1", "other"),
-        ("Ir191Di", "191Ir_DNA1", "other"),
-        ("Ir193Di", "", "other"),
-        ("viability_Pt195", "viability_Pt195", "other"),
-        ("Pt198Di", "198Pt_Dead", "other"),
-        ("empty_I127", "empty_I127", "other"),
-        ("beadst_beadDist", "beadst_beadDist", "other"),
-        ("label", "", "other"),
-        ("population", "", "other"),
-        ("Ki67_Sm152", "Ki67_Sm152", "mass"),
-        ("CD103_Nd148", "CD103_Nd148", "mass"),
-    ],
-)
-def test_kind_in_mass_cytometry(channel, marker, kind):
-    assert channel_kind(channel, marker, mass=True) == kind
-
-
-@pytest.mark.parametrize(
-    ("channel", "marker", "kind"),
-    [
-        ("FITC-A", "CD3", "fluor"),
-        ("PE-A", "", "fluor"),
-        ("PE-A", "SSEA-4", "fluor"),
-        ("FSC-A", "", "scatter"),
-        ("SSC-B-H", "", "scatter"),
-        ("VSSC-A", "", "scatter"),
-        ("FS INT LIN", "FS INT LIN", "scatter"),
-        ("SSC1-Height", "405-SSC", "scatter"),
-        ("FSCW", "", "scatter"),
-        ("Time", "", "time"),
-        ("TIME2", "Time MSW", "time"),
-        ("HDR-T", "HDR-T", "time"),
-        ("Time", "Time (102.40 sec.)", "time"),
-        ("HDR-CE", "HDR-CE", "other"),
-        ("Event", "Event", "other"),
-        ("Width", "Width", "other"),
-    ],
-)
-def test_kind_in_flow_cytometry(channel, marker, kind):
-    assert channel_kind(channel, marker, mass=False) == kind
+def test_kinds_by_the_channels_alone():
+    assert channel_kinds(["FSC-A", "CD3", "IR"]) == ["scatter", "fluor", "fluor"]
+    assert channel_kinds(["Nd145Di", "IR", "Ir191Di"]) == ["mass", "other", "other"]
 
 
 # names that cores give, by what the table of `scmoe channels` says of them
@@ -174,25 +167,10 @@ def test_names_of_cores(table, mass):
     assert wrong == []
 
 
-@pytest.mark.parametrize(
-    ("channel", "marker", "kind"),
-    [
-        ("DAPI-A", "CD8 BV421", "fluor"),
-        ("PI-A", "CD4", "fluor"),
-        ("Aqua-A", "CD4", "fluor"),
-        ("PerCP-Cy5-5-A", "7-AAD", "other"),
-        ("LIVE/DEAD Fixable Blue-A", "Blue", "other"),
-        ("7-AAD-A", "FL3-A", "other"),
-    ],
-)
-def test_the_marker_counts_more_than_its_detector(channel, marker, kind):
-    assert channel_kind(channel, marker, mass=False) == kind
-
-
 def test_names_of_any_length():
     for word in ("area ", "event ", "i r ", "live a ", "x", "-A", "\n"):
         name = "CD3 " + word * 3000 + "!"
-        assert channel_kind(name, "", mass=False) == "fluor"
+        assert channel_kinds([name], mass=False) == ["fluor"]
         assert mark_copies([name], [""], [Kind("fluor", "")], ["0,0"])[0].kind == "fluor"
 
 
@@ -203,25 +181,27 @@ def markers_of(path):
     )
 
 
-@pytest.mark.parametrize(
-    ("channels", "marker"),
-    [
-        (["FL1-H", "FL1-A", "FL1-W"], "FL1-A"),
-        (["FL1-Height", "FL1-Width"], "FL1-Height"),
-        (["FL1-Peak-Lin", "FL1"], "FL1"),
-        (["FL1 INT LIN", "FL1 PEAK LIN", "FL1 TOF LIN"], "FL1 INT LIN"),
-        (["FITC-A", "Comp-FITC-A", "Comp-FITC-H"], "Comp-FITC-A"),
-        (["PE-A", "<PE-A>"], "<PE-A>"),
-        (["GRN-HLin", "GRN-ALin"], "GRN-ALin"),
-        (["FL1 Log", "FL1 Lin"], "FL1 Lin"),
-        (["L3 450-50W", "L3 450-50A"], "L3 450-50A"),
-    ],
-)
-def test_measures_of_one_detector_are_one_marker(make_fcs, channels, marker):
-    events = [range(len(channels) + 2)]
-    markers, kinds = markers_of(make_fcs(events=events, channels=["FSC-A", *channels, "APC-W"]))
-    assert markers == [marker, "APC-W"]
-    assert {kinds[channel] for channel in channels if channel != marker} == {"copy"}
+ONE_DETECTOR = [
+    (["FL1-H", "FL1-A", "FL1-W"], "FL1-A"),
+    (["FL1-Height", "FL1-Width"], "FL1-Height"),
+    (["FL1-Peak-Lin", "FL1"], "FL1"),
+    (["FL1 INT LIN", "FL1 PEAK LIN", "FL1 TOF LIN"], "FL1 INT LIN"),
+    (["FITC-A", "Comp-FITC-A", "Comp-FITC-H"], "Comp-FITC-A"),
+    (["PE-A", "<PE-A>"], "<PE-A>"),
+    (["GRN-HLin", "GRN-ALin"], "GRN-ALin"),
+    (["FL1 Log", "FL1 Lin"], "FL1 Lin"),
+    (["L3 450-50W", "L3 450-50A"], "L3 450-50A"),
+]
+
+
+def test_measures_of_one_detector_are_one_marker(make_fcs):
+    for channels, marker in ONE_DETECTOR:
+        events = [range(len(channels) + 2)]
+        path = make_fcs(events=events, channels=["FSC-A", *channels, "APC-W"])
+        markers, kinds = markers_of(path)
+        assert markers == [marker, "APC-W"], channels
+        others = {kinds[channel] for channel in channels if channel != marker}
+        assert others == {"copy"}, channels
 
 
 def test_what_stays_the_marker(make_fcs):

@@ -67,7 +67,9 @@ def test_files_are_read_into_one_result(make_fcs, tmp_path):
 def test_a_bad_file_is_named_and_nothing_is_read(make_fcs, tmp_path, monkeypatch):
     make_fcs("plate/a.fcs")
     bad = make_fcs("plate/b.fcs", keywords={"$TOT": "9"})
-    monkeypatch.setattr("scmoe.io._fcs.read_values", lambda *_: pytest.fail("values were read"))
+    monkeypatch.setattr(
+        "scmoe.io._read_fcs.read_values", lambda *_: pytest.fail("values were read")
+    )
     with pytest.raises(FCSReadError, match="truncated") as caught:
         read_fcs(tmp_path / "plate")
     assert caught.value.path == bad

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
     not DATA.is_dir(), reason="real files are looked for in the folder that SCMOE_DATA_DIR names"
 )
 FILES = sorted(path for path in DATA.glob("fcs/*/*") if path.is_file())
-REFUSED = {"corrupted.fcs": "no FCS file", "sample_header.fcs": "truncated"}
+REFUSED = {"corrupted.fcs": "not an FCS file", "sample_header.fcs": "truncated"}
 # flowio applies a logarithm to floats of these, which hold linear counts
 LINEAR = ("Data23_Panel3",)
 

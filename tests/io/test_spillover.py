@@ -5,9 +5,9 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 import pytest
+from fcs_file import read_file
 
 from scmoe.io import FCSRepairWarning, read_fcs, write_fcs
-from scmoe.io._file import read_file
 from scmoe.pp import compensate
 
 CHANNELS = ["FSC-H", "FL1-H", "FL2-H"]

@@ -6,9 +6,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from fcs_file import read_file
 
 from scmoe.io import FCSReadError
-from scmoe.io._file import read_file
 
 EVENTS = np.array([[1, 2], [3, 4], [5, 6]], dtype=float)
 
@@ -81,7 +81,7 @@ def test_integers_bit_by_bit(make_fcs, order, bitorder):
     )
     file = read_file(path)
     np.testing.assert_array_equal(file.values, values)
-    assert file.repairs == ["integers of no whole bytes follow one another bit by bit"]
+    assert file.repairs == ["integers that are not whole bytes are packed bit by bit"]
 
 
 def test_integers_of_ten_bits_in_words(make_fcs):
@@ -103,7 +103,7 @@ def test_integers_that_could_be_stored_either_way(make_fcs):
     # one value of 10 bits takes two bytes both ways
     keywords = {"$P1B": "10", "$P1R": "1024"}
     path = make_fcs(events=[[5]], channels="A", datatype="I", data=b"\5\0", keywords=keywords)
-    assert "more than one way" in refusal(path).reason
+    assert "more than one layout" in refusal(path).reason
 
 
 def test_wide_ranges_keep_every_bit(make_fcs):
@@ -124,7 +124,7 @@ def test_ascii_of_fixed_width(make_fcs):
     np.testing.assert_array_equal(read_file(path).values, EVENTS)
     for data in (b"  1 2003 4 x5 6", b"  1 2003 45 5 6", b"  1 2003    5 6"):
         path = make_fcs(datatype="A", data=data, keywords=widths)
-        assert "no whole number" in refusal(path).reason
+        assert "not an integer" in refusal(path).reason
 
 
 def test_ascii_with_delimiters(make_fcs):
@@ -150,7 +150,7 @@ def test_events_that_are_not_counted(make_fcs):
     file = read_file(make_fcs(drop=["$TOT"]))
     np.testing.assert_array_equal(file.values, EVENTS)
     assert file.repairs == ["$TOT is missing; DATA holds 3 events"]
-    assert "no whole number" in refusal(make_fcs(drop=["$TOT"], data=b"x" * 26)).reason
+    assert "integer number of events" in refusal(make_fcs(drop=["$TOT"], data=b"x" * 26)).reason
     apart = make_fcs(drop=["$TOT"], header_data=(0, 8), pad=20)
     assert refusal(apart).keyword == "$TOT"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fcs_file import read_file
 
 from scmoe.io import FCSReadError
+from scmoe.io._dataset import open_dataset
 from scmoe.io._errors import Fault, Repairs
-from scmoe.io._file import read_about, read_file
 
 EVENTS = [[1, 2], [3, 4], [5, 6]]
 
@@ -18,17 +19,17 @@ def refusal(path, **kwargs):
     return caught.value
 
 
-@pytest.mark.parametrize("delimiter", list("/|\\+?^.[*-!~\t\n\f\x01;") + ["\x1e", "#"])
-def test_any_delimiter(make_fcs, delimiter):
-    path = make_fcs(delimiter=delimiter, keywords={"NOTE": f"a{delimiter}b"}, version="FCS3.1")
-    file = read_file(path)
-    np.testing.assert_array_equal(file.values, EVENTS)
-    assert file.keywords["note"] == f"a{delimiter}b"
-    assert file.repairs == []
+def test_any_delimiter(make_fcs):
+    for delimiter in "/|\\+?^.[*-!~\t\n\f\x01;\x1e#":
+        path = make_fcs(delimiter=delimiter, keywords={"NOTE": f"a{delimiter}b"}, version="FCS3.1")
+        file = read_file(path)
+        np.testing.assert_array_equal(file.values, EVENTS, repr(delimiter))
+        assert file.keywords["note"] == f"a{delimiter}b"
+        assert file.repairs == [], delimiter
 
 
 def test_pairs_are_kept_as_they_are_written(make_fcs):
-    about = read_about(make_fcs(keywords={"Spare Tyre": "cost $5", "$com": " blanks "}))
+    about = open_dataset(make_fcs(keywords={"Spare Tyre": "cost $5", "$com": " blanks "}))
     assert about.text.pairs[-2:] == [("Spare Tyre", "cost $5"), ("$com", " blanks ")]
     assert about.keywords["spare tyre"] == "cost $5"
     assert about.text.delimiter == "/"
@@ -135,10 +136,10 @@ def test_last_delimiter_that_is_missing_and_bytes_that_are_nothing(make_fcs):
 
 def test_two_signs_of_a_shift_are_no_accident():
     repairs = Repairs()
-    repairs.moved("one thing")
-    assert repairs.told == ["one thing"]
-    with pytest.raises(Fault, match="one thing, and another: bytes were put in or cut out"):
-        repairs.moved("another")
+    repairs.repair_shift("one thing")
+    assert repairs.messages == ["one thing"]
+    with pytest.raises(Fault, match="one thing, and another: bytes were inserted or deleted"):
+        repairs.repair_shift("another")
 
 
 def test_last_piece_without_partner(make_fcs):
@@ -187,7 +188,7 @@ def test_supplemental_text_that_is_none(make_fcs, version):
     path.write_bytes(path.read_bytes()[:-6] + b"PK\3\4zip"[:6])
     file = read_file(path)
     np.testing.assert_array_equal(file.values, EVENTS)
-    assert "where no TEXT is; left out" in file.repairs[0]
+    assert "where there is no TEXT; left out" in file.repairs[0]
 
 
 @pytest.mark.parametrize("gone", ["left out", "not said"])
@@ -217,7 +218,7 @@ def test_supplemental_text_that_begins_within_a_keyword(make_fcs):
     begin = raw.rindex(b"/$P2G")
     path.write_bytes(raw.replace(f"{begin:>10}".encode(), f"{begin + 2:>10}".encode(), 1))
     file = read_file(path)
-    assert "where no TEXT is; left out" in file.repairs[0]
+    assert "where there is no TEXT; left out" in file.repairs[0]
     assert "p2g" not in file.keywords
 
 
@@ -267,7 +268,7 @@ def test_chain_with_a_damaged_link(make_fcs):
     path.write_bytes(raw[:half] + raw[half:].replace(b"FCS3.0", b"XXXXXX"))
     np.testing.assert_array_equal(read_file(path).values, [[0, 0]])
     assert "data set 1 (counted from 0) is damaged" in read_file(path).repairs[0]
-    assert "no FCS file" in refusal(path, dataset=1).reason
+    assert "not an FCS file" in refusal(path, dataset=1).reason
 
 
 @pytest.mark.parametrize("number", ["1_0", "٣", "3.5", "1e1", "", "99999999999999999999999"])

@@ -13,9 +13,9 @@ import pytest
 from scipy import sparse
 
 from scmoe._core import atomic
-from scmoe.io import _compose, _original, _plain, read_fcs, write_fcs
-from scmoe.io._file import read_about
-from scmoe.io._record import keywords_of
+from scmoe._core.values import fcs_keywords
+from scmoe.io import _write_events, _write_text, read_fcs, write_fcs
+from scmoe.io._dataset import open_dataset
 from scmoe.pp import arcsinh, compensate
 
 EVENTS = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
@@ -44,7 +44,7 @@ def adata():
 
 def keywords(path):
     (record,) = read_fcs(path).uns["fcs"].values()
-    return keywords_of(record)
+    return fcs_keywords(record)
 
 
 def codes(path, name="scmoe"):
@@ -261,7 +261,8 @@ def test_an_interrupted_write_leaves_nothing(adata, tmp_path, monkeypatch, fails
         monkeypatch.setattr(atomic.os, "replace", stop(atomic.os.replace, 2))
     else:
         when = 1 if fails == "first" else 2
-        monkeypatch.setattr(_plain, "as_bytes", stop(_plain.as_bytes, when))
+        encode = stop(_write_events.encode_values, when)
+        monkeypatch.setattr(_write_events, "encode_values", encode)
     with pytest.raises(KeyboardInterrupt):
         write_fcs(adata, tmp_path / "x" / "y")
     assert list(tmp_path.iterdir()) == []
@@ -298,7 +299,7 @@ def test_the_original_is_copied(make_fcs, tmp_path):
     changed = {key for key in before if before[key].strip() != after[key].strip()}
     assert changed == {"par", "tot", "begindata", "enddata", "originality"}
     assert after["originality"] == "Appended"
-    spelt = [[key for key, _ in read_about(p).text.pairs] for p in (path, new)]
+    spelt = [[key for key, _ in open_dataset(p).text.pairs] for p in (path, new)]
     assert spelt[1][: len(spelt[0])] == spelt[0]
     assert after["scmoe_events"] == "original"
 
@@ -381,7 +382,7 @@ def test_names_that_are_not_ascii(make_fcs, tmp_path, caplog):
 
 
 def test_data_behind_what_header_can_say(make_fcs, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(_compose, "_MOST_IN_HEADER", 100)
+    monkeypatch.setattr(_write_text, "_MOST_IN_HEADER", 100)
     for version in ("FCS2.0", "FCS3.0"):
         adata = read_fcs(make_fcs(version=version))
         (new,) = write_fcs(clustered(adata), tmp_path / version)
@@ -394,8 +395,8 @@ def test_data_behind_what_header_can_say(make_fcs, tmp_path, monkeypatch, caplog
 
 def test_many_events(make_fcs, tmp_path, monkeypatch):
     """Chunks end where they should."""
-    monkeypatch.setattr(_original, "_CHUNK", 7)
-    monkeypatch.setattr(_plain, "_CHUNK", 7)
+    monkeypatch.setattr(_write_events, "_CHUNK", 7)
+    monkeypatch.setattr(_write_events, "_CHUNK", 7)
     events = np.arange(40, dtype=np.float32).reshape(20, 2)
     adata = read_fcs(make_fcs(events=events))
     adata.obs["n"] = np.arange(20)

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from scmoe.io import read_fcs, write_fcs
-from scmoe.io._file import read_about
-from scmoe.io._source import open_source
+from scmoe.io._dataset import open_dataset
+from scmoe.io._files import open_source
 
 DATA = Path(os.environ.get("SCMOE_DATA_DIR", "nowhere"))
 pytestmark = [
@@ -79,7 +79,7 @@ def test_what_is_written_is_what_was_there(path, tmp_path):
     assert back.var[columns].iloc[:-2].equals(adata.var[columns])
     assert list(back.var["channel"][-2:]) == ["scmoe", "scmoe_proba"]
 
-    before, after = read_about(path), read_about(new)
+    before, after = open_dataset(path), open_dataset(new)
     assert after.version == before.version
     assert set(after.repairs) <= set(before.repairs)
     assert after.place.layout.columns[:-2] == before.place.layout.columns
@@ -128,7 +128,7 @@ def test_others_read_it(name, read, tmp_path):
 def test_fcsparser_reads_it(name, tmp_path):
     fcsparser = pytest.importorskip("fcsparser")
     adata, added = clustered(DATA / name)
-    if read_about(DATA / name).keywords["byteord"].startswith("4"):
+    if open_dataset(DATA / name).keywords["byteord"].startswith("4"):
         with pytest.raises(AttributeError, match="newbyteorder"):
             # it asks numpy for what numpy 2 does not have
             fcsparser.parse(DATA / name)

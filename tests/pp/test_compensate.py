@@ -206,7 +206,7 @@ def test_cells_that_cannot_be_compensated(adata):
             compensate(adata, spillover=MATRIX)
     adata.X = MEASURED
     adata.obs["sample"] = ["a", "a", None, "a"]
-    with pytest.raises(ValueError, match="names no sample for 1 cells"):
+    with pytest.raises(ValueError, match="has no sample for 1 cells"):
         compensate(adata, spillover=MATRIX)
     adata.var["channel"] = ["PE-A", "PE-A", "FITC-A"]
     del adata.obs["sample"]

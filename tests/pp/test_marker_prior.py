@@ -146,9 +146,14 @@ def test_table_says_the_same_as_a_mapping(adata):
 
 
 @pytest.mark.parametrize(
-    "form", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, np.asfortranarray]
+    ("form", "dtype"),
+    [
+        (sparse.csr_matrix, np.float32),
+        (sparse.csc_matrix, np.float64),
+        (sparse.csr_array, np.int32),
+        (np.asfortranarray, np.int32),
+    ],
 )
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
 def test_any_form_of_matrix(adata, form, dtype):
     markers = {"a": ["A", "B-"], "b": "B", "c": "C"}
     expected = prior(adata, markers)

@@ -57,3 +57,15 @@ def apart(names: Sequence[str], taken: Collection[str]) -> list[str]:
 def written(name: str) -> str:
     """Return how a user writes the matrix of a record: ``"X"`` is ``.X``, others are layers."""
     return ".X" if name == "X" else f".layers[{name!r}]"
+
+
+def h5ad_keys(names: Sequence[str]) -> list[str]:
+    """Return names that the keys of an h5ad file can hold, none of them twice."""
+    keys: list[str] = []
+    for name in names:
+        key = name.replace("/", "_")
+        key = f"{key}_" if not key.strip(".") or key == "_index" else key
+        while key in keys or (key != name and key in names):
+            key += "_"
+        keys.append(key)
+    return keys

@@ -193,10 +193,27 @@ def warn_if_transformed(
     )
 
 
+def fcs_keywords(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the FCS keywords of a record of ``.uns["fcs"]``: lower case, no leading ``$``."""
+    table = record["keywords"]
+    # AnnData that was read lazily leaves tables on the disk
+    table = table if isinstance(table, pd.DataFrame) else table.to_memory()
+    return dict(table["value"])
+
+
+def says_transformed(record: Mapping[str, Any]) -> bool:
+    """Whether an FCS file says that its values were transformed before it was written.
+
+    flowCore notes it as ``transformation: custom``, and :func:`scmoe.io.write_fcs` in
+    ``SCMOE_EVENTS``.
+    """
+    keywords = fcs_keywords(record) if "keywords" in record else {}
+    events = keywords.get("scmoe_events", "").split()[1:]
+    return keywords.get("transformation", "").strip().lower() == "custom" or "arcsinh" in events
+
+
 def _transformed_files(adata: AnnData) -> list[str]:
     """Return the samples whose files say that their values were transformed."""
-    from scmoe.io._record import says_transformed
-
     records: Mapping[str, Any] = adata.uns.get(Key.uns.FCS, {})
     there = None
     if isinstance(adata.obs, pd.DataFrame) and Key.obs.SAMPLE in adata.obs:

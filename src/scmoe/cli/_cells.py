@@ -19,8 +19,7 @@ from scmoe._core.cells import check_adata
 from scmoe._core.keys import Key
 from scmoe._core.text import listing
 from scmoe._core.values import arcsinh_record
-from scmoe.io._fcs import Plate, read_plate
-from scmoe.io._paths import find_files, sample_names
+from scmoe.io import Plate, ReadOptions, find_files, read_plate, sample_names
 
 from ._channels import kinds_of
 from ._settings import COFACTORS
@@ -54,16 +53,15 @@ def find_cells(settings: Settings, *, progress: bool) -> list[Path] | Plate:
         raise ValueError(f"{inside[0]} lies in --output {settings.output}; name another folder.")
     if settings.from_h5ad:
         return files
-    plate = Plate(
-        files,
+    options = ReadOptions(
         join=settings.join,
         by=settings.by,
         dataset=settings.dataset,
         offsets=settings.offsets,
-        dtype="float32",
         strict=settings.strict,
         progress=progress,
     )
+    plate = Plate(files, options)
     if not sum(plate.counts):
         raise ValueError("There is no event in the files.")
     return plate

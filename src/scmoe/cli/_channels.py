@@ -191,9 +191,7 @@ def _fcs_channels(
     files: tuple[str, ...], join: str, *, by: str, **how: Any
 ) -> tuple[pd.DataFrame, list[str], pd.DataFrame]:
     """Return ``.var`` of a run, the channels that not every file has, and what the join drops."""
-    from scmoe.io._fcs import read_headers
-    from scmoe.io._panels import Panel, join_panels
-    from scmoe.io._paths import find_files
+    from scmoe.io import Panel, find_files, join_panels, read_headers
 
     about = read_headers(find_files(list(files)), **how)
     panel = join_panels(about, join, by, stacklevel=2)

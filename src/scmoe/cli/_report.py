@@ -22,9 +22,9 @@ from scmoe._core.keys import Key
 from scmoe._core.signatures import UNASSIGNED, effects, measured_markers, standing_out
 from scmoe._core.text import visible
 from scmoe._core.tsne import MAP
+from scmoe._core.values import fcs_keywords
 from scmoe.get import MAX_GATE_CELLS, gates
-from scmoe.io._extra import extra_channels
-from scmoe.io._record import keywords_of
+from scmoe.io import added_channels
 
 from . import _pictures as pictures
 from ._settings import MODELS
@@ -320,7 +320,7 @@ def _file_rows(adata: AnnData) -> dict[str, Any]:
                 "file": record.get("file", ""),
                 "cells": f"{count:,}",
                 "version": record.get("version", ""),
-                "instrument": keywords_of(record).get("cyt", "") if ours else "",
+                "instrument": fcs_keywords(record).get("cyt", "") if ours else "",
                 "spillover": _spillover(record),
                 "repairs": len(repairs),
             }
@@ -401,7 +401,7 @@ def _text(value: Any) -> str:
 
 def _codes(adata: AnnData, key: str) -> list[tuple[str, int]]:
     """Return names and numbers of the clusters in FCS files, empty where they are the same."""
-    labels, *_ = extra_channels(adata, (key,))
+    labels, *_ = added_channels(adata, (key,))
     codes = labels.codes or {}
     if all(name == str(code) for code, name in codes.items()):
         return []

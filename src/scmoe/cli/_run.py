@@ -16,8 +16,7 @@ from scmoe._core.compat import rep_key
 from scmoe._core.files import SaveError
 from scmoe._core.keys import Key
 from scmoe._core.tsne import MAP, sample, with_map
-from scmoe.io._fcs import Plate
-from scmoe.io._zarr import place_values, write_results
+from scmoe.io import Plate, set_values, write_results
 from scmoe.pl import set_colors
 from scmoe.similarity import with_seed
 from scmoe.tl import add_graph
@@ -80,7 +79,7 @@ def run(settings: Settings, console: Console, output: Output) -> None:
             if stored:
                 write_results(adata, output.work / names.STORE)
                 output.put_store(names.STORE)
-                place_values(adata, output.path / names.STORE)
+                set_values(adata, output.path / names.STORE)
             else:
                 output.put(names.CELLS, partial(_write_cells, adata, output.path / names.CELLS))
     except Exception:

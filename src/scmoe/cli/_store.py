@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scmoe.io._zarr import open_store, write_store
+from scmoe.io import open_store, write_store
 
 from ._cells import choose_transform, is_compensation_due
 from ._channels import why_left_out
@@ -16,7 +16,7 @@ from ._output import STORE
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scmoe.io._fcs import Plate
+    from scmoe.io import Plate
     from scmoe.similarity import Similarity
 
     from ._console import Console

@@ -12,8 +12,8 @@ from natsort import natsorted
 
 from scmoe._core.cells import check_adata, layer_values
 from scmoe._core.keys import Key
+from scmoe._core.values import fcs_keywords
 from scmoe.io import write_fcs
-from scmoe.io._record import keywords_of
 
 _MARKERS = {
     "CD3": "Er170Di",
@@ -211,7 +211,7 @@ def population_labels(
     records = adata.uns.get(Key.uns.FCS, {})
     samples = adata.obs.get(Key.obs.SAMPLE, pd.Series("", index=adata.obs_names)).to_numpy()
     for sample, record in records.items():
-        table = keywords_of(record).get(_TABLE.lower(), "")
+        table = fcs_keywords(record).get(_TABLE.lower(), "")
         if not table:
             continue
         names = dict(entry.split("=", 1) for entry in table.split(";"))

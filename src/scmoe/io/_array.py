@@ -1,4 +1,4 @@
-"""Arrays -> AnnData: images above all."""
+"""Convert arrays, such as images, to AnnData."""
 
 from __future__ import annotations
 
@@ -26,47 +26,48 @@ def from_array(
     var_names: Sequence[str] | None = None,
     scale: float | None = None,
 ) -> AnnData:
-    """Make AnnData of an array: one row for each cell, or for each image.
+    """Convert an array to AnnData: one row for each cell, or for each image.
 
     Parameters
     ----------
     X
-        Numbers, (n, d) for anything; (n, H, W) or (n, H, W, C), channels last, for images.
-        Whatever :func:`numpy.asarray` takes, a torch tensor for instance.
+        Real numbers, (n, d); or images, (n, H, W) or (n, H, W, C), channels last. Anything that
+        :func:`numpy.asarray` accepts, for instance a torch tensor.
     image_shape
-        (H, W) or (H, W, C), for images that come flattened as (n, d), row after row and
-        channels last. Otherwise the shape of `X` says it.
+        (H, W) or (H, W, C) of images that are flattened to (n, d), row by row and channels last.
+        By default the shape of `X` decides.
     obs
-        Columns of ``.obs`` by name, n values each. Values are matched by position. An index of
-        strings of a DataFrame names the rows.
+        Columns of ``.obs`` by name, n values each, matched by position. A DataFrame with an index
+        of strings names the rows as well.
     obs_names
         n different names; by default ``"0"``, ``"1"``, ...
     var_names
         d different names; by default ``"y_x"`` or ``"y_x_c"`` for the pixels of images, such as
         ``"0_27"`` (row 0, column 27), else ``"0"``, ``"1"``, ...
     scale
-        What to divide the values by. By default 255 for images of ``uint8``, else 1.
+        Divisor of the values. By default 255 for images of ``uint8``, else 1.
 
     Returns
     -------
-    n x d, with
+    AnnData, n x d, with
 
     ``.X``
         Dense, float32: ``X / scale``, images flattened row after row, channels last.
     ``.obs``
-        Columns of strings, whole numbers or booleans are labels: categorical, strings in
-        natural order. A categorical keeps its order. Fractional numbers stay numbers.
+        Columns of strings, integers or booleans become categorical, in natural order. A
+        categorical keeps its order. Floats stay floats.
     ``.uns["image_shape"]``
-        (H, W) or (H, W, C), int64, for images only: ``.X.reshape(-1, *image_shape)`` has them.
+        (H, W) or (H, W, C), int64, for images only; ``.X.reshape(-1, *image_shape)`` restores
+        them.
     ``.uns["value_scale"]``
-        The `scale`, float, unless it is 1: ``.X`` times it has the values of `X`.
+        The `scale`, float, unless it is 1; ``.X`` times the scale restores the values of `X`.
 
     Raises
     ------
     ValueError
-        If `X` has no such shape, no rows or no columns, or holds anything but finite real
-        numbers; if `image_shape`, or the number of names or of labels does not fit it; if
-        names occur twice; if 4-d `X` looks like channels first; if `scale` is not positive.
+        If `X` has another shape, is empty, or holds anything but finite real numbers; if
+        `image_shape` or the number of names or labels does not fit `X`; if names are not unique;
+        if a 4-d `X` looks like channels first; if `scale` is not positive.
 
     Examples
     --------
@@ -76,7 +77,7 @@ def from_array(
     values = np.asarray(X)
     _check_values(values)
     shape = _image_shape(values.shape, image_shape)
-    divisor = _scale(scale, is_bytes=shape is not None and values.dtype == np.uint8)
+    divisor = _divisor(scale, is_bytes=shape is not None and values.dtype == np.uint8)
     n = len(values)
     flat = _flat(values, divisor)
     obs = {} if obs is None else obs
@@ -120,7 +121,7 @@ def _check_values(values: np.ndarray) -> None:
 def _image_shape(
     shape: tuple[int, ...], image_shape: Sequence[int] | None
 ) -> tuple[int, ...] | None:
-    """Return (H, W) or (H, W, C), None for what is no image."""
+    """Return the shape of an image, (H, W) or (H, W, C); None for other arrays."""
     of_array = shape[1:]
     if image_shape is None:
         return of_array if len(of_array) > 1 else None
@@ -140,7 +141,7 @@ def _image_shape(
     return given
 
 
-def _scale(scale: float | None, *, is_bytes: bool) -> float:
+def _divisor(scale: float | None, *, is_bytes: bool) -> float:
     if scale is None:
         return float(_LARGEST_BYTE) if is_bytes else 1.0
     if not is_number(scale) or not 0 < scale < np.inf:
@@ -149,8 +150,8 @@ def _scale(scale: float | None, *, is_bytes: bool) -> float:
 
 
 def _flat(values: np.ndarray, divisor: float) -> np.ndarray:
-    """Return a copy, float32, one row each."""
-    # what float32 cannot hold becomes infinite, which is said below
+    """Return a scaled copy with one row for each cell, float32."""
+    # values beyond float32 become infinite, and raise below
     with np.errstate(over="ignore"):
         flat = values.reshape(len(values), -1).astype(np.float32)
         flat /= np.float32(divisor)
@@ -168,7 +169,7 @@ def _names_rows(obs: Mapping[str, Any] | pd.DataFrame) -> bool:
 
 
 def _pixels(shape: tuple[int, ...]) -> list[str]:
-    """Name the positions of an array of a shape, last axis fastest."""
+    """Return the names of the positions in an array, last axis fastest."""
     return ["_".join(map(str, position)) for position in np.ndindex(shape)]
 
 
@@ -185,7 +186,7 @@ def _names(what: str, given: Sequence[str] | None, n: int, default: list[str]) -
 
 
 def _column(name: str, given: Any, n: int) -> pd.Categorical | np.ndarray:
-    """Return fractional numbers as they are, anything else as labels."""
+    """Return a column of ``.obs``: floats as they are, anything else as categorical."""
     of_pandas = isinstance(given, pd.Series | pd.Index | pd.Categorical)
     values = given if of_pandas else np.asarray(given)
     if values.ndim != 1:

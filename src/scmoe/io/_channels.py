@@ -1,4 +1,4 @@
-"""What the columns of an FCS file are called and what they measure."""
+"""Find the kind of each channel (marker, scatter, time, ...) by its names, and name variables."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 FLUOR, MASS, SCATTER, TIME, COPY, OTHER = "fluor", "mass", "scatter", "time", "copy", "other"
-"""The kinds of channel; the first two are markers."""
+"""The kinds of channels; the first two are markers."""
 
 WHY = "why"
-"""The column of the tables of channels that says how kinds are known."""
+"""Column of the tables of channels with the reason for the kind."""
 ADDED_KEYWORD = "SCMOE_COMPUTED"
-"""Names the channels that `write_fcs` adds, with commas between."""
+"""Keyword that lists the channels that `write_fcs` added, with commas between."""
 
 
 class Kind(NamedTuple):
-    """What a channel measures, and how that is known."""
+    """Kind of a channel, and the reason for it."""
 
     kind: str
     why: str
@@ -37,8 +37,8 @@ _DUAL_COUNT = re.compile(r"\(\d{2,3}(?::\d{2,3})?\)D[id]$|\d{2,3}D[id]$")
 _CYTOF = re.compile(r"cytof|helios|dvs|fluidigm|standard ?bio", re.IGNORECASE)
 
 
-def is_mass_cytometer(channels: Sequence[str], cytometer: str) -> bool:
-    """Tell a mass cytometer by its name (``$CYT``) or by a metal in the name of a channel."""
+def is_mass_cytometer(channels: Sequence[str], cytometer: str = "") -> bool:
+    """Detect a mass cytometer by its name (``$CYT``) or by a metal in the name of a channel."""
     if _CYTOF.search(cytometer):
         return True
     return any(_is_metal(channel) for channel in channels)
@@ -53,7 +53,7 @@ def _is_metal(channel: str) -> bool:
     return 75 <= int(found["after"] or found["before"]) <= 238
 
 
-# what carried the stain is left out of the words of a name; CD103 is no cadmium
+# the isotope or filter is removed from a name before it is split; CD103 is not cadmium
 _CARRIERS = _ELEMENTS.replace("|Ir|", "|")
 _CASED = rf"{_CARRIERS}|(?!CD)(?:{_CARRIERS.upper()})"
 _ISOTOPE = re.compile(
@@ -69,9 +69,9 @@ _WORDS = re.compile(
 
 
 def _words(name: str, *, mass: bool) -> str:
-    """Return the words of a name, with blanks between: by punctuation, capitals and digits.
+    """Return the words of a name, split at punctuation, capitals and digits, with blanks between.
 
-    What says which metal or which filter is left out.
+    The isotope, or the filter, is removed first.
     """
     name = (_ISOTOPE if mass else _OPTICS).sub(" ", name)
     return " ".join(word for word in _WORDS.split(name.strip()) if word).lower()
@@ -82,27 +82,28 @@ def _word(pattern: str) -> re.Pattern[str]:
 
 
 def _nothing_but(pattern: str) -> re.Pattern[str]:
-    # possessive, so that it takes no longer for names that somebody made to take long
+    # possessive, so that no name takes exponential time
     return re.compile(rf"(?:(?:{pattern})(?: |$))*+")
 
 
 class _Rule:
-    """Words that tell what a channel is: some wherever they stand, others if they are alone.
+    """A rule that finds the kind of a channel by words: anywhere in its name, or alone.
 
     Parameters
     ----------
     why
-        What it is, for the user.
+        The reason that the user sees.
     anywhere
-        Words that no marker's name has in it.
+        Words that match wherever they are: no marker has them in its name.
     alone
-        Words that count if all the others of the name are `beside` or mean nothing.
+        Words that match if all other words of the name are in `beside` or mean nothing.
     beside
         See `alone`.
     only
-        Kind of instrument, if the words mean something else on the other one.
+        The instrument that the rule is for (``fluor`` or ``mass``), if words have another
+        meaning on the other one.
     numbers
-        Whether numbers mean nothing.
+        Whether numbers in the name mean nothing.
     """
 
     NOTHING = (
@@ -127,7 +128,7 @@ class _Rule:
         self._all = _nothing_but(f"{alone}|{beside}|{self.NOTHING}" + (r"|\d+" if numbers else ""))
 
     def fits(self, words: str, *, mass: bool) -> bool:
-        """Whether the rule speaks of these words."""
+        """Whether the rule matches these words."""
         if self.only and self.only != (MASS if mass else FLUOR):
             return False
         if self._anywhere.search(words):
@@ -163,10 +164,10 @@ _TECHNICAL = (
         r"(?:meta|sub)? ?clust(?:er(?:s|ing|ed)?)?|(?:flow|embed) ?som|som (?:node|cluster)"
         "|r?pheno ?graph|x ?shift|flow ?means|flow ?peaks|accense|immuno ?clust|leiden|louvain"
         "|k ?means|dbscan|spade|citrus|cell ?types?"
-        # maps and orders of cells
+        # embeddings and orders of cells
         r"|\w*sne|[du] ?map|umap|dens ?map|tri ?map|pa ?c ?map|phate|wanderlust|wishbone"
         "|pseudo ?time|palantir|diffusion"
-        # barcodes read, cells judged
+        # barcodes and quality control
         r"|de ?barcod\w*|bc separation|separation dist(?:ance)?|mahalanobis|beads? ?t? ?dist"
         "|peaco ?qc|flow ?ai|flow ?clean|good ?vs ?bad|remove from fs"
         r"|scmoe\w*|proba|probability|outliers?",
@@ -252,34 +253,34 @@ _NAMELESS = {
     True: _nothing_but(rf"{_Rule.NOTHING}|\d+"),
     False: _nothing_but(rf"{_Rule.NOTHING}|fl|{_COLOURS}|\d+"),
 }
-"""Words that name no marker, by whether they are of mass cytometry."""
+"""Words that are not the name of a marker, in mass cytometry (True) and in flow cytometry."""
 
 
 def describe_channel(channel: str, marker: str, *, mass: bool) -> Kind:
-    """Say what a channel measures, by its names.
+    """Find the kind of a channel by its names.
 
     Parameters
     ----------
     channel
-        Its name on the instrument (``$PnN``).
+        Name of the channel on the instrument (``$PnN``).
     marker
-        What it was stained for (``$PnS``), ``""`` for nothing.
+        Name of the marker (``$PnS``), ``""`` for none.
     mass
-        Whether the file comes from a mass cytometer, :func:`is_mass_cytometer`.
+        Whether the file comes from a mass cytometer, see :func:`is_mass_cytometer`.
 
     Returns
     -------
-    Its kind (``fluor``, ``mass``, ``scatter``, ``time`` or ``other``), and why.
+    The kind (``fluor``, ``mass``, ``scatter``, ``time`` or ``other``), and the reason.
 
     Notes
     -----
-    Names are read word by word: ``140Ce_EQ4_beads`` are beads, ``LDLR`` is not ``L/D``. Time,
-    scatter, what the instrument says about an event and what was computed are told by either
-    name. A stain of viability or DNA, beads, barcodes and background are told by the marker, and
-    by the channel only where no marker is named: CD8 on the detector ``DAPI-A`` is CD8. ``IR``,
-    ``BC1`` and ``EQ`` mean such a thing in mass cytometry alone, ``PI`` in fluorescence alone.
+    Names are split into words: ``140Ce_EQ4_beads`` are beads, ``LDLR`` is not ``L/D``. Time,
+    scatter, event parameters of the instrument and computed channels are found by either name.
+    Stains of viability or DNA, beads, barcodes and background are found by the marker, and by the
+    channel only if it has no marker: CD8 on the detector ``DAPI-A`` is CD8. ``IR``, ``BC1`` and
+    ``EQ`` count in mass cytometry only, ``PI`` in fluorescence only.
 
-    A metal without a name stays ``mass``: nothing says whether there was a stain on it.
+    A metal without a marker stays ``mass``, since it may or may not have been stained.
     """
     names = [name.strip() for name in (marker, channel) if name.strip()]
     words = [_words(name, mass=mass) for name in names]
@@ -291,7 +292,7 @@ def describe_channel(channel: str, marker: str, *, mass: bool) -> Kind:
     if not mass and any(_SCATTER.search(name.lower()) for name in names):
         return Kind(SCATTER, "scatter")
     named = False
-    # on other metals IR is the insulin receptor, and CIS a protein too
+    # with an isotope, IR is the insulin receptor; CIS can be a protein as well
     rules = list(_STAINS)
     if mass and not any(_ISOTOPE.search(name) for name in names):
         rules.append(_IRIDIUM)
@@ -308,13 +309,30 @@ def describe_channel(channel: str, marker: str, *, mass: bool) -> Kind:
     return Kind(MASS, "metal" if named else "metal without the name of a marker")
 
 
-def channel_kind(channel: str, marker: str, *, mass: bool) -> str:
-    """Return the kind of :func:`describe_channel`."""
-    return describe_channel(channel, marker, mass=mass).kind
+def channel_kinds(
+    channels: Sequence[str], markers: Sequence[str] | None = None, *, mass: bool | None = None
+) -> list[str]:
+    """Return the kinds of channels by their names, see :func:`describe_channel`.
+
+    Parameters
+    ----------
+    channels
+        Names of the channels.
+    markers
+        Names of the markers, ``""`` for none; by default no channel has one.
+    mass
+        Whether the instrument is a mass cytometer; by default judged by the names.
+    """
+    mass = is_mass_cytometer(channels) if mass is None else mass
+    markers = [""] * len(channels) if markers is None else markers
+    return [
+        describe_channel(channel, marker, mass=mass).kind
+        for channel, marker in zip(channels, markers, strict=True)
+    ]
 
 
 def is_detector(channel: str) -> bool:
-    """Whether a channel of a flow cytometer measures fluorescence, a stain of DNA included."""
+    """Whether a channel of a flow cytometer measures fluorescence, stains of DNA included."""
     kind = describe_channel(channel, "", mass=False)
     return kind.kind == FLUOR or kind.why in _STAIN_NAMES
 
@@ -334,7 +352,7 @@ _MEASURES = ("area", "", "height", "width")
 
 
 class _Measure(NamedTuple):
-    """Which detector a channel measures, and what of its pulse."""
+    """Detector of a channel, and the measure of its pulse (area, height, width)."""
 
     detector: str
     rank: int
@@ -343,7 +361,7 @@ class _Measure(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> _Measure:
-        """Read the name of a channel."""
+        """Parse the name of a channel."""
         compensated = _COMPENSATED.fullmatch(name)
         if compensated:
             name = compensated["name"] or compensated["angled"]
@@ -361,18 +379,18 @@ class _Measure(NamedTuple):
 def mark_copies(
     channels: Sequence[str], markers: Sequence[str], kinds: Sequence[Kind], pne: Sequence[str]
 ) -> list[Kind]:
-    """Call channels a ``copy`` that measure a detector once more; one stays the marker.
+    """Mark channels as ``copy`` that measure the detector of another channel again.
 
-    That is the channel that has a marker's name, else one that is stored as logarithms (``$PnE``;
-    linear copies are coarse where cells are dim), else one that was compensated, else the area,
-    else the height.
+    Of the channels of a detector one stays the marker: the one with the name of a marker, else
+    the one stored as logarithms (``$PnE``; linear copies are coarse for dim cells), else the
+    compensated one, else the area, else the height.
 
     Parameters
     ----------
     channels, markers
         ``$PnN`` and ``$PnS``.
     kinds
-        From :func:`describe_channel`, or from here for other channels of the file.
+        From :func:`describe_channel`, or from an earlier call.
     pne
         ``$PnE``.
     """
@@ -384,7 +402,7 @@ def mark_copies(
             groups.setdefault(measure.detector, []).append(i)
     for group in groups.values():
         labels = {i: _label(markers[i], measures[i].detector) for i in group}
-        # two markers, or a channel twice: nobody knows that one is a copy of the other
+        # with two markers, or one channel twice, none is known to be a copy of the other
         if len(set(labels.values()) - {""}) > 1 or len({measures[i] for i in group}) < len(group):
             continue
         ranks = {}
@@ -406,15 +424,15 @@ def mark_copies(
 
 
 def _label(marker: str, detector: str) -> str:
-    """Return the name of a marker without what was measured of it; "" for that of a detector."""
+    """Return the name of a marker without its measure; ``""`` if it is the name of a detector."""
     label = _Measure.of(marker).detector if marker else ""
     return "" if label == detector or re.fullmatch(r"fl *\d+", label) else label
 
 
 def variable_names(channels: Sequence[str], markers: Sequence[str]) -> list[str]:
-    """Name columns by marker, else channel; repeated ones become ``"marker (channel)"``.
+    """Return unique names of variables: the marker, else the channel.
 
-    What even that leaves equal (the same channel twice) is numbered: ``"FL1-A-2"``.
+    Repeated markers become ``"marker (channel)"``, repeated channels are numbered: ``"FL1-A-2"``.
     """
     names = [marker or channel for channel, marker in zip(channels, markers, strict=True)]
     count = Counter(names)

@@ -1,4 +1,4 @@
-"""What the FCS reader raises and warns with."""
+"""Errors and warnings of the FCS reader, and the quoting of values in messages."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 
 class FCSReadError(ValueError):
-    """A file, or a set of files, that cannot be read as FCS.
+    """Raised for a file, or a set of files, that cannot be read as FCS.
 
     Parameters
     ----------
     path
         The file (or folder) at fault.
     reason
-        What is wrong with it, and what to do about it where something can be done.
+        What is wrong, and what to do about it where something can be done.
     keyword
-        The keyword of TEXT that is at fault, with its ``$``; None if it is none.
+        The keyword of TEXT at fault, with its ``$``; None if no keyword is.
     value
-        What the file says there; None if the keyword is missing.
+        Value of the keyword; None if it is missing.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class FCSReadError(ValueError):
 
 
 class FCSRepairWarning(UserWarning):
-    """The files disagreed with the FCS standard; what was done is in ``.uns["fcs"]``."""
+    """Warns of files that depart from the FCS standard; ``.uns["fcs"]`` lists the repairs."""
 
 
 class Fault(Exception):
-    """What is wrong with a file, before somebody says which file it is."""
+    """Raised for what is wrong with a file where its path is not known, see :func:`faults_of`."""
 
     def __init__(self, reason: str, keyword: str | None = None, value: str | None = None) -> None:
         super().__init__(reason)
@@ -54,13 +54,13 @@ class Fault(Exception):
         self.value = value
 
     def of(self, path: Path) -> FCSReadError:
-        """Return the error that the user sees."""
+        """Return the error that names the file."""
         return FCSReadError(path, self.reason, self.keyword, self.value)
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turn what is wrong with a file into the error that names it."""
+def faults_of(path: Path) -> Iterator[None]:
+    """Turn a Fault into an FCSReadError that names the file."""
     try:
         yield
     except Fault as fault:
@@ -72,36 +72,42 @@ def naming(path: Path) -> Iterator[None]:
 
 
 class Repairs:
-    """What was found in a file and how it was read; refuses repairs if it is strict."""
+    """Departures of a file from the standard, and how they were read.
+
+    Parameters
+    ----------
+    strict
+        Raise Fault instead of making a repair.
+    """
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
-        self.told: list[str] = []
+        self.messages: list[str] = []
         self.shift: str | None = None
 
     def repair(self, text: str, keyword: str | None = None, value: str | None = None) -> None:
-        """Note what disagrees with the standard but leaves one reading only."""
+        """Note a departure from the standard that leaves one possible reading."""
         if self.strict:
             raise Fault(f"{text} (refused because of `strict=True`)", keyword, value)
-        self.told.append(text)
+        self.messages.append(text)
 
-    def moved(self, text: str, keyword: str | None = None) -> None:
-        """Note a repair that bytes put in or cut out would ask for; two are no accident."""
+    def repair_shift(self, text: str, keyword: str | None = None) -> None:
+        """Note a repair that inserted or deleted bytes would need too; a second one is refused."""
         if self.shift is not None:
-            raise Fault(f"{self.shift}, and {text}: bytes were put in or cut out", keyword)
+            raise Fault(f"{self.shift}, and {text}: bytes were inserted or deleted", keyword)
         self.repair(text, keyword)
         self.shift = text
 
-    def tell(self, text: str) -> None:
-        """Note what the standard allows but the user has to know."""
-        self.told.append(text)
+    def note(self, text: str) -> None:
+        """Note what the standard allows but the user should know."""
+        self.messages.append(text)
 
 
 def printable(text: str) -> str:
-    """Return a name without what a terminal obeys and h5ad or FCS files cannot hold.
+    """Return a name without characters that control a terminal or do not fit into files.
 
-    Other blanks become a space; control characters, format characters such as U+202E and bytes
-    that are no text are left out.
+    Other white space becomes a space; control characters, format characters such as U+202E and
+    bytes that are not text are removed.
     """
     if text.isprintable():
         return text
@@ -109,12 +115,12 @@ def printable(text: str) -> str:
     return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs")).strip()
 
 
-def shown(value: str, most: int = 40) -> str:
-    """Quote a value of TEXT, which may be long or hold what no terminal should see."""
+def quoted(value: str, most: int = 40) -> str:
+    """Quote a value of TEXT, shortened and with control characters escaped."""
     return repr(value if len(value) <= most else value[:most] + "...")
 
 
-def listed(numbers: list[int], most: int = 20) -> str:
-    """List numbers, not all of very many."""
+def join_numbers(numbers: list[int], most: int = 20) -> str:
+    """Return numbers with commas between, shortened if there are many."""
     text = ", ".join(map(str, numbers[:most])) or "none"
     return f"{text}, ..." if len(numbers) > most else text

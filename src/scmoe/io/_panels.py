@@ -1,4 +1,4 @@
-"""Which channels several files have in common."""
+"""Match the channels of several files, and choose those to keep."""
 
 from __future__ import annotations
 
@@ -16,23 +16,20 @@ from ._channels import WHY, Kind, mark_copies
 from ._errors import FCSReadError
 
 if TYPE_CHECKING:
-    from ._file import FCSText
-
-JOINS = ("inner", "exact", "outer")
-BY = ("marker", "channel")
+    from ._dataset import FCSDataset
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The variables of several files."""
+    """The variables of several files that are read together."""
 
     names: list[str]
-    """Those to keep, in the order of the files."""
+    """Variables to keep, in the order of the files."""
     called: list[list[str]]
-    """What the channels of each file are called as variables."""
+    """Name of the variable of each channel, one list for each file."""
 
     def matching(self, i: int) -> tuple[list[int], list[int]]:
-        """Return channels of a file and the columns that they go to."""
+        """Return the channels of a file that are kept, and their columns in the result."""
         column_of = {name: column for column, name in enumerate(self.names)}
         pairs = [(c, column_of[n]) for c, n in enumerate(self.called[i]) if n in column_of]
         return [channel for channel, _ in pairs], [column for _, column in pairs]
@@ -42,8 +39,8 @@ class Panel:
         """Whether every file has every variable."""
         return all(set(self.names).issubset(names) for names in self.called)
 
-    def variables(self, files: Sequence[FCSText]) -> pd.DataFrame:
-        """Describe variables by the first file that calls them so, else that has them."""
+    def variables(self, files: Sequence[FCSDataset]) -> pd.DataFrame:
+        """Return ``.var``: each variable as in the first file that uses its name, else has it."""
         places: dict[str, tuple[int, int]] = {}
         for own in (True, False):
             for k, (file, called) in enumerate(zip(files, self.called, strict=True)):
@@ -56,10 +53,10 @@ class Panel:
             tables.append(files[k].var.iloc[list(here.values())].set_axis(list(here)))
         var = pd.concat(tables).loc[self.names]
         var = var.astype(dict(files[0].var.dtypes))
-        return _judged(var)
+        return _with_copies_marked(var)
 
-    def renamed(self, i: int, file: FCSText) -> pd.DataFrame | None:
-        """Return the channels of a file whose marker is called otherwise; None for none."""
+    def renamed(self, i: int, file: FCSDataset) -> pd.DataFrame | None:
+        """Return the renamed channels of a file as a table; None if there are none."""
         rows = [
             (channel, marker, name)
             for channel, marker, own, name in zip(
@@ -74,20 +71,20 @@ class Panel:
         return pd.DataFrame(columns, index=index, dtype=object)
 
 
-def join_panels(files: Sequence[FCSText], join: str, by: str, stacklevel: int) -> Panel:
-    """Match the channels of files, and choose those to keep.
+def join_panels(files: Sequence[FCSDataset], join: str, by: str, stacklevel: int) -> Panel:
+    """Match the channels of files, and choose the variables to keep.
 
     Parameters
     ----------
     files
-        All but their values.
+        Data sets without their values.
     join
-        ``"inner"`` keeps what all files share, ``"outer"`` everything, ``"exact"`` raises where
-        the files differ.
+        ``"inner"`` keeps what all files share, ``"outer"`` everything, ``"exact"`` raises if the
+        files differ.
     by
-        What makes two channels the same: their name as variables (``"marker"``), or ``$PnN``.
+        Match channels by the name of their variable (``"marker"``), or by ``$PnN``.
     stacklevel
-        Of the warnings.
+        Stack level of the warnings.
 
     Raises
     ------
@@ -96,7 +93,7 @@ def join_panels(files: Sequence[FCSText], join: str, by: str, stacklevel: int) -
         file has two channels of one name, or a marker that another one has elsewhere.
     """
     if by == "channel" and len(files) > 1:
-        called = _by_channel(files)
+        called = _names_by_channel(files)
         _warn_of_renamed(files, called, stacklevel + 1)
     else:
         called = [file.variables for file in files]
@@ -110,19 +107,20 @@ def join_panels(files: Sequence[FCSText], join: str, by: str, stacklevel: int) -
         what = "channel" if by == "channel" else "marker"
         raise FCSReadError(
             files[-1].path,
-            f"no {what} is shared by {_this(files[-1])} and all the others ({files[0].told}); "
-            f'join="outer" keeps all{_hint(files, by)}',
+            f"no {what} is shared by {_file_label(files[-1])} and all the others "
+            f"({files[0].label}); "
+            f'join="outer" keeps all{_by_channel_hint(files, by)}',
         )
     if len(shared) < len(everything):
-        hint = _hint(files, by)
+        hint = _by_channel_hint(files, by)
         _warn_of_others(files, called, everything, set(shared), join, hint, stacklevel + 1)
     if join != "exact" and by == "marker":
         _warn_of_moved(files, shared, stacklevel + 1)
     return Panel(everything if join == "outer" else shared, called)
 
 
-def _judged(var: pd.DataFrame) -> pd.DataFrame:
-    """Say anew what is a copy: the area of a detector may be what other files lack."""
+def _with_copies_marked(var: pd.DataFrame) -> pd.DataFrame:
+    """Mark copies again: the area of a detector may have been dropped, as other files lack it."""
     described = zip(var[Key.var.KIND], var[WHY], strict=True)
     kinds = mark_copies(
         list(var[Key.var.CHANNEL]),
@@ -135,12 +133,12 @@ def _judged(var: pd.DataFrame) -> pd.DataFrame:
     return var
 
 
-def _this(file: FCSText) -> str:
-    return f"data set {file.dataset} of this file" if file.several else "this file"
+def _file_label(file: FCSDataset) -> str:
+    return f"data set {file.number} of this file" if file.several else "this file"
 
 
-def _by_channel(files: Sequence[FCSText]) -> list[list[str]]:
-    """Name channels alike in all files: as the first file with a marker there does."""
+def _names_by_channel(files: Sequence[FCSDataset]) -> list[list[str]]:
+    """Return names of variables by channel, from the first file that names a marker there."""
     marker_of: dict[str, str] = {}
     name_of: dict[str, str] = {}
     for file in files:
@@ -166,8 +164,8 @@ def _by_channel(files: Sequence[FCSText]) -> list[list[str]]:
     return [[name_of[channel] for channel in file.names] for file in files]
 
 
-def _require_markers_in_place(files: Sequence[FCSText], marker_of: dict[str, str]) -> None:
-    """Refuse to join a channel with one whose marker lies elsewhere in the file."""
+def _require_markers_in_place(files: Sequence[FCSDataset], marker_of: dict[str, str]) -> None:
+    """Raise FCSReadError if a file has a marker on another channel than the first file does."""
     for file in files:
         own = dict(zip(file.names, file.markers, strict=True))
         for channel in file.names:
@@ -181,12 +179,12 @@ def _require_markers_in_place(files: Sequence[FCSText], marker_of: dict[str, str
                 )
 
 
-def _hint(files: Sequence[FCSText], by: str) -> str:
-    """Return the advice to join by channel, if that would keep more."""
+def _by_channel_hint(files: Sequence[FCSDataset], by: str) -> str:
+    """Return the advice to join by channel if that keeps more variables, else ``""``."""
     if by == "channel":
         return ""
     try:
-        called = _by_channel(files)
+        called = _names_by_channel(files)
     except FCSReadError:
         return ""
     more = len(set.intersection(*map(set, called)))
@@ -195,13 +193,13 @@ def _hint(files: Sequence[FCSText], by: str) -> str:
 
 
 def _warn_of_renamed(
-    files: Sequence[FCSText], called: Sequence[Sequence[str]], stacklevel: int
+    files: Sequence[FCSDataset], called: Sequence[Sequence[str]], stacklevel: int
 ) -> None:
     told: dict[tuple[str, str], str] = {}
     for file, names in zip(files, called, strict=True):
         for channel, own, name in zip(file.names, file.variables, names, strict=True):
             if own != name:
-                where = f"{name} for {own} on {channel}, {file.told}"
+                where = f"{name} for {own} on {channel}, {file.label}"
                 told.setdefault((channel, own), where)
     if told:
         warnings.warn(
@@ -212,7 +210,7 @@ def _warn_of_renamed(
 
 
 def _warn_of_others(
-    files: Sequence[FCSText],
+    files: Sequence[FCSDataset],
     called: Sequence[Sequence[str]],
     everything: list[str],
     shared: set[str],
@@ -227,7 +225,7 @@ def _warn_of_others(
         else:
             names = [name for name in own if name not in shared]
         if names:
-            told.append(f"{file.told}: {', '.join(names)}")
+            told.append(f"{file.label}: {', '.join(names)}")
     if join == "outer":
         text = f'Markers that a file does not have are NaN, see .layers["{Key.layers.MEASURED}"].'
     else:
@@ -235,15 +233,15 @@ def _warn_of_others(
     warnings.warn(f"{text} {'; '.join(told)}{hint}", stacklevel=stacklevel)
 
 
-def _warn_of_moved(files: Sequence[FCSText], shared: list[str], stacklevel: int) -> None:
-    """Warn of markers that lie on one channel here and on another there."""
+def _warn_of_moved(files: Sequence[FCSDataset], shared: list[str], stacklevel: int) -> None:
+    """Warn of markers that are on different channels in different files."""
     first = dict(zip(files[0].variables, files[0].names, strict=True))
     moved: dict[str, str] = {}
     for file in files[1:]:
         for name, channel in zip(file.variables, file.names, strict=True):
             if name in first and first[name] != channel and name in shared:
                 moved.setdefault(
-                    name, f"{name} on {first[name]} in {files[0].told}, {channel} in {file.told}"
+                    name, f"{name} on {first[name]} in {files[0].label}, {channel} in {file.label}"
                 )
     if moved:
         warnings.warn(
@@ -253,27 +251,27 @@ def _warn_of_moved(files: Sequence[FCSText], shared: list[str], stacklevel: int)
 
 
 def _require_same_panel(
-    files: Sequence[FCSText], called: Sequence[Sequence[str]], i: int, by: str
+    files: Sequence[FCSDataset], called: Sequence[Sequence[str]], i: int, by: str
 ) -> None:
-    ours, theirs = (_panel(files[k], called[k]) for k in (0, i))
+    ours, theirs = (_names_with_channels(files[k], called[k]) for k in (0, i))
     if ours == theirs:
         return
     first, file = files[0], files[i]
-    names = [f.path.name if not f.several else f"data set {f.dataset}" for f in (file, first)]
+    names = [f.path.name if not f.several else f"data set {f.number}" for f in (file, first)]
     raise FCSReadError(
         file.path,
-        f"its panel does not match that of {first.told}. "
-        f"Only in {names[0]}: {_names(theirs - ours)}. "
-        f"Only in {names[1]}: {_names(ours - theirs)}. "
-        f'join="inner" keeps the shared markers, join="outer" all{_hint(files, by)}',
+        f"its panel does not match that of {first.label}. "
+        f"Only in {names[0]}: {_join_names(theirs - ours)}. "
+        f"Only in {names[1]}: {_join_names(ours - theirs)}. "
+        f'join="inner" keeps the shared markers, join="outer" all{_by_channel_hint(files, by)}',
     )
 
 
-def _names(panel: set[str]) -> str:
+def _join_names(panel: set[str]) -> str:
     return listing(sorted(panel)).replace("'", "") or "none"
 
 
-def _panel(file: FCSText, called: Sequence[str]) -> set[str]:
+def _names_with_channels(file: FCSDataset, called: Sequence[str]) -> set[str]:
     return {
         name if name == channel else f"{name} [channel {channel}]"
         for name, channel in zip(called, file.names, strict=True)

@@ -1,4 +1,4 @@
-"""HEADER and TEXT of a data set: where the segments lie, and what the keywords say."""
+"""Read the HEADER and TEXT segments of each data set of a file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ._errors import Fault, Repairs, shown
-from ._split import BLANKS, Tokens, capitals, hidden_keyword, matters, split
+from ._errors import Fault, Repairs, quoted
+from ._keywords import (
+    BLANKS,
+    INTEGER,
+    Keywords,
+    Tokens,
+    affects_values,
+    ascii_upper,
+    find_hidden_keyword,
+    split_text,
+)
 
 if TYPE_CHECKING:
-    from ._source import Source
+    from ._files import Source
 
 VERSIONS = ("FCS2.0", "FCS3.0", "FCS3.1", "FCS3.2")
 HEADER_SIZE = 58
@@ -19,55 +28,16 @@ _MOST_TEXT = 32 << 20
 _MOST_DATA_SETS = 2000
 _GAP = 1 << 16
 _LOOK = 1 << 12
-_INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
-_NUMBER = re.compile(
-    r"[+-]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,9})?"
-)
-
-
-class Keywords(dict[str, str]):
-    """Keywords in upper case, with their ``$``; the getters raise Fault."""
-
-    def need(self, key: str) -> str:
-        """Return a value without blanks around it."""
-        if key not in self:
-            without = key.removeprefix("$")
-            hint = f" (there is {without} without a $)" if without in self else ""
-            raise Fault(f"the keyword {key} is missing{hint}", key)
-        return self[key].strip(BLANKS)
-
-    def integer(self, key: str) -> int:
-        """Return a whole number."""
-        text = self.need(key)
-        if not _INTEGER.fullmatch(text):
-            raise Fault(f"{key} is {shown(text)}, not an integer", key, text)
-        return int(text)
-
-    def number(self, key: str, default: float) -> float:
-        """Return a number, `default` where there is none or it is blank."""
-        text = self.get(key, "").strip(BLANKS)
-        value = to_number(text) if text else default
-        if value is None:
-            raise Fault(f"{key} is {shown(text)}, not a number", key, text)
-        return value
-
-
-def to_number(text: str) -> float | None:
-    """Return a decimal number, None for anything else (NaN and infinity included)."""
-    if not _NUMBER.fullmatch(text):
-        return None
-    value = float(text)
-    return value if abs(value) != float("inf") else None
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first 58 bytes say: first and last byte of the segments, last included."""
+    """The first 58 bytes of a data set: first and last byte of each segment."""
 
     version: str
     text: tuple[int, int]
     data: tuple[int, int] | None
-    """None where HEADER says nothing, or no numbers."""
+    """None if HEADER holds no numbers there."""
     analysis: tuple[int, int] | None
 
 
@@ -76,24 +46,24 @@ class Text:
     """HEADER and TEXT of one data set."""
 
     offset: int
-    """First byte of the data set in the file; all other places are counted from here."""
+    """First byte of the data set in the file; all other positions count from here."""
     header: Header
     delimiter: str
     pairs: list[tuple[str, str]]
-    """Keywords and values in the order and the spelling of the file, the supplemental TEXT
-    last; doubled delimiters are resolved."""
+    """Keywords and values in the order and spelling of the file, supplemental TEXT last;
+    doubled delimiters are resolved."""
     keywords: Keywords
 
     @property
     def version(self) -> str:
-        """For instance ``"FCS3.1"``."""
+        """FCS version, for instance ``"FCS3.1"``."""
         return self.header.version
 
     @property
     def plain(self) -> dict[str, str]:
-        """Keywords in lower case, without the leading ``$``.
+        """Values by keyword, in lower case and without the leading ``$``.
 
-        A ``_`` stands behind those without a ``$`` that another has with it.
+        A keyword without ``$`` gets a ``_`` appended if the same one with ``$`` exists.
         """
         table = {key[1:].lower(): v for key, v in self.keywords.items() if key[:1] == "$"}
         for key, value in self.keywords.items():
@@ -110,14 +80,14 @@ def read_texts(
 ) -> Iterator[tuple[Text, Repairs, str | None]]:
     """Read HEADER and TEXT of all data sets, along the chain of ``$NEXTDATA``.
 
-    Yields with each its repairs, and why no other follows where that is odd. With `only`, the
-    repairs of the other data sets are never refused.
+    Yields each with its repairs, and with the reason why no other follows if that is a departure
+    from the standard. With `only`, the repairs of the other data sets are never refused.
     """
     at = 0
     for n in range(1, _MOST_DATA_SETS + 1):
         notes = Repairs(strict=strict and only in (None, n - 1))
-        text = _read_one(source, at, notes)
-        step = _next_step(text, source)
+        text = _read_data_set(source, at, notes)
+        step = _next_data_set(text, source)
         odd = step if isinstance(step, str) else None
         if step and n == _MOST_DATA_SETS:
             odd = f"no more than {n} data sets are read"
@@ -145,18 +115,18 @@ def read_text(source: Source, dataset: int, repairs: Repairs) -> Text:
         raise Fault(f"there is no data set {dataset}: the file holds {n}, counted from 0")
     if end is not None:
         repairs.repair(*end)
-    repairs.told.extend(told.told)
+    repairs.messages.extend(told.messages)
     repairs.shift = told.shift
     if n > 1:
-        repairs.tell(
+        repairs.note(
             f"the file holds {n} data sets; number {dataset} (counted from 0) was read, "
             "`dataset=` chooses another or all"
         )
     return found
 
 
-def _next_step(text: Text, source: Source) -> int | str:
-    """Return the bytes to the next data set, 0 for none, or why there is none."""
+def _next_data_set(text: Text, source: Source) -> int | str:
+    """Return the bytes to the next data set, 0 if there is none, or why there is none."""
     if not text.keywords.get("$NEXTDATA", "").strip(BLANKS):
         return 0
     step = text.keywords.integer("$NEXTDATA")
@@ -168,7 +138,7 @@ def _next_step(text: Text, source: Source) -> int | str:
     return step
 
 
-def _read_one(source: Source, offset: int, repairs: Repairs) -> Text:
+def _read_data_set(source: Source, offset: int, repairs: Repairs) -> Text:
     header = _read_header(source, offset)
     first, last = header.text
     if not HEADER_SIZE <= first < last or not source.holds(offset + last + 1):
@@ -179,23 +149,23 @@ def _read_one(source: Source, offset: int, repairs: Repairs) -> Text:
     ends_before = raw[:-1].rstrip(BLANKS.encode().replace(raw[:1], b""))[-1:] == raw[:1]
     is_late = header.data is not None and header.data[0] == last
     if ends_before and (is_late or (raw[-2:-1] == raw[:1] and raw[-1:] in b" \r\n\t\0")):
-        repairs.moved("HEADER gives the end of TEXT one byte late")
+        repairs.repair_shift("HEADER gives the end of TEXT one byte late")
         last, raw = last - 1, raw[:-1]
         header = replace(header, text=(first, last))
     body = _decode(raw, repairs)
-    delimiter, tokens = _first_delimiter(body, repairs)
+    delimiter, tokens = _find_delimiter(body, repairs)
     keywords = Keywords()
-    _collect(keywords, tokens, repairs)
+    _add_keywords(keywords, tokens, repairs)
     following = source.read(offset + last + 1, offset + last + 1 + _LOOK)
     data = {header.data[0]} if header.data else set()
-    if _INTEGER.fullmatch(keywords.get("$BEGINDATA", "").strip(BLANKS)):
+    if INTEGER.fullmatch(keywords.get("$BEGINDATA", "").strip(BLANKS)):
         data.add(keywords.integer("$BEGINDATA"))
     _check_end(tokens, following, delimiter, last, data, repairs)
     pairs = list(tokens.pairs)
     if header.version != "FCS2.0":
-        more = _supplement(source, offset, header, keywords, delimiter, repairs)
+        more = _read_supplement(source, offset, header, keywords, delimiter, repairs)
         pairs += more.pairs
-        _collect(keywords, more, repairs)
+        _add_keywords(keywords, more, repairs)
     return Text(offset, header, delimiter, pairs, keywords)
 
 
@@ -207,7 +177,7 @@ def _read_header(source: Source, offset: int) -> Header:
     if version not in VERSIONS:
         if version.startswith("FCS"):
             raise Fault(f"version {version!r} is not one of {', '.join(VERSIONS)}")
-        raise Fault(f"this is no FCS file: it starts with {version!r}")
+        raise Fault(f"this is not an FCS file: it starts with {version!r}")
     if len(raw) < HEADER_SIZE:
         raise Fault(f"the file ends within the HEADER, after {len(raw)} bytes")
     fields = [raw[i : i + 8].decode("latin-1").strip(BLANKS) for i in range(10, HEADER_SIZE, 8)]
@@ -231,33 +201,33 @@ def _decode(raw: bytes, repairs: Repairs) -> str:
         return raw.decode("latin-1")
 
 
-def _first_delimiter(text: str, repairs: Repairs) -> tuple[str, Tokens]:
-    """Take the first character for the delimiter, or the first that is no blank."""
+def _find_delimiter(text: str, repairs: Repairs) -> tuple[str, Tokens]:
+    """Return the delimiter, the first character (or first non-blank one), and the tokens."""
     for body in (text, text.lstrip(BLANKS)):
         if not body or not 1 <= ord(body[0]) <= 126:
             continue
         notes = Repairs(strict=repairs.strict)
-        tokens = split(body[1:], body[0], notes)
+        tokens = split_text(body[1:], body[0], notes)
         if len(body) == len(text) and (body[0] not in BLANKS or "$PAR" in tokens.table()):
-            repairs.told.extend(notes.told)
+            repairs.messages.extend(notes.messages)
             return body[0], tokens
         if len(body) < len(text):
-            repairs.moved("TEXT begins with blanks before its first delimiter")
-            repairs.told.extend(notes.told)
+            repairs.repair_shift("TEXT begins with blanks before its first delimiter")
+            repairs.messages.extend(notes.messages)
             return body[0], tokens
-    raise Fault(f"TEXT begins with {text[:1]!r}, which is no delimiter")
+    raise Fault(f"TEXT begins with {text[:1]!r}, which cannot be a delimiter")
 
 
-def _collect(keywords: Keywords, tokens: Tokens, repairs: Repairs) -> None:
-    """Put pairs under their keywords in upper case, and settle what is there twice."""
+def _add_keywords(keywords: Keywords, tokens: Tokens, repairs: Repairs) -> None:
+    """Add pairs to the keywords in upper case; decide between repeated ones."""
     for written, value in tokens.pairs:
         key = written.strip(BLANKS)
         if key != written and key[:1] == "$":
             repairs.repair(f"blanks around the keyword {key} were removed")
-        key = capitals(key)
+        key = ascii_upper(key)
         if not key:
-            raise Fault(f"TEXT holds a value without a keyword: {shown(value)}", None, value)
-        if value.lstrip(BLANKS)[:1] == "$" and matters(capitals(value.strip(BLANKS))):
+            raise Fault(f"TEXT holds a value without a keyword: {quoted(value)}", None, value)
+        if value.lstrip(BLANKS)[:1] == "$" and affects_values(ascii_upper(value.strip(BLANKS))):
             raise Fault(
                 f"{key} has the value {value.strip(BLANKS)}: keywords and values are out of step",
                 key,
@@ -269,16 +239,16 @@ def _collect(keywords: Keywords, tokens: Tokens, repairs: Repairs) -> None:
         first = keywords[key]
         if first.strip(BLANKS) == value.strip(BLANKS):
             repairs.repair(f"{key} is there more than once, with one value", key, value)
-        elif matters(key):
+        elif affects_values(key):
             raise Fault(
-                f"{key} is there more than once, with different values: {shown(first)} and "
-                f"{shown(value)}",
+                f"{key} is there more than once, with different values: {quoted(first)} and "
+                f"{quoted(value)}",
                 key,
                 value,
             )
         else:
             repairs.repair(
-                f"{key} is there more than once; {shown(first)} was kept, not {shown(value)}",
+                f"{key} is there more than once; {quoted(first)} was kept, not {quoted(value)}",
                 key,
                 value,
             )
@@ -292,8 +262,8 @@ def _check_end(
     data: set[int],
     repairs: Repairs,
 ) -> None:
-    """See whether TEXT was cut off in the middle of a keyword or a value."""
-    # words and a delimiter behind the end tell that it is not where HEADER says
+    """Check that TEXT was not cut off within a keyword or a value."""
+    # words and a delimiter after the end show that HEADER gives a wrong end
     blanks = BLANKS.replace(delimiter, "")
     word, found, _ = following.decode("latin-1").lstrip(blanks).partition(delimiter)
     goes_on = bool(found) and word.isprintable()
@@ -303,23 +273,23 @@ def _check_end(
     if tokens.rest is not None:
         key = tokens.rest.strip(BLANKS)
         lost = key.startswith("$") or not (key.isascii() and key.isprintable())
-        # FACSCalibur ends TEXT with a doubled delimiter behind a keyword
+        # FACSCalibur ends TEXT with a doubled delimiter after a keyword
         lost |= not key or (tokens.open and not key.endswith(delimiter))
         if lost or goes_on or not blank or last + 1 in data or between.strip(blanks.encode()):
-            raise Fault(f"TEXT ends after the keyword {shown(key)}, before its value", key)
+            raise Fault(f"TEXT ends after the keyword {quoted(key)}, before its value", key)
         repairs.repair(
-            f"TEXT ends with a keyword without a value, which was left out: {shown(key)}"
+            f"TEXT ends with a keyword without a value, which was left out: {quoted(key)}"
         )
     elif tokens.open:
         key, value = tokens.pairs[-1]
-        # what lies between TEXT and DATA may be DATA that was moved: NULs begin many numbers
-        cut = not whole and (following or matters(capitals(key.strip(BLANKS))))
+        # bytes between TEXT and DATA may be shifted DATA, as many numbers begin with NUL
+        cut = not whole and (following or affects_values(ascii_upper(key.strip(BLANKS))))
         if cut or between.strip(b" \t\r\n"):
-            raise Fault(f"TEXT ends in the middle of {key}, after {shown(value)}", key, value)
-        repairs.moved("the last delimiter of TEXT is missing")
+            raise Fault(f"TEXT ends in the middle of {key}, after {quoted(value)}", key, value)
+        repairs.repair_shift("the last delimiter of TEXT is missing")
 
 
-def _supplement(
+def _read_supplement(
     source: Source,
     offset: int,
     header: Header,
@@ -327,7 +297,7 @@ def _supplement(
     delimiter: str,
     repairs: Repairs,
 ) -> Tokens:
-    """Read the supplemental TEXT, if there is one."""
+    """Read the supplemental TEXT; no tokens if there is none."""
     nothing = Tokens([])
     keys = ("$BEGINSTEXT", "$ENDSTEXT")
     named = [key for key in keys if keywords.get(key, "").strip(BLANKS)]
@@ -351,15 +321,15 @@ def _supplement(
         raise Fault(f"{said}, outside the file", "$BEGINSTEXT", str(first))
     raw = source.read(offset + first, offset + last + 1)
     if _lacks_only_its_delimiter(raw, source, offset, header, keywords, delimiter):
-        repairs.moved("the supplemental TEXT has no delimiter before its first keyword")
+        repairs.repair_shift("the supplemental TEXT has no delimiter before its first keyword")
         raw = delimiter.encode() + raw
     if raw[:1] != delimiter.encode():
-        hidden = hidden_keyword(raw, delimiter)
+        hidden = find_hidden_keyword(raw, delimiter)
         if hidden is not None:
             raise Fault(f"{said}, where {hidden} is found, but no TEXT begins", hidden)
-        repairs.repair(f"{said}, where no TEXT is; left out", "$BEGINSTEXT", str(first))
+        repairs.repair(f"{said}, where there is no TEXT; left out", "$BEGINSTEXT", str(first))
         return nothing
-    tokens = split(_decode(raw, repairs)[1:], delimiter, repairs, primary=False)
+    tokens = split_text(_decode(raw, repairs)[1:], delimiter, repairs, primary=False)
     following = source.read(offset + last + 1, offset + last + 1 + _LOOK)
     _check_end(tokens, following, delimiter, last, set(), repairs)
     return tokens
@@ -373,34 +343,27 @@ def _lacks_only_its_delimiter(
     keywords: Keywords,
     delimiter: str,
 ) -> bool:
-    """Whether a supplemental TEXT begins with its first keyword, whole, and is sound."""
+    """Whether a supplemental TEXT is sound except for its missing first delimiter."""
     first = keywords.integer("$BEGINSTEXT")
     mark = delimiter.encode()
     if raw[:1] == mark or raw.rstrip(BLANKS.encode().replace(mark, b""))[-1:] != mark:
         return False
     ends = {header.text[1], header.data[1] if header.data else -1}
-    if _INTEGER.fullmatch(keywords.get("$ENDDATA", "").strip(BLANKS)):
+    if INTEGER.fullmatch(keywords.get("$ENDDATA", "").strip(BLANKS)):
         ends.add(keywords.integer("$ENDDATA"))
     before = source.read(offset + first - 1, offset + first)
     if first - 1 not in ends and before not in (mark, b" ", b"\0", b"\n"):
         return False
     try:
-        tokens = split(_decode(raw, Repairs()), delimiter, Repairs(), primary=False)
+        tokens = split_text(_decode(raw, Repairs()), delimiter, Repairs(), primary=False)
     except Fault:
         return False
     keys = [key.strip(BLANKS) for key, _ in tokens.pairs]
     return tokens.rest is None and bool(keys) and all(key.isprintable() and key for key in keys)
 
 
-def numbered(keywords: Keywords, letter: str) -> Iterator[int]:
-    """Find the n for which there is a ``$Pn`` keyword of a letter."""
-    for key in keywords:
-        if match := re.fullmatch(rf"\$P([1-9][0-9]{{0,8}}){letter}", key):
-            yield int(match[1])
-
-
 def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
-    """Look at the bytes between TEXT and the next segment: TEXT may go on there.
+    """Check the bytes between TEXT and the next segment, where TEXT may go on.
 
     Parameters
     ----------
@@ -409,7 +372,7 @@ def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
     data
         First byte of DATA, counted from the start of the data set.
     repairs
-        Receives that there is something.
+        Receives a note of bytes that are in no segment.
     """
     begin = text.header.text[1] + 1
     keywords = text.keywords
@@ -418,9 +381,9 @@ def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
         starts.append(text.header.analysis[0])
     for key in ("$BEGINSTEXT", "$BEGINANALYSIS", "$NEXTDATA"):
         value = keywords.get(key, "").strip(BLANKS)
-        starts.append(int(value) if _INTEGER.fullmatch(value) else 0)
+        starts.append(int(value) if INTEGER.fullmatch(value) else 0)
         if key == "$BEGINSTEXT" and starts[-1] > begin:
-            # its first delimiter may stand before the place that is said
+            # its first delimiter may precede the stated position
             at = text.offset + starts[-1]
             mark = text.delimiter.encode()
             starts[-1] -= source.read(at - 1, at) == mark != source.read(at, at + 1)
@@ -429,8 +392,8 @@ def check_gap(text: Text, source: Source, data: int, repairs: Repairs) -> None:
     gap = source.read(text.offset + begin, text.offset + min(end, begin + _GAP))
     if not gap.strip(BLANKS.replace(text.delimiter, "").encode()):
         return
-    hidden = hidden_keyword(text.delimiter.encode() + gap, text.delimiter)
+    hidden = find_hidden_keyword(text.delimiter.encode() + gap, text.delimiter)
     if hidden is not None:
         raise Fault(f"{hidden} is found behind the end of TEXT, at byte {begin} or later", hidden)
     if following or not re.fullmatch(rb"[0-9]{1,8}", gap.strip(BLANKS.encode())):
-        repairs.moved(f"bytes from {begin} on, behind TEXT, belong to no segment")
+        repairs.repair_shift(f"bytes from {begin} on, behind TEXT, belong to no segment")

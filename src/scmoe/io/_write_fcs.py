@@ -1,4 +1,4 @@
-"""AnnData -> FCS files: what was found, as channels beside those that were measured."""
+"""Write cells with their clusters to FCS files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ from scmoe._core.keys import Key
 from scmoe._core.progress import bar
 from scmoe._core.text import listing
 
-from ._extra import Extra, extra_channels
-from ._original import Original, UnfitOriginalError, find_original, original_writer
-from ._paths import stem
-from ._plain import plain_writer
+from ._files import stem
+from ._write_events import (
+    CannotAppendError,
+    Original,
+    find_original,
+    original_writer,
+    values_writer,
+)
+from ._write_text import AddedChannel, added_channels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -44,30 +49,28 @@ def write_fcs(
 ) -> list[Path]:
     """Write cells with their clusters to FCS files, for FlowJo, Cytobank and the like.
 
-    Cells that :func:`read_fcs` read are written as they lie in their original files: the same
-    bytes of every channel, also of channels that `adata` no longer has or holds transformed,
-    and the same keywords. Columns of ``.obs`` are appended as channels.
+    Cells from :func:`read_fcs` are copied from their original files: the same bytes of every
+    channel, including channels that `adata` dropped or transformed, and the same keywords.
+    Columns of ``.obs`` are appended as channels.
 
     Parameters
     ----------
     adata
         Cells x channels. Cells may have been dropped and reordered.
     path
-        A folder, which is made where there is none: one file for each sample
-        (``.obs["sample"]``), called like the original, with ``_`` and the number of the data
-        set if several of it were read. Or, for cells of one sample, the name of a file that
-        ends in ``.fcs``.
+        A folder, created if needed, for one file per sample (``.obs["sample"]``), named like the
+        original, with ``_`` and the number of the data set appended if several of it were read.
+        Or, for cells of one sample, the name of a file that ends in ``.fcs``.
     obs
-        Columns of ``.obs`` to append. A clustering (there is ``.obsm[name + "_proba"]``)
-        becomes the channels `name`, ``name_proba`` (the highest probability of each cell) and,
-        if there is such a column, ``name_outlier``.
+        Columns of ``.obs`` to append. A clustering (with ``.obsm[name + "_proba"]``) becomes the
+        channels `name`, ``name_proba`` (the highest probability of each cell) and, if that column
+        exists, ``name_outlier``.
     source
-        The folder of the original files (or the file itself), if they are no longer where
-        they were read.
+        The folder of the original files (or the file itself), if they were moved.
     layer
-        Write the values of ``.layers[layer]`` instead of the original files.
+        Write the values of ``.layers[layer]`` instead of copying the original files.
     overwrite
-        Replace files that are there. Files that the cells were read from are never replaced.
+        Replace existing files. Original files of the cells are never replaced.
     progress
         Show a progress bar; by default on a terminal with more than five files.
 
@@ -79,41 +82,41 @@ def write_fcs(
     Raises
     ------
     ValueError
-        If an original file is not what was read (by its SHA-256); if there is no original and
-        ``.X`` holds arcsinh or compensated values; if a column cannot be stored in a file (its
-        type, its name, NaN in a file of integers); if several samples are to go to one file;
-        if a file would replace the one that its cells come from.
+        If an original file has changed since it was read (by its SHA-256); if there is no original
+        and ``.X`` holds arcsinh or compensated values; if a column cannot be stored in a file (its
+        type, its name, NaN in a file of integers); if several samples would go to one file; if a
+        file would replace an original file.
     KeyError
-        If `obs` or `layer` name what is not there.
+        If a column of `obs`, or `layer`, does not exist.
     FileExistsError
-        If a file is there, unless `overwrite`.
+        If a file exists, unless `overwrite`.
     FileNotFoundError
-        If `source` has no such file, or the folder of a file is not there.
+        If `source` lacks an original file, or the folder of `path` does not exist.
 
     Notes
     -----
-    On an error no file is left behind. Which way a file was written is logged and in its
-    keyword ``SCMOE_EVENTS``.
+    On an error no file is left behind. Whether a file was copied or written from values is logged
+    and noted in its keyword ``SCMOE_EVENTS``.
 
-    **Labels** (categorical, str, bool) become codes: the number that each label is, if all are
-    whole numbers; else 1, 2, ... in the order of the categories (bool: 0, 1). A missing label
-    has the code behind the largest. The keyword ``SCMOE_CODES_<name>`` says which is which, in
-    JSON: ``{"1":"B cells","2":"T cells","3":null}``. The keyword ``SCMOE_COMPUTED`` names all
-    channels that were added, so that :func:`read_fcs` does not take them for markers.
+    **Labels** (categorical, str, bool) become codes: the labels themselves if all are integers;
+    else 1, 2, ... in the order of the categories (bool: 0, 1). A missing label has the largest
+    code plus 1. The keyword ``SCMOE_CODES_<name>`` maps codes to labels, in JSON:
+    ``{"1":"B cells","2":"T cells","3":null}``. The keyword ``SCMOE_COMPUTED`` names all added
+    channels, so that :func:`read_fcs` does not take them for markers.
 
-    **Storage** is that of the file. In files of integers, channels that are added have 32 bits;
-    fractions are stored times a gain (``$PnG``) of up to 10^6, and values that are negative
-    or NaN are refused. In files of floats NaN stays NaN.
+    **Storage** is that of the original file. In files of integers, added channels have 32 bits;
+    fractions are multiplied by a gain (``$PnG``) of up to 10^6, and negative values or NaN are
+    refused. In files of floats NaN stays NaN.
 
-    What is wrong with an original is not passed on: offsets that are off, empty values (a blank
-    stands for them), ``$PnB`` that is not the width of what is stored. ANALYSIS and the other
-    data sets of a file are left out, ``$ORIGINALITY`` becomes ``Appended``. A file that its
-    version cannot hold (names that are not ASCII before 3.1, more than 99,999,999 bytes in 2.0)
-    is written as FCS 3.1, with the version that it had in ``SCMOE_ORIGINAL_VERSION``.
+    Faults of an original file are repaired: wrong offsets, empty values (written as a blank),
+    ``$PnB`` that is not the stored width. ANALYSIS and the other data sets of a file are left out,
+    ``$ORIGINALITY`` becomes ``Appended``. If the version of the file cannot hold the result (names
+    that are not ASCII before 3.1, more than 99,999,999 bytes in 2.0), it is written as FCS 3.1,
+    with its former version in ``SCMOE_ORIGINAL_VERSION``.
 
-    **Without an original** (cells that come from elsewhere, or files that are gone) the values
-    of ``.X`` are written as FCS 3.1 in 32-bit floats, 64-bit if they are float64. Bit-packed
-    and ASCII files are written so, too.
+    **Without an original file** (cells from another source, or deleted files) the values of ``.X``
+    are written as FCS 3.1 in 32-bit floats, 64-bit if they are float64; so are cells of bit-packed
+    and ASCII files.
 
     Examples
     --------
@@ -129,7 +132,7 @@ def write_fcs(
         raise ValueError(
             "`layer` and `source` exclude each other: which values are to be written?"
         )
-    extras = extra_channels(adata, obs)
+    added = added_channels(adata, obs)
     samples = _samples(adata)
     records = {s: adata.uns.get(Key.uns.FCS, {}).get(s) for s in samples}
     targets = _targets(Path(path), samples, records)
@@ -138,7 +141,7 @@ def write_fcs(
     if not overwrite:
         refuse_existing(targets.values())
 
-    job = _Job(adata, extras, source, layer, list(targets.values()))
+    job = _Job(adata, added, source, layer, list(targets.values()))
     progress = len(samples) >= _PROGRESS_FROM if progress is None else progress
     shown = bar(samples.items(), "writing FCS files", total=len(samples), progress=progress)
     folder = next(iter(targets.values())).parent
@@ -154,7 +157,7 @@ def _samples(adata: AnnData) -> dict[str, np.ndarray]:
     column = adata.obs[Key.obs.SAMPLE].astype("category")
     if column.isna().any():
         raise ValueError(
-            f".obs[{Key.obs.SAMPLE!r}] names no sample for {column.isna().sum()} cells."
+            f".obs[{Key.obs.SAMPLE!r}] has no sample for {column.isna().sum()} cells."
         )
     codes = column.cat.codes.to_numpy()
     rows = {str(s): np.flatnonzero(codes == i) for i, s in enumerate(column.cat.categories)}
@@ -175,18 +178,18 @@ def _targets(
         return {next(iter(samples)): path}
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is neither a folder nor a file name that ends in '.fcs'.")
-    names = [_stem(sample, records[sample]) for sample in samples]
+    names = [_file_stem(sample, records[sample]) for sample in samples]
     if _collide(names):
-        names = [_stem(sample, None) for sample in samples]
+        names = [_file_stem(sample, None) for sample in samples]
     if _collide(names):
         raise ValueError(f"Several samples would go to the same file: {listing(names)}.")
     return {sample: path / f"{name}.fcs" for sample, name in zip(samples, names, strict=True)}
 
 
-def _stem(sample: str, record: Mapping[str, Any] | None) -> str:
+def _file_stem(sample: str, record: Mapping[str, Any] | None) -> str:
     if record is not None and "file" in record:
         name = stem(Path(str(record["file"])))
-        # one of several data sets keeps its number
+        # a data set out of several keeps its number
         numbered = f"{name}_{record.get('dataset')}"
         return numbered if sample.endswith(numbered) else name
     name = sample.replace("/", "_").replace("\\", "_").replace("\0", "_")
@@ -194,12 +197,12 @@ def _stem(sample: str, record: Mapping[str, Any] | None) -> str:
 
 
 def _collide(names: list[str]) -> bool:
-    # some file systems do not tell upper from lower case
+    # some file systems ignore case
     return max(Counter(name.casefold() for name in names).values()) > 1
 
 
 def _refuse_originals(originals: Iterable[Path], targets: Iterable[Path]) -> None:
-    """Raise ValueError for a file that cells were read from: it may be the only copy."""
+    """Raise ValueError for a target that is an original file, which may be the only copy."""
     originals = {original.resolve() for original in originals}
     for target in targets:
         if target.resolve() in originals:
@@ -208,45 +211,45 @@ def _refuse_originals(originals: Iterable[Path], targets: Iterable[Path]) -> Non
 
 @dataclass(frozen=True)
 class _Job:
-    """What all files of a call share."""
+    """Options and caches that all files of a call share."""
 
     adata: AnnData
-    extras: list[Extra]
+    added: list[AddedChannel]
     source: str | PathLike[str] | None
     layer: str | None
     targets: list[Path]
     known: dict[Path, str] = field(default_factory=dict)
-    """SHA-256 of the originals."""
+    """SHA-256 of the original files."""
 
     def writer(
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None
     ) -> Callable[[BinaryIO], None]:
-        """Return what writes the file of a sample."""
-        original = None if self.layer is not None else self._original(sample, rows, record)
+        """Return a function that writes the file of a sample."""
+        original = None if self.layer is not None else self._find_original(sample, rows, record)
         why = ""
         if original is not None:
             try:
                 events = self.adata.obs[Key.obs.EVENT].to_numpy()[rows]
                 writer = original_writer(
-                    original, events, rows, self.extras, self._notes("original")
+                    original, events, rows, self.added, self._notes("original")
                 )
-            except UnfitOriginalError as error:
+            except CannotAppendError as error:
                 why = f" ({error})"
             else:
                 logger.info("%s: %d events of %r", sample, len(rows), str(original.path))
                 return writer
-        return self._plain(sample, rows, record, why)
+        return self._values_writer(sample, rows, record, why)
 
-    def _original(
+    def _find_original(
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None
     ) -> Original | None:
         known = record is not None and {"path", "sha256"} <= set(record)
         if not known and self.source is None and Key.obs.EVENT in self.adata.obs:
             raise ValueError(
                 f"`.obs[{Key.obs.EVENT!r}]` says that the cells of sample {sample!r} come from a "
-                f"file, but .uns[{Key.uns.FCS!r}] has no record of it, so nobody knows whether .X "
-                'is transformed: join cells by `ad.concat(..., uns_merge="unique")`, or say with '
-                "`layer=` which values to write."
+                f"file, but .uns[{Key.uns.FCS!r}] has no record of it, so it is unknown whether "
+                '.X is transformed: join cells by `ad.concat(..., uns_merge="unique")`, or name '
+                "the values to write with `layer=`."
             )
         if known and Key.obs.EVENT in self.adata.obs:
             self._check_events(sample, rows)
@@ -262,7 +265,7 @@ class _Job:
         return None
 
     def _check_events(self, sample: str, rows: np.ndarray) -> None:
-        """Raise ValueError where cells of two files of the same name were joined."""
+        """Raise ValueError if cells of two files with one name were joined."""
         events = self.adata.obs[Key.obs.EVENT].to_numpy()[rows]
         if len(np.unique(events)) < len(events):
             raise ValueError(
@@ -271,7 +274,7 @@ class _Job:
                 "event cannot be written either)."
             )
 
-    def _plain(
+    def _values_writer(
         self, sample: str, rows: np.ndarray, record: Mapping[str, Any] | None, why: str
     ) -> Callable[[BinaryIO], None]:
         name = "X" if self.layer is None else self.layer
@@ -288,11 +291,11 @@ class _Job:
                 "(`scmoe.pp.inverse_arcsinh`)."
             )
         logger.info("%s: %d cells with the values of %r%s", sample, len(rows), name, why)
-        return plain_writer(
+        return values_writer(
             self.adata,
             rows,
             values,
-            self.extras,
+            self.added,
             record=record,
             compensated=Key.uns.COMPENSATED in done,
             notes=self._notes(" ".join([name, *done])),

@@ -1,4 +1,4 @@
-"""FCS files -> a zarr store, where they do not fit into memory."""
+"""Write FCS files that do not fit into memory to a zarr store."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from anndata.io import write_elem
 
 from scmoe._core.atomic import check_free, made_folder, move_folder, workspace
 from scmoe._core.keys import Key
-from scmoe._core.values import Scale, warn_if_transformed
+from scmoe.pp import StreamedArcsinh, StreamedCompensation
 
-from ._fcs import Plate
+from ._read_fcs import Plate, ReadOptions
 
 logger = logging.getLogger("scmoe")
 
@@ -27,7 +27,7 @@ Spillovers = pd.DataFrame | str | PathLike[str] | Mapping[str, pd.DataFrame | st
 """A spillover matrix, or one for each sample."""
 
 ROWS = 1 << 16
-"""Cells of a chunk."""
+"""Cells per chunk."""
 
 
 def fcs_to_zarr(
@@ -47,28 +47,28 @@ def fcs_to_zarr(
 ) -> Path:
     """Write flow and mass cytometry files to a zarr store, file by file.
 
-    The store holds what :func:`read_fcs` returns, for files that do not fit into memory together:
-    there are never more than one of them and 65,536 cells in it. It is opened by
-    :func:`anndata.experimental.read_lazy`, or whole by :func:`anndata.read_zarr`.
+    The store holds the AnnData of :func:`read_fcs`, for files that do not fit into memory
+    together: one file and 65,536 cells are in memory at most. Open it by
+    :func:`anndata.experimental.read_lazy`, or read it into memory by :func:`anndata.read_zarr`.
 
     Parameters
     ----------
     path, join, by, dataset, offsets, dtype, strict, progress
         As in :func:`read_fcs`.
     store
-        The folder to write, ``"plate.zarr"``; folders above it are made.
+        The folder to write, for instance ``"plate.zarr"``; parent folders are created.
     compensate
-        Undo spillover on the way: True by the matrix that each file carries, or a matrix, or one
-        for each sample, as the `spillover` of :func:`scmoe.pp.compensate`.
+        Compensate the values: True with the matrix of each file; or with one matrix, or one for
+        each sample, as the `spillover` of :func:`scmoe.pp.compensate`.
     cofactor
-        Transform to ``arcsinh(x / cofactor)`` on the way, as :func:`scmoe.pp.arcsinh` does by
-        default, what is compensated if it is; None for intensities.
+        Transform to ``arcsinh(x / cofactor)``, as :func:`scmoe.pp.arcsinh` does by default, after
+        compensation if any; None for intensities.
     overwrite
-        Replace a zarr store of that name, once the new one is whole.
+        Replace an existing zarr store, after the new one is complete.
 
     Returns
     -------
-    The path of the store. In chunks of 65,536 cells and all channels it holds ``.X``,
+    The path of the store. It holds, in chunks of 65,536 cells and all channels, ``.X``,
     ``.layers["measured"]``, ``.obs``, ``.var`` and ``.uns`` of :func:`read_fcs`,
     ``.uns["compensated"]`` of :func:`scmoe.pp.compensate` and ``.uns["arcsinh"]`` of
     :func:`scmoe.pp.arcsinh`.
@@ -81,11 +81,11 @@ def fcs_to_zarr(
         As :func:`read_fcs`, as :func:`scmoe.pp.compensate` for `compensate` and as
         :func:`scmoe.pp.arcsinh` for a `cofactor`.
     KeyError
-        If `cofactor` names a marker that is not there.
+        If `cofactor` names an unknown marker.
     FileExistsError
-        If there is something at `store` and `overwrite` is not set, or it is no zarr store.
+        If `store` exists and `overwrite` is not set, or `store` is not a zarr store.
     OSError
-        If the disk has no room for the values as they are in memory, before any is read.
+        If the disk has no room for the uncompressed values; checked before any value is read.
 
     Warns
     -----
@@ -96,8 +96,8 @@ def fcs_to_zarr(
 
     Notes
     -----
-    The store gets its name once it is whole: on an error there is none, and what was there
-    before stays.
+    The store gets its name after it is complete: on an error there is no new store, and an old
+    one stays.
 
     Examples
     --------
@@ -106,16 +106,7 @@ def fcs_to_zarr(
     """
     target = Path(os.path.realpath(store))
     _check_target(target, overwrite=overwrite)
-    plate = Plate(
-        path,
-        join=join,
-        by=by,
-        dataset=dataset,
-        offsets=offsets,
-        dtype=dtype,
-        strict=strict,
-        progress=progress,
-    )
+    plate = Plate(path, ReadOptions(join, by, dataset, offsets, dtype, strict, progress))
     with made_folder(target.parent), workspace(target.parent) as work:
         write_store(plate, work / "new", compensate=compensate, cofactor=cofactor)
         _check_target(target, overwrite=overwrite)
@@ -131,27 +122,30 @@ def write_store(
     compensate: bool | Spillovers = False,
     cofactor: float | Mapping[str, float] | pd.Series | None = None,
 ) -> dict[str, Any]:
-    """Write a plate to a new folder; returns ``.uns`` of the store. Errors leave a part of it."""
+    """Write the files of a plate to a new store and return its ``.uns``.
+
+    An error leaves an incomplete store.
+    """
     head = plate.head()
-    steps: list[_Compensation | _Arcsinh] = []
+    steps: list[StreamedCompensation | StreamedArcsinh] = []
     if compensate is not False:
-        steps.append(_Compensation(head, None if compensate is True else compensate))
+        steps.append(StreamedCompensation(head, None if compensate is True else compensate))
     if cofactor is not None:
-        steps.append(_Arcsinh(head, cofactor, sum(plate.counts)))
+        steps.append(StreamedArcsinh(head, cofactor, sum(plate.counts)))
     check_free(folder, sum(plate.counts) * len(plate.var) * plate.dtype.itemsize)
     group = _new_store(plate, folder)
-    rows: dict[str, _Rows] = {}
+    growing: dict[str, _GrowingArray] = {}
     for i in plate.each("writing FCS files to zarr"):
         X, measured = plate.allocate(plate.counts[i])
         plate.read(i, X, measured)
         for step in steps:
-            step.change(X, plate.samples[i])
+            step.apply(X, plate.samples[i])
         for name, values in _by_array(X, measured, plate.cells([i])).items():
-            if name not in rows:
-                rows[name] = _Rows(group[name])
-            rows[name].add(values)
-    for grown in rows.values():
-        grown.close()
+            if name not in growing:
+                growing[name] = _GrowingArray(group[name])
+            growing[name].add(values)
+    for array in growing.values():
+        array.flush()
     uns: dict[str, Any] = {Key.uns.FCS: plate.records()}
     for step in steps:
         step.warn(ad.AnnData(var=plate.var, uns=uns))
@@ -162,77 +156,20 @@ def write_store(
     return uns
 
 
-class _Compensation:
-    """:func:`scmoe.pp.compensate`, file by file."""
-
-    def __init__(self, head: ad.AnnData, spillover: Spillovers | None) -> None:
-        # the pre-processing imports this package
-        from scmoe.pp import _compensate as steps
-        from scmoe.pp._spillover import per_sample
-
-        self._steps, self._names = steps, head.var_names
-        self._matrices = per_sample(spillover, head)
-        self._columns = steps.compensated_columns(self._matrices)
-        steps.warn_if_subtracted(head, self._matrices)
-        self._scale = Scale(np.empty((0, len(self._columns))))
-
-    def change(self, X: np.ndarray, sample: str) -> None:
-        """Compensate the cells of a sample in place."""
-        if len(X):
-            self._steps.check_finite(X, self._columns, self._names, "X")
-            self._scale.add(X[:, self._columns])
-            self._steps.solve(X, np.arange(len(X)), self._matrices[sample])
-
-    def warn(self, adata: ad.AnnData) -> None:
-        warn_if_transformed(adata, self._scale, "X", self._steps.LINEAR)
-
-    def record(self) -> dict[str, Any]:
-        return {Key.uns.COMPENSATED: {"X": self._steps.record_of(self._matrices)}}
-
-
-class _Arcsinh:
-    """:func:`scmoe.pp.arcsinh`, file by file; `n_obs` is the number of all cells."""
-
-    def __init__(self, head: ad.AnnData, cofactor: Any, n_obs: int) -> None:
-        from scmoe.pp import _arcsinh as steps
-
-        self._steps, self._cofactors = steps, steps.channel_cofactors(head, cofactor)
-        self._columns = head.var_names.get_indexer(self._cofactors.index)
-        self._scale = Scale(np.empty((0, len(self._columns))))
-        self._n_obs = n_obs
-
-    def change(self, X: np.ndarray, _: str) -> None:
-        """Transform cells in place."""
-        cofactors = self._cofactors.to_numpy()
-        if not self._scale.surely_raw(self._n_obs):
-            # a cofactor below 1 is for intensities that were scaled down
-            self._scale.add(X[:, self._columns] / np.minimum(cofactors, 1).astype(X.dtype))
-        self._steps.transform(X, self._columns, cofactors, in_place=True)
-
-    def warn(self, adata: ad.AnnData) -> None:
-        warn_if_transformed(adata, self._scale, "X", "Leave `cofactor` out.")
-
-    def record(self) -> dict[str, Any]:
-        return {Key.uns.ARCSINH: {"X": self._steps.record_of(self._cofactors, "X")}}
-
-
 def open_store(plate: Plate, store: Path, uns: dict[str, Any]) -> ad.AnnData:
-    """Return the cells of a store whose values, and names of cells, stay in it.
-
-    The names of cells are their numbers.
-    """
+    """Open a store as AnnData whose values stay on disk; the cells are named by numbers."""
     obs = plate.unnamed_cells(range(len(plate.files)))
-    # anndata would make a string of each number
+    # the index is set afterwards, since anndata makes strings of numbers
     names = pd.Index(np.array(["cell"], dtype=object).repeat(len(obs)), dtype=object)
     with ad.settings.override(check_uniqueness=False):
         adata = ad.AnnData(obs=obs.set_axis(names), var=plate.var, uns=uns)
     adata.obs_names = pd.RangeIndex(len(obs))
-    place_values(adata, store)
+    set_values(adata, store)
     return adata
 
 
-def place_values(adata: ad.AnnData, store: Path) -> None:
-    """Let the values of cells be those of a store."""
+def set_values(adata: ad.AnnData, store: Path) -> None:
+    """Set ``.X`` and the layers to the arrays of a store."""
     group = zarr.open_group(str(store), mode="r")
     adata.X = group["X"]
     for name in group["layers"]:
@@ -240,7 +177,7 @@ def place_values(adata: ad.AnnData, store: Path) -> None:
 
 
 def write_results(adata: ad.AnnData, store: Path) -> None:
-    """Write what :func:`open_store` did not find in a store into it, chunk by chunk."""
+    """Add new columns of ``.obs`` and new entries of ``.obsm`` and ``.uns`` to a store."""
     group = zarr.open_group(str(store), mode="r+", use_consolidated=False)
     obs, names = group["obs"], group["obs/_index"]
     for column in adata.obs.columns.difference(list(obs.attrs["column-order"]), sort=False):
@@ -261,7 +198,7 @@ def write_results(adata: ad.AnnData, store: Path) -> None:
 
 
 def _write_table(group: zarr.Group, name: str, table: pd.DataFrame, names: zarr.Array) -> None:
-    """Write a table whose index is in an array of the store."""
+    """Write a table whose index is an array of the store, chunk by chunk."""
     empty = table.iloc[:0].set_axis(pd.Index([], dtype=object))
     write_elem(group, name, empty, dataset_kwargs={"chunks": (ROWS,)})
     for first in range(0, len(table), ROWS):
@@ -272,22 +209,22 @@ def _write_table(group: zarr.Group, name: str, table: pd.DataFrame, names: zarr.
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError for what must not be replaced."""
+    """Raise FileExistsError if the target must not be replaced."""
     if not os.path.lexists(target):
         return
     if not overwrite:
         raise FileExistsError(f"Would overwrite {target}; pass `overwrite=True`.")
     if not any((target / name).is_file() for name in (".zgroup", "zarr.json")):
-        raise FileExistsError(f"{target} is no zarr store, so it is not replaced.")
+        raise FileExistsError(f"{target} is not a zarr store, so it is not replaced.")
 
 
 def _new_store(plate: Plate, folder: Path) -> zarr.Group:
-    """Make a store without cells, whose arrays can grow by whole chunks."""
+    """Make a store without cells, with arrays that grow by whole chunks."""
     group = zarr.open_group(str(folder), mode="w", zarr_format=ad.settings.zarr_write_format)
     X, measured = plate.allocate(0)
     layers = {} if measured is None else {Key.layers.MEASURED: measured}
     empty = ad.AnnData(X, obs=plate.cells([]), var=plate.var, layers=layers)
-    # as AnnData does when it is written
+    # AnnData does the same when it is written
     empty.strings_to_categoricals()
     write_elem(group, "/", empty)
     of_matrix = {"chunks": (ROWS, X.shape[1])}
@@ -300,7 +237,7 @@ def _new_store(plate: Plate, folder: Path) -> zarr.Group:
 def _by_array(
     X: np.ndarray, measured: np.ndarray | None, cells: pd.DataFrame
 ) -> dict[str, np.ndarray]:
-    """Return values of some cells by the array of the store that they go to."""
+    """Return the values of some cells by the name of their array in the store."""
     arrays = {
         "X": X,
         f"layers/{Key.layers.MEASURED}": measured,
@@ -311,8 +248,8 @@ def _by_array(
     return {name: values for name, values in arrays.items() if values is not None}
 
 
-class _Rows:
-    """An array that grows by whole chunks, so that none is compressed twice."""
+class _GrowingArray:
+    """An array on disk that grows by whole chunks, so that each is compressed once."""
 
     def __init__(self, array: zarr.Array) -> None:
         self._array = array
@@ -320,19 +257,19 @@ class _Rows:
         self._n_left = 0
 
     def add(self, values: np.ndarray) -> None:
-        """Add rows; less than a chunk of them wait."""
+        """Add rows; fewer than a chunk of them are kept in memory."""
         first = 0
         while self._n_left + len(values) - first >= ROWS:
             stop = first + ROWS - self._n_left
             self._left.append(values[first:stop])
-            self.close()
+            self.flush()
             first = stop
-        # a copy: a view would keep all values in memory
+        # a copy, since a view would keep all values in memory
         self._left.append(values[first:].copy())
         self._n_left += len(values) - first
 
-    def close(self) -> None:
-        """Write the rows that wait."""
+    def flush(self) -> None:
+        """Write the rows that are kept in memory."""
         if self._left:
             self._array.append(np.concatenate(self._left))
         self._left, self._n_left = [], 0

@@ -1,8 +1,11 @@
-"""AnnData -> AnnData."""
+"""Preprocess AnnData: compensation, arcsinh, classes of cells from known markers."""
 
 from scmoe._core.values import ScaleWarning
 
+# the streamed forms are for `scmoe.io`, which writes files to a store one by one
+from ._arcsinh import StreamedArcsinh as StreamedArcsinh
 from ._arcsinh import arcsinh, inverse_arcsinh
+from ._compensate import StreamedCompensation as StreamedCompensation
 from ._compensate import compensate
 from ._marker_prior import marker_prior
 

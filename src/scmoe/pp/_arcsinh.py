@@ -1,4 +1,4 @@
-"""The arcsinh transform of cytometry, and back."""
+"""Transform intensities by arcsinh, and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scmoe._core.cells import check_adata, check_is_adata, check_names, layer_va
 from scmoe._core.keys import Key
 from scmoe._core.settings import is_number
 from scmoe._core.text import written
-from scmoe._core.values import FEW_CELLS, arcsinh_record, cells_beyond, warn_if_transformed
+from scmoe._core.values import FEW_CELLS, Scale, arcsinh_record, cells_beyond, warn_if_transformed
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scmoe")
 
 _PIECE = 1 << 18
-"""Values that are transformed at once."""
-JUDGED = 10_000
-"""Cells by which values are judged that are not in memory."""
+"""Values transformed at once."""
+_JUDGED_CELLS = 10_000
+"""Cells of a dask array that are checked for an earlier transform."""
 
 
 def arcsinh(
@@ -44,29 +44,29 @@ def arcsinh(
     Parameters
     ----------
     adata
-        Cells x channels, raw intensities; dense, sparse, or a dask array, which stays one (of
-        AnnData that was read lazily, too).
+        Cells x channels, raw intensities; dense, sparse, or a dask array (also of AnnData that
+        was read lazily), which stays one.
     cofactor
-        Below it the transform is about linear, far above it about logarithmic. One positive
-        number (5 is usual for mass cytometry, 150 for fluorescence), or one per marker: a
-        mapping or Series by ``.var_names``.
+        The transform is nearly linear below the cofactor, and nearly logarithmic far above it.
+        One positive number (5 is usual for mass cytometry, 150 for fluorescence), or one for each
+        marker: a mapping or Series by ``.var_names``.
     layer
         Transform ``.layers[layer]`` instead of ``.X``.
     channels
         Names of the variables to transform. By default those whose ``.var["kind"]`` is not
-        ``time``, ``scatter``, ``copy`` or ``other``; all where ``.var`` has no such column.
+        ``time``, ``scatter``, ``copy`` or ``other``; all if ``.var`` lacks that column.
     key_added
-        Write the result to ``.layers[key_added]`` and leave the source as it is.
+        Write the result to ``.layers[key_added]`` and leave the source unchanged.
     copy
-        Return a transformed copy and leave `adata` as it is.
+        Return a transformed copy and leave `adata` unchanged.
 
     Returns
     -------
     None, or the copy if `copy`. Writes
 
     ``.X``, ``.layers[layer]`` or ``.layers[key_added]``
-        float32; float64 where the source is float64. Floats that nothing else refers to are
-        transformed in place, others leave the source as it is.
+        float32; float64 if the source is float64. Floats without another reference are
+        transformed in place, to save memory.
     ``.uns["arcsinh"][name]``
         ``channels`` (array of str), ``cofactor`` (one float for each of them) and ``source``;
         `name` is the layer that was written, ``"X"`` for ``.X``. :func:`inverse_arcsinh`
@@ -77,22 +77,22 @@ def arcsinh(
     ValueError
         If the source was transformed before; if `adata` is a view, or backed by a file, or has
         names that are not unique; if the chunks of a dask array split the channels; if a cofactor
-        is not a positive number; if a mapping lacks a marker that is to be transformed; if there
-        is nothing to transform; if the source holds values that are not numbers.
+        is not a positive number; if a mapping lacks a marker to transform; if there is no channel
+        to transform; if the source holds values that are not numbers.
     KeyError
-        If `layer`, `channels` or `cofactor` name what is not there.
+        If `layer`, `channels` or `cofactor` name a layer or variable that does not exist.
 
     Warns
     -----
     ScaleWarning
         If there is no record of a transform, but the values look transformed already (no marker
-        goes beyond 20), or the keywords of their files say so. They are transformed all the
-        same, unless the warning is made an error.
+        exceeds 20), or the keywords of their files say so. They are transformed nevertheless,
+        unless the warning is turned into an error.
 
     Notes
     -----
-    Nothing is written if an error is raised; an interruption waits until all is. A dask array is
-    judged by its first 10,000 cells.
+    Nothing is written if an error is raised; an interruption takes effect after the write. A dask
+    array is checked for an earlier transform by its first 10,000 cells.
     """
     _check_cells(adata)
     source_name = "X" if layer is None else layer
@@ -103,12 +103,12 @@ def arcsinh(
             f"{written(name)} holds arcsinh values already, see .uns['{Key.uns.ARCSINH}']; it "
             "is not transformed twice."
         )
-    source = _values(adata, layer)
+    source = _matrix(adata, layer)
     cofactors = channel_cofactors(adata, cofactor, channels)
     columns = adata.var_names.get_indexer(cofactors.index)
     warn_if_transformed(
         adata,
-        to_judge(source, columns, cofactors.to_numpy()),
+        _values_to_judge(source, columns, cofactors.to_numpy()),
         source_name,
         "What is transformed already can be clustered as it is.",
     )
@@ -116,11 +116,11 @@ def arcsinh(
     result = adata.copy() if copy else adata
 
     def write() -> None:
-        values = _values(result, layer)
-        # overflow may raise half-way
-        in_place = target == source_name and cofactors.min() >= 1 and _may_change(values)
+        values = _matrix(result, layer)
+        # a small cofactor may overflow and raise half-way
+        in_place = target == source_name and cofactors.min() >= 1 and _owns_memory(values)
         if in_place:
-            in_place = sys.getrefcount(values) <= _references()
+            in_place = sys.getrefcount(values) <= _fewest_references()
         values = transform(values, columns, cofactors.to_numpy(), in_place=in_place)
         if target == "X":
             result.X = values
@@ -129,11 +129,47 @@ def arcsinh(
         record = record_of(cofactors, source_name)
         result.uns[Key.uns.ARCSINH] = {**done, target: record}
 
-    # interruptions reach the main thread only, which waits for the end
+    # an interruption reaches the main thread only, so it waits until everything is written
     with ThreadPoolExecutor(1) as beside:
         beside.submit(write).result()
     logger.info("arcsinh of %d of %d channels in %s", len(columns), adata.n_vars, written(target))
     return result if copy else None
+
+
+class StreamedArcsinh:
+    """Apply :func:`arcsinh` to cells that come one sample at a time.
+
+    Parameters
+    ----------
+    head
+        AnnData with the variables of the cells, and any cells.
+    cofactor
+        As in :func:`arcsinh`.
+    n_obs
+        Number of all cells.
+    """
+
+    def __init__(self, head: AnnData, cofactor: Any, n_obs: int) -> None:
+        self._cofactors = channel_cofactors(head, cofactor)
+        self._columns = head.var_names.get_indexer(self._cofactors.index)
+        self._scale = Scale(np.empty((0, len(self._columns))))
+        self._n_obs = n_obs
+
+    def apply(self, X: np.ndarray, _: str) -> None:
+        """Transform the cells of a sample in place."""
+        cofactors = self._cofactors.to_numpy()
+        if not self._scale.surely_raw(self._n_obs):
+            # a cofactor below 1 is meant for intensities that were scaled down
+            self._scale.add(X[:, self._columns] / np.minimum(cofactors, 1).astype(X.dtype))
+        transform(X, self._columns, cofactors, in_place=True)
+
+    def warn(self, adata: AnnData) -> None:
+        """Warn if the values before the transform looked transformed."""
+        warn_if_transformed(adata, self._scale, "X", "Leave `cofactor` out.")
+
+    def record(self) -> dict[str, Any]:
+        """Return the entry of ``.uns`` that :func:`arcsinh` writes."""
+        return {Key.uns.ARCSINH: {"X": record_of(self._cofactors, "X")}}
 
 
 def inverse_arcsinh(
@@ -144,30 +180,30 @@ def inverse_arcsinh(
     Parameters
     ----------
     adata
-        Cells x channels with the record of :func:`arcsinh`; dense or sparse. It may hold other
-        cells than those that were transformed, such as generated ones, and fewer channels.
+        Cells x channels with the record of :func:`arcsinh`; dense or sparse. The cells may be
+        others than the transformed ones, such as generated cells, with fewer channels.
     layer
-        Transform ``.layers[layer]`` back instead of ``.X``.
+        Transform ``.layers[layer]`` instead of ``.X``.
     copy
-        Return a transformed copy and leave `adata` as it is.
+        Return a transformed copy and leave `adata` unchanged.
 
     Returns
     -------
     None, or the copy if `copy`. Writes
 
     ``.X`` or ``.layers[layer]``
-        Intensities, in place of the transformed values; float32, float64 where these are
-        float64. Channels that the record does not name stay as they are.
+        Intensities, in place of the transformed values; float32, float64 if these are float64.
+        Channels that the record does not name stay unchanged.
     ``.uns["arcsinh"]``
-        Loses the record of what was transformed back, and goes with the last one.
+        Without the record of this transform; removed with the last record.
 
     Raises
     ------
     ValueError
-        If there is no record of a transform, or it names no channel of `adata`; if values are
-        too large for the inverse to be a number; if `adata` is a view.
+        If there is no record of a transform, or it names no channel of `adata`; if the inverse of
+        a value overflows; if `adata` is a view.
     KeyError
-        If there is no such layer.
+        If the layer does not exist.
 
     Notes
     -----
@@ -182,7 +218,7 @@ def inverse_arcsinh(
     name = "X" if layer is None else layer
     source = layer_values(adata, layer)
     done = adata.uns.get(Key.uns.ARCSINH, {})
-    chosen, cofactors = _recorded(adata, name)
+    chosen, cofactors = _recorded_cofactors(adata, name)
     columns = adata.var_names.get_indexer(chosen)
     try:
         with np.errstate(over="raise"):
@@ -200,7 +236,7 @@ def inverse_arcsinh(
         result.layers[layer] = values
     left = {other: record for other, record in done.items() if other != name}
     rest = {key: value for key, value in result.uns.items() if key != Key.uns.ARCSINH}
-    # a new dict: generated cells may share theirs with the cells that they are modelled on
+    # a new dict, since generated cells may share `.uns` with the cells of the model
     result.uns = {**rest, Key.uns.ARCSINH: left} if left else rest
     logger.info(
         "undid arcsinh of %d of %d channels in %s", len(chosen), adata.n_vars, written(name)
@@ -208,8 +244,8 @@ def inverse_arcsinh(
     return result if copy else None
 
 
-def _recorded(adata: AnnData, name: str) -> tuple[list[str], np.ndarray]:
-    """Return the channels of the record that are there, and their cofactors."""
+def _recorded_cofactors(adata: AnnData, name: str) -> tuple[list[str], np.ndarray]:
+    """Return the channels of the record that `adata` has, and their cofactors."""
     done, given = adata.uns.get(Key.uns.ARCSINH, {}), arcsinh_record(adata, name)
     if given is None:
         told = ", ".join(map(written, done)) or "nothing"
@@ -229,19 +265,19 @@ def _recorded(adata: AnnData, name: str) -> tuple[list[str], np.ndarray]:
 def channel_cofactors(
     adata: AnnData, cofactor: Any, channels: Sequence[str] | None = None
 ) -> pd.Series:
-    """Return the cofactor of each channel that is to be transformed, by its name."""
-    chosen = _channels(adata, channels)
-    values = _cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
+    """Return the cofactor of each channel to transform, by name."""
+    chosen = _chosen_channels(adata, channels)
+    values = _check_cofactors(cofactor, chosen, adata.var_names, single=np.isscalar(cofactor))
     return pd.Series(values, index=pd.Index(chosen, dtype=object))
 
 
 def record_of(cofactors: pd.Series, source: str) -> dict[str, Any]:
-    """Return what ``.uns["arcsinh"]`` holds of a transform."""
+    """Return the record of a transform for ``.uns["arcsinh"]``."""
     channels = np.array(cofactors.index, dtype=object)
     return {"channels": channels, "cofactor": cofactors.to_numpy(), "source": source}
 
 
-def _channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:
+def _chosen_channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:
     if channels is None:
         if Key.var.KIND not in adata.var:
             return list(adata.var_names)
@@ -261,8 +297,10 @@ def _channels(adata: AnnData, channels: Sequence[str] | None) -> list[str]:
     return list(chosen)
 
 
-def _cofactors(cofactor: Any, chosen: list[str], known: pd.Index, *, single: bool) -> np.ndarray:
-    """Return one positive number for each chosen channel."""
+def _check_cofactors(
+    cofactor: Any, chosen: list[str], known: pd.Index, *, single: bool
+) -> np.ndarray:
+    """Return one positive cofactor for each chosen channel."""
     if isinstance(cofactor, Mapping | pd.Series):
         given = dict(cofactor.items())
         unknown = [name for name in given if name not in known]
@@ -290,7 +328,7 @@ def _is_positive(x: Any) -> bool:
 
 
 def _check_cells(adata: AnnData) -> None:
-    """Check AnnData like :func:`check_adata`, but let one pass that was read lazily."""
+    """Check AnnData as :func:`check_adata` does, but allow AnnData that was read lazily."""
     check_is_adata(adata)
     if adata.isbacked:
         raise ValueError(
@@ -303,8 +341,8 @@ def _check_cells(adata: AnnData) -> None:
         check_names(adata)
 
 
-def _values(adata: AnnData, layer: str | None) -> Any:
-    """Return the matrix to transform, which may be a dask array."""
+def _matrix(adata: AnnData, layer: str | None) -> Any:
+    """Return the matrix to transform; a dask array stays one."""
     if layer is None or layer in adata.layers:
         values = adata.X if layer is None else adata.layers[layer]
         if isinstance(values, DaskArray):
@@ -317,12 +355,12 @@ def _values(adata: AnnData, layer: str | None) -> Any:
     return layer_values(adata, layer)
 
 
-def to_judge(source: Any, columns: np.ndarray, cofactors: np.ndarray) -> Any:
-    """Return the values by which to judge whether they are raw; none if they surely are."""
-    # a cofactor below 1 is for intensities that were scaled down
+def _values_to_judge(source: Any, columns: np.ndarray, cofactors: np.ndarray) -> Any:
+    """Return values for the check of an earlier transform; no rows if the values are raw."""
+    # a cofactor below 1 is meant for intensities that were scaled down
     units = np.minimum(cofactors, 1)
     if isinstance(source, DaskArray):
-        source = source[:JUDGED].compute()
+        source = source[:_JUDGED_CELLS].compute()
     beyond = np.zeros(len(columns))
     for rows in _pieces(source):
         piece = source[rows][:, columns]
@@ -333,8 +371,8 @@ def to_judge(source: Any, columns: np.ndarray, cofactors: np.ndarray) -> Any:
     return judged if (units == 1).all() else judged / units
 
 
-def _may_change(values: Any) -> bool:
-    """Whether values are floats in memory of their own."""
+def _owns_memory(values: Any) -> bool:
+    """Whether values are floats that own their memory and can be changed in place."""
     return (
         isinstance(values, np.ndarray)
         and values.dtype in (np.float32, np.float64)
@@ -343,8 +381,8 @@ def _may_change(values: Any) -> bool:
     )
 
 
-def _references() -> int:
-    """Count what refers to an array that is in one place and has a name here."""
+def _fewest_references() -> int:
+    """Return the reference count of an array with one owner and one local name."""
     place = [np.empty(0)]
     values = place[0]
     return sys.getrefcount(values)
@@ -361,7 +399,7 @@ def _sinh(x: np.ndarray, cofactor: np.ndarray) -> None:
 
 
 def _pieces(values: Any) -> Iterator[slice]:
-    """Cut rows into pieces that stay in the cache; a sparse matrix is one."""
+    """Yield slices of rows that fit into the cache; a sparse matrix is one slice."""
     n, d = values.shape
     step = n if sparse.issparse(values) else _PIECE // d
     return (slice(first, first + step) for first in range(0, n, max(step, 1)))
@@ -375,9 +413,9 @@ def transform(
     function: Callable[[np.ndarray, np.ndarray], None] = _arcsinh,
     in_place: bool = False,
 ) -> Any:
-    """Apply a function of value and cofactor to some columns, of a copy if not in place.
+    """Apply a function of value and cofactor to some columns, in place or in a copy.
 
-    Sparse stays sparse, the function of 0 is 0; a dask array stays one.
+    Sparse matrices stay sparse, since the function maps 0 to 0; a dask array stays one.
     """
     dtype = np.float64 if source.dtype == np.float64 else np.float32
     if isinstance(source, DaskArray):

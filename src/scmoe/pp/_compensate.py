@@ -1,4 +1,4 @@
-"""Compensation: undo the spillover of fluorochromes into each other's channels."""
+"""Compensate fluorescence: undo the spillover between channels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scipy import linalg, sparse
 from scmoe._core.cells import check_adata, layer_values
 from scmoe._core.keys import Key
 from scmoe._core.text import listing, written
-from scmoe._core.values import warn_if_transformed
+from scmoe._core.values import Scale, warn_if_transformed
 
-from ._spillover import Spillover, per_sample, rows_of, subtracted
+from ._spillover_matrix import SpilloverMatrix, matrices_by_sample, rows_of, samples_subtracted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ logger = logging.getLogger("scmoe")
 _CHUNK = 100_000
 
 LINEAR = "Spillover adds up on the linear scale: compensate first, then transform."
-"""What to do with values that look transformed."""
+"""Advice for values that look transformed."""
 
 
 def compensate(
@@ -43,7 +43,7 @@ def compensate(
 ) -> AnnData | None:
     """Compensate fluorescence: solve ``measured = signal @ spillover`` for the signal.
 
-    Before :func:`arcsinh`, on values as :func:`scmoe.io.read_fcs` gives them.
+    Compensate the values of :func:`scmoe.io.read_fcs` before :func:`arcsinh`.
 
     Parameters
     ----------
@@ -54,24 +54,24 @@ def compensate(
         diagonal. Rows and columns are named by channels (``.var["channel"]``) or by markers,
         and may be in any order.
 
-        - None: the matrix that each file carries, ``.uns["fcs"][sample]["spillover"]``.
+        - None: the matrix of each file, ``.uns["fcs"][sample]["spillover"]``.
         - A DataFrame, or the path of a CSV file (a line of names; with or without a column
           of names): one matrix for all cells.
         - A mapping from sample to such a matrix, by ``.obs["sample"]``.
     layer
         Compensate ``.layers[layer]`` instead of ``.X``.
     copy
-        Return a compensated copy and leave `adata` as it is.
+        Return a compensated copy and leave `adata` unchanged.
 
     Returns
     -------
     None, or the copy if `copy`. Writes
 
     ``.X`` or ``.layers[layer]``
-        The signals, in place of what was measured; same dtype. Channels that no matrix names
-        stay as they are.
+        The signals, in place of the measured values; same dtype. Channels that no matrix names
+        stay unchanged.
     ``.uns["compensated"][name]``
-        ``samples`` (array of str), ``matrix`` (int array, which of ``matrices`` is theirs) and
+        ``samples`` (array of str), ``matrix`` (int array, the number of their matrix) and
         ``matrices``, a dict by ``"0"``, ``"1"``, ... of ``channels`` (array of str) and
         ``spillover`` (float64). `name` is the layer, ``"X"`` for ``.X``; without
         ``.obs["sample"]`` the only sample is ``""``.
@@ -79,21 +79,23 @@ def compensate(
     Raises
     ------
     ValueError
-        If a sample has no matrix, with the reason if its file has one that was left out, or
-        if its instrument compensated already (``$DFCiTOj`` of FCS 2.0); if a matrix is not
-        square, holds values that are not finite, has 0 on the diagonal, is in percent, is
-        singular or nearly so, or names a channel that is not among the variables and is
-        coupled to others; if the values were compensated
-        with another matrix, or went through arcsinh; if they are whole numbers, sparse or not
-        finite; if `adata` is a view, or in a file.
+        If a sample has no matrix (the error says why: an unusable matrix in its file, or an
+        instrument that compensated already, ``$DFCiTOj`` of FCS 2.0); if a matrix is not square,
+        not finite, has 0 on the diagonal, is in percent, is singular or nearly so, or couples a
+        channel that is missing among the variables; if the values were compensated with another
+        matrix, or transformed by arcsinh; if they are integers, sparse or not finite; if `adata`
+        is a view, or backed by a file.
     KeyError
-        If there is no such layer; if samples matter and there is no ``.obs["sample"]``.
+        If the layer does not exist; if matrices differ by sample and ``.obs["sample"]`` is
+        missing.
     FileNotFoundError
-        If there is no such file.
+        If the CSV file does not exist.
 
     Warns
     -----
     UserWarning
+        If the values were compensated with the same matrix before (nothing is done), or the
+        instrument compensated already.
     ScaleWarning
         If there is no record of a transform, but the values look transformed, or the keywords
         of their files say so.
@@ -101,7 +103,7 @@ def compensate(
     Notes
     -----
     Nothing is written if an error is raised. Compensation needs every channel that the matrix
-    couples, so channels are dropped after it, not before.
+    couples, so drop channels after compensation.
 
     Source: Bagwell and Adams (1993), Annals of the New York Academy of Sciences 677.
 
@@ -115,7 +117,7 @@ def compensate(
     name = "X" if layer is None else layer
     values = layer_values(adata, layer)
     done = adata.uns.get(Key.uns.COMPENSATED, {})
-    matrices = per_sample(spillover, adata)
+    matrices = matrices_by_sample(spillover, adata)
     if name in done:
         _require_same(done[name], matrices, name)
         warnings.warn(
@@ -155,8 +157,42 @@ def compensate(
     return result if copy else None
 
 
-def compensated_columns(matrices: Mapping[str, Spillover]) -> np.ndarray:
-    """Return the columns that matrices name; ValueError for channels that are missing there."""
+class StreamedCompensation:
+    """Apply :func:`compensate` to cells that come one sample at a time.
+
+    Parameters
+    ----------
+    head
+        AnnData with the variables, the samples and the ``.uns["fcs"]`` of the cells.
+    spillover
+        As in :func:`compensate`.
+    """
+
+    def __init__(self, head: AnnData, spillover: Any) -> None:
+        self._names = head.var_names
+        self._matrices = matrices_by_sample(spillover, head)
+        self._columns = compensated_columns(self._matrices)
+        warn_if_subtracted(head, self._matrices)
+        self._scale = Scale(np.empty((0, len(self._columns))))
+
+    def apply(self, X: np.ndarray, sample: str) -> None:
+        """Compensate the cells of a sample in place."""
+        if len(X):
+            check_finite(X, self._columns, self._names, "X")
+            self._scale.add(X[:, self._columns])
+            solve(X, np.arange(len(X)), self._matrices[sample])
+
+    def warn(self, adata: AnnData) -> None:
+        """Warn if the values before compensation looked transformed."""
+        warn_if_transformed(adata, self._scale, "X", LINEAR)
+
+    def record(self) -> dict[str, Any]:
+        """Return the entry of ``.uns`` that :func:`compensate` writes."""
+        return {Key.uns.COMPENSATED: {"X": record_of(self._matrices)}}
+
+
+def compensated_columns(matrices: Mapping[str, SpilloverMatrix]) -> np.ndarray:
+    """Return the columns that matrices name; ValueError for coupled channels that are missing."""
     for matrix in matrices.values():
         needed = matrix.needed_but_missing()
         if needed:
@@ -168,7 +204,7 @@ def compensated_columns(matrices: Mapping[str, Spillover]) -> np.ndarray:
 
 
 def check_finite(values: np.ndarray, columns: np.ndarray, names: pd.Index, place: str) -> None:
-    """Raise ValueError for columns with values that compensation cannot take."""
+    """Raise ValueError for columns with values that are not finite."""
     bad = [i for i in columns if not np.isfinite(values[:, i]).all()]
     if bad:
         raise ValueError(
@@ -177,9 +213,9 @@ def check_finite(values: np.ndarray, columns: np.ndarray, names: pd.Index, place
         )
 
 
-def warn_if_subtracted(adata: AnnData, matrices: Mapping[str, Spillover]) -> None:
-    """Warn of samples that their instrument had compensated."""
-    twice = subtracted(adata, matrices)
+def warn_if_subtracted(adata: AnnData, matrices: Mapping[str, SpilloverMatrix]) -> None:
+    """Warn of samples that their instrument compensated already."""
+    twice = samples_subtracted(adata, matrices)
     if twice:
         warnings.warn(
             f"The instrument had compensated sample {listing(twice)} before the values were "
@@ -189,8 +225,8 @@ def warn_if_subtracted(adata: AnnData, matrices: Mapping[str, Spillover]) -> Non
         )
 
 
-def solve(values: np.ndarray, rows: np.ndarray, matrix: Spillover) -> None:
-    """Compensate some rows in place."""
+def solve(values: np.ndarray, rows: np.ndarray, matrix: SpilloverMatrix) -> None:
+    """Compensate some rows of `values` in place."""
     there = matrix.columns >= 0
     columns = matrix.columns[there]
     # measured = signal @ spillover, so spillover.T @ signal.T = measured.T
@@ -201,8 +237,8 @@ def solve(values: np.ndarray, rows: np.ndarray, matrix: Spillover) -> None:
         values[block] = linalg.lu_solve(factors, measured.T).T
 
 
-def record_of(matrices: Mapping[str, Spillover]) -> dict[str, Any]:
-    """Return what ``.uns["compensated"]`` holds of a compensation."""
+def record_of(matrices: Mapping[str, SpilloverMatrix]) -> dict[str, Any]:
+    """Return the record of a compensation for ``.uns["compensated"]``."""
     different = list(dict.fromkeys(matrices.values()))
     return {
         "samples": np.array(list(matrices), dtype=object),
@@ -217,10 +253,12 @@ def record_of(matrices: Mapping[str, Spillover]) -> dict[str, Any]:
     }
 
 
-def _require_same(record: Mapping[str, Any], matrices: Mapping[str, Spillover], name: str) -> None:
-    """Raise ValueError for a sample that was not compensated, or with something else."""
+def _require_same(
+    record: Mapping[str, Any], matrices: Mapping[str, SpilloverMatrix], name: str
+) -> None:
+    """Raise ValueError for a sample that was compensated with another matrix, or not at all."""
     then = {
-        str(sample): Spillover(
+        str(sample): SpilloverMatrix(
             [str(channel) for channel in record["matrices"][str(i)]["channels"]],
             np.asarray(record["matrices"][str(i)]["spillover"]),
         )

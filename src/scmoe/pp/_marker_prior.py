@@ -1,4 +1,4 @@
-"""Classes of cells from the markers that somebody knows."""
+"""Assign cells to classes by known markers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scmoe")
 
 SIGNS = {"+": 1, "-": -1}
-"""What a gene may end in, and what that says of a cell of the class."""
+"""Suffixes of a gene, and the sign of its expression in the class."""
 
 
 def marker_prior(
@@ -48,11 +48,11 @@ def marker_prior(
         Cells x genes, dense or sparse; log-normalised or arcsinh values, say.
     markers
         The gene or genes of each class: ``{"B": "Cd79a", "T": ["Cd3e", "Cd79a-"]}``. A gene
-        that ends in ``-`` must not be above its average; ``+`` says the same as none. A name
-        is first looked up as it is, so genes that end in either sign can be named.
+        that ends in ``-`` must not be above its average; ``+`` is the default. A name is first
+        looked up unchanged, so genes whose names end in a sign can be used.
 
-        Or a knowledge table as that of scyan: a DataFrame with a row for each class, a column
-        for each gene, and 1 (positive), -1 (negative), 0 or NaN (no statement).
+        Or a knowledge table as in scyan: a DataFrame with a row for each class, a column for each
+        gene, and 1 (positive), -1 (negative), 0 or NaN (no statement).
     layer
         Layer to use instead of ``.X``.
     combine
@@ -60,12 +60,12 @@ def marker_prior(
         the signed standardised values of its genes is above 0, which is better for several
         genes in sparse data. With one positive gene the two are the same.
     shared
-        Allow a gene to be positive in several classes of a mapping, which are then told apart
-        by their other genes. A DataFrame always may.
+        Allow a gene to be positive in several classes of a mapping, which then must differ in
+        their other genes. A DataFrame always allows this.
     key_added
-        Name of the slots.
+        Name of the slots that are written.
     copy
-        Return an annotated copy and leave ``adata`` alone.
+        Return an annotated copy and leave ``adata`` unchanged.
 
     Returns
     -------
@@ -100,8 +100,8 @@ def marker_prior(
         raise ValueError(f"`key_added` must be a name, got {key_added!r}.")
     if key_added in adata.uns and "n_certain" not in adata.uns[key_added]:
         raise ValueError(
-            f"`key_added={key_added!r}` would overwrite `.uns[{key_added!r}]`, which is no marker "
-            "prior; choose another name."
+            f"`key_added={key_added!r}` would overwrite `.uns[{key_added!r}]`, which is not a "
+            "marker prior; choose another name."
         )
     values = layer_values(adata, layer)
     if isinstance(markers, pd.DataFrame):
@@ -147,7 +147,7 @@ def marker_prior(
     record = {
         "params": params,
         "classes": np.array(list(statements), dtype=object),
-        "markers": np.array([_described(s) for s in statements.values()], dtype=object),
+        "markers": np.array([_statement_text(s) for s in statements.values()], dtype=object),
         "certain": certain.astype(np.int64),
         **counts,
     }
@@ -161,7 +161,7 @@ def marker_prior(
 
 
 def _from_mapping(markers: Any, known: pd.Index) -> dict[str, dict[str, int]]:
-    """Sign of each gene of each class."""
+    """Return the sign of each gene of each class."""
     if not isinstance(markers, Mapping):
         raise ValueError(
             "`markers` must be a mapping of classes to genes or a DataFrame, not "
@@ -185,11 +185,11 @@ def _from_mapping(markers: Any, known: pd.Index) -> dict[str, dict[str, int]]:
             found[stem] = sign
         statements[name] = found
     _check_known(unknown, known)
-    return _named(statements)
+    return _by_class_name(statements)
 
 
 def _resolve(gene: str, known: pd.Index) -> tuple[str, int] | None:
-    """The gene and its sign; a name as it is comes first, for genes such as ``HLA-``."""
+    """Return the gene and its sign; a known name wins, for genes such as ``HLA-``."""
     if gene in known:
         return gene, 1
     if gene[-1:] in SIGNS and gene[:-1] in known:
@@ -198,7 +198,7 @@ def _resolve(gene: str, known: pd.Index) -> tuple[str, int] | None:
 
 
 def _from_table(table: pd.DataFrame, known: pd.Index) -> dict[str, dict[str, int]]:
-    """Sign of each gene of each class."""
+    """Return the sign of each gene of each class."""
     for axis, names in (("rows", table.index), ("columns", table.columns)):
         if not names.is_unique:
             twice = list(names[names.duplicated()].unique())
@@ -213,7 +213,7 @@ def _from_table(table: pd.DataFrame, known: pd.Index) -> dict[str, dict[str, int
             f"{str(table.iat[row, column])!r} for {str(table.columns[column])!r} of class "
             f"{str(table.index[row])!r}."
         )
-    return _named(
+    return _by_class_name(
         {
             name: {gene: int(sign) for gene, sign in row.items() if sign in (-1, 1)}
             for name, row in signs.iterrows()
@@ -221,8 +221,8 @@ def _from_table(table: pd.DataFrame, known: pd.Index) -> dict[str, dict[str, int
     )
 
 
-def _named(statements: dict[Any, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """The same with names of classes as h5ad files can hold them."""
+def _by_class_name(statements: dict[Any, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Return the statements by class as str; ValueError for names that h5ad files cannot hold."""
     names = [str(name) for name in statements]
     bad = [name for name in names if not name or "/" in name]
     if bad or len(set(names)) < len(names):
@@ -245,7 +245,7 @@ def _check_known(unknown: list, known: pd.Index) -> None:
 
 
 def _check_statements(statements: dict[str, dict[str, int]], shared: bool) -> None:
-    """Raise ValueError for classes that can't be told apart."""
+    """Raise ValueError for classes that cannot be distinguished."""
     if len(statements) < 2:
         raise ValueError(f"`markers` must name at least two classes, got {len(statements)}.")
     seen, owner = {}, {}
@@ -265,12 +265,12 @@ def _check_statements(statements: dict[str, dict[str, int]], shared: bool) -> No
                 )
 
 
-def _described(statement: dict[str, int]) -> str:
+def _statement_text(statement: dict[str, int]) -> str:
     return ", ".join(f"{gene}{'+' if sign > 0 else '-'}" for gene, sign in statement.items())
 
 
 def _standardised(values: Any, known: pd.Index, genes: list[str]) -> np.ndarray:
-    """Values of some genes with mean 0 and spread 1 over all cells, ``(n_obs, m)`` float64."""
+    """Return standardised values of some genes, ``(n_obs, m)`` float64."""
     if values.dtype.kind not in "biuf":
         raise ValueError(f"The values are {values.dtype}, not numbers.")
     x = values[:, known.get_indexer(genes)]
@@ -281,7 +281,7 @@ def _standardised(values: Any, known: pd.Index, genes: list[str]) -> np.ndarray:
             f"NaN or infinite values in {listing(np.array(genes)[bad].tolist())}; an average of "
             "them means nothing. Remove these cells or replace the values."
         )
-    # not the spread, which rounding can leave above 0
+    # not the standard deviation, which rounding can leave above 0
     constant = np.ptp(x, axis=0) == 0
     if constant.any():
         raise ValueError(
@@ -293,7 +293,7 @@ def _standardised(values: Any, known: pd.Index, genes: list[str]) -> np.ndarray:
 
 
 def _positive(standardised: np.ndarray, signs: np.ndarray, combine: str) -> np.ndarray:
-    """Which cells belong to which classes, ``(n_obs, C)`` bool; ``signs`` is ``(C, m)``."""
+    """Return the positive cells of each class, ``(n_obs, C)`` bool; `signs` is ``(C, m)``."""
     if combine == "mean":
         return standardised @ signs.T > 0
     above = standardised > 0

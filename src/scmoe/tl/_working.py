@@ -17,7 +17,7 @@ from scmoe._core.neighbors import N_NEIGHBORS, N_PCS_FROM
 from scmoe._core.rows import Rows, is_dask
 from scmoe._core.text import did_you_mean, listing
 from scmoe._core.values import check_values, dense, holds_images, warn_if_raw
-from scmoe.io._channels import channel_kind, is_mass_cytometer
+from scmoe.io import channel_kinds
 from scmoe.similarity import check_graph, graph_slot
 
 if TYPE_CHECKING:
@@ -173,8 +173,7 @@ def _are_technical(adata: AnnData, names: pd.Index) -> np.ndarray:
         return ~is_marker if is_marker.any() else nothing
     if len(names) > LARGEST_PANEL:
         return nothing
-    mass = is_mass_cytometer(names, "")
-    return ~np.isin([channel_kind(name, "", mass=mass) for name in names], Key.var.MARKER_KINDS)
+    return ~np.isin(channel_kinds(names), Key.var.MARKER_KINDS)
 
 
 def choose_markers(adata: AnnData, markers: Sequence[str] | None) -> np.ndarray:

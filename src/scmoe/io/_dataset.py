@@ -1,12 +1,15 @@
-"""One FCS file: what it holds, and its values."""
+"""Read one data set of an FCS file: names, place of DATA, values, spillover, record in .uns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,49 +23,47 @@ from ._channels import (
     mark_copies,
     variable_names,
 )
-from ._data import Place, locate
-from ._decode import pieces
-from ._errors import Fault, Repairs, listed, naming, printable, shown
-from ._layout import layouts
-from ._scale import Scale, scales
-from ._source import Source, open_source
-from ._spillover import Spill, find_spill
-from ._split import BLANKS, capitals
-from ._text import Keywords, Text, check_gap, numbered, read_text, read_texts, to_number
+from ._errors import Fault, Repairs, faults_of, join_numbers, printable, quoted
+from ._files import Source, open_source, path_text
+from ._keywords import BLANKS, Keywords, ascii_upper, channel_numbers, to_number
+from ._layout import Place, locate, read_layouts
+from ._spillover import FileSpillover, parse_spillover
+from ._text import Text, check_gap, read_text, read_texts
+from ._values import ChannelScale, read_pieces, read_scales
 
 
 @dataclass
-class FCSText:
-    """One data set of a file, all but its values."""
+class FCSDataset:
+    """One data set of an FCS file, without its values."""
 
     path: Path
-    dataset: int
-    """Number of the data set within the file, from 0."""
+    number: int
+    """Number of the data set in the file, counted from 0."""
     text: Text
     """HEADER and TEXT."""
     place: Place
-    """Where DATA lies, and how it is stored."""
+    """Position of DATA, and how events are stored."""
     names: list[str]
     """``$PnN``, without blanks around them and without control characters."""
     markers: list[str]
     """``$PnS`` likewise, ``""`` for none."""
-    scales: list[Scale]
-    """What takes stored numbers to the linear scale."""
+    scales: list[ChannelScale]
+    """Maps from stored numbers to the linear scale, one per channel."""
     notes: Repairs
     offsets: str = "auto"
-    """What decided between two places of DATA."""
+    """The `offsets` option that the data set was read with."""
     several: bool = False
-    """Whether other data sets of the file are read, too."""
+    """Whether other data sets of the same file are read as well."""
 
     @property
-    def told(self) -> str:
-        """What the data set is called in messages."""
+    def label(self) -> str:
+        """Name of the data set in messages."""
         path = printable(str(self.path))
-        return f"{path} (data set {self.dataset})" if self.several else path
+        return f"{path} (data set {self.number})" if self.several else path
 
     @property
     def version(self) -> str:
-        """For instance ``"FCS3.1"``."""
+        """FCS version, for instance ``"FCS3.1"``."""
         return self.text.version
 
     @property
@@ -72,25 +73,25 @@ class FCSText:
 
     @property
     def repairs(self) -> list[str]:
-        """What disagreed with the standard, and how it was read."""
-        return self.notes.told
+        """Departures from the standard, and how they were read."""
+        return self.notes.messages
 
     @cached_property
     def keywords(self) -> dict[str, str]:
-        """The TEXT segment: lower case, without the leading ``$``."""
+        """Keywords of TEXT: lower case, without the leading ``$``."""
         return self.text.plain
 
     @cached_property
     def variables(self) -> list[str]:
-        """Names of the channels as variables of an AnnData."""
+        """Names of the channels in ``.var_names``."""
         return variable_names(self.names, self.markers)
 
     @cached_property
     def var(self) -> pd.DataFrame:
-        """One row a channel: ``channel, marker, kind, why, PnB, PnE, PnG, PnR``."""
+        """Table of channels: ``channel, marker, kind, why, PnB, PnE, PnG, PnR``."""
         keywords, numbers = self.text.keywords, range(1, len(self.names) + 1)
         mass = is_mass_cytometer(self.names, keywords.get("$CYT", ""))
-        # other programs may drop or reorder channels, so those that scmoe added are told by name
+        # other programs may drop or reorder channels: those that scmoe added are known by name
         added = {name.strip() for name in keywords.get(ADDED_KEYWORD, "").split(",")}
         kinds = [
             ADDED if channel in added else describe_channel(channel, marker, mass=mass)
@@ -111,126 +112,75 @@ class FCSText:
         return pd.DataFrame(table, index=self.variables)
 
 
-@dataclass
-class FCSFile:
-    """One data set of a file."""
-
-    values: np.ndarray
-    """Events x channels, on the linear scale."""
-    about: FCSText
-    spill: Spill
-
-    @property
-    def spillover(self) -> pd.DataFrame | None:
-        """The matrix that the file carries."""
-        return self.spill.matrix
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.about.path
-
-    @property
-    def var(self) -> pd.DataFrame:
-        """See :attr:`FCSText.var`."""
-        return self.about.var
-
-    @property
-    def keywords(self) -> dict[str, str]:
-        """The TEXT segment: lower case, without the leading ``$``."""
-        return self.about.keywords
-
-    @property
-    def repairs(self) -> list[str]:
-        """What disagreed with the standard, and how it was read."""
-        return self.about.repairs
-
-
-def read_file(
+def open_dataset(
     path: str | PathLike[str],
+    *,
     dataset: int = 0,
-    dtype: str = "float64",
+    offsets: str = "auto",
     strict: bool = False,
-) -> FCSFile:
-    """Read one data set of one file.
+) -> FCSDataset:
+    """Read a data set without its values.
 
     Parameters
     ----------
     path
         The file, which may be compressed with gzip.
     dataset
-        Which data set, counted from 0.
-    dtype
-        Of the values, ``"float32"`` or ``"float64"``.
+        Number of the data set, counted from 0.
+    offsets
+        Decides between two possible positions of DATA, see :func:`locate`.
     strict
-        Refuse what would be repaired.
+        Refuse files that would need a repair.
 
     Raises
     ------
     FCSReadError
         If the file cannot be read, or can be read in more than one way.
     FileNotFoundError, PermissionError
-        If there is no such file, or no right to read it.
-    """
-    about = read_about(path, dataset=dataset, strict=strict)
-    values = np.empty((about.n_events, len(about.names)), dtype=dtype)
-    read_values(about, values)
-    return FCSFile(values, about, spill_of(about))
-
-
-def read_about(
-    path: str | PathLike[str],
-    *,
-    dataset: int = 0,
-    offsets: str = "auto",
-    strict: bool = False,
-) -> FCSText:
-    """Read all of a data set but its values; parameters and errors of :func:`read_file`.
-
-    `offsets` decides between two places of DATA, see :func:`locate`.
+        If the file does not exist or may not be read.
     """
     path = Path(path)
     notes = Repairs(strict=strict)
-    with naming(path), open_source(path) as source:
+    with faults_of(path), open_source(path) as source:
         text = read_text(source, dataset, notes)
-        return _about(path, source, text, notes, dataset=dataset, offsets=offsets)
+        return _describe(path, source, text, notes, dataset=dataset, offsets=offsets)
 
 
-def read_every(
+def open_datasets(
     path: str | PathLike[str], *, offsets: str = "auto", strict: bool = False
-) -> list[FCSText]:
-    """Read what :func:`read_about` reads, of all data sets of a file."""
+) -> list[FCSDataset]:
+    """Read all data sets of a file without their values, see :func:`open_dataset`."""
     path = Path(path)
-    found: list[FCSText] = []
-    with naming(path), open_source(path) as source:
+    found: list[FCSDataset] = []
+    with faults_of(path), open_source(path) as source:
         try:
             for text, notes, odd in read_texts(source, strict=strict):
                 if odd is not None:
                     notes.repair(odd, "$NEXTDATA", text.keywords["$NEXTDATA"])
                 n = len(found)
-                found.append(_about(path, source, text, notes, dataset=n, offsets=offsets))
+                found.append(_describe(path, source, text, notes, dataset=n, offsets=offsets))
         except Fault as fault:
             where = f"data set {len(found)} (counted from 0): " if found else ""
             hint = "; `dataset=` reads the others one by one" if found else ""
             reason = f"{where}{fault.reason}{hint}"
             raise Fault(reason, fault.keyword, fault.value) from None
-    for about in found:
-        about.several = len(found) > 1
+    for data in found:
+        data.several = len(found) > 1
     return found
 
 
-def _about(
+def _describe(
     path: Path, source: Source, text: Text, notes: Repairs, *, dataset: int, offsets: str
-) -> FCSText:
+) -> FCSDataset:
     keywords = text.keywords
     _check_mode(text, notes)
     names = _names(keywords, notes)
     markers = [keywords.get(f"$P{i}S", "").strip(BLANKS) for i in range(1, len(names) + 1)]
-    stored = layouts(keywords, text.version, len(names), notes)
-    linear = scales(keywords, names, stored[0].columns, notes)
+    stored = read_layouts(keywords, text.version, len(names), notes)
+    linear = read_scales(keywords, names, stored[0].columns, notes)
     place = locate(text, source, stored, notes, offsets)
     check_gap(text, source, place.start - text.offset, notes)
-    return FCSText(
+    return FCSDataset(
         path,
         dataset,
         text,
@@ -244,16 +194,16 @@ def _about(
 
 
 def _printable(letter: str, names: list[str], notes: Repairs) -> list[str]:
-    """Leave characters out of names that h5ad cannot hold or a terminal obeys."""
+    """Remove characters that h5ad cannot hold or that control a terminal from names."""
     kept = []
     for i, name in enumerate(names, start=1):
         plain = printable(name)
         if plain != name:
             key = f"$P{i}{letter}"
             if letter == "N" and not plain:
-                raise Fault(f"{key} holds no printable character: {shown(name)}", key, name)
+                raise Fault(f"{key} holds no printable character: {quoted(name)}", key, name)
             notes.repair(
-                f"characters of {key} that cannot be printed were left out: {shown(name)}",
+                f"characters of {key} that cannot be printed were left out: {quoted(name)}",
                 key,
                 name,
             )
@@ -262,7 +212,7 @@ def _printable(letter: str, names: list[str], notes: Repairs) -> list[str]:
 
 
 def read_values(
-    about: FCSText,
+    data: FCSDataset,
     out: np.ndarray,
     channels: Sequence[int] | None = None,
     columns: Sequence[int] | None = None,
@@ -271,31 +221,31 @@ def read_values(
 
     Parameters
     ----------
-    about
-        From :func:`read_about`. Its repairs receive what the values tell.
+    data
+        From :func:`open_dataset`. Values that are not finite are added to its repairs.
     out
-        Events x columns, of floats.
+        Array that is filled, events x columns, floats.
     channels
-        Which channels to read, counted from 0; all by default.
+        Channels to read, counted from 0; all by default.
     columns
-        Into which columns of `out` they go; by default the first ones.
+        Columns of `out` to fill; by default the first ones.
     """
-    channels = list(range(len(about.names)) if channels is None else channels)
+    channels = list(range(len(data.names)) if channels is None else channels)
     columns = list(range(len(channels)) if columns is None else columns)
-    everything = channels == columns == list(range(out.shape[1])) == list(range(len(about.names)))
+    everything = channels == columns == list(range(out.shape[1])) == list(range(len(data.names)))
     with (
-        naming(about.path),
-        open_source(about.path) as source,
+        faults_of(data.path),
+        open_source(data.path) as source,
         np.errstate(over="ignore", invalid="ignore"),
     ):
         bad = np.zeros(out.shape[1], dtype=int)
-        for rows, events in pieces(source, about.place):
+        for rows, events in read_pieces(source, data.place):
             part = out[rows]
             whole = everything and events.matrix is not None
             if whole:
                 part[...] = events.matrix
             for i, column in zip(channels, columns, strict=True):
-                scale = about.scales[i]
+                scale = data.scales[i]
                 if whole and scale.is_identity:
                     continue
                 values = events.column(i)
@@ -304,43 +254,45 @@ def read_values(
             if not finite.all():
                 bad += (~finite).sum(axis=0)
         source.check()
-    named = [about.variables[i] for i, k in zip(channels, columns, strict=True) if bad[k]]
+    named = [data.variables[i] for i, k in zip(channels, columns, strict=True) if bad[k]]
     if named:
-        about.notes.tell(
+        data.notes.note(
             f"{bad[columns].sum()} values are not finite and were kept, in: {', '.join(named)}"
         )
 
 
-def spill_of(about: FCSText) -> Spill:
-    """Return what the file says of spillover; a matrix that cannot be used is a repair."""
-    with naming(about.path):
-        return find_spill(about.text.keywords, about.names, about.markers, about.notes)
+def read_spillover(data: FCSDataset) -> FileSpillover:
+    """Read the spillover matrix of the file; an unusable matrix is a repair."""
+    with faults_of(data.path):
+        return parse_spillover(data.text.keywords, data.names, data.markers, data.notes)
 
 
 def _check_mode(text: Text, notes: Repairs) -> None:
-    """Refuse histograms; FCS 3.2 knows list mode only, and may leave it out."""
+    """Refuse histograms; FCS 3.2 has list mode only, so ``$MODE`` may be missing there."""
     if not text.keywords.get("$MODE", "").strip(BLANKS):
         if text.version != "FCS3.2":
-            notes.moved("$MODE is missing; taken as list mode", "$MODE")
+            notes.repair_shift("$MODE is missing; taken as list mode", "$MODE")
         return
-    mode = capitals(text.keywords.need("$MODE"))
+    mode = ascii_upper(text.keywords.need("$MODE"))
     if mode != "L":
         raise Fault(f"$MODE is {mode!r}; only list mode (L) can be read", "$MODE", mode)
 
 
 def _names(keywords: Keywords, notes: Repairs) -> list[str]:
-    """Return ``$PnN`` if 1 to ``$PAR`` and no others are the channels that have a name."""
+    """Return ``$PnN``, which must be there for the channels 1 to ``$PAR`` and no others."""
     n = keywords.integer("$PAR")
     said = keywords["$PAR"]
     if n < 1:
         raise Fault(f"$PAR is {n}", "$PAR", said)
-    found = sorted(numbered(keywords, "N"))
+    found = sorted(channel_numbers(keywords, "N"))
     if found != list(range(1, len(found) + 1)) or len(found) != n:
-        raise Fault(f"$PAR is {n}, but $PnN is there for n = {listed(found)}", "$PAR", said)
-    more = sorted({i for letter in "BER" for i in numbered(keywords, letter) if not 1 <= i <= n})
+        raise Fault(f"$PAR is {n}, but $PnN is there for n = {join_numbers(found)}", "$PAR", said)
+    more = sorted(
+        {i for letter in "BER" for i in channel_numbers(keywords, letter) if not 1 <= i <= n}
+    )
     if more:
         notes.repair(
-            f"$PAR is {n}, but channels are described for n = {listed(more)}", "$PAR", said
+            f"$PAR is {n}, but channels are described for n = {join_numbers(more)}", "$PAR", said
         )
     names = [keywords[f"$P{i}N"].strip(BLANKS) for i in found]
     unnamed = [f"$P{i}N" for i, name in enumerate(names, start=1) if not name]
@@ -351,13 +303,65 @@ def _names(keywords: Keywords, notes: Repairs) -> list[str]:
 
 
 def _bits(keywords: Keywords, i: int) -> int:
-    """Return ``$PnB``, 0 for text that ends at a delimiter."""
+    """Return ``$PnB``, 0 for ASCII values with delimiters."""
     key = f"$P{i}B"
     return 0 if keywords.need(key) == "*" else keywords.integer(key)
 
 
 def _number(keywords: Keywords, key: str, default: float) -> float:
-    """Return a number for the table of channels, NaN for what is none."""
+    """Return a keyword as a number for the table of channels; NaN if it is not a number."""
     text = keywords.get(key, "").strip(BLANKS)
     number = to_number(text) if text else default
     return np.nan if number is None else number
+
+
+def record_of(
+    data: FCSDataset, sha256: str, renamed: pd.DataFrame | None = None
+) -> dict[str, Any]:
+    """Return the record of a data set for ``.uns["fcs"][sample]``, which h5ad can store.
+
+    Parameters
+    ----------
+    data
+        The data set.
+    sha256
+        SHA-256 of its file, see :func:`file_sha256`.
+    renamed
+        Channels whose variable has another name than the file gives them.
+    """
+    spill = read_spillover(data)
+    record: dict[str, Any] = {
+        "file": path_text(data.path.name),
+        "path": path_text(os.path.abspath(data.path)),
+        "dataset": data.number,
+        "offsets": data.offsets,
+        "version": data.version,
+        "sha256": sha256,
+        "keywords": _table(data.keywords),
+        "repairs": list(data.repairs),
+    }
+    more = {
+        "spillover": spill.matrix,
+        "spillover_unusable": spill.unusable,
+        "subtracted": spill.subtracted,
+        "renamed": renamed,
+    }
+    return record | {key: value for key, value in more.items() if value is not None}
+
+
+def _table(keywords: Mapping[str, str]) -> pd.DataFrame:
+    """Return keywords as a table, which h5ad writes much faster than a dict of strings.
+
+    NUL bytes are removed, since HDF5 cannot hold them.
+    """
+    return pd.DataFrame(
+        {"value": [value.replace("\0", "") for value in keywords.values()]},
+        index=pd.Index([key.replace("\0", "") for key in keywords], name="keyword", dtype=object),
+        dtype=object,
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with faults_of(path), path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

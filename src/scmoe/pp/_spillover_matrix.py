@@ -1,4 +1,4 @@
-"""Spillover matrices as users give them, checked and named by the channels of the cells."""
+"""Validate spillover matrices, and match their names to the channels of the cells."""
 
 from __future__ import annotations
 
@@ -12,36 +12,35 @@ import numpy as np
 import pandas as pd
 
 from scmoe._core.keys import Key
-from scmoe._core.text import listing
-from scmoe.io._spillover import h5ad_keys
+from scmoe._core.text import h5ad_keys, listing
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 MAX_CONDITION = 1e4
-"""Above it, compensation would magnify the noise of a channel ten thousand times."""
+"""Largest condition number: noise of a channel is amplified by up to this factor."""
 
 _ALL = ""
-"""The name of the sample where cells name none."""
+"""Name of the sample if the cells have none."""
 
 
 @dataclass(frozen=True, eq=False)
-class Spillover:
-    """One matrix."""
+class SpilloverMatrix:
+    """A spillover matrix that was validated."""
 
     channels: list[str]
     values: np.ndarray
-    """Share of the signal of the row that the channel of the column sees."""
+    """Share of the signal of the row's channel that the column's channel sees."""
     columns: np.ndarray | None = None
-    """Where the channels are among the variables; -1 for one that is not there."""
+    """Positions of the channels among the variables, -1 for a missing one."""
 
     @property
     def content(self) -> tuple[tuple[str, ...], bytes]:
-        """What is equal for equal matrices."""
+        """Channels and bytes, equal for equal matrices."""
         return tuple(self.channels), self.values.tobytes()
 
     def needed_but_missing(self) -> list[str]:
-        """Name the channels that are not there although spillover couples them to others."""
+        """Return the missing channels that spillover couples to others."""
         coupled = self.values - np.diag(np.diag(self.values)) != 0
         coupled = coupled.any(axis=0) | coupled.any(axis=1)
         return [
@@ -50,34 +49,36 @@ class Spillover:
             if needed and i < 0
         ]
 
-    def agrees(self, other: Spillover) -> bool:
-        """Whether both say the same, in whatever order."""
+    def agrees(self, other: SpilloverMatrix) -> bool:
+        """Whether both matrices are equal, in any order of channels."""
         if set(self.channels) != set(other.channels):
             return False
         order = [other.channels.index(name) for name in self.channels]
         return np.allclose(self.values, other.values[np.ix_(order, order)], rtol=1e-9, atol=1e-12)
 
 
-def per_sample(spillover: Any, adata: AnnData) -> dict[str, Spillover]:
-    """Return the checked matrix of every sample; one by the name of ``""`` if there are none."""
+def matrices_by_sample(spillover: Any, adata: AnnData) -> dict[str, SpilloverMatrix]:
+    """Return the validated matrix of each sample, by ``""`` if the cells have no samples."""
     samples = _samples(adata, needed=spillover is None or _is_mapping(spillover))
     if spillover is None or _is_mapping(spillover):
         tables = (
-            _own(adata) if spillover is None else {str(s): table for s, table in spillover.items()}
+            _matrices_of_files(adata)
+            if spillover is None
+            else {str(s): table for s, table in spillover.items()}
         )
         missing = [sample for sample in samples if sample not in tables]
         if missing:
             told = (
-                _why_none(adata, missing)
+                _why_no_matrix(adata, missing)
                 if spillover is None
                 else f"`spillover` has no matrix; it has: {listing(list(tables))}"
             )
             raise ValueError(f"For sample {listing(missing)} {told}.")
-        matrices = {s: _matrix(tables[s], f"of sample {s!r}", adata) for s in samples}
-        # the files of a plate mostly carry the same
-        first: dict[tuple, Spillover] = {}
+        matrices = {s: _validated(tables[s], f"of sample {s!r}", adata) for s in samples}
+        # the files of a plate mostly carry equal matrices
+        first: dict[tuple, SpilloverMatrix] = {}
         return {s: first.setdefault(matrix.content, matrix) for s, matrix in matrices.items()}
-    shared = _matrix(spillover, "in `spillover`", adata)
+    shared = _validated(spillover, "in `spillover`", adata)
     return dict.fromkeys(samples, shared)
 
 
@@ -96,18 +97,18 @@ def _samples(adata: AnnData, *, needed: bool) -> list[str]:
     column = adata.obs[Key.obs.SAMPLE]
     if column.isna().any():
         raise ValueError(
-            f".obs['{Key.obs.SAMPLE}'] names no sample for {column.isna().sum()} cells."
+            f".obs['{Key.obs.SAMPLE}'] has no sample for {column.isna().sum()} cells."
         )
     return [str(sample) for sample in column.unique()]
 
 
-def _own(adata: AnnData) -> dict[str, Any]:
+def _matrices_of_files(adata: AnnData) -> dict[str, Any]:
     records = adata.uns.get(Key.uns.FCS, {})
     return {s: record["spillover"] for s, record in records.items() if "spillover" in record}
 
 
-def _why_none(adata: AnnData, samples: list[str]) -> str:
-    """Say why samples have no matrix of their own."""
+def _why_no_matrix(adata: AnnData, samples: list[str]) -> str:
+    """Return why samples have no matrix of their own."""
     records = adata.uns.get(Key.uns.FCS, {})
     reasons: dict[str, list[str]] = {}
     for sample in samples:
@@ -131,8 +132,8 @@ def _why_none(adata: AnnData, samples: list[str]) -> str:
     return f"{'; '.join(told)}; pass one with `spillover=`"
 
 
-def subtracted(adata: AnnData, samples: Iterable[str]) -> list[str]:
-    """Name the samples of which the instrument had subtracted spillover already."""
+def samples_subtracted(adata: AnnData, samples: Iterable[str]) -> list[str]:
+    """Return the samples whose instrument subtracted spillover already."""
     records = adata.uns.get(Key.uns.FCS, {})
     return [sample for sample in samples if "subtracted" in records.get(sample, {})]
 
@@ -144,7 +145,7 @@ def rows_of(adata: AnnData, sample: str) -> np.ndarray:
     return np.flatnonzero(adata.obs[Key.obs.SAMPLE].astype(str).to_numpy() == sample)
 
 
-def _matrix(given: Any, whose: str, adata: AnnData) -> Spillover:
+def _validated(given: Any, whose: str, adata: AnnData) -> SpilloverMatrix:
     whose = f"The spillover matrix {whose}"
     if isinstance(given, str | PathLike):
         given = _read_csv(Path(given))
@@ -155,12 +156,12 @@ def _matrix(given: Any, whose: str, adata: AnnData) -> Spillover:
         )
     names, values = _square(given, whose)
     _check_values(names, values, whose)
-    channels, columns = _find(names, whose, adata)
-    return Spillover(channels, values, columns)
+    channels, columns = _match_channels(names, whose, adata)
+    return SpilloverMatrix(channels, values, columns)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """Read a matrix with a line of names, and a column of them or none."""
+    """Read a matrix with a header line, with or without a column of names."""
     table = pd.read_csv(path, skipinitialspace=True)
     if table.shape[1] and not pd.api.types.is_numeric_dtype(table.iloc[:, 0]):
         return table.set_index(table.columns[0])
@@ -173,7 +174,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _square(table: pd.DataFrame, whose: str) -> tuple[list[str], np.ndarray]:
-    """Return the names of the rows, and the values with the columns in the same order."""
+    """Return the names of the rows, and the values with columns in the same order."""
     rows = [str(name).strip() for name in table.index]
     columns = [str(name).strip() for name in table.columns]
     if len(rows) != len(columns) or not rows:
@@ -183,7 +184,7 @@ def _square(table: pd.DataFrame, whose: str) -> tuple[list[str], np.ndarray]:
         if twice:
             raise ValueError(f"{whose} names a channel twice: {listing(twice)}.")
     if set(columns) != set(rows):
-        # the reader names columns as h5ad files can hold them
+        # the FCS reader names columns by valid keys of h5ad files
         given = dict(zip(h5ad_keys(rows), rows, strict=True))
         columns = [given.get(name, name) for name in columns]
     if set(columns) != set(rows):
@@ -220,12 +221,12 @@ def _check_values(names: list[str], values: np.ndarray, whose: str) -> None:
         )
 
 
-def _find(names: list[str], whose: str, adata: AnnData) -> tuple[list[str], np.ndarray]:
-    """Return the names as channels where there are channels, and where they are."""
-    known = _known(adata)
-    # names are of one kind: of channels, or of variables (channels where there is no marker)
+def _match_channels(names: list[str], whose: str, adata: AnnData) -> tuple[list[str], np.ndarray]:
+    """Return the channels of the names, and their positions among the variables."""
+    known = _variable_names(adata)
+    # all names are channels, or all are names of variables or markers
     places = max(
-        (_places(column, names) for column in known), key=lambda found: sum(map(bool, found))
+        (_positions(column, names) for column in known), key=lambda found: sum(map(bool, found))
     )
     if not any(places):
         raise ValueError(
@@ -240,8 +241,8 @@ def _find(names: list[str], whose: str, adata: AnnData) -> tuple[list[str], np.n
     return channels, columns
 
 
-def _known(adata: AnnData) -> list[list[str]]:
-    """Return what variables are called, best first."""
+def _variable_names(adata: AnnData) -> list[list[str]]:
+    """Return the names of the variables: by channel, by ``.var_names``, by marker."""
     columns = [
         adata.var[name].astype(str).tolist()
         for name in (Key.var.CHANNEL, Key.var.MARKER)
@@ -250,5 +251,5 @@ def _known(adata: AnnData) -> list[list[str]]:
     return [*columns[:1], adata.var_names.astype(str).tolist(), *columns[1:]]
 
 
-def _places(column: list[str], names: list[str]) -> list[list[int]]:
+def _positions(column: list[str], names: list[str]) -> list[list[int]]:
     return [[i for i, known in enumerate(column) if known == name] for name in names]
