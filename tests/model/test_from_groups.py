@@ -15,6 +15,7 @@ import scmoe
 from scmoe.metrics import accuracy
 from scmoe.model import MoESimVAE
 from scmoe.model import _moesimvae_start as from_groups
+from scmoe.model._moesimvae_module import MoESimVAEModule, MoESimVAESettings
 from scmoe.similarity import CoAssociation, DensityTree, Graph
 from scmoe.train import one_cycle
 
@@ -83,6 +84,31 @@ class Fails(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.current_epoch == self.epoch:
             raise RuntimeError("the plug was pulled")
+
+
+def test_what_a_start_and_its_end_do_to_the_gate(rng):
+    """Spare experts are rare at the start; in the end the gate is taught once more."""
+    settings = MoESimVAESettings(n_input=4, n_experts=4, n_latent=3, likelihood="gaussian")
+    group = np.arange(900) % 2
+    scaled = torch.from_numpy(rng.normal(0.4 + 0.15 * group[:, None], 0.1, (900, 4)))
+    cells = from_groups.Cells(
+        scaled.float(),
+        torch.zeros(900, 1),
+        torch.nn.functional.one_hot(torch.from_numpy(group)).float(),
+        torch.ones(900),
+    )
+    torch.manual_seed(0)
+    module = MoESimVAEModule(settings)
+
+    @torch.no_grad()
+    def log_proba():
+        return module.eval().gate(module.encode(cells.scaled, cells.batch)).log_softmax(1)
+
+    from_groups.start(module, cells, rng)
+    assert log_proba().exp()[:, 2:].sum(1).mean() < 0.02
+    before = log_proba()[np.arange(900), group].mean()
+    from_groups.finish(module, cells)
+    assert log_proba()[np.arange(900), group].mean() > before + 0.01
 
 
 def test_settings_of_the_user_are_kept(blobs):

@@ -122,6 +122,19 @@ def test_batches_without_effect_change_little(blobs):
     np.testing.assert_array_equal(blind.membership.argmax(1), seeing.membership.argmax(1))
 
 
+def test_a_shift_as_large_as_the_distance_of_populations():
+    """The low population of the second batch lies where the high one of the first is."""
+    rng = np.random.default_rng(0)
+    high, late = (np.arange(2000) % 2).astype(bool), np.arange(2000) >= 1000
+    x = rng.normal(0, 0.5, (2000, 3)).astype(np.float32)
+    x[:, 0] += 4 * high + 4 * late
+    cells = named(x)
+    cells.obs["plate"] = np.where(late, "b", "a")
+    group = DensityTree(batch_key="plate").bind(cells, x).membership.argmax(1)
+    assert (group == group[0]).mean() == pytest.approx(0.5, abs=0.02)
+    assert (group[high] == group[high][0]).mean() > 0.99
+
+
 def test_a_population_of_one_batch_is_one(blobs):
     cells = plates(blobs, 0)
     cells = cells[(cells.obs["plate"] == "a") | (cells.obs["population"] != "NK")].copy()

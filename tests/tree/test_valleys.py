@@ -49,6 +49,14 @@ def test_too_few_cells_on_a_side():
     assert find_valleys(two_places(5, 6), np.ones(1), 12).bound[0] == -np.inf
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_too_few_cells_nearby_on_a_side(side):
+    near = np.repeat([0.0, 3.0 * side], [300, 11])[None].astype(np.float32)
+    assert find_valleys(near, np.full(1, 0.3), 12).bound[0] < 0
+    near = np.repeat([0.0, 3.0 * side], [300, 12])[None].astype(np.float32)
+    assert find_valleys(near, np.full(1, 0.3), 12).bound[0] > 0
+
+
 def test_values_far_out_do_not_widen_the_bins():
     near = np.concatenate([two_places(300, 100), [[1e6, -1e15]]], axis=1).astype(np.float32)
     found = find_valleys(near, np.ones(1), 12)
