@@ -33,7 +33,7 @@ RULES = {
     "torch.Tensor": "https://docs.pytorch.org/docs/stable/tensors.html#{name}",
     "": "https://docs.python.org/3/library/{module}.html#{name}",
 }
-"""Addresses by the prefix of the name; the longest matching prefix is used, ``""`` is Python itself."""
+"""Addresses by the prefix of the name; the longest matching one is used, ``""`` is Python."""
 
 PUBLIC = {
     "anndata._core.anndata.": "anndata.",

@@ -1,7 +1,7 @@
 """Render the Returns section of a numpy docstring as prose, as in scanpy.
 
-Napoleon interprets the first line of each paragraph as a type, even if sphinx-autodoc-typehints has
-put a colon before the first one.
+Napoleon interprets the first line of each paragraph as a type, even if sphinx-autodoc-typehints
+has put a colon before the first one.
 """
 
 from __future__ import annotations
