@@ -48,7 +48,7 @@ demo: $(STAMPS)/base ## cluster simulated FCS files, or those of DATA=DIR; write
 test: $(STAMPS)/test ## run the test suite (ARGS="-k metrics" for a part of it)
 	$(BIN)/python -m pytest tests -n auto --dist loadfile $(ARGS)
 
-# Both build an environment of their own, such as .venv-newest-3.12, and keep .venv as it is.
+# Both create their own environment, such as .venv-newest-3.12, and do not change .venv.
 test-newest: ## run the tests with the newest versions of all packages (PYTHON=python3.13)
 	@$(FIND_PYTHON); $(call NEW_VENV,newest); \
 	"$$venv/bin/python" -m pip install -qq --upgrade --upgrade-strategy eager --editable ".[test]"; \
@@ -58,7 +58,7 @@ test-lowest: ## run the tests with the lowest versions that pyproject.toml allow
 	@$(FIND_PYTHON); $(call NEW_VENV,lowest); \
 	"$$venv/bin/python" -m pip install -qq uv; \
 	"$$venv/bin/uv" pip install -q --python "$$venv" --resolution lowest-direct --editable ".[test]"; \
-	$(TEST_IN_VENV)
+	$(TEST_IN_VENV) $(OLD_PACKAGES_WARN)
 
 lint: $(STAMPS)/lint ## check style, formatting, types and imports
 	$(BIN)/ruff check .
@@ -114,6 +114,9 @@ define TEST_IN_VENV
 	| grep -E '^(anndata|numpy|pandas|scanpy|scipy|scvi-tools|torch|zarr)=='; \
 "$$venv/bin/python" -m pytest tests -n auto --dist loadfile $(ARGS)
 endef
+
+# Old versions of packages use what newer versions of others have deprecated.
+OLD_PACKAGES_WARN = $(foreach kind,DeprecationWarning PendingDeprecationWarning FutureWarning,-W default::$(kind))
 
 # An interpreter is looked for only where .venv does not exist yet.
 $(STAMPS)/venv:
