@@ -1,9 +1,15 @@
-"""How the documentation is built. Nothing is fetched: it builds without a network."""
+"""Configuration of Sphinx.
+
+The documentation builds without a network: links to other packages follow the rules in
+``extensions/others.py``. With ``SCMOE_INTERSPHINX=1``, and on Read the Docs, they come from the
+inventories of these packages.
+"""
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import sys
 import warnings
@@ -37,6 +43,21 @@ extensions = [
     "others",
     "prose_returns",
 ]
+if os.environ.get("SCMOE_INTERSPHINX") or os.environ.get("READTHEDOCS"):
+    extensions.append("sphinx.ext.intersphinx")
+intersphinx_mapping = {
+    "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
+    "distributed": ("https://distributed.dask.org/en/stable/", None),
+    "matplotlib": ("https://matplotlib.org/stable/", None),
+    "numpy": ("https://numpy.org/doc/stable/", None),
+    "pandas": ("https://pandas.pydata.org/docs/", None),
+    "python": ("https://docs.python.org/3/", None),
+    "scanpy": ("https://scanpy.readthedocs.io/en/stable/", None),
+    "scipy": ("https://docs.scipy.org/doc/scipy/", None),
+    "scvi-tools": ("https://docs.scvi-tools.org/en/stable/", None),
+    "sklearn": ("https://scikit-learn.org/stable/", None),
+    "torch": ("https://docs.pytorch.org/docs/stable/", None),
+}
 # autosummary writes its pages with the first of these endings
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
@@ -44,7 +65,7 @@ templates_path = ["_templates"]
 
 
 def is_ours(module: str, name: str, member: str) -> bool:
-    """Whether a class of scmoe, be it a private base, defines a member of a class."""
+    """Return whether scmoe, also in a private base class, defines a member of a class."""
     bases = getattr(importlib.import_module(module), name).__mro__
     owner = next((base for base in bases if member in vars(base)), object)
     return owner.__module__.split(".")[0] == "scmoe"
@@ -68,7 +89,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"
 nb_merge_streams = True
 suppress_warnings = [
-    # notebooks carry languages and outputs of their own making
+    # notebooks contain outputs of types that Sphinx does not know
     "mystnb.unknown_mime_type",
     # a function in the context of templates cannot be cached
     "config.cache",
@@ -76,7 +97,7 @@ suppress_warnings = [
 
 # Every name must resolve, ours and those of others (extensions/others.py).
 nitpicky = True
-# Private bases of classes have no page; their methods stand with those of the class.
+# Private base classes have no page; their methods are listed with those of the class.
 nitpick_ignore_regex = [(r"py:class", r"scmoe\..*\._.*")]
 
 # -- appearance ----------------------------------------------------------------------------
@@ -88,7 +109,7 @@ html_static_path = ["_static"]
 html_css_files = ["scmoe.css"]
 html_theme_options = {
     "home_page_in_toc": True,
-    "navbar_persistent": [],  # the search stands in the sidebar
+    "navbar_persistent": [],  # the search is in the sidebar
     "show_navbar_depth": 1,
     "use_download_button": False,
     "use_fullscreen_button": False,
@@ -110,12 +131,12 @@ def copy_tutorials() -> None:
         content = json.loads(notebook.read_text(encoding="utf-8"))
         (target / notebook.name).write_text(json.dumps(content), encoding="utf-8")
         names.append(notebook.stem)
-    page = ["# Tutorials", "", "Notebooks to read, or to run on cells of your own."]
+    page = ["# Tutorials", "", "Notebooks to read, or to run on your own cells."]
     if names:
         page += ["", "```{toctree}", ":maxdepth: 1", "", *names, "```"]
     (target / "index.md").write_text("\n".join(page) + "\n", encoding="utf-8")
 
 
 copy_tutorials()
-# pages of names that are gone would stay, and be in no table of contents
+# remove the pages of names that no longer exist: they would be in no table of contents
 shutil.rmtree(HERE / "api" / "generated", ignore_errors=True)

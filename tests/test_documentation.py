@@ -7,6 +7,7 @@ block is left out, ``<!-- not run: why -->``. Blocks of a page share their names
 from __future__ import annotations
 
 import doctest
+import functools
 import glob
 import inspect
 import re
@@ -46,6 +47,7 @@ def _short(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     start = lightning.Trainer.__init__
 
+    @functools.wraps(start)  # the arguments of a training are compared with its signature
     def short(self, *args, max_epochs, **kwargs):
         # an autoencoder has to learn something, or no latent size can be estimated
         most = 20 if isinstance(self, Trainer) else 50

@@ -1,4 +1,4 @@
-"""Write formulas as MathML, which browsers show by themselves: no script, no network."""
+"""Write formulas as MathML, which browsers render without scripts and without a network."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Link names of other projects to their pages, without fetching their inventories.
+"""Link names of other packages to their documentation without downloading inventories.
 
-Every project puts its names on pages by a rule; the rules stand here. A name that the installed
-package does not have stays unresolved, and is a warning like any other.
+The address of a name follows from a rule for each package. A name that the installed package does
+not have stays unresolved, and causes the usual warning.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RULES = {
     "torch.Tensor": "https://docs.pytorch.org/docs/stable/tensors.html#{name}",
     "": "https://docs.python.org/3/library/{module}.html#{name}",
 }
-"""Pages by the start of the name; the longest start that fits counts, ``""`` is Python itself."""
+"""Addresses by the prefix of the name; the longest matching one is used, ``""`` is Python."""
 
 PUBLIC = {
     "anndata._core.anndata.": "anndata.",
@@ -43,15 +43,15 @@ PUBLIC = {
     "pandas.core.series.": "pandas.",
     "scipy.sparse._csr.": "scipy.sparse.",
 }
-"""Modules that classes say they are from, and where users find them."""
+"""Modules in which classes are defined, and the public modules of the same classes."""
 
 
 TYPES = {"bytes", "dict", "frozenset", "list", "range", "set", "str", "tuple"}
-"""Builtins that the library reference has among its standard types."""
+"""Builtins that the Python library reference lists among the standard types."""
 
 
 def address(name: str) -> str | None:
-    """Return the page of a public name; None if there is no such name."""
+    """Return the address of a public name; None if the name does not exist."""
     for private, public in PUBLIC.items():
         name = name.replace(private, public)
     try:
@@ -71,7 +71,7 @@ def address(name: str) -> str | None:
 def link(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: TextElement
 ) -> Element | None:
-    """Resolve a reference to a name of another project."""
+    """Resolve a reference to a name of another package."""
     name = node.get("reftarget", "")
     if node.get("refdomain") != "py" or name.split(".")[0] == "scmoe":
         return None
@@ -80,12 +80,13 @@ def link(
 
 
 class ArrayLike:
-    """Stands for the union of a dozen protocols, which says nothing to readers."""
+    """Replace the union of a dozen protocols, which is unreadable in a signature."""
 
     __module__ = "numpy.typing"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     numpy.typing.ArrayLike = ArrayLike
-    app.connect("missing-reference", link)
+    # after intersphinx, where that is in use
+    app.connect("missing-reference", link, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,7 @@
-"""Let the Returns section of a numpy docstring be prose, as in scanpy.
+"""Render the Returns section of a numpy docstring as prose, as in scanpy.
 
-Napoleon takes the first line of each paragraph for a type, also where
-sphinx-autodoc-typehints has put a colon before the first of them.
+Napoleon interprets the first line of each paragraph as a type, even if sphinx-autodoc-typehints
+has put a colon before the first one.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ SHARES = np.array(
 
 def cliques(*sizes, bridge=None):
     """Cells in cliques, optionally with one weak edge between the first two."""
-    blocks = [np.ones((s, s)) - np.eye(s) for s in sizes]
+    blocks = [sparse.csr_matrix(np.ones((s, s)) - np.eye(s)) for s in sizes]
     graph = sparse.block_diag(blocks, format="lil")
     if bridge:
         graph[0, sizes[0]] = graph[sizes[0], 0] = bridge

@@ -220,10 +220,10 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
 
 def _new_store(plate: Plate, folder: Path) -> zarr.Group:
     """Make a store without cells, with arrays that grow by whole chunks."""
-    group = zarr.open_group(str(folder), mode="w", zarr_format=ad.settings.zarr_write_format)
+    group = zarr.open_group(str(folder), mode="w", zarr_format=2)
     X, measured = plate.allocate(0)
     layers = {} if measured is None else {Key.layers.MEASURED: measured}
-    empty = ad.AnnData(X, obs=plate.cells([]), var=plate.var, layers=layers)
+    empty = ad.AnnData(X, obs=plate.cells([]), var=plate.var, layers=dict(layers))
     # AnnData does the same when it is written
     empty.strings_to_categoricals()
     write_elem(group, "/", empty)
