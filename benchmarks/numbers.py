@@ -27,7 +27,7 @@ from benchmarks.experiment import attempt, timed
 from benchmarks.tables import markdown, measured, spread
 from scmoe._core.compat import one_thread
 from scmoe._core.random import seeded
-from scmoe.estimate import find_n_clusters
+from scmoe._estimate import find_n_clusters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,7 +132,7 @@ def load(name: str, most: int) -> tuple[np.ndarray, np.ndarray]:
 def estimated(x: np.ndarray, seed: int, *, method: str) -> np.ndarray:
     """Return labels by scmoe, -1 for noise, with its one setting."""
     settings = {} if method == "stability" else {"evidence": ()}
-    return find_n_clusters(x, method=method, seed=seed, **settings).labels
+    return find_n_clusters(x, settings=settings, method=method, seed=seed).labels
 
 
 def bic(x: np.ndarray, seed: int) -> np.ndarray:

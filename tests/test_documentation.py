@@ -54,7 +54,7 @@ def _short(tmp_path, monkeypatch):
         start(self, *args, max_epochs=min(max_epochs, most), **kwargs)
 
     monkeypatch.setattr(lightning.Trainer, "__init__", short)
-    monkeypatch.setattr("scmoe.estimate._stability.RESOLUTIONS", (0.2, 0.5, 1.0, 2.0))
+    monkeypatch.setattr("scmoe._estimate._stability.RESOLUTIONS", (0.2, 0.5, 1.0, 2.0))
 
 
 def in_shell(code: str) -> None:

@@ -12,7 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         "datasets",
-        "estimate",
         "get",
         "io",
         "metrics",

@@ -146,15 +146,15 @@ def test_seeds(few):
 @pytest.fixture
 def looked_at(monkeypatch):
     """Values and graphs that the number of clusters is estimated from."""
-    from scmoe.estimate import _choose
+    from scmoe._estimate import _n_clusters
 
-    seen, estimate = [], _choose.estimate
+    seen, find = [], _n_clusters.find_n_clusters
 
-    def spy(codes, graph, *args):
+    def spy(codes, graph, *args, **kwargs):
         seen.append((codes, graph))
-        return estimate(codes, graph, *args)
+        return find(codes, graph, *args, **kwargs)
 
-    monkeypatch.setattr(_choose, "estimate", spy)
+    monkeypatch.setattr(_n_clusters, "find_n_clusters", spy)
     return seen
 
 

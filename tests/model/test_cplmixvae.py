@@ -14,7 +14,7 @@ from made_up import make_three
 from scipy import sparse
 from sklearn.metrics import normalized_mutual_info_score
 
-from scmoe.estimate import _augmentation
+from scmoe._estimate import _augmentation
 from scmoe.model import CplMixVAE, ModelFileError, read_trained
 from scmoe.model._cplmixvae_module import CplMixVAEModule
 from scmoe.model._record import from_record, to_record

@@ -21,7 +21,7 @@ from scipy import sparse
 import scmoe
 from scmoe._core.files import checksum
 from scmoe._core.rows import Rows
-from scmoe.estimate import find_clusters
+from scmoe._estimate import find_clusters
 from scmoe.metrics import accuracy
 from scmoe.model import ModelFileError, MoESimVAE, MoEVAE, read_trained
 from scmoe.model._clusters import Description
@@ -510,7 +510,7 @@ def test_cells_that_are_changed_in_training(three, augment):
 
 def test_neighbours_are_the_same_in_all_steps(three, monkeypatch):
     """Those of the scaled cells, though a training changes values that are not."""
-    from scmoe.estimate import _augmentation
+    from scmoe._estimate import _augmentation
 
     made = []
 

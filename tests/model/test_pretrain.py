@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from scmoe.estimate import Architecture, Schedule
-from scmoe.estimate._found import Found
+from scmoe._estimate import Architecture, Schedule
+from scmoe._estimate._clusters import Found
 from scmoe.model import _moevae_pretraining
 from scmoe.model._moevae_pretraining import known_clusters, pretrain, teach_manager
 

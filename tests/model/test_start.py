@@ -7,7 +7,7 @@ import pytest
 from made_up import make_three
 from sklearn.metrics import adjusted_rand_score
 
-from scmoe.estimate import communities, neighbor_graph
+from scmoe._core.neighbors import communities, neighbor_graph
 from scmoe.model._cplmixvae_stages import _named_like, leaves, of_graph, of_tree, start_categories
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scmoe.nn import Experts, route
-from scmoe.nn._mlp import ACTIVATIONS
+from scmoe.nn._layers import ACTIVATIONS
 
 
 def loop(experts, z, expert, activation="elu"):

@@ -8,7 +8,7 @@ from anndata import AnnData
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
-from scmoe.estimate import neighbor_graph
+from scmoe._core.neighbors import neighbor_graph
 from scmoe.similarity import CoAssociation, Similarity
 from scmoe.similarity import _coassociation as module
 from scmoe.similarity._coassociation import CoAssociationTarget, metaclusters, separations

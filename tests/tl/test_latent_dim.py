@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import scmoe
-from scmoe import estimate
+from scmoe import _estimate as estimate
 from scmoe.tl import latent_dim
 
 QUICK = {"max_epochs": 3, "accelerator": "cpu"}
@@ -353,7 +353,7 @@ def test_nothing_is_written_after_an_interruption(blobs, same, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scmoe.estimate.find_latent_dim", stop)
+    monkeypatch.setattr("scmoe._estimate.find_latent_dim", stop)
     with pytest.raises(KeyboardInterrupt):
         run(blobs, random_state=1)
     same(blobs, before)

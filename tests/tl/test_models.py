@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from made_up import make_three
 
-from scmoe.estimate import Schedule
+from scmoe._estimate import Schedule
 from scmoe.model import MoEVAE
 from scmoe.similarity import CoAssociation, Knn
 from scmoe.tl import assign, cluster, generate

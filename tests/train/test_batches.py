@@ -24,7 +24,7 @@ from scmoe.similarity import (
 )
 from scmoe.similarity._density_tree import DensityTreeTarget
 from scmoe.train import BATCH_KEYS, InMemory, SimilarBatches, check_shares, copied, split_cells
-from scmoe.train._similar import BLOCK, weighted
+from scmoe.train._similar_batches import BLOCK, weighted
 
 
 @pytest.fixture(params=["as given", "shuffled"])

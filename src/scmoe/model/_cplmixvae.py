@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from scmoe._core.neighbors import neighbor_graph
 from scmoe._core.scaling import COMMON
 from scmoe._core.values import check_image_shape, holds_images
-from scmoe.estimate import augmentation, default_method, neighbor_graph
+from scmoe._estimate import augmentation, default_method
 from scmoe.model._base import ExpertModel
 from scmoe.model._cplmixvae_module import CplMixVAEModule, CplMixVAESettings, check_counted
 from scmoe.model._cplmixvae_stages import (
@@ -50,8 +51,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from scmoe.train import Augment
-    from scmoe.train._batches import Batch
+    from scmoe.train import Augment, Batch
     from scmoe.tree import Tree
 
 logger = logging.getLogger("scmoe")

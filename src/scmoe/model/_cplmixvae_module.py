@@ -10,21 +10,21 @@ import torch
 import torch.nn.functional as F
 from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput, auto_move_data
+from torch.nn.functional import gumbel_softmax
 
 from scmoe._core.settings import NOTHING, POSITIVE, SHARE, number, one_of, setting, whole
 from scmoe.model._module import COUNTS, DescribedModule
 from scmoe.model._settings import AUTO, Activation, ModelSettings, estimated, of_cells
 from scmoe.nn import (
+    LOG_VARIANCES,
     Arms,
     Observed,
     category_entropy,
     coupling,
     gaussian_kl,
-    gumbel_softmax,
     log_categories,
     simplex_coordinates,
 )
-from scmoe.nn._autoencoders import LOG_VARIANCES
 from scmoe.train import BATCH_KEYS
 
 TAUGHT_WEIGHT = 10.0

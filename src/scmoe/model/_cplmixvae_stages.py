@@ -12,8 +12,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import PCA
 
+from scmoe._core.neighbors import communities
 from scmoe._core.settings import check_whole, is_number
-from scmoe.estimate import communities
 from scmoe.metrics import category_consensus
 from scmoe.tree import SIGNIFICANCE, grow
 

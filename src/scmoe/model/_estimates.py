@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scmoe._core.settings import is_whole
-from scmoe.estimate import (
+from scmoe._estimate import (
     CLUSTERING,
     LARGE_STEPS,
     Architecture,
@@ -84,7 +84,7 @@ def estimate_latent_dim(
     threshold
         Share of the variance to keep.
     max_epochs, accelerator
-        As in :class:`scmoe.estimate.Schedule`.
+        As in ``scmoe._estimate.Schedule``.
     """
     of_markers = {} if architecture.isotropic else LARGE_STEPS
     schedule = Schedule(max_epochs, accelerator=accelerator, **of_markers)
@@ -121,7 +121,7 @@ def estimate_n_clusters(
     graph
         Their neighbour graph, for ``"stability"``; None for one of the codes.
     seed, progress
-        As in :func:`scmoe.estimate.find_n_clusters`.
+        As in ``scmoe._estimate.find_clusters``.
     method, **settings
         Passed to it.
     """

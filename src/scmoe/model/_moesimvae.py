@@ -13,7 +13,7 @@ from scvi import REGISTRY_KEYS
 
 from scmoe._core.scaling import COMMON, rescaled
 from scmoe._core.values import check_image_shape, holds_images
-from scmoe.estimate import Architecture, at_least_two, default_method, grown_clusters
+from scmoe._estimate import Architecture, at_least_two, default_method, grown_clusters
 from scmoe.model import _moesimvae_start as from_groups
 from scmoe.model._base import ExpertModel
 from scmoe.model._clusters import name_classes

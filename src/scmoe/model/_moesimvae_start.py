@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from scmoe.model._moesimvae_module import LEARNED
-from scmoe.nn import Experts
-from scmoe.nn._closed_form import (
+from scmoe.nn import (
+    Experts,
     Layer,
     constant,
     discriminants,

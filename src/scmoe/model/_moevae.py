@@ -12,7 +12,7 @@ import torch
 
 from scmoe._core.scaling import COMMON, rescaled
 from scmoe._core.values import check_image_shape, holds_images
-from scmoe.estimate import (
+from scmoe._estimate import (
     CLUSTERING,
     LARGE_STEPS,
     MIN_CELLS,

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from scmoe._core.random import seeded
-from scmoe.estimate import (
+from scmoe._estimate import (
     check_learned,
     decode,
     encode,
@@ -27,7 +27,7 @@ from scmoe.estimate import (
 from scmoe.train import fit
 
 if TYPE_CHECKING:
-    from scmoe.estimate import Architecture, Found, LatentDim, Schedule
+    from scmoe._estimate import Architecture, Found, LatentDim, Schedule
     from scmoe.model._moevae_module import MoEVAEModule
     from scmoe.nn import Autoencoders
     from scmoe.train import Augment
@@ -116,7 +116,7 @@ def pretrain(
         Clusters are sought among the ``"values"`` themselves, the ``"codes"``, or what the VAE
         makes of them, ``"decoded"``.
     method, settings
-        How the number of clusters is estimated, see :func:`scmoe.estimate.find_n_clusters`.
+        How the number of clusters is estimated, see :func:`scmoe.tl.n_clusters`.
     augment
         Random changes of cells in the training of the VAEs.
     seed

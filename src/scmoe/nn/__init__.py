@@ -1,6 +1,5 @@
 """Tensors only: networks, experts and losses. No module here knows AnnData."""
 
-from scmoe.nn._affine import affine_images
 from scmoe.nn._arms import Arms
 from scmoe.nn._augment import (
     Augments,
@@ -12,19 +11,39 @@ from scmoe.nn._augment import (
     augment_images,
     check_factor,
 )
-from scmoe.nn._autoencoders import Autoencoders
+from scmoe.nn._autoencoders import LOG_VARIANCES, Autoencoders, DenseVAEs
+from scmoe.nn._closed_form import (
+    Layer,
+    constant,
+    discriminants,
+    group_moments,
+    inverse_root,
+    newton_step,
+    principal_axes,
+    ridge,
+    shrunk,
+)
 from scmoe.nn._conv import ConvEncoder, ConvExperts
-from scmoe.nn._coupling import (
+from scmoe.nn._conv_vaes import ConvVAEs, DynamicDecoder, DynamicEncoder, padded_side
+from scmoe.nn._experts import Experts, route
+from scmoe.nn._images import affine_images, oriented_gradients, straighten
+from scmoe.nn._layers import MLP
+from scmoe.nn._likelihood import Observed
+from scmoe.nn._losses_coupling import (
     category_entropy,
     coupling,
-    gumbel_softmax,
     log_categories,
     simplex_coordinates,
 )
-from scmoe.nn._dynamic import ConvVAEs, DynamicDecoder, DynamicEncoder, padded_side
-from scmoe.nn._experts import Experts, route
-from scmoe.nn._gradients import oriented_gradients, straighten
-from scmoe.nn._losses import (
+from scmoe.nn._losses_mixture import (
+    batch_entropy,
+    damic,
+    gaussian_kl,
+    mixae_weights,
+    sample_entropy,
+    weighted_distance,
+)
+from scmoe.nn._losses_similarity import (
     class_similarity,
     cluster_kl,
     cluster_means,
@@ -37,19 +56,9 @@ from scmoe.nn._losses import (
     posterior_kl,
     reconstruction,
 )
-from scmoe.nn._mixture import (
-    batch_entropy,
-    damic,
-    gaussian_kl,
-    mixae_weights,
-    sample_entropy,
-    weighted_distance,
-)
-from scmoe.nn._mlp import MLP
-from scmoe.nn._observed import Observed
-from scmoe.nn._vaes import DenseVAEs
 
 __all__ = [
+    "LOG_VARIANCES",
     "MLP",
     "Arms",
     "Augments",
@@ -63,6 +72,7 @@ __all__ = [
     "DynamicEncoder",
     "Experts",
     "ImageAugment",
+    "Layer",
     "NeighborAugment",
     "Observed",
     "PosteriorAugment",
@@ -75,24 +85,31 @@ __all__ = [
     "class_similarity",
     "cluster_kl",
     "cluster_means",
+    "constant",
     "coupling",
     "damic",
     "depict",
     "depict_target",
+    "discriminants",
     "gaussian_kl",
-    "gumbel_softmax",
+    "group_moments",
     "in_blocks",
+    "inverse_root",
     "listed_similarity",
     "log_categories",
     "mixae_weights",
+    "newton_step",
     "of_one_device",
     "oriented_gradients",
     "padded_side",
     "pair_similarity",
     "posterior_kl",
+    "principal_axes",
     "reconstruction",
+    "ridge",
     "route",
     "sample_entropy",
+    "shrunk",
     "simplex_coordinates",
     "straighten",
     "weighted_distance",

@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scmoe.nn._choices import choose
-from scmoe.nn._mlp import ACTIVATIONS
-from scmoe.nn._norm import BatchNorm1d
+from scmoe.nn._layers import ACTIVATIONS, BatchNorm1d, choose
 
 
 class ArmLinear(nn.Module):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from scmoe._core.settings import is_number
-from scmoe.nn._affine import affine_images
-from scmoe.nn._images import read_shape
+from scmoe.nn._images import affine_images, read_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scmoe.nn._choices import choose
 from scmoe.nn._experts import piecewise
 from scmoe.nn._images import flatten, read_shape, unflatten
-from scmoe.nn._mlp import ACTIVATIONS
-from scmoe.nn._norm import BatchNorm2d
+from scmoe.nn._layers import ACTIVATIONS, BatchNorm2d, choose
 
 REDUCTION = 4
 """Two poolings of 2 x 2 in the encoder, two upsamplings in the experts."""

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
-from scmoe.nn._choices import choose
-from scmoe.nn._mlp import ACTIVATIONS
+from scmoe.nn._layers import ACTIVATIONS, choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,6 +93,16 @@ def piecewise(
     # the empty piece keeps shape and gradient where there are no rows
     done = torch.cat([rows.new_zeros(0, *shape), *done])
     return done.index_select(0, order.argsort())
+
+
+def check_latent_sizes(n_latents: Sequence[int]) -> tuple[int, ...]:
+    """The latent size of each expert; ValueError unless there are some, all whole and above 0."""
+    sizes = tuple(n_latents)
+    if not sizes or any(int(size) != size or size < 1 for size in sizes):
+        raise ValueError(
+            f"`n_latents` is {sizes}; it must be one whole number above 0 for each expert."
+        )
+    return tuple(int(size) for size in sizes)
 
 
 class Experts(nn.Module):

@@ -1,11 +1,12 @@
-"""Images as rows: what a flat image is, for all that must unfold it."""
+"""Images as rows of values: shapes, affine maps and oriented gradients."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import torch
+import torch
+import torch.nn.functional as F
 
 
 class ImageShape(NamedTuple):
@@ -73,3 +74,152 @@ def unflatten(x: torch.Tensor, shape: ImageShape) -> torch.Tensor:
 def flatten(images: torch.Tensor) -> torch.Tensor:
     """Images to rows: the reverse of :func:`unflatten`."""
     return images.permute(0, 2, 3, 1).flatten(1)
+
+
+def affine_images(
+    x: torch.Tensor, image_shape: tuple[int, ...], matrix: torch.Tensor
+) -> torch.Tensor:
+    """Draw every image anew through an affine map of its pixels.
+
+    A position is ``(right, down)`` in pixels from the centre of the image, so that a rotation
+    stays one where height and width differ. Values between pixels are bilinear, those from
+    outside of the image 0; none leaves the range of its image and 0.
+
+    Parameters
+    ----------
+    x
+        Flat images, ``(n, height * width * n_channels)``, in the order of numpy's
+        ``reshape``: row by row, channels last.
+    image_shape
+        ``(height, width)`` or ``(height, width, n_channels)``.
+    matrix
+        ``(n, 2, 3)`` or ``(2, 3)``: for each image ``[A | b]``. The pixel at position ``p`` of
+        the result is that at ``A p + b`` of the input.
+
+    Returns
+    -------
+    ``(n, height * width * n_channels)``.
+
+    Raises
+    ------
+    ValueError
+        For a bad ``image_shape``, rows of another length and matrices of another shape.
+    """
+    shape = read_shape(image_shape)
+    images = unflatten(x, shape)
+    if matrix.shape not in ((2, 3), (len(x), 2, 3)):
+        raise ValueError(
+            f"`matrix` must have the shape (2, 3) or ({len(x)}, 2, 3), one for each image; "
+            f"got {tuple(matrix.shape)}."
+        )
+    if not len(x):  # torch makes no grid for no images
+        return x.clone()
+    # torch counts positions in halves of the image
+    half = matrix.new_tensor([shape.width / 2, shape.height / 2])
+    units = torch.cat([half, half.new_ones(1)]) / half.unsqueeze(1)
+    grid = F.affine_grid(
+        (matrix * units).expand(len(x), 2, 3), list(images.shape), align_corners=False
+    )
+    drawn = flatten(F.grid_sample(images, grid, align_corners=False))
+    # the weights of the four neighbours add up to 1 but for rounding
+    return drawn.clamp(
+        min=x.amin(1, keepdim=True).clamp(max=0), max=x.amax(1, keepdim=True).clamp(min=0)
+    )
+
+
+EPS = 1e-6
+"""Stands for the mass and the spread of an image without ink."""
+
+FINE = 0.7
+"""Spread in pixels of the smoothing before gradients are taken."""
+
+
+def straighten(x: torch.Tensor, image_shape: tuple[int, ...]) -> torch.Tensor:
+    """Move the centre of mass to the middle and take the slant out.
+
+    The slant is the slope of the line through the centre that the ink follows from top to
+    bottom, from the second moments of the image.
+
+    Parameters
+    ----------
+    x
+        Flat images with values from 0 (nothing) up, ``(n, height * width * n_channels)``.
+    image_shape
+        ``(height, width)`` or ``(height, width, n_channels)``.
+
+    Returns
+    -------
+    ``(n, height * width * n_channels)``.
+    """
+    shape = read_shape(image_shape)
+    ink = unflatten(x, shape).mean(1)
+    down, right = torch.meshgrid(
+        torch.arange(shape.height, dtype=x.dtype, device=x.device) - (shape.height - 1) / 2,
+        torch.arange(shape.width, dtype=x.dtype, device=x.device) - (shape.width - 1) / 2,
+        indexing="ij",
+    )
+    mass = ink.sum((1, 2)).clamp_min(EPS)
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        return (ink * values).sum((1, 2)) / mass
+
+    middle = torch.stack([mean(right), mean(down)], 1)
+    d_right, d_down = right - middle[:, 0, None, None], down - middle[:, 1, None, None]
+    slant = mean(d_right * d_down) / mean(d_down.square()).clamp_min(EPS)
+    matrix = torch.eye(2, dtype=x.dtype, device=x.device).repeat(len(x), 1, 1)
+    matrix[:, 0, 1] = slant
+    return affine_images(x, image_shape, torch.cat([matrix, middle.unsqueeze(2)], 2))
+
+
+def oriented_gradients(
+    x: torch.Tensor, image_shape: tuple[int, ...], *, n_directions: int = 8, cell: int = 4
+) -> torch.Tensor:
+    """How much of an image changes in which direction, around each point of a grid.
+
+    A histogram of oriented gradients with soft edges: a gradient counts for the two directions
+    next to its own, and for the points around it by a Gaussian of half a cell, so that a stroke
+    that moves a little changes the result a little. The features of an image have length 1.
+
+    Parameters
+    ----------
+    x
+        Flat images, ``(n, height * width * n_channels)``.
+    image_shape
+        ``(height, width)`` or ``(height, width, n_channels)``; channels are averaged.
+    n_directions
+        Directions between 0 and 360 degrees.
+    cell
+        Distance of the grid's points, in pixels.
+
+    Returns
+    -------
+    ``(n, n_directions * n_points)``, 0 and above.
+
+    References
+    ----------
+    Dalal & Triggs 2005 (histograms of oriented gradients); the square root and the length of 1
+    as in Arandjelovic & Zisserman 2012 (RootSIFT).
+    """
+    image = unflatten(x, read_shape(image_shape)).mean(1, keepdim=True)
+    image = _smooth(image, FINE)
+    step = F.pad(image, (1, 1, 1, 1))
+    d_right = (step[:, :, 1:-1, 2:] - step[:, :, 1:-1, :-2]) / 2
+    d_down = (step[:, :, 2:, 1:-1] - step[:, :, :-2, 1:-1]) / 2
+    strength = torch.hypot(d_right, d_down)
+    turn = torch.atan2(d_down, d_right) * (n_directions / (2 * math.pi)) % n_directions
+    direction = torch.arange(n_directions, device=x.device).view(1, -1, 1, 1)
+    away = (turn - direction).abs()
+    share = (1 - torch.minimum(away, n_directions - away)).clamp_min(0)
+    pooled = _smooth(strength * share, cell / 2)[:, :, cell // 2 :: cell, cell // 2 :: cell]
+    return F.normalize(pooled.clamp_min(0).sqrt().flatten(1), dim=1)
+
+
+def _smooth(images: torch.Tensor, spread: float) -> torch.Tensor:
+    """Blur ``(n, channels, height, width)`` by a Gaussian, channel by channel."""
+    reach = math.ceil(3 * spread)
+    offset = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
+    weight = (-0.5 * (offset / spread).square()).exp()
+    weight = weight / weight.sum()
+    flat = images.flatten(0, 1).unsqueeze(1)
+    flat = F.conv2d(flat, weight.view(1, 1, -1, 1), padding=(reach, 0))
+    return F.conv2d(flat, weight.view(1, 1, 1, -1), padding=(0, reach)).view_as(images)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scmoe.estimate import Architecture, LatentDim, Schedule
+    from scmoe._estimate import Architecture, LatentDim, Schedule
 
 logger = logging.getLogger("scmoe")
 
@@ -154,7 +154,7 @@ def latent_dim(
     >>> adata.uns["latent_dim"]["n_latent"]
     >>> scmoe.pl.latent_dim(adata)
     """
-    from scmoe import estimate
+    import scmoe._estimate as estimate
 
     seed = as_seed(random_state)
     estimate.check_threshold(threshold)
@@ -264,7 +264,7 @@ def _settings(
     train_kwargs: Mapping[str, Any] | None,
 ) -> tuple[Architecture, Schedule]:
     """Networks and training: what is given, on top of what suits the values."""
-    from scmoe.estimate import LARGE_STEPS, Architecture, Schedule
+    from scmoe._estimate import LARGE_STEPS, Architecture, Schedule
 
     of_network, of_training = dict(network_kwargs or {}), dict(train_kwargs or {})
     ours = {"n_input", "image_shape", "n_steps", "cycle"}
@@ -287,7 +287,7 @@ def _settings(
 
 
 def _reconstruction(found: LatentDim) -> int:
-    from scmoe.estimate import RECONSTRUCTION, count_dims
+    from scmoe._estimate import RECONSTRUCTION, count_dims
 
     return count_dims(found.explained, RECONSTRUCTION)
 

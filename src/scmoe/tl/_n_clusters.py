@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scmoe.estimate import Found
+    from scmoe._estimate import Found
 
 logger = logging.getLogger("scmoe")
 
@@ -61,12 +61,10 @@ def n_clusters(
     """Estimate the number of clusters, with the clusters themselves and the evidence.
 
     Four methods. ``"tree"`` cuts the cells where the density of their markers has valleys, and
-    counts what is left (:func:`scmoe.estimate.tree_clusters`); with the same markers it is the
-    tree that :func:`scmoe.tl.cluster` starts from. ``"stability"`` looks at a neighbour graph:
-    which of its communities do random subsets of the cells show again
-    (:func:`scmoe.estimate.stable_clusters`)? ``"density"`` looks for dense places in a UMAP
-    (:func:`scmoe.estimate.density_clusters`); ``"santos"`` is the same with the settings of
-    Santos' paper, made for the codes of an autoencoder.
+    counts what is left; with the same markers it is the tree that :func:`scmoe.tl.cluster` starts
+    from. ``"stability"`` looks at a neighbour graph: which of its communities do random subsets
+    of the cells show again? ``"density"`` looks for dense places in a UMAP; ``"santos"`` is the
+    same with the settings of Santos' paper, made for the codes of an autoencoder.
 
     Values are chosen as in scanpy where nothing is said: those of up to 50 variables as they
     are; of more, ``.obsm["X_pca"]``, or 50 principal components. ``"stability"`` takes the graph
@@ -146,9 +144,7 @@ def n_clusters(
     >>> adata.uns["n_clusters"]["n_clusters"]
     >>> scmoe.pl.n_clusters(adata)
     """
-    from scmoe.estimate import METHODS
-    from scmoe.estimate._choose import advice, estimate
-    from scmoe.estimate._stability import FEW_CELLS
+    from scmoe._estimate import FEW_CELLS, METHODS, advice, find_n_clusters
 
     if method is not None and method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
@@ -175,7 +171,9 @@ def n_clusters(
         settings["min_cluster_size"] = min_cluster_size
     with seeded(seed):
         codes = x if graph is None else None
-        found = estimate(codes, graph, method, seed, progress, settings)
+        found = find_n_clusters(
+            codes, graph, settings, method=method, seed=seed, progress=progress
+        )
     result = {
         "n_clusters": found.n_clusters,
         "method": method,
@@ -238,7 +236,7 @@ def _representation(adata: AnnData, of_values: bool, use_rep: str | None) -> str
 
 def _default_method(adata: AnnData, markers: Sequence[str] | None, use_rep: str | None) -> str:
     """What is taken of values, where no method is named."""
-    from scmoe.estimate import default_method
+    from scmoe._estimate import default_method
 
     of_markers = use_rep in (None, "X") and not holds_images(adata)
     n = len(choose_markers(adata, markers)) if of_markers else 0

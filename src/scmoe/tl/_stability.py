@@ -25,7 +25,7 @@ from scmoe.tree import Tree, support
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scmoe.estimate import Agreement
+    from scmoe._estimate import Agreement
 
 logger = logging.getLogger("scmoe")
 
@@ -154,7 +154,7 @@ def stability(
     >>> adata.uns["scmoe_stability"]["clusters"]
     >>> scmoe.pl.stability(adata)
     """
-    from scmoe.estimate import agreement
+    from scmoe._estimate import agreement
 
     seed = as_seed(random_state)
     _check_asked(n_runs, how, share, n_jobs, kwargs)

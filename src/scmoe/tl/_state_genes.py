@@ -114,7 +114,7 @@ def state_genes(
             Of the marker in its cluster, from 1, by ``r2_min``.
         ``effect``, ``lower``, ``upper``
             Spearman's correlation of the marker with the dimension, and its 95 % interval over
-            cells, see :func:`scmoe.estimate.trends`. The sign of a dimension means nothing, but
+            cells (infinitesimal jackknife). The sign of a dimension means nothing, but
             markers of opposite signs move against each other. NaN for a marker that is constant
             in the cluster.
         ``pvalue``, ``pvalue_adjusted``
@@ -305,7 +305,7 @@ def _of_cluster(
     name: str, own: np.ndarray, values: _Values, states: ArmStates, known: Reference
 ) -> pd.DataFrame:
     """Rows of a cluster, by rank and dimension."""
-    from scmoe.estimate import trends, variance_explained
+    from scmoe._estimate import trends, variance_explained
     from scmoe.model._states import traverse
 
     mean, variance = states.mean[:, own].astype(float), states.variance[:, own].astype(float)

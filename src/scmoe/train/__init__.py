@@ -1,17 +1,26 @@
 """How tensors meet the model: training plan, batches."""
 
-from scmoe.train._batches import Augment, InMemory, changed, copied
+from scmoe.train._batches import (
+    BATCH_KEYS,
+    Augment,
+    Batch,
+    InMemory,
+    changed,
+    check_shares,
+    copied,
+    split_cells,
+    split_indices,
+)
 from scmoe.train._fit import fit
-from scmoe.train._keys import BATCH_KEYS
 from scmoe.train._plan import MixturePlan, SimilarityPlan, TermsPlan, one_cycle
 from scmoe.train._processes import Processes, find_processes
 from scmoe.train._settings import check_device, check_rate, check_training_settings
-from scmoe.train._similar import SimilarBatches
-from scmoe.train._split import check_shares, split_cells, split_indices
+from scmoe.train._similar_batches import SimilarBatches
 
 __all__ = [
     "BATCH_KEYS",
     "Augment",
+    "Batch",
     "InMemory",
     "MixturePlan",
     "Processes",

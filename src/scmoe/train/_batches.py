@@ -1,21 +1,47 @@
-"""Batches of cells that stay in memory, on the device that is trained on."""
+"""Batches of cells in memory, and the split into training and validation cells."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
-
-from scmoe.train._keys import BATCH_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
+    from scmoe.similarity import Target
+
+
+class _BatchKeys(NamedTuple):
+    SIMILARITY: str = "similarity"
+    """``(..., B, B)`` for all pairs, of blocks of the batch if it is ``(m, size, size)``, ``(m,)``
+    for listed pairs; NaN where nothing is known."""
+    PAIRS: str = "similarity_pairs"
+    """Positions of listed pairs, ``(2, m)``."""
+    WEIGHT: str = "similarity_weight"
+    """Weight of listed pairs, ``(m,)``."""
+    CLASSES: str = "classes"
+    """Share of each class, ``(B, C)``; rows of NaN where nothing is known."""
+    CLASS_SHARE: str = "class_share"
+    """What the class term counts beside the pair term, a scalar in [0, 1]."""
+    FREQUENCY: str = "frequency"
+    """How many cells each one stands for where small groups are drawn more often, ``(B,)``."""
+    GROUPS: str = "groups"
+    """Share of each group that the model has started from, ``(B, n_groups)``."""
+    ARMS: str = "arms"
+    """A changed copy of the scaled cells for each arm, ``(A, B, n_input)``."""
+    TAUGHT: str = "taught"
+    """The category that each arm is taught of a cell, ``(B, A)`` int64; -1 for none."""
+
+
+BATCH_KEYS = _BatchKeys()
+
 
 Batch = dict[str, torch.Tensor]
 
@@ -191,3 +217,54 @@ def copied(augment: Augment | None, n_arms: int) -> Complete | None:
         return {**batch, BATCH_KEYS.ARMS: torch.stack(copies)}
 
     return complete
+
+
+ROUNDING = 1e-9
+"""Shares such as 0.9 and 0.1 are not 1 to the last bit."""
+
+
+def check_shares(train_size: float, validation_size: float | None) -> None:
+    """Raise ValueError for shares out of range, or above 1 together."""
+    if isinstance(train_size, str) or not 0 < train_size <= 1:
+        raise ValueError(f"`train_size` must be above 0 and at most 1, got {train_size!r}.")
+    if validation_size is not None and not 0 <= validation_size <= 1 - train_size + ROUNDING:
+        raise ValueError(
+            "`validation_size` must be 0 or more, and at most 1 together with `train_size`; got "
+            f"{validation_size} with {train_size}."
+        )
+
+
+def split_cells(
+    target: Target,
+    n_obs: int,
+    train_size: float,
+    validation_size: float | None,
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    """Indices of the cells that train, that validate, and of all others.
+
+    Shares are of the cells that the similarity can teach. The first two are drawn where not all
+    cells train.
+    """
+    taught = np.arange(n_obs) if target.cells is None else target.cells
+    return split_indices(taught, n_obs, train_size, validation_size, rng)
+
+
+def split_indices(
+    taught: np.ndarray,
+    n_obs: int,
+    train_size: float,
+    validation_size: float | None,
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    """:func:`split_cells` of the cells that are named.
+
+    scvi-tools would draw them by ``scvi.settings.seed``, and without one anew every time.
+    """
+    taught = rng.permutation(taught) if train_size < 1 else taught
+    n_train = math.ceil(train_size * len(taught))
+    n_seen = len(taught)
+    if validation_size is not None:
+        n_seen = min(n_train + math.floor(validation_size * n_seen), n_seen)
+    others = np.setdiff1d(np.arange(n_obs), taught[:n_seen])
+    return [taught[:n_train], taught[n_train:n_seen], others]
