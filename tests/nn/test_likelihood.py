@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from scmoe.nn import Observed
-from scmoe.nn._autoencoders import LEAST_NOISE, MEMORY
+from scmoe.nn._likelihood import MEMORY, MIN_NOISE
 
 
 def make(likelihood, n_arms=2, n_input=3, **kwargs):
@@ -35,10 +35,10 @@ def test_the_variance_moves_to_what_each_arm_leaves():
     torch.testing.assert_close(observed.noise, torch.tensor([[0.5, 0.5], [5.0, 5.0]]))
     for _ in range(20):
         observed.missed(0 * output, torch.zeros(MEMORY, 2))
-    torch.testing.assert_close(observed.noise, torch.full((2, 2), LEAST_NOISE))
+    torch.testing.assert_close(observed.noise, torch.full((2, 2), MIN_NOISE))
     observed.eval()
     observed.missed(output, torch.zeros(MEMORY, 2))
-    torch.testing.assert_close(observed.noise, torch.full((2, 2), LEAST_NOISE))
+    torch.testing.assert_close(observed.noise, torch.full((2, 2), MIN_NOISE))
 
 
 def test_one_variance_for_all_features():

@@ -121,7 +121,11 @@ def test_the_seed_decides(trained):
 @pytest.mark.parametrize(
     ("kind", "how", "match"),
     [
-        (PosteriorAugment, {"variance": -1}, "`variance` is -1; it must be a number from 0 on"),
+        (
+            PosteriorAugment,
+            {"variance": -1},
+            "`variance` is -1; it must be a number",
+        ),
         (PosteriorAugment, {"noise": math.nan}, "`noise` is nan"),
         (PosteriorAugment, {"noise": "1"}, "`noise` is '1'"),
         (PosteriorAugment, {"variance": math.inf}, "`variance` is inf"),

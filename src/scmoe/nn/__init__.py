@@ -8,7 +8,6 @@ from scmoe.nn._augment import (
     NeighborAugment,
     PosteriorAugment,
     ThinAugment,
-    augment_images,
     check_factor,
 )
 from scmoe.nn._autoencoders import LOG_VARIANCES, Autoencoders, DenseVAEs
@@ -78,7 +77,6 @@ __all__ = [
     "PosteriorAugment",
     "ThinAugment",
     "affine_images",
-    "augment_images",
     "batch_entropy",
     "category_entropy",
     "check_factor",

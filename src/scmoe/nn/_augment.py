@@ -1,4 +1,4 @@
-"""Random changes of cells and images that preserve their type."""
+"""Augmentation: random changes of cells and images that preserve their type."""
 
 from __future__ import annotations
 
@@ -16,32 +16,23 @@ if TYPE_CHECKING:
     from scmoe.nn._autoencoders import Autoencoders
 
 ROUNDING = 1e-4
-"""What float32 may make of a whole number on the way to its logarithm and back."""
-
-
-def _check_amounts(*, rotation: float, zoom: float, shift: float) -> None:
-    """Raise ValueError for amounts that are no amounts."""
-    for name, amount in {"rotation": rotation, "zoom": zoom, "shift": shift}.items():
-        if not (is_number(amount) and 0 <= amount < math.inf):
-            raise ValueError(f"`{name}` is {amount!r}; it must be 0 or more.")
-    if zoom >= 1:
-        raise ValueError(f"`zoom` is {zoom}; it is a share and must be less than 1.")
+"""Rounding error of a whole number in float32 after log1p and expm1."""
 
 
 def check_factor(name: str, factor: float) -> None:
-    """Raise ValueError unless a factor is a finite number from 0."""
+    """Raise ValueError unless a factor is a finite number of at least 0."""
     if not (is_number(factor) and 0 <= factor < math.inf):
-        raise ValueError(f"`{name}` is {factor!r}; it must be a number from 0 on.")
+        raise ValueError(f"`{name}` is {factor!r}; it must be a number of at least 0.")
 
 
 def _check_share(name: str, share: float) -> None:
-    """Raise ValueError for what is not from 0 to 1."""
+    """Raise ValueError unless a share is a number from 0 to 1."""
     if not (is_number(share) and 0 <= share <= 1):
         raise ValueError(f"`{name}` is {share!r}; it must be from 0 to 1.")
 
 
 def _check_neighbors(x: torch.Tensor, neighbors: torch.Tensor) -> None:
-    """Raise ValueError for neighbours that do not fit the cells."""
+    """Raise ValueError unless ``neighbors`` are positions of cells, one row for each cell."""
     if neighbors.ndim != 2 or len(neighbors) != len(x) or not neighbors.shape[1]:
         raise ValueError(
             f"`neighbors` must have a row for each of the {len(x)} cells and at least one "
@@ -51,84 +42,34 @@ def _check_neighbors(x: torch.Tensor, neighbors: torch.Tensor) -> None:
         raise ValueError(f"`neighbors` must be whole numbers; they are {neighbors.dtype}.")
     if len(x) and not 0 <= neighbors.min() <= neighbors.max() < len(x):
         raise ValueError(
-            f"`neighbors` must be positions from 0 to {len(x) - 1}; they go from "
+            f"`neighbors` must be positions from 0 to {len(x) - 1}; they range from "
             f"{int(neighbors.min())} to {int(neighbors.max())}."
         )
 
 
-def augment_images(
-    x: torch.Tensor,
-    image_shape: tuple[int, ...],
-    generator: torch.Generator | None = None,
-    *,
-    rotation: float = 10.0,
-    zoom: float = 0.1,
-    shift: float = 0.1,
-    flip: bool = False,
-) -> torch.Tensor:
-    """Turn, scale, move and mirror every image at random.
+class ImageAugment:
+    """Rotate, zoom, shift and flip images at random.
 
-    The defaults are Santos'. Each amount is drawn uniformly for each image; see
-    :func:`affine_images` for what fills the borders.
+    The defaults are those of Santos. Each amount is drawn uniformly for each image; pixels from
+    outside of the image are 0, see :func:`affine_images`.
 
     Parameters
     ----------
-    x
-        Flat images, ``(n, height * width * n_channels)``.
     image_shape
         ``(height, width)`` or ``(height, width, n_channels)``.
-    generator
-        Source of randomness; torch's own if None. A generator on the CPU serves images on
-        any device.
     rotation
         Largest angle, in degrees, to either side.
     zoom
-        Largest change of size, as a share: 0.1 draws factors from 0.9 to 1.1.
+        Largest relative change of size: 0.1 draws factors from 0.9 to 1.1.
     shift
-        Largest way along each axis, as a share of the image's width or height.
+        Largest shift along each axis, as a share of the width or height of the image.
     flip
         Whether to mirror left and right, with probability 1/2.
 
-    Returns
-    -------
-    ``(n, height * width * n_channels)``.
-
     Raises
     ------
     ValueError
-        For a bad ``image_shape``, rows of another length, a negative amount, and a zoom of
-        1 or more.
-    """
-    _check_amounts(rotation=rotation, zoom=zoom, shift=shift)
-    shape = read_shape(image_shape)
-    # all are drawn whatever is used, so that switching one off leaves the others as they are
-    draws = torch.rand(
-        5, len(x), generator=generator, device=generator.device if generator else x.device
-    ).to(x)
-    angle, size, right, down = 2 * draws[:4] - 1
-    angle, size = math.radians(rotation) * angle, 1 + zoom * size
-    mirror = 1 - 2 * (draws[4] < 0.5).to(x) if flip else torch.ones_like(size)
-    # from the result back to the input: move, turn, scale, mirror
-    cos, sin = angle.cos() / size, angle.sin() / size
-    linear = torch.stack(
-        [torch.stack([mirror * cos, mirror * sin], -1), torch.stack([-sin, cos], -1)], -2
-    )
-    way = -shift * torch.stack([shape.width * right, shape.height * down], -1)
-    return affine_images(x, image_shape, torch.cat([linear, linear @ way.unsqueeze(-1)], -1))
-
-
-class ImageAugment:
-    """:func:`augment_images` with its amounts settled, for a training loop.
-
-    Parameters
-    ----------
-    image_shape, rotation, zoom, shift, flip
-        As there.
-
-    Raises
-    ------
-    ValueError
-        As there.
+        An invalid ``image_shape``, an amount below 0, or a zoom of 1 or more.
     """
 
     def __init__(
@@ -140,20 +81,23 @@ class ImageAugment:
         shift: float = 0.1,
         flip: bool = False,
     ):
-        _check_amounts(rotation=rotation, zoom=zoom, shift=shift)
+        for name, amount in {"rotation": rotation, "zoom": zoom, "shift": shift}.items():
+            check_factor(name, amount)
+        if zoom >= 1:
+            raise ValueError(f"`zoom` is {zoom}; it is a share and must be less than 1.")
         read_shape(image_shape)
         self.image_shape = tuple(image_shape)
-        self.amounts = {"rotation": rotation, "zoom": zoom, "shift": shift, "flip": flip}
+        self.rotation, self.zoom, self.shift, self.flip = rotation, zoom, shift, flip
 
     def __call__(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Change every image of a batch.
+        """Augment the images of a batch.
 
         Parameters
         ----------
         x
-            Flat images, ``(n, height * width * n_channels)``.
+            Images as rows, ``(n, height * width * n_channels)``.
         index
-            Not used: an image is changed by itself.
+            Not used: the change of an image does not depend on others.
 
         Returns
         -------
@@ -162,32 +106,44 @@ class ImageAugment:
         Raises
         ------
         ValueError
-            For rows of another length.
+            Rows of another length.
         """
-        return augment_images(x, self.image_shape, **self.amounts)
+        shape = read_shape(self.image_shape)
+        # all amounts are drawn, so that switching one off leaves the others as they are
+        draws = torch.rand(5, len(x), device=x.device).to(x)
+        angle, size, right, down = 2 * draws[:4] - 1
+        angle, size = math.radians(self.rotation) * angle, 1 + self.zoom * size
+        mirror = 1 - 2 * (draws[4] < 0.5).to(x) if self.flip else torch.ones_like(size)
+        # from the result back to the input: shift, rotate, zoom, flip
+        cos, sin = angle.cos() / size, angle.sin() / size
+        linear = torch.stack(
+            [torch.stack([mirror * cos, mirror * sin], -1), torch.stack([-sin, cos], -1)], -2
+        )
+        shift = -self.shift * torch.stack([shape.width * right, shape.height * down], -1)
+        matrix = torch.cat([linear, linear @ shift.unsqueeze(-1)], -1)
+        return affine_images(x, self.image_shape, matrix)
 
 
 class NeighborAugment:
-    """Moves every cell towards one of its neighbours, which keeps it within its type.
+    """Move each cell towards one of its neighbours, which preserves its type.
 
-    What the turning of an image is to a picture, a step to a similar cell is to a cell: the
-    neighbour is drawn evenly among the cell's own, and the share of the way uniformly from
-    0 to ``share``, both anew for each cell and call.
+    The neighbour is drawn evenly among those of the cell, and the share of the way to it
+    uniformly from 0 to ``share``, both anew for each cell and call.
 
     Parameters
     ----------
     x
-        All cells, ``(n_obs, d)``. It is kept, not copied.
+        All cells, ``(n_obs, d)``; kept, not copied.
     neighbors
         Positions of the neighbours of each cell in ``x``, ``(n_obs, k)`` int64. A cell with
-        fewer than k neighbours may name one repeatedly, or itself.
+        fewer than k neighbours may repeat one of them, or itself.
     share
         Largest share of the way, from 0 to 1.
 
     Raises
     ------
     ValueError
-        For a share outside of 0 to 1, and for neighbours that do not fit the cells.
+        A share outside of 0 to 1, or invalid neighbours.
     """
 
     def __init__(self, x: torch.Tensor, neighbors: torch.Tensor, *, share: float = 0.5):
@@ -205,7 +161,7 @@ class NeighborAugment:
         x
             Cells, ``(n, d)``, on any device.
         index
-            Their positions among all cells, ``(n,)`` int64.
+            Positions of the cells among all cells, ``(n,)`` int64.
 
         Returns
         -------
@@ -219,23 +175,24 @@ class NeighborAugment:
 
 
 class ThinAugment:
-    """Draws fewer counts of every cell, as if it had been sequenced less deeply.
+    """Thin the counts of each cell, as if it had been sequenced less deeply.
 
-    Each molecule is kept with the same chance, so a count becomes a binomial one. The share of
-    the counts that a cell loses is drawn uniformly from 0 to ``share``, anew for each cell and
-    call: what type a cell has does not hang on how many of its molecules were read.
+    Each molecule is kept with the same probability, so counts are drawn from binomials. The share
+    of the counts that a cell loses is drawn uniformly from 0 to ``share``, anew for each cell and
+    call: the type of a cell does not depend on its sequencing depth.
 
     Parameters
     ----------
     share
-        Largest share of the counts that a cell loses, from 0 to 1; half of it on average.
+        Largest share of the counts that a cell loses, from 0 to 1; a cell loses half of it on
+        average.
     logged
-        Whether cells come as log1p of their counts, and go as such.
+        Whether input and output are log1p of the counts.
 
     Raises
     ------
     ValueError
-        For a share outside of 0 to 1.
+        A share outside of 0 to 1.
     """
 
     def __init__(self, *, share: float = 0.5, logged: bool = False):
@@ -249,8 +206,8 @@ class ThinAugment:
         Parameters
         ----------
         x
-            Counts ``(n, d)``, or log1p of them. Expected counts, as of cells that were mixed,
-            are rounded at random, so that they stay right on average.
+            Counts ``(n, d)``, or log1p of them. Expected counts, such as those of mixed cells,
+            are rounded at random, so that their mean stays the same.
         index
             Not used.
 
@@ -274,26 +231,25 @@ class ThinAugment:
 
 
 class DropoutAugment:
-    """Hides features of every cell at random, each for itself.
+    """Replace features of each cell at random, independently of each other.
 
-    What stands in their place must not speak of another type. A gene that was not caught counts
-    0, and so does a pixel without ink. For markers 0 would be an answer: a helper T cell without
-    CD4 is another cell. So a hidden marker has the value of a neighbour, each marker that of one
-    of its own: the marker says what is usual for the type, and nothing of this cell.
+    The replacement must not suggest another type. Genes and pixels become 0, as a gene that was
+    not captured or a pixel without ink. A marker at 0 would suggest another type (a helper T cell
+    without CD4), so markers take the value of a neighbour, drawn for each marker.
 
     Parameters
     ----------
     x
-        All cells, ``(n_obs, d)``; kept, not copied. None for 0 in place of hidden features.
+        All cells, ``(n_obs, d)``; kept, not copied. None to replace features by 0.
     neighbors
-        As in :class:`NeighborAugment`; None together with ``x``.
+        As in :class:`NeighborAugment`; None if ``x`` is None.
     rate
-        Chance of a feature to be hidden, from 0 to 1.
+        Probability that a feature is replaced, from 0 to 1.
 
     Raises
     ------
     ValueError
-        For a rate outside of 0 to 1, and for neighbours that do not fit the cells.
+        A rate outside of 0 to 1, or invalid neighbours.
     """
 
     def __init__(
@@ -311,7 +267,7 @@ class DropoutAugment:
         self.rate = rate
 
     def __call__(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Hide features of a batch; parameters and result as of :class:`NeighborAugment`."""
+        """Replace features of a batch; parameters and result as of :class:`NeighborAugment`."""
         hidden = torch.rand_like(x) < self.rate
         if self.x is None:
             return x.masked_fill(hidden, 0)
@@ -326,29 +282,29 @@ class DropoutAugment:
 
 
 class PosteriorAugment:
-    """Draw each cell anew from its posterior in a trained VAE.
+    """Draw a copy of each cell from its posterior in a trained VAE.
 
-    A code is drawn from :math:`q(z | x)` and decoded, and so is the noise that the VAE leaves
-    unexplained: two copies of a cell share what the code says, and nothing else. The
-    type-preserving augmentation of cpl-mixVAE adds noise to codes, too; its generator is trained
-    against a discriminator, which the posterior does without.
+    A code is drawn from :math:`q(z | x)` and decoded, and the noise that the VAE leaves
+    unexplained is drawn, too: two copies of a cell share the content of the code alone. The
+    type-preserving augmentation of cpl-mixVAE also adds noise to codes; its generator is trained
+    against a discriminator, which the posterior does not need.
 
     Parameters
     ----------
     network
-        A trained VAE of one expert, on the scale of the cells.
+        A trained VAE with one expert, on the scale of the cells.
     x
         All cells, ``(n_obs, d)``: copies stay in the range of each feature.
     variance
         Factor on the variance of the posterior.
     noise
-        Factor on the standard deviation of the noise; a Bernoulli likelihood has none. With both
-        0 copies are reconstructions.
+        Factor on the standard deviation of the noise; a Bernoulli likelihood has no noise. With
+        both factors 0 the copies are reconstructions.
 
     Raises
     ------
     ValueError
-        For factors below 0.
+        A factor below 0.
     """
 
     def __init__(
@@ -362,7 +318,7 @@ class PosteriorAugment:
 
     @torch.no_grad()
     def __call__(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Draw the cells of a batch.
+        """Draw copies of the cells of a batch.
 
         Parameters
         ----------
@@ -390,19 +346,19 @@ class PosteriorAugment:
 
 
 class Augments:
-    """Several changes, one after the other.
+    """Apply several augmentations, one after the other.
 
     Parameters
     ----------
     augments
-        In their order.
+        The augmentations, in the order in which they are applied.
     """
 
     def __init__(self, augments: Sequence[Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]):
         self.augments = tuple(augments)
 
     def __call__(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Change cells ``(n, d)`` whose positions among all are ``index`` (n,)."""
+        """Augment cells ``(n, d)`` whose positions among all cells are ``index`` (n,)."""
         for augment in self.augments:
             x = augment(x, index)
         return x

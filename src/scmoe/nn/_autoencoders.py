@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,20 +10,28 @@ from torch import nn
 
 from scmoe.nn._conv_vaes import ConvVAEs
 from scmoe.nn._experts import Experts, check_latent_sizes
-from scmoe.nn._layers import choose
+from scmoe.nn._layers import choose_word
+from scmoe.nn._likelihood import Likelihood, Standardised, gaussian_loss
 from scmoe.nn._losses_mixture import gaussian_kl
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from scmoe.nn._layers import Activation
+
+KLScale = Literal["elbo", "normalized"]
+
+LOG_VARIANCES = (-12.0, 8.0)
+"""Range of the log-variances of codes: an exponential beyond it would end a training."""
+
 
 def own_dimensions(n_latents: Sequence[int]) -> torch.Tensor:
-    """Which of the ``max(n_latents)`` columns are an expert's own, ``(K, max d_k)`` bool."""
+    """Return which of ``max(n_latents)`` columns belong to each expert, ``(K, max d_k)`` bool."""
     return torch.arange(max(n_latents)) < torch.tensor(n_latents).unsqueeze(1)
 
 
 class DenseVAEs(nn.Module):
-    """K encoders and decoders as one module (the experts of Santos, section III.A).
+    """K dense VAEs as one module (the experts of Santos, section III.A).
 
     The weights of a layer of all experts are one tensor, and each cell passes through its own
     expert only; see :class:`Experts`. Experts with small latent spaces leave the last columns of
@@ -33,18 +40,18 @@ class DenseVAEs(nn.Module):
     Parameters
     ----------
     n_input
-        Features.
+        Number of features.
     n_latents
         Latent size of each expert, d_k; K is their number.
     n_hidden, n_layers
         Units and number of the hidden layers of each encoder, and of each decoder.
     activation
-        One of ``"elu"``, ``"relu"``.
+        ``"elu"`` or ``"relu"``.
 
     Raises
     ------
     ValueError
-        For an unknown activation, and unless every latent size is at least 1.
+        An unknown activation, or a latent size below 1.
     """
 
     def __init__(
@@ -54,7 +61,7 @@ class DenseVAEs(nn.Module):
         *,
         n_hidden: int,
         n_layers: int,
-        activation: str = "elu",
+        activation: Activation = "elu",
     ):
         super().__init__()
         self.n_latents = check_latent_sizes(n_latents)
@@ -65,21 +72,24 @@ class DenseVAEs(nn.Module):
         self.register_buffer("own", own_dimensions(self.n_latents), persistent=False)
 
     def encode(self, x: torch.Tensor, expert: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log-variance of the code of each cell ``(n, n_input)`` in its expert.
+        """Encode each cell ``(n, n_input)`` by its expert.
 
-        Both ``(n, max d_k)``; 0 in the columns that the expert has not.
+        Returns
+        -------
+        Means and log-variances of the codes, both ``(n, max d_k)``; 0 in the columns beyond the
+        latent size of the expert.
         """
         loc, log_var = self.encoders(x, expert).chunk(2, dim=1)
         own = self.own[expert]
         return loc.masked_fill(~own, 0), log_var.masked_fill(~own, 0)
 
     def decode(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
-        """Codes ``(n, max d_k)`` through their experts, ``(n, n_input)``."""
+        """Decode each code ``(n, max d_k)`` by its expert, to ``(n, n_input)``."""
         return self.decoders(z.masked_fill(~self.own[expert], 0), expert)
 
     @torch.no_grad()
     def reorder(self, order: torch.Tensor) -> None:
-        """Renumber the experts: the expert ``order[i]`` becomes expert ``i``."""
+        """Renumber the experts: expert ``order[i]`` becomes expert ``i``."""
         self.n_latents = tuple(self.n_latents[k] for k in order.tolist())
         for experts in (self.encoders, self.decoders):
             for tensor in (*experts.weights, *experts.biases):
@@ -87,56 +97,40 @@ class DenseVAEs(nn.Module):
         self.own.copy_(self.own[order])
 
 
-MEMORY = 1000
-"""Cells of an expert over which its errors are averaged."""
-
-LEAST_NOISE = 1e-3
-"""Floor of the variance that an expert may leave, in units of the variance of the data."""
-
-LOG_VARIANCES = (-12.0, 8.0)
-"""Range of the log-variances of codes: an exponential beyond it would end a training."""
-
-KL_SCALES = ("elbo", "normalized")
-"""What the KL term of a cell is divided by: features, or dimensions."""
-
-LIKELIHOODS = ("bernoulli", "gaussian")
-"""How the error of a feature is measured."""
-
-
-class Autoencoders(nn.Module):
+class Autoencoders(Standardised):
     r"""K variational autoencoders and the distance :math:`d(x, \hat x_k)` of Santos' eq. 3.
 
-    One expert makes it a plain VAE.
+    With one expert it is a plain VAE.
 
     Parameters
     ----------
     n_input
-        Features, on a scale where nearly all values lie from 0 to 1.
+        Number of features, on a scale where nearly all values lie between 0 and 1.
     n_latents
         Latent size of each expert, d_k.
     image_shape
-        Shape of an image for convolutions, None for dense layers.
+        Shape of an image for convolutional networks; None for dense networks.
     n_hidden, n_layers, activation
         Of the dense layers, see :class:`DenseVAEs`.
     width
         Filters of the first block of convolutions, see :class:`ConvVAEs`.
     likelihood
-        ``"bernoulli"``, cross-entropy, or ``"gaussian"``. The variance of the Gaussian is what
-        the expert leaves of each feature, averaged over its last cells (Rybkin et al. 2021, the
-        calibrated decoder): a fixed one would decide how many dimensions are worth their KL.
+        ``"bernoulli"``, cross-entropy, or ``"gaussian"``. The variance of the Gaussian is that of
+        the recent errors of the expert in each feature (Rybkin et al. 2021, the calibrated
+        decoder): a fixed variance would decide how many dimensions are worth their KL.
     kl
         ``"elbo"``: log-likelihood and KL are summed and divided by the number of features, so
-        the distance is a bound on a likelihood and experts of different d_k can be compared.
-        ``"normalized"``, as Santos words it: the mean of the KL over the d_k dimensions, which
-        counts features / d_k times as much and switches many dimensions off.
+        the distance is a bound on a likelihood and experts of different d_k are comparable.
+        ``"normalized"``, as in the text of Santos: the mean of the KL over the d_k dimensions,
+        which weighs features / d_k times as much and switches many dimensions off.
     isotropic
-        One variance, and one mean and spread, for all features: principal components are
-        independent, and it is their spread that says which of them carry anything.
+        One variance, mean and standard deviation for all features: principal components are
+        independent, and their variances say which of them carry information.
 
     Raises
     ------
     ValueError
-        For unknown words, and latent sizes below 1.
+        Unknown words, or a latent size below 1.
     """
 
     def __init__(
@@ -148,12 +142,13 @@ class Autoencoders(nn.Module):
         n_hidden: int,
         n_layers: int,
         width: int | None,
-        activation: str,
-        likelihood: str,
-        kl: str = "elbo",
+        activation: Activation,
+        likelihood: Likelihood,
+        kl: KLScale = "elbo",
         isotropic: bool = False,
     ):
-        super().__init__()
+        likelihood = choose_word(Likelihood, likelihood, "likelihood")
+        super().__init__(n_input, likelihood=likelihood, isotropic=isotropic)
         if image_shape is None:
             self.vaes = DenseVAEs(
                 n_input, n_latents, n_hidden=n_hidden, n_layers=n_layers, activation=activation
@@ -161,55 +156,38 @@ class Autoencoders(nn.Module):
         else:
             self.vaes = ConvVAEs(image_shape, n_latents, width=width, activation=activation)
         self.n_input = n_input
-        self.isotropic = isotropic
         self.n_experts = self.vaes.n_experts
-        self.likelihood = choose({word: word for word in LIKELIHOODS}, likelihood, "likelihood")
-        self.kl = choose({word: word for word in KL_SCALES}, kl, "kl")
+        self.kl = choose_word(KLScale, kl, "kl")
         self.register_buffer("sizes", torch.tensor(self.vaes.n_latents), persistent=False)
-        self.register_buffer("centre", torch.zeros(n_input))
-        self.register_buffer("spread", torch.ones(n_input))
         self.register_buffer("noise", torch.ones(self.n_experts, n_input))
 
     @property
     def n_latents(self) -> tuple[int, ...]:
-        """Latent size of each expert."""
+        """Return the latent size of each expert."""
         return self.vaes.n_latents
 
     def reorder(self, order: torch.Tensor) -> None:
-        """Renumber the experts: the expert ``order[i]`` becomes expert ``i``."""
+        """Renumber the experts: expert ``order[i]`` becomes expert ``i``."""
         self.vaes.reorder(order)
         for tensor in (self.sizes, self.noise):
             tensor.copy_(tensor[order])
 
-    @torch.no_grad()
-    def look_at(self, scaled: torch.Tensor, *, together: bool) -> None:
-        """Take mean and spread of the training cells, by which the networks see standard values.
-
-        Parameters
-        ----------
-        scaled
-            Training cells, ``(n, n_input)``.
-        together
-            One mean and spread for all features, as for the pixels of images.
-        """
-        axis = None if together or self.isotropic else 0
-        spread = scaled.std(axis, correction=0)
-        self.centre.copy_(scaled.mean(axis))
-        self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
-
     def encode(
         self, scaled: torch.Tensor, expert: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log-variance of codes, ``(n, max d_k)``; 0 where an expert has no column."""
-        loc, log_var = self.vaes.encode((scaled - self.centre) / self.spread, expert)
+        """Encode each scaled cell ``(n, n_input)`` by its expert.
+
+        Returns
+        -------
+        Means and log-variances of the codes, both ``(n, max d_k)``; 0 in the columns beyond the
+        latent size of the expert.
+        """
+        loc, log_var = self.vaes.encode(self.standard(scaled), expert)
         return loc, log_var.clamp(*LOG_VARIANCES)
 
     def decode(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
-        """The scaled features that codes ``(n, max d_k)`` stand for, ``(n, n_input)``."""
-        output = self.vaes.decode(z, expert)
-        if self.likelihood == "bernoulli":
-            return output.sigmoid()
-        return self.centre + self.spread * output
+        """Decode each code ``(n, max d_k)`` by its expert, to scaled features ``(n, n_input)``."""
+        return self.expected(self.vaes.decode(z, expert))
 
     def distance(
         self,
@@ -217,39 +195,38 @@ class Autoencoders(nn.Module):
         expert: torch.Tensor,
         weight: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """How badly an expert explains each cell: its error and the price of the code.
+        """Return the distance of each cell from its reconstruction, and the parts of it.
 
-        In training codes are drawn; outside of it they are the means.
+        In training, codes are drawn from their posteriors; otherwise they are the means.
 
         Parameters
         ----------
         scaled
-            ``(n, n_input)``.
+            Scaled cells, ``(n, n_input)``.
         expert
-            Which expert, ``(n,)`` int64.
+            Expert of each cell, ``(n,)`` int64.
         weight
-            How much a cell counts for what the expert is known to leave; 1 if None.
+            Weight of each cell in the variance that the expert leaves; 1 if None.
 
         Returns
         -------
         ``distance`` (n,), its parts ``reconstruction`` (n,), the mean over features, and ``kl``
-        (n,), and ``loc`` (n, max d_k).
+        (n,), and ``loc`` (n, max d_k), the means of the codes.
         """
         loc, log_var = self.encode(scaled, expert)
-        # columns that an expert has not are drawn too, and ignored by its decoder
+        # columns beyond the latent size of an expert are drawn too, and its decoder ignores them
         z = loc + torch.randn_like(loc) * (log_var / 2).exp() if self.training else loc
         output = self.vaes.decode(z, expert)
         if self.likelihood == "bernoulli":
             missed = F.binary_cross_entropy_with_logits(output, scaled, reduction="none")
         else:
-            squares = ((scaled - self.centre) / self.spread - output).square()
+            squares = (self.standard(scaled) - output).square()
             if self.training:
                 left = squares.detach()
                 if self.isotropic:
                     left = left.mean(1, keepdim=True).expand_as(left)
                 self._remember(left, expert, weight)
-            noise = self.noise[expert]
-            missed = 0.5 * (squares / noise + noise.log() + math.log(2 * math.pi))
+            missed = gaussian_loss(squares, self.noise[expert])
         reconstruction = missed.mean(1)
         if self.kl == "elbo":
             kl = gaussian_kl(loc, log_var) / self.n_input
@@ -270,10 +247,10 @@ class Autoencoders(nn.Module):
         weight = squares.new_ones(len(squares)) if weight is None else weight.detach()
         total = torch.zeros_like(self.noise).index_add_(0, expert, weight[:, None] * squares)
         count = self.noise.new_zeros(self.n_experts).index_add_(0, expert, weight)[:, None]
-        self.noise.copy_(((MEMORY * self.noise + total) / (MEMORY + count)).clamp_min(LEAST_NOISE))
+        self._update_noise(total, count)
 
     def loss(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Of the plain VAE, one expert for all cells."""
+        """Return the loss of the plain VAE, with one expert for all cells, and its terms."""
         expert = torch.zeros(len(batch["x"]), dtype=torch.int64, device=batch["x"].device)
         parts = self.distance(batch["x"], expert)
         return {

@@ -1,4 +1,4 @@
-"""Encoder and experts for images, as in the supplement of Kopf et al. (2020), section B.2."""
+"""Convolutional encoder and experts for images (Kopf et al. 2020, supplement, section B.2)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scmoe.nn._experts import piecewise
+from scmoe.nn._experts import stacked
 from scmoe.nn._images import flatten, read_shape, unflatten
-from scmoe.nn._layers import ACTIVATIONS, BatchNorm2d, choose
+from scmoe.nn._layers import ACTIVATIONS, Activation, BatchNorm2d, choose
 
 REDUCTION = 4
-"""Two poolings of 2 x 2 in the encoder, two upsamplings in the experts."""
+"""Factor by which the encoder shrinks an image: two poolings of 2 x 2."""
 
 POOLED = (False, True, True, False, False)
-"""Which convolutions of the encoder a pooling follows."""
+"""Whether a pooling follows each convolution of the encoder."""
 
 UPSAMPLED = (True, True, False)
-"""Which hidden convolutions of an expert an upsampling follows."""
+"""Whether an upsampling follows each hidden convolution of an expert."""
 
 
 def _check_channels(channels: tuple[int, ...], n: int) -> None:
-    """Raise ValueError unless there are ``n`` positive numbers of channels."""
+    """Raise ValueError unless there are ``n`` numbers of channels, all above 0."""
     if len(channels) != n or min(channels) < 1:
         raise ValueError(f"`channels` is {tuple(channels)}; it must be {n} numbers above 0.")
 
 
 class ConvEncoder(nn.Module):
-    """Images to codes: five convolutions of 3 x 3, two poolings, one dense layer.
+    """Encoder of images: five convolutions of 3 x 3, two poolings, one dense layer.
 
-    As printed: each convolution and its activation, then batch normalisation; a pooling of
+    As in the paper: each convolution and its activation, then batch normalisation; a pooling of
     2 x 2 after the second and the third, each with a normalisation of its own; a linear
     dense layer.
 
@@ -43,10 +43,10 @@ class ConvEncoder(nn.Module):
     n_out
         Size of the code.
     channels
-        Output channels of the five convolutions. The default is the paper's; smaller ones
-        make training on a CPU practical.
+        Output channels of the five convolutions. The default is that of the paper; fewer
+        channels make training on a CPU practical.
     activation
-        One of ``"elu"``, ``"relu"``.
+        ``"elu"`` or ``"relu"``.
     batch_norm
         Whether to normalise over the batch. A batch of one image is normalised by the
         running statistics, in training too.
@@ -54,7 +54,7 @@ class ConvEncoder(nn.Module):
     Raises
     ------
     ValueError
-        For a bad ``image_shape`` or ``channels`` and for an unknown activation.
+        An invalid ``image_shape`` or ``channels``, or an unknown activation.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ConvEncoder(nn.Module):
         n_out: int,
         *,
         channels: tuple[int, ...] = (64, 128, 128, 64, 8),
-        activation: str = "elu",
+        activation: Activation = "elu",
         batch_norm: bool = True,
     ):
         super().__init__()
@@ -84,19 +84,19 @@ class ConvEncoder(nn.Module):
         self.activation = choose(ACTIVATIONS, activation, "activation")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map flat images ``(n, height * width * n_channels)`` to codes ``(n, n_out)``.
+        """Map images ``(n, height * width * n_channels)`` to codes ``(n, n_out)``.
 
         Pixels are in the order of numpy's ``reshape``: row by row, channels last.
 
         Raises
         ------
         ValueError
-            For rows of another length.
+            Rows of another length.
         """
         return self.out(self.features(x))
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Map flat images to what the last layer sees, ``(n, n_features)``; errors as before."""
+        """Map images to the input of the last layer, ``(n, n_features)``."""
         x = unflatten(x, self.image_shape)
         for convolution, norm, pool in zip(self.convolutions, self.norms, self.pools, strict=True):
             x = pool(norm(self.activation(convolution(x))))
@@ -106,15 +106,14 @@ class ConvEncoder(nn.Module):
 class ConvExperts(nn.Module):
     """K image decoders as one module, the counterpart of :class:`Experts`.
 
-    As printed: a dense layer to images a quarter as wide and high, three convolutions of
+    As in the paper: a dense layer to images a quarter as wide and high, three convolutions of
     3 x 3 with an activation, the first two followed by an upsampling of 2 x 2, and a last
-    convolution to the channels of the image. That one is linear: the printed ELU cannot
-    reach the dark end of a sigmoid.
+    convolution to the channels of the image. The last one is linear: the ELU of the paper
+    cannot reach the lower end of a sigmoid.
 
     The weights of layer ``l`` of all experts are one tensor with the expert as first axis.
-    A batch is cut into one piece for each expert, and each piece passes through its own
-    expert alone. That was twice as fast on a CPU as one grouped convolution for all; an
-    expert without images costs nothing.
+    The images of each expert are decoded together, one expert after the other: twice as fast on
+    a CPU as one grouped convolution for all. An expert without images costs nothing.
 
     Parameters
     ----------
@@ -126,15 +125,15 @@ class ConvExperts(nn.Module):
         ``(height, width)`` or ``(height, width, n_channels)``; height and width are
         multiples of 4.
     channels
-        Channels after the dense layer and after the three hidden convolutions. The default
-        is the paper's; smaller ones make training on a CPU practical.
+        Channels after the dense layer and after the three hidden convolutions. The default is
+        that of the paper; fewer channels make training on a CPU practical.
     activation
-        One of ``"elu"``, ``"relu"``.
+        ``"elu"`` or ``"relu"``.
 
     Raises
     ------
     ValueError
-        For a bad ``image_shape`` or ``channels`` and for an unknown activation.
+        An invalid ``image_shape`` or ``channels``, or an unknown activation.
     """
 
     def __init__(
@@ -144,7 +143,7 @@ class ConvExperts(nn.Module):
         image_shape: tuple[int, ...],
         *,
         channels: tuple[int, ...] = (8, 128, 64, 32),
-        activation: str = "elu",
+        activation: Activation = "elu",
     ):
         super().__init__()
         self.image_shape = read_shape(image_shape, REDUCTION)
@@ -180,20 +179,13 @@ class ConvExperts(nn.Module):
         Logits ``(n, height * width * n_channels)``, images in the order of the input, pixels
         in the order of numpy's ``reshape``: row by row, channels last.
         """
-        # unbound once: indexing inside the loop would make a gradient as large as all
-        # experts together for each of them
-        weights = list(zip(*(weight.unbind() for weight in self.weights), strict=True))
-        biases = list(zip(*(bias.unbind() for bias in self.biases), strict=True))
-
-        def through(k: int, piece: torch.Tensor) -> torch.Tensor:
-            return self._decode(piece, weights[k], biases[k])
-
-        return piecewise(through, z, expert, self.n_experts, (self.image_shape.size,))
+        shape = (self.image_shape.size,)
+        return stacked(self._decode, self.weights, self.biases, z, expert, shape)
 
     def _decode(
         self, z: torch.Tensor, weights: tuple[torch.Tensor, ...], biases: tuple[torch.Tensor, ...]
     ) -> torch.Tensor:
-        """Codes of one expert through its layers."""
+        """Decode codes by the weights and biases of one expert."""
         x = torch.addmm(biases[0], z, weights[0]).view(-1, *self.small)
         for weight, bias, upsampled in zip(weights[1:-1], biases[1:-1], UPSAMPLED, strict=True):
             x = self.activation(F.conv2d(x, weight, bias, padding=1))

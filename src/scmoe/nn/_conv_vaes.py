@@ -1,26 +1,26 @@
-"""Image networks as deep as the image is large, as in Santos' mixture of VAEs, section III.C.
+"""Convolutional VAEs whose depth grows with the image (Santos' mixture of VAEs, section III.C).
 
-A block halves the side of the image, eqs. 7 to 9. For images of ``D x D`` pixels, D a power of
-two, there are
+Each block halves the side of the image, eqs. 7 to 9. For images of ``D x D`` pixels, D a power
+of two, there are
 
 - ``log2(D) - 1`` blocks, which leave a bottleneck of 2 x 2 pixels,
-- half of them, rounded up, *general*: two convolutions of 3 x 3, which see as far as one of
-  5 x 5 at less cost, for the overall structure,
+- half of them, rounded up, *general*: two convolutions of 3 x 3, with the receptive field of one
+  of 5 x 5 at less cost, for the overall structure,
 - the others *specific*: one convolution of 3 x 3, for details.
 
-The paper's summary names the general blocks first, and so they come first here, next to the
+The summary of the paper names the general blocks first, and so they come first here, next to the
 pixels, where there are few filters; the decoder is the mirror image. Block ``i`` has
-``width * 2**i`` filters; the paper's width is D. Every convolution is followed by batch
+``width * 2**i`` filters; the width of the paper is D. Each convolution is followed by batch
 normalisation, then the activation.
 
-The last convolution of a block has stride 2. The paper does not say how images are halved; a
-stride costs half of what a pooling does on a CPU, since the pooled three quarters are never
-computed. Its mirror is a transposed convolution; the second convolutions of the general blocks
-even out what that leaves uneven. (Upsampling and a convolution learned MNIST equally well in
+The last convolution of a block has stride 2. The paper does not say how images are halved; on a
+CPU a stride costs half as much as a pooling, since the pixels that a pooling discards are never
+computed. The mirror of a stride is a transposed convolution; the second convolutions of the
+general blocks smooth its artefacts. (Upsampling and a convolution learned MNIST equally well in
 equal time.)
 
-Other images are padded with zeros on all sides, to the least square that is large enough, and
-reconstructions are cropped: images keep their proportions, and rows of pixels stay rows of
+Other images are padded with zeros on all sides, to the smallest square of such a size, and
+reconstructions are cropped: images keep their proportions, and rows keep their
 ``height * width * n_channels`` values. See :func:`padded_side`.
 """
 
@@ -34,17 +34,17 @@ from torch import nn
 
 from scmoe.nn._experts import check_latent_sizes, piecewise
 from scmoe.nn._images import ImageShape, flatten, read_shape, unflatten
-from scmoe.nn._layers import ACTIVATIONS, BatchNorm2d, choose
+from scmoe.nn._layers import ACTIVATIONS, Activation, BatchNorm2d, choose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BOTTLENECK = 2
-"""Side of the image in the middle of the network."""
+"""Side of the image at the bottleneck, in pixels."""
 
 
 def padded_side(image_shape: tuple[int, ...]) -> int:
-    """Side of the square that the networks pad an image to.
+    """Return the side of the square that the networks pad an image to, in pixels.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ def padded_side(image_shape: tuple[int, ...]) -> int:
 
     Returns
     -------
-    The least power of two that neither height nor width exceeds; at least 4.
+    The smallest power of two that neither height nor width exceeds; at least 4.
 
     Raises
     ------
     ValueError
-        For a bad ``image_shape``, and for images of at most 2 x 2 pixels.
+        An invalid ``image_shape``, or images of at most 2 x 2 pixels.
     """
     shape = read_shape(image_shape)
     longer = max(shape.height, shape.width)
@@ -71,23 +71,23 @@ def padded_side(image_shape: tuple[int, ...]) -> int:
 
 
 class Block(NamedTuple):
-    """A block of the encoder, and its mirror in the decoder."""
+    """A block of the encoder and its mirror image in the decoder."""
 
     outer: int
-    """Channels on the side of the image."""
+    """Number of channels on the side of the image."""
     inner: int
-    """Channels on the side of the code."""
+    """Number of channels on the side of the code."""
     general: bool
-    """Whether there are two convolutions."""
+    """Whether the block has two convolutions."""
 
 
 def plan_blocks(image_shape: tuple[int, ...], width: int | None) -> list[Block]:
-    """The blocks of the encoder in their order, eqs. 7 to 9.
+    """Return the blocks of the encoder in their order, eqs. 7 to 9.
 
     Raises
     ------
     ValueError
-        For a bad ``image_shape`` or ``width``.
+        An invalid ``image_shape`` or ``width``.
     """
     side = padded_side(image_shape)
     if width is None:
@@ -101,16 +101,16 @@ def plan_blocks(image_shape: tuple[int, ...], width: int | None) -> list[Block]:
 
 
 def _margins(shape: ImageShape, side: int) -> tuple[int, int, int, int]:
-    """What an image lacks of a square: left, right, top, bottom."""
+    """Return the padding that makes an image a square: left, right, top, bottom."""
     right, down = side - shape.width, side - shape.height
     return right // 2, right - right // 2, down // 2, down - down // 2
 
 
 class DynamicEncoder(nn.Module):
-    """Images to codes by blocks of convolutions and a linear layer.
+    """Encoder of images: blocks of convolutions and a linear layer.
 
-    It serves as the encoder of a VAE and as the manager of a mixture of them. The blocks are
-    those of Santos' section III.C, see the top of this module.
+    It serves as the encoder of a VAE and as the manager of a mixture of VAEs. The top of this
+    module describes the blocks (Santos, section III.C).
 
     Parameters
     ----------
@@ -119,15 +119,15 @@ class DynamicEncoder(nn.Module):
     n_out
         Size of the output.
     width
-        Filters of the first block; every block has twice as many as the one before. None for
-        the paper's, the side of the padded image, which is slow on a CPU.
+        Filters of the first block; each block has twice as many as the one before. None for
+        the side of the padded image, as in the paper, which is slow on a CPU.
     activation
-        One of ``"elu"``, ``"relu"``.
+        ``"elu"`` or ``"relu"``.
 
     Raises
     ------
     ValueError
-        For a bad ``image_shape`` or ``width`` and for an unknown activation.
+        An invalid ``image_shape`` or ``width``, or an unknown activation.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class DynamicEncoder(nn.Module):
         n_out: int,
         *,
         width: int | None = None,
-        activation: str = "relu",
+        activation: Activation = "relu",
     ):
         super().__init__()
         self.image_shape = read_shape(image_shape)
@@ -145,7 +145,7 @@ class DynamicEncoder(nn.Module):
         self.convolutions = nn.ModuleList()
         blocks = plan_blocks(image_shape, width)
         for outer, inner, general in blocks:
-            # no biases: the normalisation has its own
+            # no biases: the normalisation has biases
             if general:
                 self.convolutions.append(nn.Conv2d(outer, inner, 3, padding=1, bias=False))
             self.convolutions.append(
@@ -155,16 +155,16 @@ class DynamicEncoder(nn.Module):
         self.out = nn.Linear(blocks[-1].inner * BOTTLENECK**2, n_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map flat images ``(n, height * width * n_channels)`` to ``(n, n_out)``.
+        """Map images ``(n, height * width * n_channels)`` to ``(n, n_out)``.
 
         Pixels are in the order of numpy's ``reshape``: row by row, channels last.
 
         Raises
         ------
         ValueError
-            For rows of another length.
+            Rows of another length.
         """
-        # in this order of memory convolutions are faster, on a CPU too
+        # convolutions are faster in this memory format, on a CPU too
         h = F.pad(unflatten(x, self.image_shape), self.margins)
         h = h.contiguous(memory_format=torch.channels_last)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
@@ -173,19 +173,19 @@ class DynamicEncoder(nn.Module):
 
 
 class DynamicDecoder(nn.Module):
-    """Codes to images, the mirror of :class:`DynamicEncoder`.
+    """Decoder of images, the mirror image of :class:`DynamicEncoder`.
 
     Parameters
     ----------
     n_in
         Size of the code.
     image_shape, width, activation
-        As there.
+        As in :class:`DynamicEncoder`.
 
     Raises
     ------
     ValueError
-        As there.
+        As in :class:`DynamicEncoder`.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class DynamicDecoder(nn.Module):
         image_shape: tuple[int, ...],
         *,
         width: int | None = None,
-        activation: str = "relu",
+        activation: Activation = "relu",
     ):
         super().__init__()
         self.image_shape = read_shape(image_shape)
@@ -218,7 +218,7 @@ class DynamicDecoder(nn.Module):
             )
             if general:
                 layers.append(nn.Conv2d(inner, outer, 3, padding=1, bias=False))
-        # the first block is general, so that an ordinary convolution draws the image
+        # the first block is general, so an ordinary convolution makes the image
         last = blocks[-1]
         layers[-1] = nn.Conv2d(last.inner, last.outer, 3, padding=1)
         self.convolutions = nn.ModuleList(layers)
@@ -241,11 +241,11 @@ class DynamicDecoder(nn.Module):
 
 
 class ConvVAEs(nn.Module):
-    """K complete image VAEs, each with a code of its own size.
+    """K convolutional VAEs, each with a latent size of its own.
 
-    Each row passes through the networks of its own expert alone, in one piece with the other
-    rows of that expert. In training a piece is normalised over itself, so experts that own
-    few images of a batch see noisy statistics; outside of training a row's result does not
+    Each image passes through the networks of its own expert alone, together with the other
+    images of that expert. In training they are normalised over these images, so experts with few
+    images in a batch see noisy statistics; outside of training the result of an image does not
     depend on the others.
 
     Parameters
@@ -253,21 +253,21 @@ class ConvVAEs(nn.Module):
     image_shape
         ``(height, width)`` or ``(height, width, n_channels)``.
     n_latents
-        Size of each expert's code; its length is K.
+        Latent size of each expert; K is their number.
     width, activation
         As in :class:`DynamicEncoder`.
 
     Raises
     ------
     ValueError
-        For a bad ``image_shape``, ``n_latents`` or ``width`` and for an unknown activation.
+        An invalid ``image_shape``, ``n_latents`` or ``width``, or an unknown activation.
 
     Attributes
     ----------
     n_experts
         K.
     n_latents
-        Sizes of the codes.
+        Latent sizes.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class ConvVAEs(nn.Module):
         n_latents: Sequence[int],
         *,
         width: int | None = None,
-        activation: str = "relu",
+        activation: Activation = "relu",
     ):
         super().__init__()
         self.n_latents = check_latent_sizes(n_latents)
@@ -296,19 +296,19 @@ class ConvVAEs(nn.Module):
         Parameters
         ----------
         x
-            Flat images, ``(n, height * width * n_channels)``.
+            Images as rows, ``(n, height * width * n_channels)``.
         expert
             Expert of each image, ``(n,)`` int64.
 
         Returns
         -------
-        Means of the codes and logarithms of their variances, both ``(n, max(n_latents))``.
-        Columns beyond the code of a row's expert are 0 in both.
+        Means and log-variances of the codes, both ``(n, max(n_latents))``. Columns beyond the
+        latent size of the expert are 0 in both.
 
         Raises
         ------
         ValueError
-            For rows of another length.
+            Rows of another length.
         """
         unflatten(x[:1], self.image_shape)
         n_wide = max(self.n_latents)
@@ -326,7 +326,7 @@ class ConvVAEs(nn.Module):
         Parameters
         ----------
         z
-            Codes, ``(n, max(n_latents))``; an expert reads the columns of its own code.
+            Codes, ``(n, max(n_latents))``; each expert reads as many columns as its latent size.
         expert
             Expert of each code, ``(n,)`` int64.
 

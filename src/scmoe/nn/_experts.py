@@ -1,4 +1,4 @@
-"""One layer of experts with stacked weights: each cell passes through its own expert only."""
+"""A layer of experts with stacked weights: each cell passes through its own expert only."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
-from scmoe.nn._layers import ACTIVATIONS, choose
+from scmoe.nn._layers import ACTIVATIONS, Activation, choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-
 WIDE = 50_000
-"""Weights of an expert from which a product for each expert beats one over tiles."""
+"""Number of weights of an expert above which one product per expert is faster than tiles."""
 
 
 class Routing(NamedTuple):
-    """Where each cell sits when the cells are laid out in tiles of one expert each."""
+    """Positions of the cells when they are laid out in tiles of one expert each."""
 
     tile_expert: torch.Tensor
     """Expert of each tile, ``(n_tiles,)`` int64."""
     slot: torch.Tensor
-    """Place of each cell in the flattened tiles, ``(n_cells,)`` int64."""
+    """Position of each cell in the flattened tiles, ``(n_cells,)`` int64."""
 
 
 def route(expert: torch.Tensor, n_experts: int, tile: int) -> Routing:
     """Lay cells out in tiles so that no tile mixes experts.
 
     There are at most ``n_cells / tile + n_live`` tiles, where ``n_live`` is the number of
-    experts that own a cell: an expert without cells costs nothing, and a popular expert
-    does not force padding on the others. On a GPU there are ``n_cells / tile + n_experts``, some
-    of them empty: to wait for the number of tiles would cost more.
+    experts with cells: an expert without cells costs nothing, and an expert with many cells
+    does not force padding on the others. On a GPU there are ``n_cells / tile + n_experts`` tiles,
+    some of them empty: waiting for the exact number would cost more.
 
     Parameters
     ----------
@@ -67,12 +66,13 @@ def piecewise(
     n_experts: int,
     shape: tuple[int, ...],
 ) -> torch.Tensor:
-    """Pass each row through its own expert, in one piece with the other rows of that expert.
+    """Pass each row through its own expert, together with the other rows of that expert.
 
     Parameters
     ----------
     through
-        What expert ``k`` makes of a piece ``(m, ...)``; it is not asked about empty ones.
+        Maps ``k`` and the rows ``(m, ...)`` of expert ``k`` to their results; not called for
+        experts without rows.
     rows
         ``(n, ...)``.
     expert
@@ -90,13 +90,44 @@ def piecewise(
     sizes = torch.bincount(expert, minlength=n_experts).tolist()
     pieces = rows.index_select(0, order).split(sizes)
     done = [through(k, piece) for k, piece in enumerate(pieces) if len(piece)]
-    # the empty piece keeps shape and gradient where there are no rows
+    # the empty tensor keeps shape and gradient where there are no rows
     done = torch.cat([rows.new_zeros(0, *shape), *done])
     return done.index_select(0, order.argsort())
 
 
+def stacked(
+    decode: Callable[[torch.Tensor, Sequence[torch.Tensor], Sequence[torch.Tensor]], torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    biases: Sequence[torch.Tensor],
+    rows: torch.Tensor,
+    expert: torch.Tensor,
+    shape: tuple[int, ...],
+) -> torch.Tensor:
+    """Decode each row with the weights of its own expert; see :func:`piecewise`.
+
+    Parameters
+    ----------
+    decode
+        Maps rows, and the weights and biases of one expert, to their results.
+    weights, biases
+        Of each layer, with the expert as the first axis.
+    rows, expert, shape
+        As in :func:`piecewise`.
+    """
+    # unbound once: indexing inside the loop would make, for each expert, a gradient as large as
+    # all experts together
+    n_experts = len(weights[0])
+    weights = list(zip(*(weight.unbind() for weight in weights), strict=True))
+    biases = list(zip(*(bias.unbind() for bias in biases), strict=True))
+
+    def through(k: int, piece: torch.Tensor) -> torch.Tensor:
+        return decode(piece, weights[k], biases[k])
+
+    return piecewise(through, rows, expert, n_experts, shape)
+
+
 def check_latent_sizes(n_latents: Sequence[int]) -> tuple[int, ...]:
-    """The latent size of each expert; ValueError unless there are some, all whole and above 0."""
+    """Return the latent sizes of the experts; ValueError unless they are whole and above 0."""
     sizes = tuple(n_latents)
     if not sizes or any(int(size) != size or size < 1 for size in sizes):
         raise ValueError(
@@ -106,12 +137,12 @@ def check_latent_sizes(n_latents: Sequence[int]) -> tuple[int, ...]:
 
 
 class Experts(nn.Module):
-    """K decoders as one module (MoE-Sim-VAE's mixture-of-experts decoder).
+    """K decoders as one module, the mixture-of-experts decoder of MoE-Sim-VAE.
 
     The weights of layer ``l`` of all experts are one tensor ``(K, in, out)``. A batch is cut
     into tiles of cells with the same expert, so one batched matrix product per layer serves
-    every expert, and the cost of a cell does not depend on K. A tile needs a copy of its
-    expert's weights, so wide experts take their cells one expert after the other instead.
+    all experts, and the cost of a cell does not depend on K. A tile needs a copy of the weights
+    of its expert, so wide experts decode their cells one expert after the other instead.
 
     Parameters
     ----------
@@ -122,15 +153,15 @@ class Experts(nn.Module):
     n_layers
         Number of hidden layers; 0 makes every expert a linear map.
     activation
-        One of ``"elu"``, ``"relu"``. The last layer is linear: the ELU that the paper's
-        supplement prints cannot reach the dark end of a sigmoid.
+        ``"elu"`` or ``"relu"``. The last layer is linear: the ELU that the supplement of the
+        paper prints cannot reach the lower end of a sigmoid.
     tile
-        Cells in a tile.
+        Number of cells in a tile.
 
     Raises
     ------
     ValueError
-        For an unknown activation.
+        An unknown activation.
     """
 
     def __init__(
@@ -141,7 +172,7 @@ class Experts(nn.Module):
         n_out: int,
         *,
         n_layers: int,
-        activation: str = "elu",
+        activation: Activation = "elu",
         tile: int = 16,
     ):
         super().__init__()
@@ -174,7 +205,8 @@ class Experts(nn.Module):
         if self.n_experts == 1:
             return self._decode(z, [w[0] for w in self.weights], [b[0] for b in self.biases])
         if sum(weight[0].numel() for weight in self.weights) > WIDE:
-            return self._one_by_one(z, expert)
+            shape = (self.weights[-1].shape[2],)
+            return stacked(self._decode, self.weights, self.biases, z, expert, shape)
         routing = route(expert, self.n_experts, self.tile)
         h = z.new_zeros(len(routing.tile_expert) * self.tile, z.shape[1])
         h = h.index_copy(0, routing.slot, z).view(-1, self.tile, z.shape[1])
@@ -183,22 +215,10 @@ class Experts(nn.Module):
         return self._decode(h, weights, biases).flatten(0, 1).index_select(0, routing.slot)
 
     def features(self, z: torch.Tensor, k: int) -> torch.Tensor:
-        """What the last layer of expert ``k`` sees of codes, ``(n, n_hidden)``."""
+        """Return the input of the last layer of expert ``k`` for codes, ``(n, n_hidden)``."""
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             z = self.activation(torch.addmm(bias[k], z, weight[k]))
         return z
-
-    def _one_by_one(self, z: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
-        """The cells of each expert in a piece of their own."""
-        # unbound once: indexing inside the loop would make a gradient as large as all
-        # experts together for each of them
-        weights = list(zip(*(weight.unbind() for weight in self.weights), strict=True))
-        biases = list(zip(*(bias.unbind() for bias in self.biases), strict=True))
-
-        def through(k: int, piece: torch.Tensor) -> torch.Tensor:
-            return self._decode(piece, weights[k], biases[k])
-
-        return piecewise(through, z, expert, self.n_experts, (self.weights[-1].shape[2],))
 
     def _decode(
         self,
@@ -206,7 +226,7 @@ class Experts(nn.Module):
         weights: Sequence[torch.Tensor],
         biases: Sequence[torch.Tensor],
     ) -> torch.Tensor:
-        """Through the layers of one expert, ``(n, n_in)``, or of one for each tile."""
+        """Apply the layers of one expert to ``(n, n_in)``, or of one expert to each tile."""
         last, affine = len(weights) - 1, torch.addmm if h.ndim == 2 else torch.baddbmm
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             h = affine(bias, h, weight)

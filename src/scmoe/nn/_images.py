@@ -8,9 +8,15 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+MIN_INK = 1e-6
+"""Least mass and least variance of an image, so that an empty image divides by no 0."""
+
+BLUR = 0.7
+"""Standard deviation, in pixels, of the Gaussian blur before the gradients."""
+
 
 class ImageShape(NamedTuple):
-    """Sizes of an image."""
+    """Height, width and number of channels of an image."""
 
     height: int
     width: int
@@ -18,24 +24,24 @@ class ImageShape(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Values of an image, the length of its row."""
+        """Return the number of values of an image, the length of its row."""
         return self.height * self.width * self.n_channels
 
 
 def read_shape(image_shape: tuple[int, ...], divisor: int = 1) -> ImageShape:
-    """The shape of an image, checked.
+    """Check the shape of an image.
 
     Parameters
     ----------
     image_shape
         ``(height, width)``, for one channel, or ``(height, width, n_channels)``.
     divisor
-        What height and width must be multiples of.
+        Number that must divide height and width.
 
     Raises
     ------
     ValueError
-        For other than two or three positive whole numbers, and for sizes that ``divisor``
+        Anything but two or three positive whole numbers, or a height or width that ``divisor``
         does not divide.
     """
     sizes = tuple(image_shape)
@@ -54,14 +60,14 @@ def read_shape(image_shape: tuple[int, ...], divisor: int = 1) -> ImageShape:
 
 
 def unflatten(x: torch.Tensor, shape: ImageShape) -> torch.Tensor:
-    """Rows to images, ``(n, height * width * n_channels)`` to ``(n, n_channels, height, width)``.
+    """Reshape rows ``(n, height * width * n_channels)`` to ``(n, n_channels, height, width)``.
 
-    A row is in the order of numpy's ``reshape``: row by row, channels last.
+    The values of a row are in the order of numpy's ``reshape``: row by row, channels last.
 
     Raises
     ------
     ValueError
-        For rows of another length.
+        Rows of another length.
     """
     if x.ndim != 2 or x.shape[1] != shape.size:
         raise ValueError(
@@ -72,29 +78,29 @@ def unflatten(x: torch.Tensor, shape: ImageShape) -> torch.Tensor:
 
 
 def flatten(images: torch.Tensor) -> torch.Tensor:
-    """Images to rows: the reverse of :func:`unflatten`."""
+    """Reshape images to rows, the inverse of :func:`unflatten`."""
     return images.permute(0, 2, 3, 1).flatten(1)
 
 
 def affine_images(
     x: torch.Tensor, image_shape: tuple[int, ...], matrix: torch.Tensor
 ) -> torch.Tensor:
-    """Draw every image anew through an affine map of its pixels.
+    """Transform images by affine maps of their pixels.
 
-    A position is ``(right, down)`` in pixels from the centre of the image, so that a rotation
-    stays one where height and width differ. Values between pixels are bilinear, those from
-    outside of the image 0; none leaves the range of its image and 0.
+    Positions are ``(right, down)`` in pixels from the centre of the image, so that a rotation
+    does not distort images whose height and width differ. Values between pixels are interpolated
+    bilinearly, values outside of the image are 0; no value leaves the range of the image and 0.
 
     Parameters
     ----------
     x
-        Flat images, ``(n, height * width * n_channels)``, in the order of numpy's
+        Images as rows, ``(n, height * width * n_channels)``, in the order of numpy's
         ``reshape``: row by row, channels last.
     image_shape
         ``(height, width)`` or ``(height, width, n_channels)``.
     matrix
-        ``(n, 2, 3)`` or ``(2, 3)``: for each image ``[A | b]``. The pixel at position ``p`` of
-        the result is that at ``A p + b`` of the input.
+        ``[A | b]``, of each image ``(n, 2, 3)`` or of all ``(2, 3)``. The result has at position
+        ``p`` the value of the input at ``A p + b``.
 
     Returns
     -------
@@ -103,7 +109,7 @@ def affine_images(
     Raises
     ------
     ValueError
-        For a bad ``image_shape``, rows of another length and matrices of another shape.
+        An invalid ``image_shape``, rows of another length, matrices of another shape.
     """
     shape = read_shape(image_shape)
     images = unflatten(x, shape)
@@ -112,30 +118,23 @@ def affine_images(
             f"`matrix` must have the shape (2, 3) or ({len(x)}, 2, 3), one for each image; "
             f"got {tuple(matrix.shape)}."
         )
-    if not len(x):  # torch makes no grid for no images
+    if not len(x):  # torch makes no grid for zero images
         return x.clone()
-    # torch counts positions in halves of the image
+    # torch measures positions in halves of the image
     half = matrix.new_tensor([shape.width / 2, shape.height / 2])
     units = torch.cat([half, half.new_ones(1)]) / half.unsqueeze(1)
     grid = F.affine_grid(
         (matrix * units).expand(len(x), 2, 3), list(images.shape), align_corners=False
     )
     drawn = flatten(F.grid_sample(images, grid, align_corners=False))
-    # the weights of the four neighbours add up to 1 but for rounding
+    # the weights of the four neighbours sum to 1 but for rounding
     return drawn.clamp(
         min=x.amin(1, keepdim=True).clamp(max=0), max=x.amax(1, keepdim=True).clamp(min=0)
     )
 
 
-EPS = 1e-6
-"""Stands for the mass and the spread of an image without ink."""
-
-FINE = 0.7
-"""Spread in pixels of the smoothing before gradients are taken."""
-
-
 def straighten(x: torch.Tensor, image_shape: tuple[int, ...]) -> torch.Tensor:
-    """Move the centre of mass to the middle and take the slant out.
+    """Move the centre of mass of images to the middle and remove their slant.
 
     The slant is the slope of the line through the centre that the ink follows from top to
     bottom, from the second moments of the image.
@@ -143,7 +142,7 @@ def straighten(x: torch.Tensor, image_shape: tuple[int, ...]) -> torch.Tensor:
     Parameters
     ----------
     x
-        Flat images with values from 0 (nothing) up, ``(n, height * width * n_channels)``.
+        Images as rows, ``(n, height * width * n_channels)``, with values from 0 (no ink) up.
     image_shape
         ``(height, width)`` or ``(height, width, n_channels)``.
 
@@ -158,14 +157,14 @@ def straighten(x: torch.Tensor, image_shape: tuple[int, ...]) -> torch.Tensor:
         torch.arange(shape.width, dtype=x.dtype, device=x.device) - (shape.width - 1) / 2,
         indexing="ij",
     )
-    mass = ink.sum((1, 2)).clamp_min(EPS)
+    mass = ink.sum((1, 2)).clamp_min(MIN_INK)
 
     def mean(values: torch.Tensor) -> torch.Tensor:
         return (ink * values).sum((1, 2)) / mass
 
     middle = torch.stack([mean(right), mean(down)], 1)
     d_right, d_down = right - middle[:, 0, None, None], down - middle[:, 1, None, None]
-    slant = mean(d_right * d_down) / mean(d_down.square()).clamp_min(EPS)
+    slant = mean(d_right * d_down) / mean(d_down.square()).clamp_min(MIN_INK)
     matrix = torch.eye(2, dtype=x.dtype, device=x.device).repeat(len(x), 1, 1)
     matrix[:, 0, 1] = slant
     return affine_images(x, image_shape, torch.cat([matrix, middle.unsqueeze(2)], 2))
@@ -174,26 +173,26 @@ def straighten(x: torch.Tensor, image_shape: tuple[int, ...]) -> torch.Tensor:
 def oriented_gradients(
     x: torch.Tensor, image_shape: tuple[int, ...], *, n_directions: int = 8, cell: int = 4
 ) -> torch.Tensor:
-    """How much of an image changes in which direction, around each point of a grid.
+    """Compute histograms of oriented gradients (HOG) of images, with soft bins.
 
-    A histogram of oriented gradients with soft edges: a gradient counts for the two directions
-    next to its own, and for the points around it by a Gaussian of half a cell, so that a stroke
-    that moves a little changes the result a little. The features of an image have length 1.
+    A gradient counts for the two directions next to its own, and for the grid points around it
+    by a Gaussian of half a cell, so that a small shift of a stroke changes the features little.
+    The features of an image have length 1.
 
     Parameters
     ----------
     x
-        Flat images, ``(n, height * width * n_channels)``.
+        Images as rows, ``(n, height * width * n_channels)``.
     image_shape
         ``(height, width)`` or ``(height, width, n_channels)``; channels are averaged.
     n_directions
-        Directions between 0 and 360 degrees.
+        Number of directions between 0 and 360 degrees.
     cell
-        Distance of the grid's points, in pixels.
+        Distance between grid points, in pixels.
 
     Returns
     -------
-    ``(n, n_directions * n_points)``, 0 and above.
+    ``(n, n_directions * n_points)``, no value below 0.
 
     References
     ----------
@@ -201,7 +200,7 @@ def oriented_gradients(
     as in Arandjelovic & Zisserman 2012 (RootSIFT).
     """
     image = unflatten(x, read_shape(image_shape)).mean(1, keepdim=True)
-    image = _smooth(image, FINE)
+    image = _smooth(image, BLUR)
     step = F.pad(image, (1, 1, 1, 1))
     d_right = (step[:, :, 1:-1, 2:] - step[:, :, 1:-1, :-2]) / 2
     d_down = (step[:, :, 2:, 1:-1] - step[:, :, :-2, 1:-1]) / 2

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 
+Activation = Literal["elu", "relu"]
+
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"elu": F.elu, "relu": F.relu}
+"""Activation functions of the papers, by name."""
+
 
 def choose(choices: Mapping[str, T], name: str, parameter: str) -> T:
-    """The choice called ``name``; ValueError that lists all choices for an unknown one."""
+    """Return the choice called ``name``; an unknown name raises ValueError with all choices."""
     if name not in choices:
         names = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"`{parameter}` is {name!r}; it must be one of {names}.")
     return choices[name]
 
 
-class _Lone:
-    """In training, a batch without spread is normalised as outside of training.
+def choose_word(words: object, word: str, parameter: str) -> str:
+    """Return ``word`` if it is one of a ``Literal`` type; else raise ValueError."""
+    return choose({choice: choice for choice in get_args(words)}, word, parameter)
 
-    One cell has no variance, and torch refuses it. Its batch takes the running statistics
-    and leaves them as they are.
+
+class _SingleCellNorm:
+    """Batch normalisation that accepts a batch of one cell in training.
+
+    A single cell has no variance, and torch refuses it. Here it is normalised by the running
+    statistics, which stay as they are.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -39,41 +48,37 @@ class _Lone:
         return super().forward(x)
 
 
-class BatchNorm1d(_Lone, nn.BatchNorm1d):
-    """Normalises the features of cells, ``(n, d)``."""
+class BatchNorm1d(_SingleCellNorm, nn.BatchNorm1d):
+    """Batch normalisation of features, ``(n, d)``."""
 
 
-class BatchNorm2d(_Lone, nn.BatchNorm2d):
-    """Normalises the channels of images, ``(n, channels, height, width)``."""
-
-
-ACTIVATIONS = {"elu": F.elu, "relu": F.relu}
-"""Activations that the papers use, by name."""
+class BatchNorm2d(_SingleCellNorm, nn.BatchNorm2d):
+    """Batch normalisation of image channels, ``(n, channels, height, width)``."""
 
 
 class MLP(nn.Module):
-    """Dense layers with an activation and dropout between them; the last layer is linear.
+    """Multilayer perceptron: dense layers with activation and dropout; the last is linear.
 
     Parameters
     ----------
     n_in, n_hidden, n_out
-        Sizes of the input, of every hidden layer and of the output.
+        Sizes of the input, of each hidden layer and of the output.
     n_layers
         Number of hidden layers; 0 makes a linear map.
     dropout
-        Share of hidden units dropped. It acts only where :meth:`forward` is told so:
-        DEPICT compares a clean pass and a noisy pass of one network in one step, so the
-        module's ``training`` flag cannot decide.
+        Share of hidden units dropped. Dropout acts only where :meth:`forward` is called with
+        ``noisy=True``: DEPICT compares a clean and a noisy pass of one network in one step, so
+        the ``training`` flag of the module cannot decide.
     activation
-        One of ``"elu"``, ``"relu"``.
+        ``"elu"`` or ``"relu"``.
     batch_norm
-        Normalise every hidden layer over the batch, before the activation. A batch of one
-        cell is normalised by the running statistics, in training too.
+        Normalise each hidden layer over the batch, before the activation. A batch of one cell is
+        normalised by the running statistics, in training too.
 
     Raises
     ------
     ValueError
-        For an unknown activation.
+        An unknown activation.
     """
 
     def __init__(
@@ -84,7 +89,7 @@ class MLP(nn.Module):
         *,
         n_layers: int,
         dropout: float = 0.0,
-        activation: str = "elu",
+        activation: Activation = "elu",
         batch_norm: bool = False,
     ):
         super().__init__()
@@ -104,15 +109,15 @@ class MLP(nn.Module):
         return self.out(self.features(x, noisy=noisy))
 
     def features(self, x: torch.Tensor, *, noisy: bool = False) -> torch.Tensor:
-        """Map ``(n, n_in)`` to what the last layer sees, ``(n, n_hidden)``."""
+        """Map ``(n, n_in)`` to the input of the last layer, ``(n, n_hidden)``."""
         for layer, norm in zip(self.hidden, self.norms, strict=True):
             x = F.dropout(self.activation(norm(layer(x))), self.dropout, training=noisy)
         return x
 
     def clean_and_noisy(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What :meth:`forward` gives without dropout and with it, not after ``batch_norm``.
+        """Return the outputs without and with dropout; not for networks with ``batch_norm``.
 
-        Layers are small, so two passes would cost twice as much as one of twice the rows.
+        The layers are small, so two passes would cost twice as much as one of twice the rows.
         """
         if not self.dropout or not self.hidden:
             out = self(x)

@@ -1,65 +1,143 @@
-"""What arms say of a cell, and how badly: likelihoods of markers, pixels and counts."""
+"""Likelihoods of cells: Gaussian markers, Bernoulli pixels and negative binomial counts."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scmoe.nn._autoencoders import LEAST_NOISE, MEMORY
-from scmoe.nn._layers import choose
+from scmoe.nn._layers import choose_word
+
+Likelihood = Literal["gaussian", "bernoulli"]
+
+ArmLikelihood = Literal["gaussian", "bernoulli", "nb", "zinb"]
 
 COUNTS = ("nb", "zinb")
 """Likelihoods of counts."""
 
+MEMORY = 1000
+"""Number of cells over which the squared errors of an expert or arm are averaged."""
+
+MIN_NOISE = 1e-3
+"""Floor of the variance left by an expert or arm, in units of the variance of the data."""
+
 DISPERSIONS = (1e-1, 1e2)
-"""Range in which inverse dispersions start."""
+"""Range of the initial inverse dispersions."""
 
-MOST_DROPPED = 5.0
-"""Largest log-odds that a count is dropped."""
+MAX_DROPOUT_LOGIT = 5.0
+"""Largest log-odds that a count is zero-inflated."""
 
-FEW_DROPPED = -2.0
-"""Log-odds of that to start with."""
+START_DROPOUT_LOGIT = -2.0
+"""Initial log-odds that a count is zero-inflated."""
 
 RARE = 1e-2
-"""Least mean of a pixel, and share of a gene among all alike, to start with."""
-
-LIKELIHOODS = ("gaussian", "bernoulli", *COUNTS)
+"""Least initial mean of a pixel, and least initial share of a gene relative to equal shares."""
 
 
-class Observed(nn.Module):
-    """The cells as A arms see them and say them.
+def gaussian_loss(squares: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+    """Return the negative log-likelihood of each value, given squared errors and variances."""
+    return 0.5 * (squares / variance + variance.log() + math.log(2 * math.pi))
+
+
+class Standardised(nn.Module):
+    """A module that sees features with mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    n_input
+        Number of features.
+    likelihood
+        Of the features.
+    isotropic
+        Whether all features share one mean and one standard deviation.
+    """
+
+    noise: torch.Tensor
+    """Variance that each expert or arm leaves of each feature, ``(K, n_input)``."""
+
+    def __init__(self, n_input: int, *, likelihood: str, isotropic: bool):
+        super().__init__()
+        self.likelihood, self.isotropic = likelihood, isotropic
+        self.register_buffer("centre", torch.zeros(n_input))
+        self.register_buffer("spread", torch.ones(n_input))
+
+    @torch.no_grad()
+    def look_at(self, scaled: torch.Tensor, *, together: bool) -> None:
+        """Store the mean and standard deviation of the training cells.
+
+        Parameters
+        ----------
+        scaled
+            Training cells, ``(n, n_input)``.
+        together
+            Take one mean and standard deviation for all features, as for the pixels of images.
+        """
+        axis = None if together or self.isotropic else 0
+        spread = scaled.std(axis, correction=0)
+        self.centre.copy_(scaled.mean(axis))
+        self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
+
+    def standard(self, scaled: torch.Tensor) -> torch.Tensor:
+        """Standardise scaled features ``(..., n_input)``."""
+        return (scaled - self.centre) / self.spread
+
+    def expected(self, output: torch.Tensor) -> torch.Tensor:
+        """Map decoder outputs ``(..., n_input)`` to scaled features; not for counts."""
+        if self.likelihood == "bernoulli":
+            return output.sigmoid()
+        return self.centre + self.spread * output
+
+    def _update_noise(self, total: torch.Tensor, count: torch.Tensor | int) -> None:
+        """Move the variances towards the squared errors of a batch.
+
+        Parameters
+        ----------
+        total
+            Sum of the squared errors, ``(K, n_input)``.
+        count
+            Number of cells in the sum, for all experts or for each, ``(K, 1)``.
+        """
+        self.noise.copy_(((MEMORY * self.noise + total) / (MEMORY + count)).clamp_min(MIN_NOISE))
+
+
+class Observed(Standardised):
+    """The inputs of A arms, and the likelihood of the cells given the outputs of their decoders.
 
     Parameters
     ----------
     n_arms
         A.
     n_input
-        Features.
+        Number of features.
     likelihood
-        ``"gaussian"``, with the variance that an arm leaves of each feature, averaged over its
-        last cells (Rybkin et al. 2021); ``"bernoulli"``, cross-entropy; ``"nb"`` and ``"zinb"``,
-        (zero-inflated) negative binomials of counts with scVI's means: shares of the features
-        by a softmax, times the total of the cell, and one inverse dispersion for each feature.
-        These are means after the zero inflation here, so that the total of a cell is kept.
+        ``"gaussian"``: each arm and feature has the variance of its recent errors (Rybkin et al.
+        2021). ``"bernoulli"``: cross-entropy. ``"nb"`` and ``"zinb"``: (zero-inflated) negative
+        binomials of counts with the means of scVI, that is, shares of the features by a softmax,
+        times the total count of the cell, and one inverse dispersion per feature. Here these are
+        means after zero inflation, so that the total of a cell is kept.
     isotropic
-        One mean, spread and variance for all features.
+        Whether all features share one mean, standard deviation and variance.
 
     Raises
     ------
     ValueError
-        For an unknown likelihood.
+        An unknown likelihood.
     """
 
-    def __init__(self, n_arms: int, n_input: int, *, likelihood: str, isotropic: bool = False):
-        super().__init__()
-        self.likelihood = choose({word: word for word in LIKELIHOODS}, likelihood, "likelihood")
-        self.isotropic = isotropic
+    def __init__(
+        self,
+        n_arms: int,
+        n_input: int,
+        *,
+        likelihood: ArmLikelihood,
+        isotropic: bool = False,
+    ):
+        likelihood = choose_word(ArmLikelihood, likelihood, "likelihood")
+        super().__init__(n_input, likelihood=likelihood, isotropic=isotropic)
         self.n_output = 2 * n_input if likelihood == "zinb" else n_input
-        self.register_buffer("centre", torch.zeros(n_input))
-        self.register_buffer("spread", torch.ones(n_input))
         if likelihood == "gaussian":
             self.register_buffer("noise", torch.ones(n_arms, n_input))
         elif likelihood in COUNTS:
@@ -69,21 +147,18 @@ class Observed(nn.Module):
     def look_at(
         self, scaled: torch.Tensor, *, together: bool, counts: torch.Tensor | None = None
     ) -> None:
-        """Take mean and spread of the training cells, by which the arms see standard values.
+        """Store the mean and standard deviation of the training cells.
 
         Parameters
         ----------
         scaled
             Training cells, ``(n, n_input)``.
         together
-            One mean and spread for all features, as for the pixels of images.
+            Take one mean and standard deviation for all features, as for the pixels of images.
         counts
-            Their counts; dispersions start where the moments of all cells together have them.
+            Counts of the training cells; the inverse dispersions start at their moments.
         """
-        axis = None if together or self.isotropic else 0
-        spread = scaled.std(axis, correction=0)
-        self.centre.copy_(scaled.mean(axis))
-        self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
+        super().look_at(scaled, together=together)
         if counts is not None:
             variance, mean = torch.var_mean(counts, 0, correction=0)
             theta = mean.square() / (variance - mean).clamp_min(1e-8)
@@ -93,9 +168,9 @@ class Observed(nn.Module):
 
     @torch.no_grad()
     def typical(self, scaled: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
-        """What a decoder says of all cells alike at best, ``(n_output,)``, to start with.
+        """Return the best constant decoder output for all cells, ``(n_output,)``.
 
-        Parameters as of :meth:`look_at`.
+        Parameters as in :meth:`look_at`.
         """
         if self.likelihood == "gaussian":
             return scaled.new_zeros(self.n_output)
@@ -103,25 +178,22 @@ class Observed(nn.Module):
             return scaled.mean(0).clamp(RARE, 1 - RARE).logit()
         share = counts.mean(0) / counts.mean(0).sum().clamp_min(1e-8)
         logits = share.clamp_min(RARE / len(share)).log()
-        return torch.cat([logits, torch.full_like(logits, FEW_DROPPED)])[: self.n_output]
-
-    def standard(self, scaled: torch.Tensor) -> torch.Tensor:
-        """Scaled cells ``(..., n_input)`` with mean 0 and spread 1."""
-        return (scaled - self.centre) / self.spread
+        dropout = torch.full_like(logits, START_DROPOUT_LOGIT)
+        return torch.cat([logits, dropout])[: self.n_output]
 
     def missed(
         self, output: torch.Tensor, scaled: torch.Tensor, counts: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Negative log-likelihood of every cell in every arm, summed over features.
+        """Return the negative log-likelihood of each cell in each arm, summed over features.
 
         Parameters
         ----------
         output
-            Of the decoders, ``(A, n, n_output)``.
+            Outputs of the decoders, ``(A, n, n_output)``.
         scaled
-            The cells, ``(n, n_input)``.
+            Scaled cells, ``(n, n_input)``.
         counts
-            Their counts, for the likelihoods of counts.
+            Counts of the cells, for the likelihoods of counts.
 
         Returns
         -------
@@ -131,24 +203,23 @@ class Observed(nn.Module):
             squares = (self.standard(scaled) - output).square()
             if self.training:
                 self._remember(squares.detach())
-            noise = self.noise[:, None]
-            return 0.5 * (squares / noise + noise.log() + math.log(2 * math.pi)).sum(-1)
+            return gaussian_loss(squares, self.noise[:, None]).sum(-1)
         if self.likelihood == "bernoulli":
             target = scaled.expand_as(output)
             return F.binary_cross_entropy_with_logits(output, target, reduction="none").sum(-1)
         return -self.distribution(output, counts.sum(-1, keepdim=True)).log_prob(counts).sum(-1)
 
     def distribution(self, output: torch.Tensor, total: torch.Tensor, arm: int | None = None):
-        """Distribution of the counts of cells.
+        """Return the distribution of the counts of cells.
 
         Parameters
         ----------
         output
-            Of the decoders, ``(A, n, n_output)``, or of one arm, ``(n, n_output)``.
+            Outputs of the decoders, ``(A, n, n_output)``, or of one arm, ``(n, n_output)``.
         total
-            Counts of each cell, ``(n, 1)``.
+            Total count of each cell, ``(n, 1)``.
         arm
-            Which arm, where it is one.
+            Number of the arm, for the outputs of one arm.
         """
         from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 
@@ -158,24 +229,18 @@ class Observed(nn.Module):
             mean = total * output.softmax(-1)
             return NegativeBinomial(mu=mean, theta=theta, validate_args=False)
         logits, dropped = output.chunk(2, -1)
-        dropped = dropped.clamp_max(MOST_DROPPED)
-        # what is left after the dropout adds up to the total
+        dropped = dropped.clamp_max(MAX_DROPOUT_LOGIT)
+        # the means after zero inflation sum to the total count
         mu = total * logits.softmax(-1) / (-dropped).sigmoid()
         return ZeroInflatedNegativeBinomial(
             mu=mu, theta=theta, zi_logits=dropped, validate_args=False
         )
 
-    def expected(self, output: torch.Tensor) -> torch.Tensor:
-        """The scaled features ``(..., n_input)`` that outputs stand for; not of counts."""
-        if self.likelihood == "bernoulli":
-            return output.sigmoid()
-        return self.centre + self.spread * output
-
     @torch.no_grad()
     def _remember(self, squares: torch.Tensor) -> None:
-        """Move the variance of each arm towards its squared errors."""
+        """Move the variance of each arm towards its squared errors, ``(A, n, n_input)``."""
         n = squares.shape[1]
-        left = squares.sum(1)
+        total = squares.sum(1)
         if self.isotropic:
-            left = left.mean(1, keepdim=True).expand_as(left)
-        self.noise.copy_(((MEMORY * self.noise + left) / (MEMORY + n)).clamp_min(LEAST_NOISE))
+            total = total.mean(1, keepdim=True).expand_as(total)
+        self._update_noise(total, n)
