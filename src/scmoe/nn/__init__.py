@@ -1,4 +1,4 @@
-"""Tensors only: networks, experts and losses. No module here knows AnnData."""
+"""Networks, experts, losses and augmentations on tensors; no module here knows AnnData."""
 
 from scmoe.nn._arms import Arms
 from scmoe.nn._augment import (

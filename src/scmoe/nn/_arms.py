@@ -1,4 +1,4 @@
-"""A autoencoding arms with stacked weights: each sees its own copy of a cell."""
+"""The arms of cpl-mixVAE: A autoencoders with stacked weights, one copy of a cell for each."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scmoe.nn._layers import ACTIVATIONS, BatchNorm1d, choose
+from scmoe.nn._layers import ACTIVATIONS, Activation, BatchNorm1d, choose
 
 
 class ArmLinear(nn.Module):
-    """One linear layer of each arm, as one batched product.
+    """One linear layer per arm, as one batched product.
 
     Parameters
     ----------
     n_arms
-        A.
+        Number of arms, A.
     n_in, n_out
         Sizes of the input and of the output.
     """
@@ -35,12 +35,12 @@ class ArmLinear(nn.Module):
 
 
 class ArmNorm(nn.Module):
-    """Batch normalisation without scale and shift, for each arm by itself.
+    """Batch normalisation without scale and shift, separate for each arm.
 
     Parameters
     ----------
     n_arms, n_features
-        A and the number of features.
+        Number of arms, A, and of features.
     """
 
     def __init__(self, n_arms: int, n_features: int):
@@ -60,14 +60,14 @@ class ArmMLP(nn.Module):
     Parameters
     ----------
     n_arms
-        A.
+        Number of arms, A.
     sizes
-        Of the input and of each layer.
+        Sizes of the input and of each layer.
     activation
-        One of ``"elu"``, ``"relu"``.
+        ``"elu"`` or ``"relu"``.
     """
 
-    def __init__(self, n_arms: int, sizes: list[int], activation: str):
+    def __init__(self, n_arms: int, sizes: list[int], activation: Activation):
         super().__init__()
         self.layers = nn.ModuleList(
             ArmLinear(n_arms, a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
@@ -83,19 +83,19 @@ class ArmMLP(nn.Module):
 
 
 class Arms(nn.Module):
-    """The networks of cpl-mixVAE's arms (equations as rebuilt from MMIDAS).
+    """Networks of the arms of cpl-mixVAE (equations as reconstructed from MMIDAS).
 
-    Each arm has an encoder with a narrow last layer, a head for the category, one for the state
-    given cell and category, and a decoder of both.
+    Each arm has an encoder with a narrow last layer, a head for the category, a head for the
+    state given cell and category, and a decoder of category and state.
 
     Parameters
     ----------
     n_arms
-        A.
+        Number of arms, A.
     n_input, n_output
-        Features that an arm sees, and numbers that it says of a cell.
+        Number of input features, and of decoder outputs per cell.
     n_categories
-        K.
+        Number of categories, K.
     n_state
         Dimensions of the state.
     n_hidden, n_layers
@@ -103,14 +103,14 @@ class Arms(nn.Module):
     n_embed
         Units of the narrow layer.
     activation
-        One of ``"elu"``, ``"relu"``.
+        ``"elu"`` or ``"relu"``.
     input_dropout, state_dropout
         Share of the features, and of the states before decoding, that are dropped in training.
 
     Raises
     ------
     ValueError
-        For an unknown activation.
+        An unknown activation.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Arms(nn.Module):
         n_hidden: int,
         n_layers: int,
         n_embed: int,
-        activation: str,
+        activation: Activation,
         input_dropout: float,
         state_dropout: float,
     ):
@@ -140,22 +140,22 @@ class Arms(nn.Module):
         self.input_dropout, self.state_dropout = input_dropout, state_dropout
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
-        """The narrow layer, ``(A, n, n_embed)``, of what the arms see, ``(A, n, n_input)``."""
+        """Embed inputs ``(A, n, n_input)`` in the narrow layer, ``(A, n, n_embed)``."""
         return self.encoder(F.dropout(x, self.input_dropout, self.training))
 
     def categorize(self, embedded: torch.Tensor) -> torch.Tensor:
-        """Logits of the categories, ``(A, n, K)``."""
+        """Return the logits of the categories, ``(A, n, K)``."""
         return self.category(embedded)
 
     def states(
         self, embedded: torch.Tensor, category: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log-variance of the state, ``(A, n, n_state)``, given the category.
+        """Return the mean and log-variance of the state, ``(A, n, n_state)``, given the category.
 
         Parameters
         ----------
         embedded
-            ``(A, n, n_embed)``.
+            Output of :meth:`embed`, ``(A, n, n_embed)``.
         category
             Points of the simplex, ``(A, n, K)``.
         """
@@ -163,25 +163,25 @@ class Arms(nn.Module):
         return loc, log_var
 
     def decode(self, category: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-        """What the arms say of cells, ``(A, n, n_output)``."""
+        """Decode categories and states of cells, to ``(A, n, n_output)``."""
         state = F.dropout(state, self.state_dropout, self.training)
         return self.out(self.decoder(torch.cat([category, state], -1)))
 
     @torch.no_grad()
     def say_first(self, output: torch.Tensor) -> None:
-        """Start all decoders with one output, ``(n_output,)``, which Adam is slow to reach."""
+        """Set the initial output of all decoders, ``(n_output,)``, which Adam is slow to reach."""
         self.out.bias.copy_(output.expand_as(self.out.bias))
 
     @torch.no_grad()
     def take(self, other: Arms, categories: torch.Tensor) -> None:
-        """Take the weights of other arms, whose category ``categories[i]`` becomes category ``i``.
+        """Copy the weights of other arms; their category ``categories[i]`` becomes category ``i``.
 
         Parameters
         ----------
         other
-            Arms of the same sizes but for the number of categories.
+            Arms of the same sizes except for the number of categories.
         categories
-            ``(n_categories,)`` int64.
+            Categories to copy, ``(n_categories,)`` int64.
         """
         state = {name: tensor.clone() for name, tensor in other.state_dict().items()}
         n_before = other.n_categories

@@ -1,15 +1,18 @@
-"""Layers in closed form: components, ridge regression, discriminants and a Newton step.
+"""Layers in closed form: principal axes, ridge regression, discriminants, a Newton step.
 
 Each function solves for the last layer of a network whose hidden features are given. Weights are
-``(n_features, n_out)`` with a bias ``(n_out,)``, so a layer says ``features @ weights + bias``.
+``(n_features, n_out)`` with a bias ``(n_out,)``; the output is ``features @ weights + bias``.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from scmoe.nn._likelihood import Likelihood
 
 RIDGE = 1e-3
 """Penalty of a ridge regression, as a share of the mean variance of the features."""
@@ -17,21 +20,21 @@ RIDGE = 1e-3
 SHRINKAGE = 1e-2
 """Share of a covariance that is replaced by a sphere of the same trace."""
 
-ROOM = 1e-3
-"""A mean is kept this far from 0 and 1 before its logit is taken."""
+MIN_MEAN = 1e-3
+"""Least distance of a mean from 0 and 1 before its logit."""
 
 STEPS = (1.0, 0.5, 0.25)
 """Shares of a Newton step that are tried."""
 
 CHUNK = 2048
-"""Cells whose outer products of features are held at a time."""
+"""Number of cells whose outer products of features are in memory at a time."""
 
-MANY = 128
-"""With more outputs they share the curvature of their mean, which costs one product for all."""
+MANY_OUTPUTS = 128
+"""Number of outputs above which all share one matrix of mean curvature, at lower cost."""
 
 
 class Layer(NamedTuple):
-    """A dense layer."""
+    """Weights and bias of a dense layer."""
 
     weights: torch.Tensor
     """``(n_features, n_out)``."""
@@ -59,7 +62,7 @@ def group_moments(
     membership
         Share of each group, ``(n, G)``; rows sum to 1.
     weight
-        How many cells each row stands for, ``(n,)``.
+        Number of cells that each row represents, ``(n,)``.
     """
     of_group = membership * (weight / weight.sum())[:, None]
     share = of_group.sum(0)
@@ -71,7 +74,7 @@ def group_moments(
 
 
 def shrunk(covariance: torch.Tensor, share: float = SHRINKAGE) -> torch.Tensor:
-    """Return a covariance with a share replaced by a sphere: it has an inverse."""
+    """Shrink a covariance towards a sphere, so that it has an inverse."""
     d = len(covariance)
     sphere = (covariance.trace() / d).clamp_min(1e-8) * torch.eye(d).to(covariance)
     return (1 - share) * covariance + share * sphere
@@ -97,7 +100,7 @@ def principal_axes(x: torch.Tensor, weight: torch.Tensor, n: int) -> torch.Tenso
 def ridge(
     features: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, penalty: float = RIDGE
 ) -> Layer:
-    """Return the layer of least weighted squares with a penalty on its weights.
+    """Solve a weighted ridge regression for a layer.
 
     Parameters
     ----------
@@ -106,9 +109,9 @@ def ridge(
     target
         ``(n, d)``.
     weight
-        Of each row, ``(n,)``.
+        Weight of each row, ``(n,)``.
     penalty
-        Times the mean variance of the features.
+        Penalty on the weights, in units of the mean variance of the features.
     """
     mean, covariance = moments(features, weight)
     share = (weight / weight.sum())[:, None]
@@ -129,8 +132,8 @@ def discriminants(
     .. math:: \log \pi_k + m_k^T S^{-1} f - \tfrac12 m_k^T S^{-1} m_k
 
     with the share :math:`\pi_k` and the mean :math:`m_k` of group k, and the covariance
-    :math:`S` within groups. Parameters as of :func:`group_moments`; the ``dropout`` p that the
-    features will have adds :math:`p / (1 - p) \, E[f^2]` to their variances.
+    :math:`S` within groups. Parameters as in :func:`group_moments`; the ``dropout`` p that the
+    features will have in training adds :math:`p / (1 - p) \, E[f^2]` to their variances.
     """
     share, means, within = group_moments(features, membership, weight)
     square = (weight / weight.sum()) @ features.square()
@@ -142,13 +145,12 @@ def discriminants(
     return Layer(weights, bias)
 
 
-def constant(target: torch.Tensor, weight: torch.Tensor, n_features: int, kind: str) -> Layer:
-    """Return the best layer that looks at no feature: the mean, or its logit.
-
-    ``kind`` is ``"bernoulli"`` or ``"gaussian"``.
-    """
+def constant(
+    target: torch.Tensor, weight: torch.Tensor, n_features: int, kind: Likelihood
+) -> Layer:
+    """Return the best layer with constant output: the mean of the target, or its logit."""
     mean = (weight / weight.sum()) @ target
-    bias = mean.clamp(ROOM, 1 - ROOM).logit() if kind == "bernoulli" else mean
+    bias = mean.clamp(MIN_MEAN, 1 - MIN_MEAN).logit() if kind == "bernoulli" else mean
     return Layer(target.new_zeros(n_features, target.shape[1]), bias)
 
 
@@ -157,7 +159,7 @@ def newton_step(
     features: torch.Tensor,
     target: torch.Tensor,
     weight: torch.Tensor,
-    kind: str,
+    kind: Likelihood,
     penalty: float = 1.0,
 ) -> Layer:
     """Improve a layer by one Newton step of its likelihood; no output becomes worse.
@@ -165,23 +167,23 @@ def newton_step(
     Parameters
     ----------
     layer
-        To start from.
+        The initial layer.
     features
         ``(n, h)``.
     target
         ``(n, d)``, from 0 to 1 for ``"bernoulli"``.
     weight
-        Of each row, ``(n,)``.
+        Weight of each row, ``(n,)``.
     kind
         ``"bernoulli"``: cross-entropy of the sigmoid. ``"gaussian"``: half the squared error,
         whose minimum one step finds.
     penalty
-        On the squared change of the weights, in cells of the mean squared feature and mean
-        curvature: a group of few cells keeps what it had.
+        Penalty on the squared change of the weights, in numbers of cells with mean squared
+        feature and mean curvature: the layer of a group of few cells changes little.
 
     Returns
     -------
-    For each output the best of the whole step, shares of it, and no step at all.
+    The layer after the best of the whole step, shares of it and no step, for each output.
     """
     ones = features.new_ones(len(features), 1)
     design = torch.cat([features, ones], 1)
@@ -209,9 +211,9 @@ def newton_step(
 
 
 def _hessians(design: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
-    """Return the weighted products of the features for each output, ``(d, h, h)``."""
+    """Return the Hessian of each output: weighted products of features, ``(d, h, h)``."""
     h, d = design.shape[1], curvature.shape[1]
-    if d > MANY:
+    if d > MANY_OUTPUTS:
         share = curvature.mean(1, keepdim=True)
         common = (design * share).T @ design
         level = curvature.sum(0) / share.sum().clamp_min(1e-12)
@@ -223,7 +225,7 @@ def _hessians(design: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
 
 
 def _loss(
-    logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, kind: str
+    logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, kind: Likelihood
 ) -> torch.Tensor:
     """Return the weighted loss of each output, ``(d,)``."""
     if kind == "bernoulli":

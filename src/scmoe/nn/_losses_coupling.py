@@ -1,32 +1,34 @@
-r"""How arms are made to agree on the category of a cell, one function an equation.
+r"""Loss terms that couple the arms of cpl-mixVAE, one function per equation.
 
-The published text of cpl-mixVAE ends before its method; these are the terms of the authors'
-MMIDAS code, in a form that stays finite. All of them take logarithms of probabilities, and sums
-over pairs of arms are means here, so that nothing depends on the number of arms.
+The published text of cpl-mixVAE ends before its method; these are the terms of the MMIDAS code
+of the authors, in a form that stays finite. They take logarithms of probabilities, and sums over
+pairs of arms are means here, so that no term depends on the number of arms.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 FLOOR = 1e-3
-"""Probabilities count as this much more: what is less likely is no matter of dispute.
+"""Added to probabilities before the logarithm, so that unlikely categories hardly count.
 
-With next to nothing, as released, arms that are sure of a category are far apart for what they
-say of all the others, and stay unsure of everything.
+With a value near 0, as in the released code, arms that agree on a category are far apart because
+of all other categories, and stay uncertain.
 """
 
 MAX_INVERSE_DEVIATION = 5.0
-"""Largest weight of a category, that of one with a share of 0.04 of which the arms are sure.
+"""Largest weight of a category: that of a category with share 0.04 and certain assignments.
 
-Of one that is never used, or always, the deviation is 0.
+The standard deviation of a category that is never used, or always, is 0.
 """
 
 
 def log_categories(
     logits: torch.Tensor, live: torch.Tensor, sharpness: float | None = None
 ) -> torch.Tensor:
-    r"""Log-probabilities of the categories.
+    r"""Compute the log-probabilities of the categories.
 
     Parameters
     ----------
@@ -35,9 +37,9 @@ def log_categories(
     live
         Categories that are in use, ``(K,)`` bool.
     sharpness
-        None for the softmax. A number :math:`\tau` for that of the released code,
-        :math:`\mathrm{softmax}(\mathrm{softmax}(l)/\tau)`, which bounds how sure an arm can
-        be: the odds of two categories are :math:`e^{1/\tau}` at most.
+        None for the softmax. A number :math:`\tau` for the double softmax of the released code,
+        :math:`\mathrm{softmax}(\mathrm{softmax}(l)/\tau)`, which bounds the certainty of an
+        arm: the odds of two categories are at most :math:`e^{1/\tau}`.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def log_categories(
 
 
 def category_entropy(log_proba: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
-    """Entropy of every cell's categories in nats, ``(...)``.
+    """Compute the entropy of the categories of each cell in nats, ``(...)``.
 
     Parameters
     ----------
@@ -64,14 +66,17 @@ def category_entropy(log_proba: torch.Tensor, live: torch.Tensor) -> torch.Tenso
 
 
 def simplex_coordinates(
-    log_proba: torch.Tensor, live: torch.Tensor, distance: str = "scaled"
+    log_proba: torch.Tensor,
+    live: torch.Tensor,
+    distance: Literal["scaled", "aitchison"] = "scaled",
 ) -> torch.Tensor:
-    r"""Coordinates in which the distance of two arms is Euclidean.
+    r"""Return coordinates of the simplex in which the distance of two arms is Euclidean.
 
-    ``"scaled"``: :math:`\log q_{ik} / \sigma_k`, where :math:`\sigma_k` is the deviation of
-    :math:`q_k` over the batch, so that a category that hardly ever changes must be agreed upon
-    all the more. The gradient passes through it. ``"aitchison"``: the centred log-ratio
-    :math:`\log q_{ik} - \frac1K\sum_j \log q_{ij}`, whose distance is the Aitchison distance.
+    ``"scaled"``: :math:`\log q_{ik} / \sigma_k`, where :math:`\sigma_k` is the standard
+    deviation of :math:`q_k` over the batch, so that disagreement on a category that hardly varies
+    weighs more. The gradient passes through :math:`\sigma_k`. ``"aitchison"``: the centred
+    log-ratio :math:`\log q_{ik} - \frac1K\sum_j \log q_{ij}`, whose distance is the Aitchison
+    distance.
 
     Parameters
     ----------
@@ -95,20 +100,20 @@ def simplex_coordinates(
 
 
 def coupling(coordinates: torch.Tensor) -> torch.Tensor:
-    r"""Mean squared distance of two arms.
+    r"""Compute the mean squared distance of two arms.
 
     .. math:: \frac{2}{A(A-1)}\sum_{a<b}\frac1n\sum_i \|u_{ai} - u_{bi}\|^2
 
     Parameters
     ----------
     coordinates
-        ``(..., A, n, K)``, A above 1; the mean is taken over what stands before.
+        ``(..., A, n, K)``, A above 1; the mean is taken over all leading axes.
 
     Returns
     -------
     Scalar.
     """
     n_arms, n = coordinates.shape[-3:-1]
-    # the sum over pairs is A times the sum of squares about the mean
+    # the sum over pairs is A times the sum of squares around the mean
     spread = (coordinates - coordinates.mean(-3, keepdim=True)).square().sum((-3, -2, -1))
     return 2 * spread.mean() / ((n_arms - 1) * n)

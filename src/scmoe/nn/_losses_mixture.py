@@ -1,9 +1,9 @@
-r"""The loss terms of mixtures of autoencoders, one function an equation.
+r"""Loss terms of mixtures of autoencoders, one function per equation.
 
 Equation numbers are those of Santos' mixture of VAEs. Its loss is eq. 6,
 :math:`L = R + \alpha S + \beta B`, of :func:`weighted_distance`, :func:`sample_entropy` and
-:func:`batch_entropy`. Two relatives are here for comparison: DAMIC (Chazan et al. 2019) and
-the weights of MIXAE (Zhang et al. 2017).
+:func:`batch_entropy`. Two related methods are here for comparison: DAMIC (Chazan et al. 2019)
+and the weights of MIXAE (Zhang et al. 2017).
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from __future__ import annotations
 import torch
 
 MIN_ENTROPY = 1e-3
-"""Entropies count as this much at least, in nats, where something is divided by them."""
+"""Floor of entropies, in nats, where they are divisors."""
 
 
 def gaussian_kl(
     loc: torch.Tensor, log_var: torch.Tensor, n_latents: torch.Tensor | None = None
 ) -> torch.Tensor:
-    r"""Divergence of every code's distribution from the standard normal.
+    r"""Compute the divergence of the posterior of each code from the standard normal.
 
     .. math:: KL\left(N(m_i, v_i)\,\|\,N(0, I)\right)
               = \frac12\sum_j \left(m_{ij}^2 + v_{ij} - 1 - \log v_{ij}\right)
 
-    The normalised KL of eq. 3 is its mean over dimensions: experts have codes of different
-    sizes, and the competition must not favour small ones. Columns that are 0 in both inputs
-    add nothing, so shorter codes may be filled up with them.
+    The normalised KL of eq. 3 is its mean over dimensions: experts have different latent sizes,
+    and the competition must not favour small ones. Columns that are 0 in both inputs add nothing,
+    so shorter codes may be padded with zeros.
 
     Parameters
     ----------
@@ -33,8 +33,7 @@ def gaussian_kl(
     log_var
         Logarithms of the variances of the codes, ``(n, d)``.
     n_latents
-        Size of each row's own code, ``(n,)``, for the mean over its dimensions. The sum if
-        None.
+        Latent size of each row, ``(n,)``, for the mean over its dimensions; None for the sum.
 
     Returns
     -------
@@ -45,7 +44,7 @@ def gaussian_kl(
 
 
 def weighted_distance(proba: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
-    r"""How badly the experts reconstruct what they are responsible for, eq. 3.
+    r"""Compute the distances from the reconstructions, weighted by responsibility, eq. 3.
 
     .. math:: R = \frac{1}{n}\sum_i\sum_k p_{ik}\, d_{ik}
 
@@ -54,7 +53,7 @@ def weighted_distance(proba: torch.Tensor, distance: torch.Tensor) -> torch.Tens
     proba
         Assignment probabilities, ``(n, K)``.
     distance
-        Distance of each input from its reconstruction by each expert, ``(n, K)``.
+        Distance of each cell from its reconstruction by each expert, ``(n, K)``.
 
     Returns
     -------
@@ -64,7 +63,7 @@ def weighted_distance(proba: torch.Tensor, distance: torch.Tensor) -> torch.Tens
 
 
 def sample_entropy(logits: torch.Tensor) -> torch.Tensor:
-    r"""How undecided the manager is about single inputs, eq. 4.
+    r"""Compute the mean entropy of the assignments of single cells, eq. 4.
 
     .. math:: S = -\frac{1}{n}\sum_i\sum_k p_{ik}\log p_{ik}
 
@@ -82,13 +81,13 @@ def sample_entropy(logits: torch.Tensor) -> torch.Tensor:
 
 
 def batch_entropy(proba: torch.Tensor, prior: torch.Tensor | None = None) -> torch.Tensor:
-    r"""How unevenly the batch is spread over the experts, eq. 5.
+    r"""Compute the negative entropy of the mean assignments of the batch, eq. 5.
 
     .. math:: B = \sum_k \bar p_k\log \bar p_k, \qquad \bar p_k = \frac{1}{n}\sum_i p_{ik}
 
-    Equation 5 takes all clusters to be of one size. With a prior it is the divergence
-    :math:`\sum_k \bar p_k\log(\bar p_k / q_k)` instead, least where the batch is spread like
-    the prior; that of the uniform prior is eq. 5 and the constant log K.
+    Equation 5 assumes clusters of equal size. With a prior it is the divergence
+    :math:`\sum_k \bar p_k\log(\bar p_k / q_k)` instead, which is least where the shares of
+    the batch equal the prior; for the uniform prior it is eq. 5 plus the constant log K.
 
     Parameters
     ----------
@@ -99,8 +98,8 @@ def batch_entropy(proba: torch.Tensor, prior: torch.Tensor | None = None) -> tor
 
     Returns
     -------
-    Scalar: from -log K for an even batch to 0 for a batch in one cluster; with a prior, 0
-    and above.
+    Scalar: from -log K for equal shares to 0 for a batch in one cluster; with a prior, at least
+    0.
     """
     mean = proba.mean(0)
     # an empty cluster adds 0, and its gradient must stay finite
@@ -111,19 +110,19 @@ def batch_entropy(proba: torch.Tensor, prior: torch.Tensor | None = None) -> tor
 
 
 def damic(log_proba: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
-    r"""Likelihood of the mixture in place of eq. 6, as in DAMIC (Chazan et al. 2019).
+    r"""Compute the likelihood of the mixture in place of eq. 6 (DAMIC, Chazan et al. 2019).
 
     .. math:: L = -\frac{1}{n}\sum_i\log\sum_k p_{ik}\exp(-d_{ik})
 
-    An expert's gradient is weighted by its responsibility for the input after it is seen
-    how well it reconstructs it, not by the manager's guess alone.
+    The gradient of an expert is weighted by its posterior responsibility, given its
+    reconstruction of the cell, not by the assignment of the manager alone.
 
     Parameters
     ----------
     log_proba
         Logarithms of the assignment probabilities, ``(n, K)``.
     distance
-        Distance of each input from its reconstruction by each expert, ``(n, K)``.
+        Distance of each cell from its reconstruction by each expert, ``(n, K)``.
 
     Returns
     -------
@@ -135,14 +134,14 @@ def damic(log_proba: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
 def mixae_weights(
     distance_term: torch.Tensor, sample_term: torch.Tensor, batch_term: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""Weights of eq. 6 that make its terms equally large in this batch.
+    r"""Compute the weights of eq. 6 that make its terms equally large in a batch.
 
     .. math:: \alpha = |R| / S, \qquad \beta = (|R| + \alpha S) / |B|
 
-    This follows a public implementation of MIXAE (Zhang et al. 2017), which divides
-    :math:`\alpha` by the number of experts besides. Entropies near 0 count as
-    ``MIN_ENTROPY``, so that both weights stay finite; R may be negative, as the negative
-    logarithm of a density, and the weights are not.
+    This follows a public implementation of MIXAE (Zhang et al. 2017), which also divides
+    :math:`\alpha` by the number of experts. Entropies have the floor ``MIN_ENTROPY``, so that
+    both weights stay finite. R may be negative, as the negative logarithm of a density; the
+    weights are not.
 
     Parameters
     ----------

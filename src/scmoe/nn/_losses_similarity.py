@@ -1,35 +1,39 @@
-"""The loss terms of MoE-Sim-VAE, one function an equation.
+"""Loss terms of MoE-Sim-VAE, one function per equation.
 
 Equation numbers are those of Kopf et al. 2021 (PLoS Comput Biol 17(6): e1009086). Where the
-printed formula cannot be minimised sensibly, the docstring says what is computed instead.
+printed formula has no sensible minimum, the docstring says what is computed instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 
 from scmoe.nn._layers import choose
 
+if TYPE_CHECKING:
+    from scmoe.nn._likelihood import Likelihood
+
 Total = Callable[[torch.Tensor], torch.Tensor]
-"""From a sum over the cells of one device to the sum over those of all devices."""
+"""Maps a sum over the cells of one device to the sum over all devices."""
 
 
 def of_one_device(total: torch.Tensor) -> torch.Tensor:
-    """The sum over all cells of a batch where one device has all of them."""
+    """Return the sum over the cells of a batch as it is, where one device has all of them."""
     return total
 
 
 EPS = 1e-7
-"""Probabilities are kept this far from 0 and 1 before a logarithm is taken."""
+"""Least distance of probabilities from 0 and 1 before a logarithm."""
 
 MIN_VARIANCE = 1e-6
-"""Floor of a cluster's variance: the logarithm of the KL term diverges at 0."""
+"""Floor of the variance of a cluster: the logarithm of the KL term diverges at 0."""
 
 MIN_MEMBERS = 2
-"""Clusters with fewer cells in the batch have no spread, and no KL term."""
+"""Clusters with fewer cells in the batch have no variance, and no KL term."""
 
 
 def _bernoulli(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -45,12 +49,12 @@ LIKELIHOODS = {"bernoulli": _bernoulli, "gaussian": _gaussian}
 
 
 def reconstruction(
-    logits: torch.Tensor, x: torch.Tensor, likelihood: str = "bernoulli"
+    logits: torch.Tensor, x: torch.Tensor, likelihood: Likelihood = "bernoulli"
 ) -> torch.Tensor:
-    """How badly the reconstruction fits the input, eq. 4, as the mean over features.
+    """Compute the reconstruction loss of each cell, eq. 4, as the mean over features.
 
     Equation 4 is the binary cross-entropy, printed with the positive term alone, which
-    all-ones output minimises. It is computed with both terms, as in the authors' code.
+    an output of ones minimises. It is computed with both terms, as in the code of the authors.
 
     Parameters
     ----------
@@ -60,7 +64,7 @@ def reconstruction(
         Input, ``(n, d)``; scaled to [0, 1] for ``"bernoulli"``.
     likelihood
         ``"bernoulli"``: cross-entropy with the sigmoid of the output. ``"gaussian"``: half
-        the squared difference from the output itself, a Gaussian of unit spread.
+        the squared difference from the output itself, a Gaussian of unit variance.
 
     Returns
     -------
@@ -69,7 +73,7 @@ def reconstruction(
     Raises
     ------
     ValueError
-        For an unknown likelihood.
+        An unknown likelihood.
     """
     return choose(LIKELIHOODS, likelihood, "likelihood")(logits, x).mean(1)
 
@@ -77,10 +81,10 @@ def reconstruction(
 def cluster_means(
     z: torch.Tensor, proba: torch.Tensor, total: Total = of_one_device
 ) -> torch.Tensor:
-    """Means of the clusters from codes and soft assignments, eq. 6.
+    """Compute the means of the clusters from codes and soft assignments, eq. 6.
 
     The paper divides the soft sum by a hard count, which pulls uncertain clusters towards 0;
-    here both are soft. A cluster without any weight gets 0.
+    here both are soft. The mean of a cluster without any weight is 0.
 
     Parameters
     ----------
@@ -89,7 +93,7 @@ def cluster_means(
     proba
         Assignment probabilities, ``(n, K)``.
     total
-        Sums over devices.
+        Sums over all devices.
 
     Returns
     -------
@@ -108,30 +112,30 @@ def _kl_from_unit(variance: torch.Tensor) -> torch.Tensor:
 
 
 DIRECTIONS = {"released": _kl_to_unit, "paper": _kl_from_unit}
-"""Divergence between a variance and 1, in either direction, by name."""
+"""Divergence between the Gaussians of a variance and of variance 1, by direction."""
 
 
 def cluster_kl(
     z: torch.Tensor,
     expert: torch.Tensor,
     means: torch.Tensor,
-    direction: str = "released",
+    direction: Literal["released", "paper"] = "released",
     total: Total = of_one_device,
 ) -> torch.Tensor:
-    r"""Divergence of every cluster's spread from the unit Gaussian, eqs. 2 and 3.
+    r"""Compute the divergence of each cluster from a Gaussian of unit variance, eqs. 2 and 3.
 
     With :math:`v_{kj}` the second moment of the codes of cluster k about its mean,
 
     .. math:: \frac{1}{K}\sum_k \frac12\sum_j \left(v_{kj} - 1 - \log v_{kj}\right)
               = \frac{1}{K}\sum_k KL\left(N(\mu_k, v_k)\,\|\,N(\mu_k, I)\right),
 
-    the direction of the authors' code. The printed one is the opposite,
+    the direction of the code of the authors. The printed direction is the opposite,
 
     .. math:: \frac{1}{K}\sum_k \frac12\sum_j \left(\frac{1}{v_{kj}} - 1 + \log v_{kj}\right)
               = \frac{1}{K}\sum_k KL\left(N(\mu_k, I)\,\|\,N(\mu_k, v_k)\right),
 
-    which punishes narrow clusters many times harder. Clusters with fewer than two cells in
-    the batch count 0.
+    which penalises narrow clusters many times more. Clusters with fewer than two cells in the
+    batch count 0.
 
     Parameters
     ----------
@@ -144,7 +148,7 @@ def cluster_kl(
     direction
         ``"released"`` or ``"paper"``.
     total
-        Sums over devices.
+        Sums over all devices.
 
     Returns
     -------
@@ -153,7 +157,7 @@ def cluster_kl(
     Raises
     ------
     ValueError
-        For an unknown direction.
+        An unknown direction.
     """
     divergence = choose(DIRECTIONS, direction, "direction")
     count = total(z.new_zeros(len(means)).index_add_(0, expert, z.new_ones(len(z))))
@@ -166,15 +170,15 @@ def cluster_kl(
 def posterior_kl(
     loc: torch.Tensor, log_scale: torch.Tensor, expert: torch.Tensor, means: torch.Tensor
 ) -> torch.Tensor:
-    r"""Divergence of every cell's code distribution from its cluster, for a learned noise.
+    r"""Compute the divergence of the posterior of each cell from its cluster (learned noise).
 
     .. math:: \frac{1}{n}\sum_i KL\left(N(m_i, s_i^2)\,\|\,N(\mu_{k_i}, I)\right)
               = \frac{1}{n}\sum_i \frac12\sum_j
               \left(s_{ij}^2 + (m_{ij} - \mu_{k_i j})^2 - 1 - 2\log s_{ij}\right)
 
-    Neither in the paper nor in the authors' code, where the noise of a code is fixed: it is
-    what eqs. 2 and 3 become for a single cell. It is 0 where the code is its cluster's mean
-    and the noise has unit spread.
+    It is neither in the paper nor in the code of the authors, where the noise of a code is fixed:
+    it is eqs. 2 and 3 for a single cell. It is 0 where the code is the mean of its cluster and
+    the noise has unit variance.
 
     Parameters
     ----------
@@ -196,19 +200,18 @@ def posterior_kl(
 
 
 def pair_similarity(proba: torch.Tensor, similarity: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy between the user's similarity and the agreement of two cells, eq. 7.
+    """Compute the cross-entropy between similarity and agreement of pairs of cells, eq. 7.
 
-    The agreement of cells i and j is :math:`(PP^T)_{ij}`. Printed with the positive term
-    alone, which one single cluster minimises; computed with both terms, over all pairs of
-    two different rows (a cell is always similar to itself and teaches nothing).
+    The agreement of cells i and j is :math:`(PP^T)_{ij}`. The paper prints the positive term
+    alone, which a single cluster minimises; here both terms are computed, over all pairs of two
+    different rows (a cell is always similar to itself and teaches nothing).
 
     Parameters
     ----------
     proba
         Assignment probabilities, ``(..., n, K)``.
     similarity
-        Target in [0, 1], ``(..., n, n)``, NaN for pairs that nothing is known of; the diagonal
-        is not looked at.
+        Target in [0, 1], ``(..., n, n)``, NaN for unknown pairs; the diagonal is ignored.
 
     Returns
     -------
@@ -221,7 +224,7 @@ def pair_similarity(proba: torch.Tensor, similarity: torch.Tensor) -> torch.Tens
 
 
 def in_blocks(values: torch.Tensor, size: int) -> torch.Tensor:
-    """Rows ``(n, ...)`` in blocks ``(m, size, ...)``; the first rows fill up the last block."""
+    """Divide rows ``(n, ...)`` into blocks ``(m, size, ...)``; first rows pad the last block."""
     missing = -len(values) % size
     if missing:
         values = torch.cat([values, values[:missing]])
@@ -231,7 +234,7 @@ def in_blocks(values: torch.Tensor, size: int) -> torch.Tensor:
 def listed_similarity(
     proba: torch.Tensor, pairs: torch.Tensor, similarity: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """:func:`pair_similarity` for listed pairs, for batches too large to compare all.
+    """Compute :func:`pair_similarity` for listed pairs, in batches too large to compare all.
 
     Parameters
     ----------
@@ -240,13 +243,13 @@ def listed_similarity(
     pairs
         Rows of ``proba``, ``(2, m)`` int64.
     similarity
-        Target in [0, 1] of each pair, ``(m,)``, NaN for pairs that nothing is known of.
+        Target in [0, 1] of each pair, ``(m,)``, NaN for unknown pairs.
     weight
-        How many pairs each listed one stands for, ``(m,)``.
+        Number of pairs that each listed pair represents, ``(m,)``.
 
     Returns
     -------
-    Scalar, the weighted mean over the known ones among the listed pairs; 0 if there is none.
+    Scalar, the weighted mean over the known pairs; 0 if there is none.
     """
     left, right = proba.index_select(0, pairs[0]), proba.index_select(0, pairs[1])
     agreement = (left * right).sum(1).clamp(EPS, 1 - EPS)
@@ -255,18 +258,18 @@ def listed_similarity(
 
 
 def class_similarity(proba: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy between known classes and the assignments, the class mode of eq. 7.
+    """Compute the cross-entropy between known classes and assignments, the class mode of eq. 7.
 
-    Not printed: it is what the authors' code runs for the mouse organs, with marker genes as
-    the classes. Class c is expert c, so the clusters carry the names of the classes.
+    It is not in the paper: the code of the authors runs it for the mouse organs, with marker
+    genes as the classes. Class c is expert c, so the clusters carry the names of the classes.
 
     Parameters
     ----------
     proba
         Assignment probabilities, ``(n, K)``.
     classes
-        Target in [0, 1], ``(n, C)`` with C at most K. A row with a NaN is a cell that nothing
-        is known of. The experts beyond C have the target 0.
+        Target in [0, 1], ``(n, C)`` with C at most K. A row with a NaN is a cell of unknown
+        class. The experts beyond C have the target 0.
 
     Returns
     -------
@@ -291,10 +294,10 @@ def class_similarity(proba: torch.Tensor, classes: torch.Tensor) -> torch.Tensor
 def _known_mean(
     proba: torch.Tensor, target: torch.Tensor, known: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """Weighted mean of the cross-entropy over what is known; 0, with a graph, for nothing."""
+    """Return the weighted mean cross-entropy over known values; a zero with a graph for none."""
     # a NaN must not enter even with weight 0, whose gradient would be NaN
     target = torch.where(known, target, 0.0)
-    # probabilities of NaN make the other terms NaN, where torch would stop here
+    # torch raises an error for probabilities of NaN; other terms of the loss are NaN then
     proba = proba.nan_to_num()
     total = F.binary_cross_entropy(proba, target, weight=weight, reduction="sum")
     amount = weight.sum()
@@ -315,29 +318,31 @@ def _dec_target(proba: torch.Tensor, total: Total) -> torch.Tensor:
 
 
 TARGETS = {"paper": _paper_target, "released": _released_target, "dec": _dec_target}
-"""Targets of DEPICT before the rows are made to sum to 1, by name."""
+"""Targets of DEPICT before the rows are normalised, by name."""
 
 
 def depict_target(
-    proba: torch.Tensor, kind: str = "paper", total: Total = of_one_device
+    proba: torch.Tensor,
+    kind: Literal["paper", "released", "dec"] = "paper",
+    total: Total = of_one_device,
 ) -> torch.Tensor:
-    r"""Auxiliary distribution of DEPICT, eq. 9: assignments divided by the root of cluster size.
+    r"""Compute the target of DEPICT, eq. 9: assignments divided by the root of cluster size.
 
-    With :math:`f_k = \sum_i p_{ik}`, what the term does if nothing else acts on the
-    assignments depends on the kind:
+    With :math:`f_k = \sum_i p_{ik}`, the effect of the term alone on the assignments depends on
+    the kind:
 
     ========== ================================ ======== ================================
-    kind       :math:`q_{ik} \propto`           gradient what it leads to
+    kind       :math:`q_{ik} \propto`           gradient effect
     ========== ================================ ======== ================================
     "paper"    :math:`p_{ik} / \sqrt{f_k}`      stops    clusters of equal size, as soft
-                                                         as they were
+                                                         as before
     "released" the same                         flows    sharp assignments, sizes kept
     "dec"      :math:`p_{ik}^2 / f_k`           stops    sharp assignments, sizes mostly
                                                          kept
     ========== ================================ ======== ================================
 
-    The second is what the authors' code does, the third is the target of deep embedded
-    clustering and of DEPICT's own code.
+    The second is that of the code of the authors, the third the target of deep embedded
+    clustering (DEC) and of the code of DEPICT.
 
     Parameters
     ----------
@@ -346,7 +351,7 @@ def depict_target(
     kind
         ``"paper"``, ``"released"`` or ``"dec"``.
     total
-        Sums over devices.
+        Sums over all devices.
 
     Returns
     -------
@@ -355,14 +360,14 @@ def depict_target(
     Raises
     ------
     ValueError
-        For an unknown kind.
+        An unknown kind.
     """
     scaled = choose(TARGETS, kind, "kind")(proba, total)
     return scaled / scaled.sum(1, keepdim=True)
 
 
 def depict(target: torch.Tensor, noisy_logits: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the noisy assignments against the clean target, eq. 8.
+    """Compute the cross-entropy of the noisy assignments against the clean target, eq. 8.
 
     Parameters
     ----------
