@@ -9,7 +9,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from scmoe._core.neighbors import neighbor_graph, partition
 from scmoe._estimate import stable_clusters
-from scmoe._estimate._stability import _jaccard, _majority, _row, _subsets
+from scmoe._estimate._agreement import best_jaccard
+from scmoe._estimate._stability import _majority, _subsets, stability_row
 
 
 def groups(sizes, seed=0, n_features=8):
@@ -117,19 +118,19 @@ def test_jaccard_by_hand():
     found = np.array([0, 0, 0, 1, 1, 1])
     other = np.array([0, 0, 1, 1, 1, 1])
     # {0,1,2} with {0,1}: 2 of 3; {3,4,5} with {2,3,4,5}: 3 of 4; no cell of the third
-    np.testing.assert_allclose(_jaccard(found, other, 3), [2 / 3, 3 / 4, np.nan])
+    np.testing.assert_allclose(best_jaccard(found, other, 3), [2 / 3, 3 / 4, np.nan])
 
 
 def test_row_by_hand():
     found = np.array([0, 0, 0, 1, 1, 1])
     everybody = np.arange(6)
     again = [(everybody, found), (everybody, np.array([0, 0, 1, 1, 1, 1]))]
-    row = _row(found, again, 3)
+    row = stability_row(found, again, 3)
     # stabilities (1 + 2/3) / 2 and (1 + 3/4) / 2
     assert row["n_clusters"] == row["stable"] == 2
     assert row["stability"] == pytest.approx((5 / 6 + 7 / 8) / 2)
     assert row["spread"] == pytest.approx((1 - (2 / 3 + 3 / 4) / 2) / 2)
-    assert _row(found, again, 4)["n_clusters"] == 0
+    assert stability_row(found, again, 4)["n_clusters"] == 0
 
 
 def test_majority_by_hand():

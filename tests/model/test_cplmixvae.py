@@ -483,7 +483,7 @@ def test_settings_out_of_range_are_named(how, match):
         ({"early_stopping": True}, "validation cells"),
         ({"augment": "yes"}, "`augment`"),
         ({"augment": {"rotation": 3}}, "no 'rotation'"),
-        ({"augment": "thinning"}, "what there is for cells, .*got 'thinning'"),
+        ({"augment": "thinning"}, r"augmentations of cells\), .*got 'thinning'"),
         ({"augment": {"dropout": {"rate": 2}}}, "`rate` is 2"),
         ({"max_epochs": 0.5}, "`max_epochs`"),
     ],

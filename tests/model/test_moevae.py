@@ -504,7 +504,7 @@ def test_cells_that_are_changed_in_training(three, augment):
         plainly(three.copy(), train_kwargs={"augment": how}) for how in (None, augment)
     )
     assert differs(plain_, changed)
-    with pytest.raises(ValueError, match="has no 'rotation'; of cells"):
+    with pytest.raises(ValueError, match="has no 'rotation'; for cells"):
         train(changed, 1, augment={"rotation": 3})
 
 
@@ -1114,7 +1114,9 @@ def test_no_groups_at_all():
     x = rng.normal(size=(150, 1)) @ np.ones((1, 6)) + 0.3 * rng.normal(size=(150, 6))
     adata = AnnData(x.astype(np.float32))
     model = build(adata)
-    with pytest.raises(ValueError, match=r"cluster was found by method 'density'.*Say the number"):
+    with pytest.raises(
+        ValueError, match=r"cluster was found by method 'density'.*Give the number"
+    ):
         train(model, 1, pretrain_kwargs={**QUICK, "min_cluster_size": 70})
     assert model.module is None
     assert not model.is_trained
@@ -1131,7 +1133,7 @@ def test_markers_that_have_nothing_in_common():
 @pytest.mark.parametrize(
     ("n_experts", "match"),
     [
-        ("auto", "can't be estimated from 9 cells.*Say the number"),
+        ("auto", "can't be estimated from 9 cells.*Give the number"),
         (3, r"needs at least 10 cells, got 9.*`train\(pretrain=False\)`"),
     ],
 )

@@ -111,6 +111,7 @@ def test_experts_start_different():
     experts = Experts(6, 3, 4, 2, n_layers=1)
     z = torch.ones(6, 3)
     assert len(experts(z, torch.arange(6)).unique(dim=0)) == 6
+    assert all(len(p.unique(dim=0)) == 6 for p in experts.parameters())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,4 @@
-"""Numbers that a newcomer cannot know: latent sizes and numbers of clusters. Arrays only.
-
-Also how well clusters come again, and what moves with a state.
-"""
+"""Estimates from arrays: numbers of clusters, latent sizes, agreement of runs, trends."""
 
 from scmoe._estimate._agreement import Agreement, agreement
 from scmoe._estimate._augmentation import augmentation

@@ -1,62 +1,92 @@
-"""How well several clusterings of the same cells agree, cluster by cluster and cell by cell."""
+"""Agreement of several clusterings of the same cells, per cluster and per cell."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
-from scmoe._estimate._stability import STABLE, _jaccard, _overlap
+STABLE = 0.75
+"""Least mean Jaccard index of a stable cluster (Hennig 2007)."""
 
 INTERVAL = (0.025, 0.975)
 """Quantiles over the runs that bound the interval of a Jaccard index."""
 
 
+def shared_cells(labels: np.ndarray, other: np.ndarray) -> sparse.csr_matrix:
+    """Count the cells that clusters of two clusterings share, ``(n_clusters, n_other)``."""
+    ones = np.ones(len(labels))
+    return sparse.csr_matrix((ones, (labels, other)), shape=(labels.max() + 1, other.max() + 1))
+
+
+def best_jaccard(labels: np.ndarray, other: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Return the largest Jaccard index of each cluster with a cluster of another clustering.
+
+    Parameters
+    ----------
+    labels, other
+        Two clusterings of the same cells, ``(n,)`` integers.
+    n_clusters
+        Number of clusters of the first one.
+
+    Returns
+    -------
+    ``(n_clusters,)``; NaN for clusters without cells.
+    """
+    both = shared_cells(labels, other).tocoo()
+    union = np.bincount(labels)[both.row] + np.bincount(other)[both.col] - both.data
+    best = np.full(n_clusters, -np.inf)
+    np.maximum.at(best, both.row, both.data / union)
+    best[np.isinf(best)] = np.nan
+    return best
+
+
 @dataclass(frozen=True)
 class Agreement:
-    """What runs of a clustering have in common with a reference.
+    """Agreement of the runs of a clustering with a reference.
 
-    K clusters of the reference, R runs, n cells.
+    The reference has K clusters; there are R runs and n cells.
     """
 
     reference: np.ndarray
-    """``(n,)`` int64: number of the reference cluster of each cell, -1 for none."""
+    """``(n,)`` int64: reference cluster of each cell, -1 for none."""
     reference_run: int | None
-    """The run that is the reference; None where a reference was given."""
+    """Number of the run that is the reference; None where a reference was given."""
     jaccard: np.ndarray
-    """``(K, R)`` float64: best Jaccard index of each cluster with one of a run's.
+    """``(K, R)`` float64: best Jaccard index of each cluster with a cluster of each run.
 
-    NaN where a run has none of the cells of a cluster, and for the reference with itself.
+    NaN where a run has no cell of a cluster, and for the reference with itself.
     """
     aligned: np.ndarray
-    """``(n, R)`` int64: the runs in the numbers of the reference.
+    """``(n, R)`` int64: the runs, with their clusters numbered as in the reference.
 
     Each cluster of a run has the number of the reference cluster with which it shares most
-    cells; -1 for cells that a run leaves out, or that share no cell with the reference.
+    cells; -1 for cells that a run leaves out, or whose cluster shares no cell with the reference.
     """
     adjusted_rand: np.ndarray
     """``(R,)`` float64: adjusted Rand index with the reference, over the cells of both."""
     n_clusters: np.ndarray
-    """``(R,)`` int64: how many clusters each run has."""
+    """``(R,)`` int64: number of clusters of each run."""
     consensus: np.ndarray
-    """``(n,)`` int64: what most runs say of each cell; -1 where no run says anything."""
+    """``(n,)`` int64: majority vote of the runs on each cell; -1 for cells in no run."""
     ambiguity: np.ndarray
-    """``(n,)`` float32: share of the runs of a cell that put it elsewhere than most do.
+    """``(n,)`` float32: share of the runs of a cell that disagree with the majority.
 
-    NaN where no run says anything.
+    NaN for cells in no run.
     """
 
     @property
-    def mean_jaccard(self) -> np.ndarray:
-        """``(K,)``: mean over the runs that have cells of a cluster; NaN if none has."""
+    def meanbest_jaccard(self) -> np.ndarray:
+        """Mean Jaccard index over the runs with cells of a cluster, ``(K,)``; NaN without such."""
         seen = ~np.isnan(self.jaccard)
         total = np.where(seen, self.jaccard, 0).sum(1)
         return np.divide(total, seen.sum(1), out=np.full(len(total), np.nan), where=seen.any(1))
 
     @property
     def interval(self) -> np.ndarray:
-        """``(K, 2)``: the quantiles 0.025 and 0.975 over the runs; NaN like the mean."""
+        """Quantiles 0.025 and 0.975 of the Jaccard index over runs, ``(K, 2)``; NaN as above."""
         bounds = np.full((len(self.jaccard), 2), np.nan)
         for bound, row in zip(bounds, self.jaccard, strict=True):
             row = row[~np.isnan(row)]
@@ -66,52 +96,51 @@ class Agreement:
 
     @property
     def found(self) -> np.ndarray:
-        """``(K,)``: share of the runs with a Jaccard index of at least 0.75; NaN like the mean."""
+        """Share of the runs with a Jaccard index of at least 0.75, ``(K,)``; NaN as above."""
         seen = (~np.isnan(self.jaccard)).sum(1)
-        # NaN is not above anything
+        # a comparison with NaN is false
         hits = (self.jaccard >= STABLE).sum(1)
         return np.divide(hits, seen, out=np.full(len(seen), np.nan), where=seen > 0)
 
     @property
     def stable(self) -> np.ndarray:
-        """``(K,)`` bool: whether the mean Jaccard index is at least 0.75."""
+        """Whether the mean Jaccard index is at least 0.75, ``(K,)`` bool."""
         return self.mean_jaccard >= STABLE
 
 
 def agreement(runs: np.ndarray, reference: np.ndarray | None = None) -> Agreement:
-    """Compare runs of a clustering with a reference, and let them vote on each cell.
+    """Compare runs of a clustering with a reference, and take a majority vote on each cell.
 
-    The stability of a cluster is its largest Jaccard index with one of a run's clusters,
-    restricted to the cells of the run, averaged over the runs that have some of its cells
-    (Hennig 2007). For the vote each cluster of a run stands for the reference cluster with
-    which it has most cells in common; a tie of votes is for the reference, else for the lowest
-    number.
+    The stability of a cluster is its largest Jaccard index with a cluster of a run, restricted
+    to the cells of the run, averaged over the runs with some of its cells (Hennig 2007). In the
+    vote each cluster of a run counts as the reference cluster with which it shares most cells;
+    a tie is decided for the reference, else for the lowest number.
 
     Parameters
     ----------
     runs
-        ``(n, R)`` integers: the clusters of each run, numbered from 0 in each; -1 for cells that
+        ``(n, R)`` integers: cluster of each cell in each run, numbered from 0; -1 for cells that
         a run leaves out.
     reference
         ``(n,)`` integers, -1 for cells without a cluster. None for the run with the largest
-        mean adjusted Rand index with the others, the first of equals; it is then not compared
-        with itself.
+        mean adjusted Rand index with the others, the first of equals; it is not compared with
+        itself.
 
     Returns
     -------
-    The comparison.
+    The agreement.
 
     Raises
     ------
     ValueError
-        Fewer than 2 runs, other shapes or no integers, a run or a reference without any
-        cluster, runs that share no cell with the reference.
+        Fewer than 2 runs, arrays of another shape or not of integers, a run or a reference
+        without clusters, a run that shares no cell with the reference.
 
     References
     ----------
     Hennig 2007 (cluster-wise stability), Hubert & Arabie 1985 (adjusted Rand index).
     """
-    runs = _whole(runs, "runs", 2)
+    runs = _as_labels(runs, "runs", 2)
     if runs.shape[1] < 2:
         raise ValueError(f"Agreement needs at least 2 runs, got {runs.shape[1]}.")
     empty = np.flatnonzero((runs < 0).all(0))
@@ -119,16 +148,16 @@ def agreement(runs: np.ndarray, reference: np.ndarray | None = None) -> Agreemen
         raise ValueError(f"Run {empty[0]} has no cluster.")
     chosen = None
     if reference is None:
-        chosen = _central(runs)
+        chosen = _most_central(runs)
         reference = runs[:, chosen]
-    reference = _whole(reference, "reference", 1)
+    reference = _as_labels(reference, "reference", 1)
     if len(reference) != len(runs):
         raise ValueError(f"The reference has {len(reference)} cells, the runs have {len(runs)}.")
     if (reference < 0).all():
         raise ValueError("The reference has no cluster.")
 
-    n_found = reference.max() + 1
-    jaccard = np.full((n_found, runs.shape[1]), np.nan)
+    n_clusters = reference.max() + 1
+    jaccard = np.full((n_clusters, runs.shape[1]), np.nan)
     aligned = np.full(runs.shape, -1, dtype=np.int64)
     rand = np.empty(runs.shape[1])
     for r, run in enumerate(runs.T):
@@ -138,8 +167,8 @@ def agreement(runs: np.ndarray, reference: np.ndarray | None = None) -> Agreemen
         rand[r] = adjusted_rand_score(reference[both], run[both])
         aligned[:, r] = _aligned(reference, run, both)
         if r != chosen:
-            jaccard[:, r] = _jaccard(reference[both], run[both], n_found)
-    consensus, ambiguity = _vote(aligned, (runs >= 0).sum(1), reference, n_found)
+            jaccard[:, r] = best_jaccard(reference[both], run[both], n_clusters)
+    consensus, ambiguity = _vote(aligned, (runs >= 0).sum(1), reference, n_clusters)
     return Agreement(
         reference=reference,
         reference_run=chosen,
@@ -152,8 +181,8 @@ def agreement(runs: np.ndarray, reference: np.ndarray | None = None) -> Agreemen
     )
 
 
-def _whole(labels: np.ndarray, name: str, ndim: int) -> np.ndarray:
-    """Labels as int64, all that is negative as -1."""
+def _as_labels(labels: np.ndarray, name: str, ndim: int) -> np.ndarray:
+    """Return labels as int64, negative ones as -1."""
     labels = np.asarray(labels)
     if labels.ndim != ndim or labels.dtype.kind not in "iu":
         raise ValueError(
@@ -163,8 +192,8 @@ def _whole(labels: np.ndarray, name: str, ndim: int) -> np.ndarray:
     return np.maximum(labels.astype(np.int64), -1)
 
 
-def _central(runs: np.ndarray) -> int:
-    """The run that agrees best with all others."""
+def _most_central(runs: np.ndarray) -> int:
+    """Return the run that agrees best with all others."""
     n_runs = runs.shape[1]
     rand = np.zeros((n_runs, n_runs))
     for i in range(n_runs):
@@ -176,8 +205,8 @@ def _central(runs: np.ndarray) -> int:
 
 
 def _aligned(reference: np.ndarray, run: np.ndarray, both: np.ndarray) -> np.ndarray:
-    """A run in the numbers of the reference."""
-    shared = _overlap(reference[both], run[both])
+    """Renumber the clusters of a run as in the reference."""
+    shared = shared_cells(reference[both], run[both])
     stands_for = np.full(run.max() + 1, -1, dtype=np.int64)
     best = np.asarray(shared.argmax(axis=0)).ravel()
     known = np.unique(run[both])
@@ -186,15 +215,15 @@ def _aligned(reference: np.ndarray, run: np.ndarray, both: np.ndarray) -> np.nda
 
 
 def _vote(
-    aligned: np.ndarray, n_runs: np.ndarray, reference: np.ndarray, n_found: int
+    aligned: np.ndarray, n_runs: np.ndarray, reference: np.ndarray, n_clusters: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The majority of each cell, and the share of its runs that say something else."""
-    votes = np.zeros((len(aligned), n_found), dtype=np.float32)
+    """Return the majority vote on each cell, and the share of its runs that disagree."""
+    votes = np.zeros((len(aligned), n_clusters), dtype=np.float32)
     for run in aligned.T:
-        said = np.flatnonzero(run >= 0)
-        votes[said, run[said]] += 1
+        voting = np.flatnonzero(run >= 0)
+        votes[voting, run[voting]] += 1
     known = np.flatnonzero(reference >= 0)
-    # less than a vote
+    # half a vote for the reference decides ties
     tied = votes.copy()
     tied[known, reference[known]] += 0.5
     silent = ~votes.any(1)

@@ -1,4 +1,4 @@
-"""Random changes of images and of cells, as a user asks for them."""
+"""Augmentations by name: random changes of cells or images in a training."""
 
 from __future__ import annotations
 
@@ -37,23 +37,24 @@ if TYPE_CHECKING:
     from scmoe.nn import Autoencoders
     from scmoe.train import Augment
 
-CHANGES = {
+AUGMENTATIONS = {
     "cells": ("neighbors", "dropout", "posterior"),
     "counts": ("neighbors", "thinning", "dropout", "posterior"),
     "images": ("affine", "dropout", "posterior"),
 }
-"""What can be done to each kind of data; the first is the default."""
+"""Augmentations of each kind of data; the first is the default."""
 
 N_STEPS = 2000
-"""Optimiser steps of the VAE that copies are drawn from."""
+"""Optimiser steps of the VAE of ``"posterior"``."""
 
 BATCH_SIZE = 256
-"""Cells of its batches."""
+"""Batch size of that VAE."""
 
 MAX_EPOCHS = 1000
-"""Epochs of few cells, at most."""
+"""Largest number of epochs of that VAE."""
 
-WORDS = {word for words in CHANGES.values() for word in words}
+NAMES = {name for names in AUGMENTATIONS.values() for name in names}
+"""Names of all augmentations."""
 
 
 def augmentation(
@@ -68,39 +69,45 @@ def augmentation(
     accelerator: str = "auto",
     progress: bool = True,
 ) -> Augment | None:
-    """What changes cells at random in a training.
+    """Make the augmentation of a training.
 
     Parameters
     ----------
     augment
-        True for the default, False for nothing, a word or several for changes that follow each
-        other, a dict of words and their amounts, or a dict of amounts of the default. The words
-        are those of ``CHANGES``, the amounts the keywords of the methods of ``Changes``.
+        True for the default, False for none, one name or several for augmentations that are
+        applied one after the other, a dict of names and their amounts, or a dict of amounts of
+        the default. The names are those of ``AUGMENTATIONS``, the amounts the keyword arguments
+        of the methods of ``Builder``.
     scaled
-        ``(n, n_input)`` float32, as the autoencoder will see it; neighbours are sought here.
+        Scaled cells, ``(n, n_input)`` float32, as the autoencoder sees them, for the search of
+        neighbours.
     image_shape
         Shape of an image; None for cells.
     seed
-        Of the VAE that copies are drawn from.
+        Seed of the VAE of ``"posterior"``.
     values
-        The same cells on the scale of the batches that will be changed; None for ``scaled``.
+        The same cells on the scale of the batches to augment; None for ``scaled``.
     counts
         Whether ``values`` are log1p of counts.
     isotropic
-        Whether the spreads of features say how much they matter, as those of components.
+        Whether the variances of features are their importance, as for principal components.
     accelerator, progress
-        Of its training.
+        Of the training of that VAE.
+
+    Returns
+    -------
+    The augmentation; None for none.
 
     Raises
     ------
     ValueError
-        Words or amounts that there are not, or amounts out of range.
+        Unknown names or amounts, or amounts out of range.
     """
     kind = "counts" if counts else "cells" if image_shape is None else "images"
     asked = _read(augment, kind)
     if not asked:
         return None
-    changes = Changes(
+    builder = Builder(
         scaled,
         scaled if values is None else values,
         image_shape,
@@ -108,57 +115,59 @@ def augmentation(
         {"seed": seed, "accelerator": accelerator, "progress": progress},
         isotropic,
     )
-    made = [getattr(changes, word)(**amounts) for word, amounts in asked]
+    made = [getattr(builder, name)(**amounts) for name, amounts in asked]
     return made[0] if len(made) == 1 else Augments(made)
 
 
 def _read(augment: Any, kind: str) -> list[tuple[str, dict[str, Any]]]:
-    """Changes that are meant and their amounts, in order."""
-    words = CHANGES[kind]
+    """Return the names and amounts of the augmentations, in order."""
+    names = AUGMENTATIONS[kind]
     if isinstance(augment, bool):
-        return [(words[0], {})] if augment else []
-    if isinstance(augment, Mapping) and not WORDS & set(augment):
-        _check_amounts(augment, words[0], f"`augment` has no {{}}; of {kind} there is {{}}.")
-        return [(words[0], dict(augment))]
+        return [(names[0], {})] if augment else []
+    if isinstance(augment, Mapping) and not NAMES & set(augment):
+        _check_amounts(augment, names[0], f"`augment` has no {{}}; for {kind} it has {{}}.")
+        return [(names[0], dict(augment))]
     if isinstance(augment, str):
         asked = [(augment, {})]
     elif isinstance(augment, Mapping):
         asked = augment.items()
     elif isinstance(augment, Sequence) and augment:
-        asked = [(word, {}) for word in augment]
+        asked = [(name, {}) for name in augment]
     else:
         asked = [(augment, {})]
-    for word, amounts in asked:
-        if word not in words:
+    for name, amounts in asked:
+        if name not in names:
             raise ValueError(
-                f"`augment` must be True, False, one or more of {_listed(words)}, which is what "
-                f"there is for {kind}, or a dict of these and their amounts; got {word!r}."
+                f"`augment` must be True, False, one or more of {_listed(names)} (the "
+                f"augmentations of {kind}), or a dict of these and their amounts; got {name!r}."
             )
         if not isinstance(amounts, Mapping):
-            raise ValueError(f"`augment[{word!r}]` must be a dict of amounts, got {amounts!r}.")
-        _check_amounts(amounts, word, f"`augment[{word!r}]` has no {{}}; there is {{}}.")
-    return [(word, dict(amounts)) for word, amounts in asked]
+            raise ValueError(f"`augment[{name!r}]` must be a dict of amounts, got {amounts!r}.")
+        _check_amounts(amounts, name, f"`augment[{name!r}]` has no {{}}; it has {{}}.")
+    return [(name, dict(amounts)) for name, amounts in asked]
 
 
-def _check_amounts(amounts: Mapping[str, Any], word: str, message: str) -> None:
+def _check_amounts(amounts: Mapping[str, Any], name: str, message: str) -> None:
+    """Raise ValueError for amounts that an augmentation does not have."""
     known = [
-        name
-        for name, parameter in signature(getattr(Changes, word)).parameters.items()
+        parameter.name
+        for parameter in signature(getattr(Builder, name)).parameters.values()
         if parameter.kind is Parameter.KEYWORD_ONLY
     ]
-    if unknown := [name for name in amounts if name not in known]:
+    if unknown := [amount for amount in amounts if amount not in known]:
         raise ValueError(message.format(_listed(unknown), _listed(sorted(known))))
 
 
-def _listed(words: Sequence[Any]) -> str:
-    return ", ".join(map(repr, words))
+def _listed(names: Sequence[Any]) -> str:
+    """Join names for a message."""
+    return ", ".join(map(repr, names))
 
 
 @dataclass(frozen=True)
-class Changes:
-    """Makes what changes cells; the fields are parameters of :func:`augmentation`.
+class Builder:
+    """Makes augmentations by name; the fields are parameters of :func:`augmentation`.
 
-    The keywords of each method are its amounts, their defaults those of the user.
+    The keyword arguments of each method are its amounts, with the defaults of the user.
     """
 
     scaled: np.ndarray
@@ -169,21 +178,21 @@ class Changes:
     isotropic: bool
 
     def neighbors(self, *, n_neighbors: int = N_NEIGHBORS, share: float = 0.5) -> NeighborAugment:
-        """Cells move towards one of their neighbours."""
+        """Move cells towards one of their neighbours."""
         return NeighborAugment(self._cells, self._nearest(n_neighbors), share=share)
 
     def thinning(self, *, share: float = 0.5) -> ThinAugment:
-        """Cells lose a share of their counts."""
+        """Thin the counts of cells."""
         return ThinAugment(share=share, logged=True)
 
     def dropout(self, *, rate: float = 0.1, n_neighbors: int | None = None) -> DropoutAugment:
-        """Genes and pixels become 0, markers those of a neighbour."""
+        """Replace genes and pixels by 0, and markers by those of a neighbour."""
         if not self.counts and self.image_shape is None:
             neighbors = self._nearest(N_NEIGHBORS if n_neighbors is None else n_neighbors)
             return DropoutAugment(self._cells, neighbors, rate=rate)
         if n_neighbors is not None:
             raise ValueError(
-                "`n_neighbors` of the dropout is for markers; hidden genes and pixels are 0."
+                "`n_neighbors` of the dropout is for markers; genes and pixels become 0."
             )
         return DropoutAugment(rate=rate)
 
@@ -195,17 +204,17 @@ class Changes:
         shift: float = 0.1,
         flip: bool = False,
     ) -> ImageAugment:
-        """Images are turned, scaled, moved and mirrored."""
+        """Rotate, zoom, shift and flip images."""
         return ImageAugment(self.image_shape, rotation=rotation, zoom=zoom, shift=shift, flip=flip)
 
     def posterior(self, *, variance: float = 1.0, noise: float = 1.0) -> PosteriorAugment:
-        """Draw cells anew from a VAE that is trained on them."""
+        """Draw copies of cells from a VAE that is trained on them."""
         check_factor("variance", variance)
         check_factor("noise", noise)
         return PosteriorAugment(self._copier(), self._cells, variance=variance, noise=noise)
 
     def _copier(self) -> Autoencoders:
-        """Train the VAE that copies are drawn from, on the scale of the cells."""
+        """Train the VAE of the copies, on the scale of the batches."""
         x, images = self.values, self.image_shape is not None
         binary = images and x.min() >= 0 and x.max() <= 1
         architecture = Architecture(
@@ -230,16 +239,18 @@ class Changes:
 
     @cached_property
     def _cells(self) -> torch.Tensor:
+        """The cells on the scale of the batches."""
         return torch.from_numpy(self.values)
 
     def _nearest(self, k: int) -> torch.Tensor:
+        """Return the positions of the ``k`` nearest neighbours of each cell."""
         check_whole("n_neighbors", k, 1)
-        if k not in self._found:
+        if k not in self._neighbors_of:
             positions, _ = nearest(self.scaled, min(k, len(self.scaled) - 1))
-            self._found[k] = torch.from_numpy(positions)
-        return self._found[k]
+            self._neighbors_of[k] = torch.from_numpy(positions)
+        return self._neighbors_of[k]
 
     @cached_property
-    def _found(self) -> dict[int, torch.Tensor]:
-        """Neighbours by their number, for changes that ask for the same."""
+    def _neighbors_of(self) -> dict[int, torch.Tensor]:
+        """Neighbours by their number, shared by augmentations."""
         return {}

@@ -1,4 +1,4 @@
-"""What an estimate of the number of clusters says."""
+"""Clusters whose number was estimated, and checks of the cells that they are estimated from."""
 
 from __future__ import annotations
 
@@ -13,29 +13,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MIN_CELLS = 10
-"""Of fewer cells no number of clusters can be estimated."""
+"""Least number of cells from which a number of clusters is estimated."""
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Clusters that were found without being told their number.
+    """Clusters found by an estimate of their number.
 
     Parameters
     ----------
     method
-        How they were found, one of ``METHODS``.
+        Method of the estimate, one of ``METHODS``.
     labels
-        Cluster of each cell, ``(n,)`` int64: 0 is the largest, -1 are cells of none.
+        Cluster of each cell, ``(n,)`` int64: 0 is the largest, -1 is noise.
     proba
-        Membership of each cell, ``(n, n_clusters)`` float32; rows sum to 1 where there is a
-        cluster.
+        Membership of each cell, ``(n, n_clusters)`` float32; rows sum to 1 if there is a cluster.
     table
-        The evidence: what other settings would have given. ``chosen`` marks the one that was
-        taken.
+        The evidence: the results of other settings. ``chosen`` marks the setting that was used.
     settings
-        The settings that were taken, numbers by name.
+        The settings that were used, by name.
     embedding
-        The map that the clusters were found in, ``(n, n_components)`` float32; None for none.
+        The embedding in which the clusters were found, ``(n, n_components)`` float32, or None.
     """
 
     method: str
@@ -47,7 +45,7 @@ class Found:
 
     @property
     def n_clusters(self) -> int:
-        """How many clusters there are; 0 and 1 are possible answers."""
+        """Number of clusters; 0 and 1 are possible."""
         return self.proba.shape[1]
 
     @property
@@ -57,7 +55,7 @@ class Found:
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """The record of the estimate, as plain values that h5ad can hold."""
+        """Record of the estimate, as plain values that h5ad can hold."""
         return {
             "method": self.method,
             "n_clusters": self.n_clusters,
@@ -68,19 +66,19 @@ class Found:
 
 
 def by_size(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number clusters anew so that 0 is the largest.
+    """Renumber clusters by size, so that 0 is the largest.
 
     Parameters
     ----------
     labels
-        ``(n,)`` integers; what is negative stays -1.
+        ``(n,)`` integers; negative labels become -1.
 
     Returns
     -------
     The new labels, int64, and the old number of each new one.
     """
     old, first, count = np.unique(labels[labels >= 0], return_index=True, return_counts=True)
-    # of two equally large ones, that which comes first among the cells
+    # of clusters of equal size, the one with the first cell comes first
     order = np.lexsort((first, -count))
     new = np.full(max(labels.max(initial=-1), 0) + 2, -1, dtype=np.int64)
     new[old[order]] = np.arange(len(old))
@@ -88,16 +86,16 @@ def by_size(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_cells(n_cells: int) -> None:
-    """Raise ValueError for too few cells."""
+    """Raise ValueError for fewer than ``MIN_CELLS`` cells."""
     if n_cells < MIN_CELLS:
         raise ValueError(
             f"The number of clusters can't be estimated from {n_cells} cells; it takes at least "
-            f"{MIN_CELLS}. Say the number instead."
+            f"{MIN_CELLS}. Give the number instead."
         )
 
 
 def check_codes(codes: Any) -> np.ndarray:
-    """Codes as ``(n, d)`` float32; ValueError where they say nothing about clusters."""
+    """Return codes as ``(n, d)`` float32; ValueError where they cannot be clustered."""
     codes = np.asarray(codes, dtype=np.float32)
     if codes.ndim != 2:
         raise ValueError(f"`codes` must be cells x features, got an array of {codes.shape}.")
@@ -116,7 +114,7 @@ def check_codes(codes: Any) -> np.ndarray:
 
 
 def check_size(name: str, value: Any, least: int, n_cells: int) -> None:
-    """Raise ValueError for what is no number of cells, or of clusters of them."""
+    """Raise ValueError unless a value is a whole number from ``least`` to ``n_cells``."""
     check_whole(name, value, least)
     if value > n_cells:
         raise ValueError(f"`{name}` is {value}, but there are only {n_cells} cells.")

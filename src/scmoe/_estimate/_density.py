@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 
 N_NEIGHBORS = 30
-"""Neighbours of the UMAP."""
+"""Default number of neighbours of the UMAP."""
 
-LEAST_SIZE = 5
-"""Cells of the smallest cluster, however few cells there are; the default of HDBSCAN."""
+MIN_SIZE = 5
+"""Least number of cells of a cluster in any data; the default of HDBSCAN."""
 
 EVIDENCE_SHARES = (1000, 500, 200, 100, 50, 20)
-"""Smallest clusters that are tried for the evidence, as one cell in this many."""
+"""Values of ``min_cluster_size`` for the evidence: one cell in this many."""
+
+N_STARTS = 5
+"""Number of random starts of the mixture; the most likely one is kept."""
 
 
 def density_clusters(
@@ -38,7 +41,7 @@ def density_clusters(
     seed: int = 0,
     progress: bool = False,
 ) -> Found:
-    """Dense places of a UMAP, found by HDBSCAN.
+    """Find the dense regions of a UMAP by HDBSCAN.
 
     Parameters
     ----------
@@ -46,27 +49,26 @@ def density_clusters(
         ``(n, d)`` values in which distances mean something: codes of a VAE, principal
         components, markers.
     min_cluster_size
-        Cells of the smallest cluster; of less HDBSCAN makes noise. None for one cell in 500,
-        and at least 30, as many as the neighbours of the UMAP (one cell in 20 of fewer than
-        600, and at least 5).
+        Least number of cells of a cluster; smaller groups are noise. None for one cell in 500,
+        and at least 30, the number of neighbours of the UMAP (for fewer than 600 cells, one cell
+        in 20, and at least 5).
     n_neighbors, n_components, min_dist
-        Of the UMAP. None for 30 neighbours; never more than there are other cells.
+        Settings of the UMAP. None for 30 neighbours, or all other cells if there are fewer.
     evidence
         Values of ``min_cluster_size`` to try for the evidence; None for six between one cell in
         1000 and one in 20.
     seed
-        Of the UMAP; HDBSCAN draws nothing.
+        Seed of the UMAP; HDBSCAN is not random.
     progress
         Show a progress bar.
 
     Returns
     -------
-    Clusters, with the UMAP as ``embedding``. The table has ``min_cluster_size``,
-    ``n_clusters``, ``noise`` (share of the cells) and ``chosen``. ``proba`` of a cell in a
-    cluster is its strength in it as HDBSCAN measures it, p, and what is left of 1 in equal
-    parts: p + (1 - p) / K of its own cluster and (1 - p) / K of every other. That of a cell of
-    no cluster goes by the distance on the UMAP to the nearest of the strongest cells of each
-    cluster, in inverse proportion.
+    The clusters, with the UMAP as ``embedding``. The table has ``min_cluster_size``,
+    ``n_clusters``, ``noise`` (share of the cells) and ``chosen``. With the membership strength p
+    of HDBSCAN, ``proba`` of a cell is p + (1 - p) / K in its cluster and (1 - p) / K in all
+    others. For noise, ``proba`` is proportional to the inverse distance on the UMAP to the
+    nearest of the strongest cells of each cluster.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def density_clusters(
     if not (is_number(min_dist) and 0 <= min_dist <= 1):
         raise ValueError(f"`min_dist` must be from 0 to 1, got {min_dist!r}.")
     if evidence is None:
-        evidence = [max(n // share, LEAST_SIZE) for share in EVIDENCE_SHARES]
+        evidence = [max(n // share, MIN_SIZE) for share in EVIDENCE_SHARES]
     for other in evidence:
         check_size("evidence", other, 2, n)
     sizes = sorted({*evidence, size})
@@ -127,14 +129,14 @@ def density_clusters(
 
 
 def _default_size(n_cells: int) -> int:
-    # a UMAP says nothing of groups smaller than its neighbourhoods
-    return max(n_cells // 500, min(N_NEIGHBORS, n_cells // 20), LEAST_SIZE)
+    # a UMAP does not resolve groups smaller than its neighbourhoods
+    return max(n_cells // 500, min(N_NEIGHBORS, n_cells // 20), MIN_SIZE)
 
 
 def embed(
     codes: np.ndarray, n_neighbors: int, n_components: int, min_dist: float, seed: int
 ) -> np.ndarray:
-    """A UMAP, ``(n, n_components)`` float32."""
+    """Compute a UMAP, ``(n, n_components)`` float32."""
     from umap import UMAP
 
     n_components = min(n_components, codes.shape[1])
@@ -142,7 +144,7 @@ def embed(
         n_neighbors=n_neighbors,
         n_components=n_components,
         min_dist=min_dist,
-        # eigenvectors of so small a graph are no start
+        # the eigenvectors of a very small graph are no useful start
         init="random" if len(codes) < 50 else "spectral",
         random_state=seed,
         n_jobs=1,
@@ -153,7 +155,7 @@ def embed(
 
 
 def _hdbscan(embedding: np.ndarray, min_cluster_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and the strength with which each cell belongs to its cluster."""
+    """Return the labels and membership strengths of HDBSCAN."""
     from sklearn.cluster import HDBSCAN
 
     model = HDBSCAN(min_cluster_size=int(min_cluster_size), copy=True).fit(embedding)
@@ -161,7 +163,7 @@ def _hdbscan(embedding: np.ndarray, min_cluster_size: int) -> tuple[np.ndarray, 
 
 
 def _memberships(embedding: np.ndarray, labels: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    """See :func:`density_clusters`; ``(n, K)`` float32."""
+    """Return the memberships of :func:`density_clusters`, ``(n, K)`` float32."""
     from sklearn.neighbors import NearestNeighbors
 
     n, n_clusters = len(labels), labels.max() + 1
@@ -186,26 +188,22 @@ def _memberships(embedding: np.ndarray, labels: np.ndarray, strength: np.ndarray
     return proba
 
 
-N_STARTS = 5
-"""Times that the mixture is begun anew; the most likely one is kept."""
-
-
 def mixture_clusters(codes: np.ndarray, n_clusters: int, *, seed: int = 0) -> Found:
-    """Components of a Gaussian mixture on a UMAP, as in N2D (McConville et al. 2021).
+    """Fit a Gaussian mixture to a UMAP, as in N2D (McConville et al. 2021).
 
     Parameters
     ----------
     codes
         ``(n, d)`` values in which distances mean something.
     n_clusters
-        Their number.
+        Number of components.
     seed
-        Of the UMAP and of the mixture.
+        Seed of the UMAP and of the mixture.
 
     Returns
     -------
-    Clusters with the UMAP as ``embedding``; ``proba`` are the posteriors of the mixture, and no
-    cell is noise. Components without cells are left out.
+    The clusters, with the UMAP as ``embedding`` and the posteriors of the mixture as ``proba``;
+    no cell is noise. Components without cells are left out.
 
     Raises
     ------
@@ -216,7 +214,7 @@ def mixture_clusters(codes: np.ndarray, n_clusters: int, *, seed: int = 0) -> Fo
     codes = check_codes(codes)
     check_size("n_clusters", n_clusters, 1, len(codes))
     embedding = embed(codes, min(N_NEIGHBORS, len(codes) - 1), 2, 0.0, seed)
-    # in float64, where the covariances of tight clusters stay positive
+    # float64 keeps the covariances of tight clusters positive definite
     mixture = GaussianMixture(n_clusters, n_init=N_STARTS, random_state=seed)
     mixture.fit(embedding.astype(np.float64))
     proba = mixture.predict_proba(embedding.astype(np.float64))

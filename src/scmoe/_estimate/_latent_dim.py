@@ -1,10 +1,13 @@
-"""The latent size: how many principal components carry the variance of a VAE's codes (Santos)."""
+"""Latent sizes: the number of principal components that explain the variance of VAE codes.
+
+Santos (section III.B) trains a VAE with a large latent space and counts the components.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -16,46 +19,62 @@ from scmoe.nn import Autoencoders
 from scmoe.train import check_device, check_rate, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import pandas as pd
 
     from scmoe.train import Augment
 
 
+CLUSTERING, RECONSTRUCTION = 0.90, 0.95
+"""Shares of the variance that Santos keeps for clustering and reconstruction (section III.B)."""
+
 LARGE = 100
-"""Latent size before it is known how many dimensions are needed (Santos, section III.B)."""
+"""Initial latent size, before the number of dimensions is known (Santos, section III.B)."""
+
+LARGE_STEPS = {"batch_size": 1024, "lr": 3e-3, "n_steps": 800, "cycle": True}
+"""Training schedule for markers; images and components need more and smaller steps."""
+
+MAX_EPOCHS = 1000
+"""Largest number of epochs without ``max_epochs`` (Santos)."""
+
+ENCODE_BATCH = 4096
+"""Number of cells that are encoded or decoded at a time."""
+
+FLAT = 1e-6
+"""Standard deviation of codes below which they are constant."""
+
+LEARNED = 0.2
+"""Variance that codes of a trained autoencoder exceed along at least one dimension.
+
+The prior has variance 1. A factor shared by two markers with a correlation of 0.3, or by twelve
+with one of 0.03, has more than 0.2; independent markers had 0.005 to 0.15, increasing with the
+length of the training.
+"""
 
 
 def large_latent(n_input: int) -> int:
-    """Santos' 100 dimensions, or as many as there are features if those are fewer.
+    """Return the initial latent size: 100 dimensions (Santos), or the number of features if fewer.
 
-    More cannot be needed, and a latent space that is far too large is no safe start: for ten
-    markers 100 dimensions ended with a worse bound on the likelihood than ten, and with fewer
-    dimensions in use.
+    More dimensions cannot be needed, and a latent space that is far too large is harmful: for
+    ten markers 100 dimensions gave a worse bound on the likelihood than ten, and used fewer
+    dimensions.
     """
     return min(LARGE, n_input)
 
 
-LARGE_STEPS = {"batch_size": 1024, "lr": 3e-3, "n_steps": 800, "cycle": True}
-"""The schedule of markers; images and components need more, smaller steps."""
-
-ENCODE_BATCH = 4096
-"""Cells at a time where nothing is learned."""
-
-
 @dataclass(frozen=True)
 class Architecture:
-    """Networks of a VAE, of one or of many; see ``scmoe.nn.Autoencoders``."""
+    """Architecture of one or several VAEs; see ``scmoe.nn.Autoencoders``."""
 
     n_input: int
     image_shape: tuple[int, ...] | None = None
     n_hidden: int = 128
     n_layers: int = 2
     width: int | None = 8
-    activation: str = "elu"
-    likelihood: str = "bernoulli"
-    kl: str = "elbo"
+    activation: Literal["elu", "relu"] = "elu"
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    kl: Literal["elbo", "normalized"] = "elbo"
     isotropic: bool = False
 
     def __post_init__(self):
@@ -64,16 +83,16 @@ class Architecture:
         check_whole("n_layers", self.n_layers, 0)
 
     def build(self, n_latents: list[int]) -> Autoencoders:
-        """With random weights."""
+        """Build the networks with random weights."""
         return Autoencoders(n_latents=n_latents, **vars(self))
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast networks are trained.
+    """Length and learning rate of a training.
 
-    ``max_epochs`` is None for about ``n_steps``, and never more than 1,000 epochs, Santos'
-    number. With ``cycle`` the rate rises to ``lr`` and falls again.
+    Without ``max_epochs`` a training takes about ``n_steps``, and at most 1000 epochs (Santos).
+    With ``cycle`` the learning rate rises to ``lr`` and falls again.
     """
 
     max_epochs: int | None = None
@@ -86,16 +105,16 @@ class Schedule:
     def __post_init__(self):
         if self.max_epochs is not None:
             check_whole("max_epochs", self.max_epochs, 1)
-        # a batch of a single cell has no spread
+        # a batch of a single cell has no variance
         check_whole("batch_size", self.batch_size, 2)
         check_rate("lr", self.lr)
         check_device(self.accelerator)
 
     def epochs(self, n: int) -> int:
-        """Epochs for this many cells."""
+        """Return the number of epochs for ``n`` cells."""
         if self.max_epochs is not None:
-            return as_whole(self.max_epochs)  # Lightning takes no numbers of numpy
-        return min(math.ceil(self.n_steps / math.ceil(n / self.batch_size)), 1000)
+            return as_whole(self.max_epochs)  # Lightning rejects integers of numpy
+        return min(math.ceil(self.n_steps / math.ceil(n / self.batch_size)), MAX_EPOCHS)
 
 
 def train_autoencoder(
@@ -109,27 +128,31 @@ def train_autoencoder(
     progress: bool = True,
     description: str = "Autoencoder",
 ) -> tuple[Autoencoders, pd.DataFrame]:
-    """A VAE of all cells, and the history of its training.
+    """Train a VAE on all cells.
 
     Parameters
     ----------
     scaled
-        ``(n, n_input)`` float32, nearly all from 0 to 1.
+        Scaled cells, ``(n, n_input)`` float32, nearly all between 0 and 1.
     n_latent
         Latent size.
     architecture, schedule
-        Networks, and how they are trained.
+        Networks, and the length and learning rate of the training.
     augment
         Random changes of cells, see ``scmoe.nn.ImageAugment``.
     seed
-        Of weights, batches, draws and augmentation.
+        Seed of weights, batches, codes and augmentation.
     progress, description
-        The progress bar.
+        Whether to show a progress bar, and its text.
+
+    Returns
+    -------
+    The VAE in evaluation mode on the CPU, and the mean losses of each epoch.
 
     Raises
     ------
     ValueError
-        Settings that the networks refuse.
+        Settings that the networks reject.
     """
     check_whole("n_latent", n_latent, 1)
     x = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
@@ -153,62 +176,54 @@ def train_autoencoder(
 
 @torch.inference_mode()
 def encode(network: Autoencoders, scaled: np.ndarray, expert: int = 0) -> np.ndarray:
-    """Means of the codes of cells in one expert, ``(n, d_k)`` float32."""
-    network.eval()
-    device = network.centre.device
-    parts = []
-    for part in torch.from_numpy(np.ascontiguousarray(scaled, np.float32)).split(ENCODE_BATCH):
-        which = torch.full((len(part),), expert, device=device)
-        parts.append(network.encode(part.to(device), which)[0].cpu())
-    return torch.cat(parts).numpy()[:, : network.n_latents[expert]]
+    """Encode scaled cells by one expert, to the means of their codes, ``(n, d_k)`` float32."""
+    codes = _in_batches(network, lambda x, k: network.encode(x, k)[0], scaled, expert)
+    return codes[:, : network.n_latents[expert]]
 
 
 @torch.inference_mode()
 def decode(network: Autoencoders, codes: np.ndarray) -> np.ndarray:
-    """Decode the codes of a plain VAE to scaled features, ``(n, n_input)`` float32."""
+    """Decode the codes of a plain VAE, to scaled features ``(n, n_input)`` float32."""
+    return _in_batches(network, network.decode, codes, 0)
+
+
+def _in_batches(
+    network: Autoencoders,
+    apply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    rows: np.ndarray,
+    expert: int,
+) -> np.ndarray:
+    """Apply a function of rows and their experts to batches of rows of one expert."""
     network.eval()
     device = network.centre.device
     parts = []
-    for part in torch.from_numpy(np.ascontiguousarray(codes, np.float32)).split(ENCODE_BATCH):
-        which = torch.zeros(len(part), dtype=torch.int64, device=device)
-        parts.append(network.decode(part.to(device), which).cpu())
+    for part in torch.from_numpy(np.ascontiguousarray(rows, np.float32)).split(ENCODE_BATCH):
+        experts = torch.full((len(part),), expert, device=device)
+        parts.append(apply(part.to(device), experts).cpu())
     return torch.cat(parts).numpy()
-
-
-CLUSTERING, RECONSTRUCTION = 0.90, 0.95
-"""Shares of the variance that Santos keeps (section III.B)."""
-
-FLAT = 1e-6
-"""Standard deviation below which codes say nothing."""
-
-LEARNED = 0.2
-"""Variance of codes along one dimension that an autoencoder has if it has learned anything.
-
-The prior has 1. A factor that two markers share with a correlation of 0.3, or twelve with one of
-0.03, has more; independent markers gave 0.005 to 0.15, the more the longer the training.
-"""
 
 
 @dataclass(frozen=True)
 class LatentDim:
-    """Dimensions that codes need."""
+    """Number of latent dimensions that codes need."""
 
     n_latent: int
     """The smallest number of principal components that reach the threshold."""
     explained: np.ndarray
-    """Share of the variance that each principal component explains, ``(d,)`` float64, falling."""
+    """Share of variance explained by each principal component, ``(d,)`` float64, decreasing."""
     threshold: float
-    """Share that was asked for."""
+    """Share of the variance to explain."""
     n_cells: int
+    """Number of cells."""
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """The record of the estimate, as plain values that h5ad can hold."""
+        """Record of the estimate, as plain values that h5ad can hold."""
         return dict(vars(self))
 
 
 def check_threshold(threshold: float) -> None:
-    """Raise ValueError for a share that is not above 0 and at most 1."""
+    """Raise ValueError unless a threshold is above 0 and at most 1."""
     if not is_number(threshold):
         raise ValueError(f"`threshold` must be a number, got {threshold!r}.")
     if not 0 < threshold <= 1:
@@ -216,30 +231,29 @@ def check_threshold(threshold: float) -> None:
 
 
 def count_dims(explained: np.ndarray, threshold: float) -> int:
-    """The smallest number of components whose shares sum to the threshold."""
-    # the last sum may miss 1 by rounding
+    """Return the smallest number of components whose shares sum to the threshold."""
+    # the last sum may be below 1 by rounding
     reached = np.cumsum(explained) >= threshold - 1e-12
     return int(reached.argmax()) + 1 if reached.any() else len(explained)
 
 
 def find_latent_dim(codes: np.ndarray, threshold: float = CLUSTERING) -> LatentDim:
-    """How many principal components of codes explain a share of their variance.
+    """Find the number of principal components that explain a share of the variance of codes.
 
-    The codes must be means of posteriors. Samples add unit variance to every dimension that the
-    autoencoder does not use, and nearly all dimensions seem needed.
+    The codes must be posterior means. Samples have unit variance in each dimension that the
+    autoencoder does not use, so nearly all dimensions would seem needed.
 
     Parameters
     ----------
     codes
         ``(n, d)``.
     threshold
-        Share of the variance to keep: 0.90 for clustering, 0.95 for reconstruction.
+        Share of the variance to explain: 0.90 for clustering, 0.95 for reconstruction.
 
     Raises
     ------
     ValueError
-        Fewer than 2 cells, NaN or infinite codes, codes that are all the same, and a threshold
-        out of range.
+        Fewer than 2 cells, NaN or infinite codes, constant codes, a threshold out of range.
     """
     check_threshold(threshold)
     codes = np.asarray(codes, dtype=np.float64)
@@ -256,26 +270,26 @@ def find_latent_dim(codes: np.ndarray, threshold: float = CLUSTERING) -> LatentD
 def find_group_dims(
     codes: np.ndarray, labels: Iterable[str | None], threshold: float = CLUSTERING
 ) -> dict[str, LatentDim | None]:
-    """:func:`find_latent_dim` of the cells of each group.
+    """Find the latent size of each group of cells, see :func:`find_latent_dim`.
 
     Parameters
     ----------
     codes
-        ``(n, d)``, of one autoencoder for all groups.
+        Codes of one autoencoder for all groups, ``(n, d)``.
     labels
         Group of each cell, ``(n,)``; None for none.
     threshold
-        As there.
+        Share of the variance to explain.
 
     Returns
     -------
-    By group, in the order of their first cells. None for groups that have no dimensions: of a
-    single cell, or of cells with the same codes.
+    The latent size of each group, in the order of their first cells; None for a group of a single
+    cell, or of cells with constant codes.
 
     Raises
     ------
     ValueError
-        NaN or infinite codes, and a threshold out of range.
+        NaN or infinite codes, a threshold out of range.
     """
     check_threshold(threshold)
     labels = np.asarray(labels, dtype=object)
@@ -288,10 +302,10 @@ def find_group_dims(
 
 
 def check_learned(codes: np.ndarray) -> None:
-    """Raise ValueError for codes of an autoencoder that has learned nothing.
+    """Raise ValueError for the codes of an autoencoder that has learned nothing.
 
-    The dimensions that it does not use vary a little too, and a share of that little says
-    nothing: independent noise would seem to have many dimensions.
+    Unused dimensions vary a little, and a share of that variance is meaningless: independent
+    noise would seem to have many dimensions.
     """
     variance = np.var(codes, axis=0, dtype=np.float64).max()
     if not variance > LEARNED:

@@ -1,10 +1,10 @@
-"""One door to all estimates of the number of clusters."""
+"""Estimates of the number of clusters, by name of the method."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from scmoe._core.neighbors import N_PCS_FROM, neighbor_graph
 from scmoe._core.text import listing
@@ -26,22 +26,24 @@ FUNCTIONS = {
     "santos": density_clusters,
 }
 
-GIVEN = {"codes", "graph", "n_clusters", "seed", "progress"}
-"""Their parameters that are no settings."""
+Method = Literal["stability", "tree", "density", "santos"]
+
+NOT_SETTINGS = {"codes", "graph", "n_clusters", "seed", "progress"}
+"""Parameters of the methods that are not settings."""
 
 METHODS = tuple(FUNCTIONS)
-"""Ways to estimate the number of clusters."""
+"""Names of the methods."""
 
 
-def default_method(n_features: int, *, markers: bool) -> str:
-    """Name the method that is taken where none is named: the tree for the markers of a panel.
+def default_method(n_features: int, *, markers: bool) -> Literal["tree", "stability"]:
+    """Return the default method: the tree for the markers of a panel, else stability.
 
     Parameters
     ----------
     n_features
-        How many values there are of each cell.
+        Number of features.
     markers
-        Whether each of them means something by itself, as pixels and components don't.
+        Whether each feature is meaningful by itself, unlike pixels and principal components.
     """
     return "tree" if markers and n_features <= N_PCS_FROM else "stability"
 
@@ -51,7 +53,7 @@ def find_n_clusters(
     graph: csr_matrix | None = None,
     settings: Mapping[str, Any] | None = None,
     *,
-    method: str = "stability",
+    method: Method = "stability",
     seed: int = 0,
     progress: bool = False,
 ) -> Found:
@@ -102,10 +104,10 @@ def find_n_clusters(
 
 
 def check_method(method: str, settings: Mapping[str, Any]) -> None:
-    """Raise ValueError for an unknown method, and for settings that it does not have."""
+    """Raise ValueError for an unknown method or an unknown setting of the method."""
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
-    known = sorted(set(signature(FUNCTIONS[method]).parameters) - GIVEN)
+    known = sorted(set(signature(FUNCTIONS[method]).parameters) - NOT_SETTINGS)
     if unknown := sorted(set(settings) - set(known)):
         raise ValueError(
             f"`method={method!r}` has no {listing(unknown)}; it has {', '.join(known)}."
@@ -113,7 +115,7 @@ def check_method(method: str, settings: Mapping[str, Any]) -> None:
 
 
 def santos(n_cells: int) -> dict[str, Any]:
-    """The settings of the paper: neighbours by eq. 10, else the defaults of the libraries."""
+    """Return the settings of Santos: neighbours by eq. 10, else the defaults of the libraries."""
     return {
         "n_neighbors": max(n_cells // 300, 100),
         "n_components": 2,
@@ -126,32 +128,32 @@ def find_clusters(
     codes: np.ndarray | None = None,
     graph: csr_matrix | None = None,
     *,
-    method: str = "stability",
+    method: Method = "stability",
     seed: int = 0,
     progress: bool = False,
     **settings: Any,
 ) -> Found:
-    """:func:`find_n_clusters` for what can't go on with fewer than two: ValueError with advice."""
+    """Find at least two clusters, see :func:`find_n_clusters`; else ValueError with advice."""
     return at_least_two(
         find_n_clusters(codes, graph, settings, method=method, seed=seed, progress=progress)
     )
 
 
 def at_least_two(found: Found) -> Found:
-    """The clusters themselves; ValueError with advice where there are fewer than two."""
+    """Return the clusters; ValueError with advice where there are fewer than two."""
     if found.n_clusters < 2:
         raise ValueError(advice(found))
     return found
 
 
 def advice(found: Found) -> str:
-    """What to do where there are fewer than two clusters."""
+    """Return advice for fewer than two clusters."""
     number = "No cluster was" if found.n_clusters == 0 else "Only one cluster was"
     other = "density" if found.method == "stability" else "stability"
     setting = "significance" if found.method == "tree" else "min_cluster_size"
     return (
-        f"{number} found by method {found.method!r}: these values do not fall into groups that "
-        f'it can tell apart. Say the number of clusters, try `method="{other}"` or another '
+        f"{number} found by method {found.method!r}: these values have no groups that it "
+        f'can separate. Give the number of clusters, try `method="{other}"` or another '
         f"`{setting}` (in `scmoe.tl.cluster` they are `estimate_kwargs`, with "
         '`model="moe-vae"` `pretrain_kwargs`, of `train_kwargs`), or look at values in which the '
         "groups are further apart."

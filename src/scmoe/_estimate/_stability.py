@@ -1,4 +1,4 @@
-"""The number of clusters as the number of communities that are found again."""
+"""The number of clusters as the number of graph communities that recur in subsets of cells."""
 
 from __future__ import annotations
 
@@ -6,36 +6,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from scmoe._core.neighbors import partition
 from scmoe._core.progress import bar
 from scmoe._core.settings import check_whole
+from scmoe._estimate._agreement import STABLE, best_jaccard, shared_cells
 from scmoe._estimate._clusters import Found, by_size, check_cells, check_size
 from scmoe.similarity import check_graph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RESOLUTIONS = tuple(np.geomspace(0.05, 5.0, 20).round(3).tolist())
-"""Resolutions that are tried, from coarse to fine."""
+    from scipy import sparse
 
-STABLE = 0.75
-"""A community is found again if its mean Jaccard index is at least so much (Hennig 2007)."""
+RESOLUTIONS = tuple(np.geomspace(0.05, 5.0, 20).round(3).tolist())
+"""Default resolutions, from coarse to fine."""
 
 N_SAMPLES = 16
 SHARE = 0.8
-"""How many random subsets of the cells are partitioned, and the share of the cells in each."""
+"""Number of random subsets of the cells, and the share of the cells in each."""
 
-LEAST_SIZE = 10
-"""Cells of the smallest cluster."""
+MIN_SIZE = 10
+"""Least number of cells of a cluster."""
 
 FEW_CELLS = 1000
-"""With fewer, a cloud without groups was seen to be cut into some."""
+"""Number of cells below which a cloud without groups may be divided."""
 
 PATIENCE = 3
-"""Beyond resolution 1 the search ends after so many partitions that are mostly not found again."""
+"""Number of partitions in a row, mostly of unstable communities, that end the search."""
 
 
 def stable_clusters(
@@ -48,48 +47,47 @@ def stable_clusters(
     seed: int = 0,
     progress: bool = False,
 ) -> Found:
-    """Communities of a neighbour graph that random subsets of the cells show again.
+    """Find the communities of a neighbour graph that recur in random subsets of the cells.
 
     At each resolution the graph is partitioned (Louvain), and so are its restrictions to random
-    subsets of the cells. The stability of a community is its largest Jaccard index with one of
-    a subset's communities, averaged over the subsets. The resolution is taken where most
-    communities are found again: the number of those with a stability of at least 0.75, less
-    the number of the others, is largest; of equals the one with the largest mean stability. All
-    cells as a single cluster would be found again always, so one is the answer where no
-    resolution does better.
+    subsets of the cells. The stability of a community is its largest Jaccard index with a
+    community of a subset, averaged over the subsets. The chosen resolution is the one with the
+    largest difference between the numbers of stable communities (stability at least 0.75) and of
+    others; of equals the one with the largest mean stability. All cells as a single cluster
+    would always be stable, so one cluster is the answer where no resolution does better.
 
-    A measure that averages over cells would prefer too coarse a partition or overlook that a
-    few of many clusters are cut at random; here each cluster counts alike, small ones too.
+    A measure that averages over cells would prefer too coarse a partition, or overlook a few
+    unstable clusters among many; here all clusters count alike, small ones too.
 
     Parameters
     ----------
     graph
         ``(n, n)`` weights of the neighbour graph.
     resolutions
-        Resolutions to try; None for 20 between 0.05 and 5. From 1 on the search ends when three
-        in a row cut most communities at random.
+        Resolutions to try; None for 20 between 0.05 and 5. From resolution 1 on, the search ends
+        after three resolutions in a row at which most communities are unstable.
     n_samples, share
-        Random subsets, and the share of the cells in each.
+        Number of random subsets, and the share of the cells in each.
     min_cluster_size
-        Smaller communities are no clusters; their cells get the label -1. None for 10.
+        Least number of cells of a cluster; cells of smaller communities get the label -1. None
+        for 10.
     seed
-        Of the subsets, and of the order in which cells are looked at.
+        Seed of the subsets, and of the order in which cells are visited.
     progress
         Show a progress bar.
 
     Returns
     -------
-    Clusters. ``proba`` is the share of the partitions at the chosen resolution, that of all
-    cells and those of the subsets, that put a cell into a cluster; ``labels`` follows the
-    majority. The table has ``resolution``, ``n_clusters``, ``stable`` (how many of them are
-    found again), ``stability`` (mean over the clusters), ``spread`` (standard deviation over
-    the subsets of that mean), ``ari`` (mean adjusted Rand index between all cells and the
-    subsets) and ``chosen``.
+    The clusters. ``proba`` is the share of the partitions at the chosen resolution (of all cells
+    and of the subsets) that assign a cell to a cluster; ``labels`` is the majority. The table has
+    ``resolution``, ``n_clusters``, ``stable`` (number of stable clusters), ``stability`` (mean
+    over the clusters), ``spread`` (standard deviation of that mean over the subsets), ``ari``
+    (mean adjusted Rand index between all cells and the subsets) and ``chosen``.
 
     Raises
     ------
     ValueError
-        No such graph over cells, fewer than 10 cells, settings out of range.
+        An invalid graph, fewer than 10 cells, settings out of range.
 
     References
     ----------
@@ -103,16 +101,16 @@ def stable_clusters(
     check_whole("n_samples", n_samples, 2)
     if not isinstance(share, float | np.floating) or not 0 < share < 1:
         raise ValueError(f"`share` must be between 0 and 1, got {share!r}.")
-    least = LEAST_SIZE if min_cluster_size is None else min_cluster_size
+    least = MIN_SIZE if min_cluster_size is None else min_cluster_size
     check_size("min_cluster_size", least, 1, n)
 
     subsets = _subsets(graph, n_samples, share, seed)
-    # a single cluster is found again always
+    # a single cluster is always stable
     rows, losses, best, chosen, taken = [], 0, (1, 1.0), None, None
     for resolution in bar(resolutions, "partitioning the graph", progress=progress):
         found = partition(graph, resolution, seed)
         again = [(cells, partition(part, resolution, seed)) for cells, part in subsets]
-        row = _row(found, again, least)
+        row = stability_row(found, again, least)
         rows.append({"resolution": resolution, **row})
         rank = (2 * row["stable"] - row["n_clusters"], row["stability"])
         if rank[0] > 1 and rank >= best:
@@ -133,7 +131,7 @@ def stable_clusters(
 
 
 def _check_resolutions(resolutions: Sequence[float] | None) -> list[float]:
-    """From coarse to fine; ValueError unless all are above 0."""
+    """Sort resolutions from coarse to fine; ValueError unless all are above 0."""
     try:
         found = sorted(np.asarray(RESOLUTIONS if resolutions is None else resolutions, float))
         fine = len(found) > 0 and all(0 < one < np.inf for one in found)
@@ -147,37 +145,30 @@ def _check_resolutions(resolutions: Sequence[float] | None) -> list[float]:
 def _subsets(
     graph: sparse.csr_matrix, n_samples: int, share: float, seed: int
 ) -> list[tuple[np.ndarray, sparse.csr_matrix]]:
-    """Random cells, in order, and the graph among them."""
+    """Draw random subsets of the cells, with the graph among the cells of each."""
     rng = np.random.default_rng(seed)
     n = graph.shape[0]
     drawn = [np.sort(rng.permutation(n)[: round(share * n)]) for _ in range(n_samples)]
     return [(cells, graph[cells][:, cells]) for cells in drawn]
 
 
-def _overlap(found: np.ndarray, other: np.ndarray) -> sparse.csr_matrix:
-    """Cells that communities have in common, ``(n_found, n_other)``."""
-    ones = np.ones(len(found))
-    return sparse.csr_matrix((ones, (found, other)), shape=(found.max() + 1, other.max() + 1))
+def stability_row(
+    found: np.ndarray, again: list[tuple[np.ndarray, np.ndarray]], least: int
+) -> dict:
+    """Return the row of a table of evidence for one clustering.
 
-
-def _jaccard(found: np.ndarray, other: np.ndarray, n_found: int) -> np.ndarray:
-    """Largest Jaccard index of each community with one of another partition of the cells.
-
-    NaN for communities without cells, ``(n_found,)``.
+    Parameters
+    ----------
+    found
+        Cluster of each cell, ``(n,)``.
+    again
+        Cells of each subset, and their clusters when the subset is clustered by itself.
+    least
+        Least number of cells of a cluster.
     """
-    both = _overlap(found, other).tocoo()
-    union = np.bincount(found)[both.row] + np.bincount(other)[both.col] - both.data
-    best = np.full(n_found, -np.inf)
-    np.maximum.at(best, both.row, both.data / union)
-    best[np.isinf(best)] = np.nan
-    return best
-
-
-def _row(found: np.ndarray, again: list[tuple[np.ndarray, np.ndarray]], least: int) -> dict:
-    """The evidence of one resolution."""
     size = np.bincount(found)
-    jaccard = np.stack([_jaccard(found[cells], other, len(size)) for cells, other in again])
-    # a community none of whose cells is in a subset can't be found there
+    jaccard = np.stack([best_jaccard(found[cells], other, len(size)) for cells, other in again])
+    # a community without cells in a subset does not recur there
     jaccard = np.nan_to_num(jaccard[:, size >= least])
     if jaccard.shape[1] == 0:
         return {"n_clusters": 0, "stable": 0, "stability": 0.0, "spread": 0.0, "ari": 0.0}
@@ -193,10 +184,10 @@ def _row(found: np.ndarray, again: list[tuple[np.ndarray, np.ndarray]], least: i
 def _majority(
     found: np.ndarray, again: list[tuple[np.ndarray, np.ndarray]], least: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and the share of votes: see :func:`stable_clusters`.
+    """Return labels and shares of votes, see :func:`stable_clusters`.
 
-    A community of a subset votes for the community of all cells with which it has most cells in
-    common; those of fewer than ``least`` cells stand together for no cluster.
+    A community of a subset votes for the community of all cells with which it shares most cells;
+    communities of fewer than ``least`` cells together count as no cluster.
     """
     n, size = len(found), np.bincount(found)
     kept = np.flatnonzero(size >= least)
@@ -204,11 +195,11 @@ def _majority(
     number = np.full(len(size), none)
     number[kept] = np.arange(none)
     found = number[found]
-    # a tie is for the community of all cells
+    # the partition of all cells decides ties
     votes = np.zeros((n, none + 1), dtype=np.float32)
     votes[np.arange(n), found] = 1 + 1e-3
     for cells, other in again:
-        stands_for = np.asarray(_overlap(found[cells], other).argmax(axis=0)).ravel()
+        stands_for = np.asarray(shared_cells(found[cells], other).argmax(axis=0)).ravel()
         votes[cells, stands_for[other]] += 1
     labels = votes.argmax(axis=1)
     left = np.bincount(labels, minlength=none + 1) >= least

@@ -1,4 +1,4 @@
-"""The number of clusters as the number of populations between the valleys of the density."""
+"""The number of clusters as the number of leaves of a density tree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from scmoe._core.progress import bar
 from scmoe._core.settings import is_number
 from scmoe._estimate._clusters import Found, by_size, check_codes, check_size
-from scmoe._estimate._stability import _row
+from scmoe._estimate._stability import stability_row
 from scmoe.tree import DEPTH, MIN_CELLS, SIGNIFICANCE, SUBSAMPLE, Cells, grow, memberships
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from scmoe.tree import Tree
 
 N_TREES = 5
-"""Trees of random subsets, which show what comes again."""
+"""Number of trees of random subsets, which measure stability."""
 
 STEP = math.sqrt(2)
-"""From one significance of the evidence to the next."""
+"""Factor from one significance of the evidence to the next."""
 
 
 def tree_clusters(
@@ -37,42 +37,43 @@ def tree_clusters(
     seed: int = 0,
     progress: bool = False,
 ) -> Found:
-    """Populations between the valleys of the density: leaves of a density tree.
+    """Find populations separated by valleys of the density: the leaves of a density tree.
 
-    The cells are cut in two where their density along some direction has the clearest valley,
-    then each half again, until no half has a valley that the numbers of cells support
-    (:class:`scmoe.similarity.DensityTree`). Where there is one population, there is one.
+    The cells are split where their density along some direction has the clearest valley, then
+    each half again, until no half has a significant valley
+    (:class:`scmoe.similarity.DensityTree`). One population gives one cluster.
 
     Parameters
     ----------
     codes
-        ``(n, d)`` values, each of which means something by itself: markers rather than
-        principal components.
+        ``(n, d)`` values, each of which is meaningful by itself: markers rather than principal
+        components.
     n_clusters
-        Cut the tree at so many, its clearest valleys are kept; it may have fewer. None for all.
+        Cut the tree at this number of clusters and keep its clearest valleys; it may have fewer.
+        None for all leaves.
     significance
-        Standard deviations between the numbers of cells at a valley and at the lower one of its
-        peaks. Smaller gives more clusters.
+        Least difference between the numbers of cells at a valley and at its lower peak, in
+        standard deviations. Smaller values give more clusters.
     depth
-        Density of a valley, at most, as a share of the lower peak.
+        Largest density of a valley, as a share of its lower peak.
     min_cluster_size
-        Cells on either side of a valley. None for 12.
+        Least number of cells on either side of a valley. None for 12.
     evidence
-        Stricter significances at which the same tree is cut for the evidence. None for steps of
+        Higher significances at which the same tree is cut for the evidence. None for steps of
         the square root of 2, up to the first that leaves one cluster.
     seed
-        Of what is drawn at random. The clusters do not depend on the order of the cells.
+        Seed of all random draws. The clusters do not depend on the order of the cells.
     progress
         Show a progress bar.
 
     Returns
     -------
-    Clusters; no cell is noise. ``proba`` is undecided near the valleys, as they lie elsewhere in
-    subsamples of the cells. The table has ``significance``, ``n_clusters``, ``stable`` (how many
-    of them the trees of 5 random subsets show again, with a mean Jaccard index of at least
-    0.75), ``stability`` (mean index over the clusters), ``spread`` (its standard deviation over
-    the subsets), ``ari`` (mean adjusted Rand index between all cells and the subsets) and
-    ``chosen``.
+    The clusters; no cell is noise. ``proba`` is uncertain near the valleys, whose position
+    differs between subsamples of the cells. The table has ``significance``, ``n_clusters``,
+    ``stable`` (number of clusters with a mean Jaccard index of at least 0.75 in the trees of 5
+    random subsets), ``stability`` (mean index over the clusters), ``spread`` (its standard
+    deviation over the subsets), ``ari`` (mean adjusted Rand index between all cells and the
+    subsets) and ``chosen``.
 
     Raises
     ------
@@ -113,10 +114,10 @@ def tree_clusters(
 
     rows = []
     for level in levels or _levels(tree, significance):
-        # of fewer cells the same valley is less significant
+        # the same valley is less significant in a subset of the cells
         less = max(significance, level * math.sqrt(SUBSAMPLE))
         parts = [(cells, cut(other, found, less)) for cells, other, found in again]
-        rows.append({"significance": level, **_row(cut(tree, labels, level), parts, 1)})
+        rows.append({"significance": level, **stability_row(cut(tree, labels, level), parts, 1)})
     table = pd.DataFrame(rows)
     table["chosen"] = table["significance"] == significance
     table.index = table.index.astype(str)
@@ -136,7 +137,7 @@ def tree_clusters(
 
 
 def grown_clusters(tree: Tree, proba: np.ndarray, significance: float) -> Found:
-    """Clusters of a tree that is grown already.
+    """Return the clusters of an existing tree.
 
     Parameters
     ----------
@@ -145,12 +146,11 @@ def grown_clusters(tree: Tree, proba: np.ndarray, significance: float) -> Found:
     proba
         Memberships in its clusters, ``(n, n_clusters)`` float32.
     significance
-        At which it was grown.
+        Significance at which it was grown.
 
     Returns
     -------
-    As :func:`tree_clusters`; the table has no more than ``significance``, ``n_clusters`` and
-    ``chosen``.
+    As :func:`tree_clusters`; the table has only ``significance``, ``n_clusters`` and ``chosen``.
     """
     levels = _levels(tree, significance)
     n_clusters = [int(tree.cut(significance=level).max()) + 1 for level in levels]
@@ -167,12 +167,12 @@ def grown_clusters(tree: Tree, proba: np.ndarray, significance: float) -> Found:
 
 
 def cut(tree: Tree, labels: np.ndarray, significance: float) -> np.ndarray:
-    """Clusters ``(n,)`` of a tree, as they are where it is cut at a stricter significance."""
+    """Return the clusters ``(n,)`` of a tree that is cut at a higher significance."""
     return tree.cut(significance=significance)[labels]
 
 
 def _levels(tree: Tree, significance: float) -> list[float]:
-    """The significance, and stricter ones up to the first that leaves one cluster."""
+    """Return the significance, and higher ones up to the first that leaves one cluster."""
     levels = [float(significance)]
     top = tree.significance.max(initial=0.0)
     while levels[-1] <= top:
@@ -182,10 +182,10 @@ def _levels(tree: Tree, significance: float) -> list[float]:
 
 
 def _check_levels(evidence: Sequence[float], significance: float) -> list[float]:
-    """The significance and the others, sorted; ValueError for what is below it."""
+    """Sort the significance and higher ones; ValueError for values below it."""
     if not all(is_number(level) and level >= significance for level in evidence):
         raise ValueError(
             f"`evidence` must be numbers of at least {significance:g}, the `significance`: a tree "
-            f"is cut coarser, never finer. Got {evidence!r}."
+            f"can be cut coarser, not finer. Got {evidence!r}."
         )
     return sorted({float(significance), *map(float, evidence)})

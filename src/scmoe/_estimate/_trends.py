@@ -1,4 +1,4 @@
-"""What moves with a state: rank correlations with their intervals, and shares of variance."""
+"""Trends of values along a state: rank correlations with intervals, and explained variance."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""Confidence level of the intervals."""
 
-LEAST_CELLS = 3
+MIN_CELLS = 3
+"""Least number of cells of a correlation."""
 
 ROUNDING = 1e-12
-"""A correlation that misses 1 by so little is perfect."""
+"""Rounding error of a perfect correlation."""
 
 
 @dataclass(frozen=True)
 class Trends:
-    """How values move with each dimension of a state, all ``(n_state, n_values)``.
+    """Correlations of values with each dimension of a state, all ``(n_state, n_values)``.
 
-    NaN for what is constant.
+    NaN where either is constant.
     """
 
     effect: np.ndarray
-    """Spearman's rank correlation, ties have their mean rank."""
+    """Spearman's rank correlation; ties have their mean rank."""
     lower: np.ndarray
     upper: np.ndarray
-    """Ends of the 95 % interval."""
+    """Bounds of the 95 % confidence interval."""
     pvalue: np.ndarray
-    """Of no dependence at all, two-sided."""
+    """Two-sided p-value; the null hypothesis is independence."""
 
 
 def trends(states: np.ndarray, values: np.ndarray) -> Trends:
@@ -79,14 +80,15 @@ def _standard_ranks(x: np.ndarray) -> np.ndarray:
 
 
 def _checked(states: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both arrays as float64; ValueError where correlations are not defined."""
     states, values = np.asarray(states, dtype=float), np.asarray(values, dtype=float)
     if states.ndim != 2 or values.ndim != 2 or len(states) != len(values):
         raise ValueError(
             "`states` and `values` must be tables of the same cells, got the shapes "
             f"{states.shape} and {values.shape}."
         )
-    if len(states) < LEAST_CELLS:
-        raise ValueError(f"Correlations need {LEAST_CELLS} cells, got {len(states)}.")
+    if len(states) < MIN_CELLS:
+        raise ValueError(f"Correlations need {MIN_CELLS} cells, got {len(states)}.")
     if not (np.isfinite(states).all() and np.isfinite(values).all()):
         raise ValueError("`states` or `values` hold NaN or infinite values.")
     return states, values
@@ -95,10 +97,10 @@ def _checked(states: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nda
 def variance_explained(
     states: np.ndarray, values: np.ndarray, uncertainty: np.ndarray | None = None
 ) -> np.ndarray:
-    """Share of the variance of values that a straight line in all dimensions of a state explains.
+    """Compute the share of the variance of values that is linear in a state (adjusted R²).
 
-    It is the same for states that are turned, mirrored or stretched, and adjusted for the number
-    of dimensions, so that it is 0 on average where there is nothing.
+    It is invariant to invertible linear maps of the state, and adjusted for the number of
+    dimensions, so that it is 0 on average without dependence.
 
     Parameters
     ----------
@@ -107,17 +109,17 @@ def variance_explained(
     values
         ``(n, n_values)``.
     uncertainty
-        Variances of each cell's state, ``(n, n_state)``: a decoder sees states with this much
-        noise, so what is explained shrinks, to nothing in dimensions that are noise alone.
+        Posterior variance of the state of each cell, ``(n, n_state)``: a decoder sees states with
+        this noise, so the explained variance shrinks, to 0 in dimensions of noise alone.
 
     Returns
     -------
-    ``(n_values,)``, at most 1; NaN for values that are constant, or fewer cells than are needed.
+    ``(n_values,)``, at most 1; NaN for constant values, or too few cells.
 
     Raises
     ------
     ValueError
-        As :func:`trends`.
+        As in :func:`trends`.
     """
     states, values = _checked(states, values)
     n = len(states)
@@ -129,6 +131,6 @@ def variance_explained(
     constant = np.ptp(values, axis=0) == 0
     variance = np.where(constant, np.nan, np.square(values).sum(0) / (n - 1))
     share = (shared * (precision @ shared)).sum(0) / variance
-    # the dimensions that count, as those of a ridge regression do
+    # effective degrees of freedom, as in a ridge regression
     left = n - 1 - np.trace(precision @ signal)
     return 1 - (1 - share) * (n - 1) / left if left > 0 else np.full_like(share, np.nan)
