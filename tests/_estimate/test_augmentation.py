@@ -63,13 +63,13 @@ def test_neighbours_of_cells_on_another_scale():
 @pytest.mark.parametrize(
     ("augment", "shape", "match"),
     [
-        ({"angle": 3}, (2, 2), r"no 'angle'; of images there is 'flip', 'rotation'"),
+        ({"angle": 3}, (2, 2), r"no 'angle'; for images it has 'flip', 'rotation'"),
         ({"rotation": 3}, None, r"no 'rotation'; for cells it has 'n_neighbors', 'share'"),
         ({"share": 2}, None, "share"),
         ({"zoom": 1}, (2, 2), "zoom"),
         ({"n_neighbors": 0}, None, "n_neighbors"),
         ({"n_neighbors": 2.5}, None, "n_neighbors"),
-        ("much", None, r"one or more of 'neighbors', 'dropout', 'posterior', which"),
+        ("much", None, r"one or more of 'neighbors', 'dropout', 'posterior' "),
         ("thinning", None, r"augmentations of cells\), .*got 'thinning'"),
         ("neighbors", (2, 2), r"augmentations of images\), .*got 'neighbors'"),
         (["dropout", "rotation"], None, "got 'rotation'"),

@@ -129,7 +129,7 @@ def test_little(cells):
 )
 def test_settings(cells, settings, match):
     with pytest.raises(ValueError, match=match):
-        find_n_clusters(cells[0], method="tree", **settings)
+        find_n_clusters(cells[0], settings=settings, method="tree")
 
 
 def test_values_that_say_nothing():

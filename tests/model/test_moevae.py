@@ -1114,9 +1114,7 @@ def test_no_groups_at_all():
     x = rng.normal(size=(150, 1)) @ np.ones((1, 6)) + 0.3 * rng.normal(size=(150, 6))
     adata = AnnData(x.astype(np.float32))
     model = build(adata)
-    with pytest.raises(
-        ValueError, match=r"cluster was found by method 'density'.*Give the number"
-    ):
+    with pytest.raises(ValueError, match=r"cluster was found by 'density'.*Give the number"):
         train(model, 1, pretrain_kwargs={**QUICK, "min_cluster_size": 70})
     assert model.module is None
     assert not model.is_trained

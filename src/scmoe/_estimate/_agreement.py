@@ -78,7 +78,7 @@ class Agreement:
     """
 
     @property
-    def meanbest_jaccard(self) -> np.ndarray:
+    def mean_jaccard(self) -> np.ndarray:
         """Mean Jaccard index over the runs with cells of a cluster, ``(K,)``; NaN without such."""
         seen = ~np.isnan(self.jaccard)
         total = np.where(seen, self.jaccard, 0).sum(1)

@@ -87,7 +87,7 @@ class ImageAugment:
             raise ValueError(f"`zoom` is {zoom}; it is a share and must be less than 1.")
         read_shape(image_shape)
         self.image_shape = tuple(image_shape)
-        self.rotation, self.zoom, self.shift, self.flip = rotation, zoom, shift, flip
+        self.amounts = {"rotation": rotation, "zoom": zoom, "shift": shift, "flip": flip}
 
     def __call__(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Augment the images of a batch.
@@ -109,18 +109,19 @@ class ImageAugment:
             Rows of another length.
         """
         shape = read_shape(self.image_shape)
+        rotation, zoom, shift, flip = self.amounts.values()
         # all amounts are drawn, so that switching one off leaves the others as they are
         draws = torch.rand(5, len(x), device=x.device).to(x)
         angle, size, right, down = 2 * draws[:4] - 1
-        angle, size = math.radians(self.rotation) * angle, 1 + self.zoom * size
-        mirror = 1 - 2 * (draws[4] < 0.5).to(x) if self.flip else torch.ones_like(size)
+        angle, size = math.radians(rotation) * angle, 1 + zoom * size
+        mirror = 1 - 2 * (draws[4] < 0.5).to(x) if flip else torch.ones_like(size)
         # from the result back to the input: shift, rotate, zoom, flip
         cos, sin = angle.cos() / size, angle.sin() / size
         linear = torch.stack(
             [torch.stack([mirror * cos, mirror * sin], -1), torch.stack([-sin, cos], -1)], -2
         )
-        shift = -self.shift * torch.stack([shape.width * right, shape.height * down], -1)
-        matrix = torch.cat([linear, linear @ shift.unsqueeze(-1)], -1)
+        offset = -shift * torch.stack([shape.width * right, shape.height * down], -1)
+        matrix = torch.cat([linear, linear @ offset.unsqueeze(-1)], -1)
         return affine_images(x, self.image_shape, matrix)
 
 

@@ -1,4 +1,4 @@
-"""How tensors meet the model: training plan, batches."""
+"""Training: batches in memory, training plans, settings and processes."""
 
 from scmoe.train._batches import (
     BATCH_KEYS,

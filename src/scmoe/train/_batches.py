@@ -19,25 +19,27 @@ if TYPE_CHECKING:
 
 
 class _BatchKeys(NamedTuple):
+    """Names of the tensors of a batch alongside the registered fields."""
+
     SIMILARITY: str = "similarity"
-    """``(..., B, B)`` for all pairs, of blocks of the batch if it is ``(m, size, size)``, ``(m,)``
-    for listed pairs; NaN where nothing is known."""
+    """Similarity of all pairs ``(B, B)``, of pairs in blocks ``(m, size, size)``, or of listed
+    pairs ``(m,)``; NaN where unknown."""
     PAIRS: str = "similarity_pairs"
     """Positions of listed pairs, ``(2, m)``."""
     WEIGHT: str = "similarity_weight"
     """Weight of listed pairs, ``(m,)``."""
     CLASSES: str = "classes"
-    """Share of each class, ``(B, C)``; rows of NaN where nothing is known."""
+    """Share of each class, ``(B, C)``; rows of NaN where unknown."""
     CLASS_SHARE: str = "class_share"
-    """What the class term counts beside the pair term, a scalar in [0, 1]."""
+    """Weight of the class term against the pair term, a scalar in [0, 1]."""
     FREQUENCY: str = "frequency"
-    """How many cells each one stands for where small groups are drawn more often, ``(B,)``."""
+    """Number of cells that each cell represents if small groups are drawn more often, ``(B,)``."""
     GROUPS: str = "groups"
-    """Share of each group that the model has started from, ``(B, n_groups)``."""
+    """Share of each group from which the model has started, ``(B, n_groups)``."""
     ARMS: str = "arms"
-    """A changed copy of the scaled cells for each arm, ``(A, B, n_input)``."""
+    """Augmented copy of the scaled cells for each arm, ``(A, B, n_input)``."""
     TAUGHT: str = "taught"
-    """The category that each arm is taught of a cell, ``(B, A)`` int64; -1 for none."""
+    """Category that each arm is taught for a cell, ``(B, A)`` int64; -1 for none."""
 
 
 BATCH_KEYS = _BatchKeys()
@@ -46,26 +48,26 @@ BATCH_KEYS = _BatchKeys()
 Batch = dict[str, torch.Tensor]
 
 Augment = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Changes cells ``(n, d)`` at random, told which rows ``(n,)`` of all cells they are."""
+"""Augments cells ``(n, d)``, given their positions ``(n,)`` among all cells."""
 
 Draw = Callable[[], "Iterator[torch.Tensor]"]
-"""Draws the rows of each batch of an epoch, int64 on the device of the cells."""
+"""Draws the positions of the cells of each batch of an epoch, int64 on their device."""
 
 Complete = Callable[[Batch, torch.Tensor], Batch]
-"""Adds to a batch what is no row of a tensor, told which rows ``(n,)`` of all cells it holds."""
+"""Completes a batch, given the positions ``(n,)`` of its cells among all cells."""
 
 
 class Batches:
-    """The batches of one epoch after the other.
+    """Batches of each epoch.
 
     Parameters
     ----------
     data
-        Tensors with a row for each cell, on one device; a batch has the same names.
+        Tensors with one row per cell, on one device; a batch has the same names.
     draw
-        Draws the rows of each batch.
+        Draws the cells of each batch.
     n_batches
-        Batches of an epoch.
+        Number of batches of an epoch.
     complete
         Completes each batch.
     """
@@ -83,30 +85,30 @@ class Batches:
 
 
 class InMemory(pl.LightningDataModule):
-    """Cells that train a model and cells that validate it, drawn at random.
+    """Data module of training and validation cells in memory.
 
-    What is drawn follows torch's generator of the device. All training batches are full: of
-    cells in a random order the last batch, which is not, is left out.
+    Random draws are from torch's generator of the device. All training batches are full: the
+    last incomplete batch of the random order is dropped.
 
     Parameters
     ----------
     data
-        Tensors with a row for each cell.
+        Tensors with one row per cell.
     split
-        Indices of the cells that train, that validate, and of all others.
+        Indices of the training cells, the validation cells, and all others.
     batch_size
-        Cells of a batch on each device; no more than its part of the cells that train.
+        Number of cells of a batch on each device, at most its part of the training cells.
     training
-        Further tensors that only training batches have.
+        Further tensors, for training batches only.
     change
         Completes training batches.
 
     Attributes
     ----------
     n_devices, rank
-        Devices that share a training batch in equal parts, and which part is drawn here.
+        Number of devices that share a training batch in equal parts, and the part of this one.
     generator
-        What order the training cells come in is drawn from; None for torch's own.
+        Generator of the order of the training cells; None for torch's own.
     """
 
     n_devices, rank = 1, 0
@@ -123,15 +125,15 @@ class InMemory(pl.LightningDataModule):
     ):
         super().__init__()
         self.data, self.training, self.change = data, training or {}, change
-        # torch splits by no number of numpy
+        # torch rejects integers of numpy
         self.batch_size = int(batch_size)
-        # names by which scvi-tools asks
+        # attributes that scvi-tools reads
         self.train_idx, self.val_idx, self.test_idx = split
         self.n_train, self.n_val = len(self.train_idx), len(self.val_idx)
 
     @property
     def device(self) -> torch.device:
-        """Where the training computes."""
+        """Device of the training."""
         return self.trainer.strategy.root_device
 
     def setup(self, stage: str) -> None:
@@ -142,32 +144,32 @@ class InMemory(pl.LightningDataModule):
         )
 
     def teardown(self, stage: str) -> None:
-        """Let go of the cells: a trained model keeps its trainer, and that keeps its batches."""
+        """Release the cells: a trained model keeps its trainer, and the trainer its batches."""
         self.data.clear()
         self.training.clear()
 
     def train_dataloader(self) -> Batches:
-        """Batches of the cells that train."""
+        """Return batches of the training cells."""
         self.training = {**self.data, **self.training}
         cells = torch.from_numpy(self.train_idx).to(self.device)
         draw, n_batches = self.order(cells, min(self.batch_size, self.n_train // self.n_devices))
         return Batches(self.training, draw, n_batches, self.change)
 
     def val_dataloader(self) -> Batches | None:
-        """Batches of the cells that validate, in their order; None without such cells."""
+        """Return batches of the validation cells in their order; None without such cells."""
         if not self.n_val:
             return None
         parts = torch.from_numpy(self.val_idx).to(self.device).split(self.batch_size)
         return Batches(self.data, lambda: iter(parts), len(parts), self.complete)
 
     def order(self, cells: torch.Tensor, batch_size: int) -> tuple[Draw, int]:
-        """What draws the rows of an epoch's batches of ``cells``, and how many there are."""
+        """Return a function that draws the batches of an epoch, and their number."""
         size = batch_size * self.n_devices
         draw = partial(shuffled, cells, size, size, self.generator)
         return self.part_of(draw), len(cells) // size
 
     def part_of(self, draw: Draw) -> Draw:
-        """The part of this device of each batch, in a row: neighbours stay together."""
+        """Restrict batches to the part of this device, contiguous: neighbours stay together."""
         if self.n_devices == 1:
             return draw
         return lambda: (rows.chunk(self.n_devices)[self.rank] for rows in draw())
@@ -189,7 +191,7 @@ def shuffled(
     least: int = 1,
     generator: torch.Generator | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Batches of cells ``(n,)`` in a new random order, but a last one of fewer than ``least``."""
+    """Yield batches of cells ``(n,)`` in random order; drop a last one of fewer than ``least``."""
     order = torch.randperm(len(cells), device=cells.device, generator=generator)
     for positions in order.split(batch_size):
         if len(positions) >= least:
@@ -197,7 +199,7 @@ def shuffled(
 
 
 def changed(augment: Augment | None) -> Complete | None:
-    """What changes the cells of each batch; None without changes."""
+    """Return a function that augments the cells of each batch; None without augmentation."""
     if augment is None:
         return None
 
@@ -208,7 +210,7 @@ def changed(augment: Augment | None) -> Complete | None:
 
 
 def copied(augment: Augment | None, n_arms: int) -> Complete | None:
-    """What gives each arm a changed copy of each batch; None without changes."""
+    """Return a function that augments a batch for each arm; None without augmentation."""
     if augment is None:
         return None
 
@@ -220,11 +222,11 @@ def copied(augment: Augment | None, n_arms: int) -> Complete | None:
 
 
 ROUNDING = 1e-9
-"""Shares such as 0.9 and 0.1 are not 1 to the last bit."""
+"""Rounding error of a sum of shares such as 0.9 and 0.1."""
 
 
 def check_shares(train_size: float, validation_size: float | None) -> None:
-    """Raise ValueError for shares out of range, or above 1 together."""
+    """Raise ValueError for shares out of range, or with a sum above 1."""
     if isinstance(train_size, str) or not 0 < train_size <= 1:
         raise ValueError(f"`train_size` must be above 0 and at most 1, got {train_size!r}.")
     if validation_size is not None and not 0 <= validation_size <= 1 - train_size + ROUNDING:
@@ -241,10 +243,10 @@ def split_cells(
     validation_size: float | None,
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Indices of the cells that train, that validate, and of all others.
+    """Split cells into training cells, validation cells, and all others.
 
-    Shares are of the cells that the similarity can teach. The first two are drawn where not all
-    cells train.
+    Shares are of the cells for which the similarity has a target. The split is random unless all
+    of these are training cells.
     """
     taught = np.arange(n_obs) if target.cells is None else target.cells
     return split_indices(taught, n_obs, train_size, validation_size, rng)
@@ -257,9 +259,9 @@ def split_indices(
     validation_size: float | None,
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """:func:`split_cells` of the cells that are named.
+    """Split the given cells, see :func:`split_cells`.
 
-    scvi-tools would draw them by ``scvi.settings.seed``, and without one anew every time.
+    scvi-tools would draw the split with ``scvi.settings.seed``, or without a seed.
     """
     taught = rng.permutation(taught) if train_size < 1 else taught
     n_train = math.ceil(train_size * len(taught))

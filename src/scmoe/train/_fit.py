@@ -1,4 +1,4 @@
-"""A Lightning fit for networks that are parts of a model: no AnnData, tensors in memory."""
+"""Training of single networks with Lightning, on tensors in memory."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from scmoe.train._plan import LossWatch, cycled
 if TYPE_CHECKING:
     from scmoe.train._batches import Augment, Batch
 
-SMALL = 50_000
-"""Values in a batch below which a second thread does not pay."""
+SMALL_BATCH = 50_000
+"""Number of values in a batch below which one thread is faster than several."""
 
-LEAST = 2
-"""Cells of the smallest batch: one alone has no deviation."""
+MIN_BATCH = 2
+"""Least number of cells of a batch: a single cell has no variance."""
 
 
 def fit(
@@ -42,39 +42,39 @@ def fit(
     progress: bool = True,
     accelerator: str = "auto",
 ) -> pd.DataFrame:
-    """Train a network with Adam; what is drawn follows torch's global generator.
+    """Train a network with Adam; random draws are from torch's global generator.
 
     Parameters
     ----------
     module
-        Its ``loss(batch)`` gives named scalars, among them ``"loss"``. Back on the CPU, and in
-        evaluation mode, when it is trained.
+        The network; its ``loss(batch)`` returns named scalars, among them ``"loss"``. After the
+        training it is on the CPU and in evaluation mode.
     data
-        Tensors with a row for each cell, among them ``"x"``; a batch has the same names, and
-        ``"index"``, the rows that it holds, unless the data name them otherwise.
+        Tensors with one row per cell, among them ``"x"``. A batch has the same names, and
+        ``"index"``, the positions of its cells, unless the data have an ``"index"``.
     max_epochs, batch_size, lr
-        As usual. A last batch of a single cell is left out.
+        Number of epochs, batch size and learning rate. A last batch of a single cell is dropped.
     rate
-        What users know the learning rate by.
+        Name of the learning rate in error messages.
     cycle
-        Whether the rate rises to ``lr`` and falls again.
+        Whether the learning rate rises to ``lr`` and falls again, see :func:`one_cycle`.
     augment
-        Changes the ``"x"`` of each batch at random.
+        Augmentation of the ``"x"`` of each batch.
     description
-        Stands before the progress bar.
+        Text of the progress bar.
     progress
-        Show the bar.
+        Show the progress bar.
     accelerator
         As in Lightning.
 
     Returns
     -------
-    Means of the named scalars over each epoch.
+    Means of the named scalars over each epoch, one row per epoch.
 
     Raises
     ------
     ValueError
-        The loss is not finite, or far above that at the start.
+        The loss is not finite, or far above that of the first batch.
     """
     plan = _Plan(module, lr, LossWatch(**{rate: lr}), cycle)
 
@@ -82,10 +82,10 @@ def fit(
         batch = {"index": rows, **batch}
         return batch if augment is None else {**batch, "x": augment(batch["x"], batch["index"])}
 
-    small = data["x"].shape[1] * batch_size < SMALL
+    small = data["x"].shape[1] * batch_size < SMALL_BATCH
     with interruptible(), quiet(), one_thread(small), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "GPU available but not used")
-        # parts that are trained already, or later
+        # modules that are trained before or after
         warnings.filterwarnings("ignore", "Found .* module.s. in eval mode")
         trainer = pl.Trainer(
             max_epochs=max_epochs,
@@ -101,8 +101,8 @@ def fit(
         data = {name: values.to(device) for name, values in data.items()}
         n_batches, rest = divmod(len(data["x"]), batch_size)
         rows = torch.arange(len(data["x"]), device=device)
-        draw = partial(shuffled, rows, batch_size, LEAST)
-        batches = Batches(data, draw, n_batches + (rest >= LEAST), complete)
+        draw = partial(shuffled, rows, batch_size, MIN_BATCH)
+        batches = Batches(data, draw, n_batches + (rest >= MIN_BATCH), complete)
         with timed(description, progress=progress):
             trainer.fit(plan, train_dataloaders=batches)
     module.cpu().eval()
@@ -110,7 +110,7 @@ def fit(
 
 
 class _Plan(pl.LightningModule):
-    """One optimiser, and the means of each epoch."""
+    """Training plan of one network: one optimiser, and the mean losses of each epoch."""
 
     def __init__(self, module: nn.Module, lr: float, watch: LossWatch, cycle: bool):
         super().__init__()
@@ -121,14 +121,14 @@ class _Plan(pl.LightningModule):
         self._totals: dict[str, torch.Tensor] = {}
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict:
-        """Adam in one kernel, as in the training of the models."""
+        """Return a fused Adam, as in the training of the models."""
         optimizer = torch.optim.Adam(self.module.parameters(), lr=self.lr, fused=True)
         if not self.cycle:
             return optimizer
         return cycled(optimizer, self.trainer.estimated_stepping_batches)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """One step; scalars are summed here, for reading each would cost more than the step."""
+        """Compute the loss; sums stay on the device, where reading each would be slow."""
         terms = self.module.loss(batch)
         for name, value in terms.items():
             self._totals[name] = self._totals.get(name, 0) + value.detach()
@@ -136,19 +136,19 @@ class _Plan(pl.LightningModule):
         return terms["loss"]
 
     def on_train_epoch_end(self) -> None:
-        """Note the means."""
+        """Record the mean losses of the epoch."""
         n = self.trainer.num_training_batches
         self.history.append({name: float(total) / n for name, total in self._totals.items()})
         self._totals = {}
         self.watch.check()
 
     def on_train_end(self) -> None:
-        """Look at what the last steps have left."""
+        """Check the last steps and the weights."""
         self.watch.check(self.module)
 
 
 class _Bar(Callback):
-    """A bar that counts epochs and shows the loss."""
+    """Progress bar over the epochs, with the loss."""
 
     def __init__(self, description: str):
         self.description = description
@@ -158,7 +158,7 @@ class _Bar(Callback):
         self.bar = tqdm(total=trainer.max_epochs, desc=self.description)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, plan: _Plan) -> None:
-        """One epoch more. Callbacks come before the plan, so the loss is that of the last one."""
+        """Advance the bar. Callbacks run before the plan: the loss is of the previous epoch."""
         if plan.history:
             self.bar.set_postfix(loss=f"{plan.history[-1]['loss']:.4g}", refresh=False)
         self.bar.update()
@@ -168,7 +168,7 @@ class _Bar(Callback):
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, plan: _Plan, exception: BaseException) -> None:
-        """Close it after an error or an interruption too, when nothing is torn down."""
+        """Close the bar after an error or an interruption, without a teardown."""
         self._close()
 
     def _close(self) -> None:

@@ -1,4 +1,4 @@
-"""The training plan: one optimiser, and a record of every loss term."""
+"""Training plans: optimiser, learning rates, logs of all loss terms, detection of divergence."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ if TYPE_CHECKING:
     from torch import nn
 
 FEW_PAIRS = 0.1
-"""Below this many similar partners per cell in its batch, a similarity teaches nothing."""
-
+"""Number of similar partners per cell and batch below which a similarity teaches nothing."""
 
 WARM = 0.3
 """Share of a training over which the learning rate rises."""
 
 WINDOW = 10
-"""Steps in a row whose smallest loss counts: single batches may hold cells far beyond others."""
+"""Number of steps in a row whose smallest loss counts: single batches may have outliers."""
 
 FAR = 10
-"""How many times the loss of the first batch a training never comes to that learns anything."""
+"""Multiple of the loss of the first batch above which a training has diverged."""
 
 
 class LossWatch:
-    """Notice a training that runs away, at the ends of epochs: steps wait for nothing.
+    """Detect a training that diverges, at the end of epochs, so that no step waits for it.
 
     Parameters
     ----------
     **rates
-        The learning rates, by the names of the arguments that users give them as.
+        The learning rates, by the names of their arguments.
     """
 
     def __init__(self, **rates: float):
@@ -50,7 +49,7 @@ class LossWatch:
         self._n = 0
 
     def add(self, loss: torch.Tensor) -> None:
-        """Note the loss of a step, a scalar without a graph."""
+        """Record the loss of a step, a detached scalar."""
         if self._first is None:
             self._first = self._worst = loss
             return
@@ -62,16 +61,20 @@ class LossWatch:
     def check(self, module: nn.Module | None = None, mean: Callable = lambda loss: loss) -> None:
         """Raise ValueError if the loss is not finite, or far above that of the first batch.
 
-        With the ``module`` it is the end of the training: its weights are looked at, too, and
-        steps that fill no window. ``mean`` is over devices, which all see the same then.
+        Parameters
+        ----------
+        module
+            At the end of the training: check its weights, too, and the last incomplete window.
+        mean
+            Averages a loss over devices, so that all of them agree.
         """
         if self._first is None:
             return
         first, worst = float(mean(self._first.clone())), self._worst
         if not math.isfinite(first):
             raise ValueError(
-                f"The loss of the first batch is {first}, before anything was learned: look for "
-                "values far beyond all others, and for weights of the loss that are too large."
+                f"The loss of the first batch is {first}, before any training step: look for "
+                "outliers, and for weights of the loss that are too large."
             )
         if module is not None and self._least is not None:
             worst = torch.maximum(worst, self._least)
@@ -82,22 +85,21 @@ class LossWatch:
             return
         rates = " and ".join(f"`{name}={rate:g}`" for name, rate in self.rates.items())
         raise ValueError(
-            f"The training ran away: the loss went from {first:.4g} to {worst:.4g}. Use a smaller "
-            f"learning rate than {rates}; if it is small already, look for values far beyond "
-            "all others."
+            f"The training diverged: the loss rose from {first:.4g} to {worst:.4g}. Use a smaller "
+            f"learning rate than {rates}; if it is small already, look for outliers."
         )
 
 
 class TermsPlan(TrainingPlan):
-    """Adam over all parts, and epoch means of all loss terms in ``model.history``.
+    """Train all parameters with Adam; epoch means of all loss terms are in ``model.history``.
 
     Parameters
     ----------
     module
         The module; the ``extra_metrics`` of its loss are recorded.
     lr
-        Learning rate of Adam. Its other constants are torch's rather than scvi-tools', whose
-        ``eps`` of 0.01 is made for counts and slows these small gradients down.
+        Learning rate of Adam. Its other constants are those of torch: the ``eps`` of 0.01 of
+        scvi-tools is made for counts, and too large for small gradients.
     betas
         Decay rates of Adam's averages.
     cycle
@@ -120,18 +122,18 @@ class TermsPlan(TrainingPlan):
         self.watch = LossWatch(lr=lr)
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict:
-        """Adam in one kernel: for networks this small the calls cost more than the sums."""
+        """Return a fused Adam: for small networks the kernel calls dominate the cost."""
         optimizer = torch.optim.Adam(self.groups(), lr=self.lr, betas=self.betas, fused=True)
         if not self.cycle:
             return optimizer
         return cycled(optimizer, self.trainer.estimated_stepping_batches)
 
     def groups(self) -> list[dict]:
-        """Parameters that learn, in groups with learning rates of their own."""
+        """Return the trained parameters, in groups with their learning rates."""
         return [{"params": list(self.module.parameters())}]
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
-        """One step. Terms are summed here and logged once an epoch: logging is the larger cost."""
+        """Compute the loss; terms are logged once per epoch, since logging is slow."""
         _, _, output = self.forward(batch, loss_kwargs=self.loss_kwargs)
         terms = {"loss": output.loss, **output.extra_metrics}
         values = torch.stack([value.detach() for value in terms.values()])
@@ -143,7 +145,7 @@ class TermsPlan(TrainingPlan):
     def validation_step(self, batch: dict, batch_idx: int) -> None:
         """Log the loss and its terms, weighted by the cells of the batch.
 
-        Lightning would guess their number, and a batch holds pairs and scalars too.
+        The number is given, since Lightning cannot infer it from pairs and scalars.
         """
         _, _, output = self.forward(batch, loss_kwargs=self.loss_kwargs)
         self.log(
@@ -156,14 +158,14 @@ class TermsPlan(TrainingPlan):
         self.compute_and_log_metrics(output, self.val_metrics, "validation")
 
     def on_train_epoch_end(self) -> None:
-        """Log the means of the epoch."""
+        """Log the mean losses of the epoch."""
         self._log_means()
 
     def _log_means(self) -> dict[str, torch.Tensor]:
         means = dict(zip(self._names, (self._totals / self._n_steps).unbind(), strict=True))
         self._n_steps = 0
         for name, value in means.items():
-            # one value; Lightning would look for the number of cells in the batch
+            # without a batch size Lightning would try to infer it
             self.log(
                 f"{name}_train",
                 value,
@@ -175,15 +177,15 @@ class TermsPlan(TrainingPlan):
         return means
 
     def on_train_end(self) -> None:
-        """Look at what the last steps have left."""
+        """Check the last steps and the weights."""
         self.watch.check(self.module, self.trainer.strategy.reduce)
 
 
 def one_cycle(progress: float) -> float:
-    """Learning rate, as a share of the largest, when so much of a training is done (0 to 1).
+    """Return the learning rate of a one-cycle schedule, as a share of its maximum.
 
-    It rises from 4 % over the first 30 %, then falls to nearly 0, both along half a cosine
-    (Smith & Topin 2018).
+    It rises from 4 % over the first 30 % of the training, then falls to nearly 0, both along half
+    a cosine (Smith & Topin 2018). ``progress`` is the share of the training that is done.
     """
     low, high, part = 0.04, 1.0, progress / WARM
     if progress > WARM:
@@ -192,7 +194,7 @@ def one_cycle(progress: float) -> float:
 
 
 def cycled(optimizer: torch.optim.Optimizer, n_steps: float) -> dict:
-    """An optimiser for Lightning, whose rates follow :func:`one_cycle` over a training."""
+    """Return an optimiser for Lightning whose learning rates follow :func:`one_cycle`."""
     scheduler = LambdaLR(optimizer, lambda step: one_cycle(step / n_steps))
     return {
         "optimizer": optimizer,
@@ -201,19 +203,19 @@ def cycled(optimizer: torch.optim.Optimizer, n_steps: float) -> dict:
 
 
 class SimilarityPlan(TermsPlan):
-    """The plan of models that are taught by a similarity."""
+    """Training plan of models that learn from a similarity."""
 
     def on_fit_start(self) -> None:
-        """Let the loss see the batch of all devices, where there are several."""
+        """Compute the loss over the batches of all devices."""
         if self.trainer.world_size > 1:
             self.module.total = sum_over_processes
 
     def on_fit_end(self) -> None:
-        """Let it see its own cells again."""
+        """Compute the loss over the cells of one device again."""
         self.module.total = of_one_device
 
     def on_train_epoch_end(self) -> None:
-        """Log the means of the epoch; warn when the similarity had nothing to say."""
+        """Log the mean losses of the epoch; warn if the similarity has too few pairs."""
         means = self._log_means()
         if self.current_epoch == 0 and means["similar_pairs"] < FEW_PAIRS:
             warnings.warn(
@@ -226,7 +228,7 @@ class SimilarityPlan(TermsPlan):
 
 
 class MixturePlan(TermsPlan):
-    """The plan of Santos' mixture: a manager that was taught learns more slowly than the experts.
+    """Training plan of Santos' mixture: a pretrained manager learns more slowly than the experts.
 
     Parameters
     ----------
@@ -235,12 +237,12 @@ class MixturePlan(TermsPlan):
     lr
         Learning rate of the experts.
     manager_lr
-        That of the manager.
+        Learning rate of the manager.
     hardening
-        Share of the epochs over which the weight of the sample entropy rises to its value,
-        linearly; 0 for a weight that is the same throughout.
+        Share of the epochs over which the weight of the sample entropy rises linearly to its
+        value; 0 for a constant weight.
     cycle
-        As in :class:`TermsPlan`, of both rates.
+        As in :class:`TermsPlan`, for both learning rates.
     """
 
     def __init__(
@@ -260,19 +262,19 @@ class MixturePlan(TermsPlan):
         self.hardening = hardening
 
     def groups(self) -> list[dict]:
-        """Experts and manager; the VAE of all cells has learned what it will."""
+        """Return the parameters of experts and manager; the VAE of all cells is trained before."""
         return [
             {"params": list(self.module.experts.parameters())},
             {"params": list(self.module.manager.parameters()), "lr": self.manager_lr},
         ]
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
-        """One step, with assignments as hard as it is time for."""
+        """Compute the loss, with the weight of the sample entropy at this epoch."""
         rising = self.hardening * self.trainer.max_epochs
         hardness = 1.0 if rising == 0 else min(self.current_epoch / rising, 1.0)
         self.loss_kwargs["hardness"] = hardness
         loss = super().training_step(batch, batch_idx)
         if hardness < 1:
-            # what is learned is another loss in each epoch, and may rise
+            # the loss has other weights in each epoch, and may rise
             self.watch = LossWatch(**self.watch.rates)
         return loss

@@ -1,4 +1,4 @@
-"""Trainings on several devices: who starts the processes, and what the first makes for all."""
+"""Processes of a training on several devices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LAUNCHED = ("ddp_spawn", "ddp_fork", "ddp_notebook")
-"""Strategies by which Lightning starts processes for the training alone."""
+"""Strategies with which Lightning starts processes for the training only."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Processes:
     Parameters
     ----------
     n
-        How many.
+        Number of processes.
     strategy
-        What Lightning calls the way in which they are started.
+        Strategy of Lightning that starts them.
     rank
-        Number of this process, from 0; 0 where Lightning starts them for the training alone.
+        Rank of this process; 0 where Lightning starts them for the training only.
     from_start
-        Whether all of them run the user's program from its start, as torchrun and SLURM have it.
+        Whether all of them run the whole program of the user, as with torchrun and SLURM.
     """
 
     n: int = 1
@@ -49,7 +49,7 @@ class Processes:
     from_start: bool = False
 
     def of_first(self, make: Callable[[], T]) -> T:
-        """What the first process makes; the others wait, and get it, or its error."""
+        """Return the result of the first process to all of them, or raise its error."""
         if not self.from_start:
             return make()
         found, error = None, None
@@ -66,36 +66,36 @@ class Processes:
         return found
 
     def check_cells(self, x: np.ndarray) -> None:
-        """Raise ValueError where processes have different cells ``(n, n_markers)``."""
+        """Raise ValueError if the processes have different cells ``(n, n_markers)``."""
         if not self.from_start:
             return
         found = [None] * self.n
         dist.all_gather_object(found, hashlib.sha256(np.ascontiguousarray(x)).digest())
         if len(set(found)) > 1:
             raise ValueError(
-                "The processes have different cells: each must have all of them; the training "
+                "The processes have different cells: each must have all cells; the training "
                 "divides every batch."
             )
 
     @contextmanager
     def training(self, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The surroundings of a Lightning fit; from the arguments of the trainer to all."""
+        """Prepare a Lightning fit; yields all arguments of the trainer."""
         if self.n == 1:
             yield {**given, "strategy": self.strategy}
             return
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            # said of every training of the kind
+            # a warning of every training with these strategies
             warnings.filterwarnings("ignore", "early_stopping was automatically disabled")
             others = set(active_children())
             try:
-                # scvi-tools brings the history back by a file, in the working directory by default
+                # scvi-tools writes the history to a file, by default in the working directory
                 yield {"log_save_dir": folder, **given, "strategy": self.strategy}
             except ProcessRaisedException as error:
                 # the text is the traceback in the process
                 kind, _, told = str(error).strip().rpartition("\n")[2].partition(": ")
                 raise (ValueError if kind == "ValueError" else RuntimeError)(told) from error
             finally:
-                # those of a training that was interrupted would go on
+                # processes of an interrupted training would continue
                 for process in set(active_children()) - others:
                     process.kill()
                     process.join()
@@ -104,7 +104,7 @@ class Processes:
 def find_processes(
     accelerator: str, devices: int | list[int] | str, trainer_kwargs: Mapping[str, Any]
 ) -> Processes:
-    """The processes that a training is meant to have.
+    """Return the processes that a training asks for.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def find_processes(
     Raises
     ------
     ValueError
-        Devices that there are not; a strategy that can't be used, with what can be.
+        Unavailable devices, or a strategy that cannot be used.
     """
     n_nodes, strategy = trainer_kwargs.get("num_nodes", 1), trainer_kwargs.get("strategy", "auto")
     if is_one(devices) and n_nodes == 1 and strategy == "auto":
@@ -133,30 +133,30 @@ def find_processes(
     told = f"`strategy={strategy!r}` of {trainer.world_size} devices: "
     of_fit = strategy.startswith(LAUNCHED)
     if from_start and of_fit:
-        raise ValueError(f'{told}the processes are there already; use `strategy="ddp"`.')
+        raise ValueError(f'{told}the processes are running already; use `strategy="ddp"`.')
     if not from_start and not of_fit:
         raise ValueError(
-            f"{told}Lightning would run your program once more for each device. Start it by "
+            f"{told}Lightning would run your program once more for each device. Start it with "
             "torchrun or srun, or leave `strategy` out: then processes are started for the "
-            "training alone."
+            "training only."
         )
     if of_fit and n_nodes > 1:
-        raise ValueError(f"{told}start the program on all nodes by torchrun or srun.")
+        raise ValueError(f"{told}start the program on all nodes with torchrun or srun.")
     if from_start:
         with quiet():
-            # the group that the training uses, too
+            # the process group that the training uses
             trainer.strategy.setup_environment()
     return Processes(trainer.world_size, strategy, trainer.global_rank, from_start)
 
 
 def is_one(devices: Any) -> bool:
-    """Whether ``devices`` means one device."""
+    """Whether ``devices`` means a single device."""
     listed = isinstance(devices, list | tuple) and len(devices) == 1 and is_whole(devices[0])
     return listed or (not isinstance(devices, bool) and devices in ("auto", "1", 1))
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over all processes, of a gradient too."""
+    """Sum over all processes, also of the gradient."""
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
@@ -170,5 +170,5 @@ class _Sum(torch.autograd.Function):
 
 
 def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
-    """The sum of a tensor over all processes, with a gradient."""
+    """Sum a tensor over all processes, with a gradient."""
     return _Sum.apply(value)

@@ -1,4 +1,4 @@
-"""Settings of a training, looked at before anything is learned: pretraining can take minutes."""
+"""Checks of the settings of a training, before a pretraining that can take minutes."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from scmoe.train._processes import is_one
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_DEVICE = '`accelerator` says what to compute on: "auto", "cpu" or "gpu".'
+_DEVICE = 'The device is `accelerator="auto"`, `"cpu"` or `"gpu"`.'
 _RATE = 'The learning rate is `plan_kwargs={"lr": ...}`.'
-ONE_DEVICE = "this model learns on one device; `MoESimVAE` alone takes several"
-_EPOCHS = "`max_epochs` says how long to train."
+ONE_DEVICE = "this model trains on one device; only `MoESimVAE` trains on several"
+_EPOCHS = "The number of epochs is `max_epochs`."
 
 HINTS = {
     **dict.fromkeys(("device", "use_gpu", "gpu", "gpus", "cuda"), _DEVICE),
     **dict.fromkeys(("lr", "learning_rate", "betas", "manager_lr"), _RATE),
     **dict.fromkeys(("epochs", "n_epochs", "num_epochs"), _EPOCHS),
 }
-"""What the arguments of other packages are here."""
+"""Hints for arguments of other packages."""
 
-OURS = {
+NOT_OF_USERS = {
     *("self", "kwargs", "trainer_kwargs", "datasplitter_kwargs", "datamodule"),
     *("shuffle_set_split", "load_sparse_tensor"),
 }
-"""Names in the signatures of the trainers that are not the user's."""
+"""Arguments of the trainers that users cannot set."""
 
 
 def check_training_settings(
@@ -48,22 +48,22 @@ def check_training_settings(
     *,
     several: bool = False,
 ) -> None:
-    """TypeError for settings that a training does not have, ValueError for what they can't be.
+    """Raise TypeError for unknown settings of a training, and ValueError for invalid values.
 
     Parameters
     ----------
     max_epochs
-        As given; -1 for no end, as in Lightning.
+        Number of epochs; -1 for no end, as in Lightning.
     batch_size
-        As given.
+        Batch size.
     plan_class, plan_kwargs
-        The training plan, and what was given for it.
+        The training plan, and its arguments.
     trainer_kwargs
-        What was given for the trainers of scvi-tools and Lightning.
+        Arguments of the trainers of scvi-tools and Lightning.
     accelerator, devices
-        As given.
+        As in Lightning.
     several
-        Whether the model can learn on several devices.
+        Whether the model can train on several devices.
     """
     pickles = [name for name in ("enable_checkpointing", "ckpt_path") if trainer_kwargs.get(name)]
     if any(isinstance(c, Checkpoint) for c in trainer_kwargs.get("callbacks") or []):
@@ -77,7 +77,7 @@ def check_training_settings(
         raise ValueError(f"`max_epochs` must be a whole number from 0 on, got {max_epochs!r}.")
     check_whole("batch_size", batch_size, 1)
     trainers = (UnsupervisedTrainingMixin.train, Trainer.__init__, pl.Trainer.__init__)
-    known = {name for trainer in trainers for name in signature(trainer).parameters} - OURS
+    known = {name for trainer in trainers for name in signature(trainer).parameters} - NOT_OF_USERS
     if unknown := sorted(set(trainer_kwargs) - known):
         hints = dict.fromkeys(HINTS[name] for name in unknown if name in HINTS)
         raise TypeError(
@@ -96,12 +96,12 @@ def check_training_settings(
     if unknown := sorted(set(given) - set(known)):
         raise TypeError(f"`plan_kwargs` has no {listing(unknown)}; it has {', '.join(known)}.")
     check_rate("lr", given.get("lr", 0.1))
-    # a manager that was taught may stay as it is
+    # a pretrained manager may stay fixed
     check_rate("manager_lr", given.get("manager_lr", 0.1), or_none=True)
 
 
 def check_device(accelerator: str, devices: int | list[int] | str = "auto") -> None:
-    """Raise ValueError for a device that there is not, and for several."""
+    """Raise ValueError for an unavailable device, and for several devices."""
     if not is_one(devices):
         raise ValueError(
             f'`devices` must be "auto", 1 or a list of one number, got {devices!r}: {ONE_DEVICE}.'
@@ -110,9 +110,9 @@ def check_device(accelerator: str, devices: int | list[int] | str = "auto") -> N
 
 
 def check_rate(name: str, rate: Any, *, or_none: bool = False) -> None:
-    """Raise ValueError for what no learning rate can be; ``or_none`` lets 0 pass.
+    """Raise ValueError for an invalid learning rate; ``or_none`` allows 0.
 
-    Adam moves every weight by about as much in a step, and weights are below 1.
+    A step of Adam changes each weight by about the learning rate, and weights are below 1.
     """
     if not is_number(rate) or not (0 < rate < 1 or (or_none and rate == 0)):
         least = "from 0 on" if or_none else "above 0"

@@ -1,4 +1,4 @@
-"""Batches that say who is like whom among their cells."""
+"""Batches with the similarity of their cells."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from scmoe.train._batches import Batch, Draw
 
 BLOCK = 2 * PARTNERS
-"""Cells that are compared with each other, where all of a batch would be too many.
+"""Number of cells that are compared with each other, where a whole batch would be too many.
 
-As many partners as a cell has where each draws its own: those, and those that drew it.
+It is the number of partners of a cell when each draws its own: those drawn, and those that drew
+the cell.
 """
 
 
 class SimilarBatches(InMemory):
-    """Batches with the similarity of their cells.
+    """Data module whose batches have the similarity of their cells.
 
     The target answers on the device where it can, see :class:`~scmoe.similarity.TensorTarget`;
     else it is asked about numpy indices, batch by batch.
@@ -36,12 +37,12 @@ class SimilarBatches(InMemory):
     data, split, batch_size
         As in :class:`InMemory`.
     target
-        The bound similarity.
+        The target of the similarity.
     rng
-        What the target draws with where it is asked about numpy indices.
+        Generator of the target, for numpy indices.
     started
         Whether the model has started from the groups of the target. Then pairs are listed in
-        batches of any size, and a training batch says how many cells each of its cells stands for.
+        batches of any size, and training batches have the number of cells that each represents.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class SimilarBatches(InMemory):
         self.target, self.rng, self.started = target, rng, started
 
     def setup(self, stage: str) -> None:
-        """Copy to the device what pairs are compared by, too."""
+        """Copy the cells, and the traits that the target compares, to the device."""
         super().setup(stage)
         self._divide()
         share = self.target.class_share
@@ -75,11 +76,11 @@ class SimilarBatches(InMemory):
             self.traits = traits.to(self.device)
 
     def _divide(self) -> None:
-        """Take this device's part of the batches: the same order for all, and noise of its own."""
+        """Prepare a device of several: the same order of cells on all, and noise of its own."""
         n, rank = self.trainer.world_size, self.trainer.global_rank
         if n == 1:
             return
-        # a forked process can hang on the threads that it does not have
+        # a forked process can hang waiting for threads of its parent
         torch.set_num_threads(1)
         self.n_devices, self.rank = n, rank
         of_order, of_noise = self.rng.integers(2**31, size=2).tolist()
@@ -88,14 +89,14 @@ class SimilarBatches(InMemory):
         self.rng = self.rng.spawn(n)[rank]
 
     def teardown(self, stage: str) -> None:
-        """Let go of them."""
+        """Release the cells and their traits."""
         super().teardown(stage)
         self.traits = None
 
     def order(self, cells: torch.Tensor, batch_size: int) -> tuple[Draw, int]:
-        """Batches drawn by the similarity if it wants to, else at random.
+        """Return batches drawn by the similarity, or at random; see :class:`InMemory`.
 
-        Of the former each device draws its own.
+        Each device draws its own batches of a similarity.
         """
         own = type(self.target).batches is not Target.batches
         size = batch_size * self.n_devices
@@ -114,7 +115,7 @@ class SimilarBatches(InMemory):
         return draw, n_batches
 
     def complete(self, batch: Batch, rows: torch.Tensor) -> Batch:
-        """Add the similarity of the cells: the share of classes, and pairs, dense or listed."""
+        """Add the similarity of the cells: the share of the class term, and pairs or blocks."""
         share = self.target.class_share
         if share > 0:
             batch[BATCH_KEYS.CLASS_SHARE] = self.share
@@ -123,9 +124,9 @@ class SimilarBatches(InMemory):
         return batch
 
     def _compared(self, rows: torch.Tensor) -> Batch:
-        """Similarity that is computed on the device, of all pairs or of those within blocks.
+        """Compare all pairs, or those within blocks, on the device.
 
-        The cells come in random order, so those of a block are random partners.
+        The order of the cells is random, so the cells of a block are random partners.
         """
         n = len(rows)
         size = n if n <= MAX_DENSE and not self.started else min(BLOCK, n)
@@ -135,7 +136,7 @@ class SimilarBatches(InMemory):
         return {BATCH_KEYS.SIMILARITY: alike.masked_fill(same, 1)}
 
     def _asked(self, rows: torch.Tensor) -> Batch:
-        """Similarity that the target says of numpy indices."""
+        """Ask the target for the similarity of numpy indices."""
         ask = self.target.listed if self.started else self.target
         answer = ask(rows.numpy(force=True), self.rng)
         if isinstance(answer, np.ndarray):
@@ -147,9 +148,9 @@ class SimilarBatches(InMemory):
 
 
 def frequencies(target: Target, cells: np.ndarray, n_obs: int) -> np.ndarray:
-    """How many random cells each drawn cell stands for, ``(n_obs,)`` float32.
+    """Return the number of random cells that each drawn cell represents, ``(n_obs,)`` float32.
 
-    The mean over what a target draws of ``cells`` is 1, as it is over cells drawn at random.
+    Its mean over the cells that a target draws is 1, as over cells drawn at random.
     """
     found = np.ones(n_obs, np.float32)
     weight = target.draw_weights(cells)
@@ -165,8 +166,8 @@ def weighted(
     n_batches: int,
     generator: torch.Generator | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Batches of cells ``(n,)``, drawn with replacement in proportion to a weight ``(n,)``."""
-    # single numbers are too coarse for the sum over millions of cells; Apple's GPUs have no others
+    """Draw batches of cells ``(n,)`` with replacement, in proportion to a weight ``(n,)``."""
+    # float32 is too coarse for sums over millions of cells, but Apple GPUs have no float64
     exact = torch.float32 if cells.device.type == "mps" else torch.float64
     until = torch.from_numpy(np.cumsum(weight)).to(cells.device, exact)
     for _ in range(n_batches):
