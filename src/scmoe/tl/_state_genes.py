@@ -114,8 +114,8 @@ def state_genes(
             Of the marker in its cluster, from 1, by ``r2_min``.
         ``effect``, ``lower``, ``upper``
             Spearman's correlation of the marker with the dimension, and its 95 % interval over
-            cells (Fisher's z). The sign of a dimension means nothing, but markers of opposite signs move against each other. NaN for a marker that is constant
-            in the cluster.
+            cells (Fisher's z). The sign of a dimension means nothing, but markers of opposite
+            signs move against each other. NaN for a marker that is constant in the cluster.
         ``pvalue``, ``pvalue_adjusted``
             Of independence, two-sided, and adjusted for all rows together (Benjamini-Hochberg).
         ``r2_min``, ``r2_max``
