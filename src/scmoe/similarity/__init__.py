@@ -3,23 +3,15 @@
 The user chooses a similarity; bound to the cells it becomes the target of the training.
 """
 
-from scmoe.similarity._base import Similarity, check_similarity
-
-# below `as`: for the other rooms of the package
-from scmoe.similarity._base import with_seed as with_seed
+from scmoe.similarity._base import Similarity, check_similarity, with_seed
 from scmoe.similarity._blend import Blend
 from scmoe.similarity._coassociation import CoAssociation
 from scmoe.similarity._custom import Custom
 from scmoe.similarity._density_tree import DensityTree
 from scmoe.similarity._embedding import Knn, Threshold, image_gradients, umap
-from scmoe.similarity._graph import Graph
-from scmoe.similarity._graph import check_graph as check_graph
-from scmoe.similarity._graph import graph_slot as graph_slot
-from scmoe.similarity._graph import stored_graph as stored_graph
+from scmoe.similarity._graph import Graph, check_graph, graph_slot, stored_graph
 from scmoe.similarity._labels import Differ, Labels, Prior
-from scmoe.similarity._target import MAX_DENSE as MAX_DENSE
-from scmoe.similarity._target import PARTNERS as PARTNERS
-from scmoe.similarity._target import Pairs, Target, TensorTarget
+from scmoe.similarity._target import MAX_DENSE, PARTNERS, Pairs, Target, TensorTarget
 
 __all__ = [
     "Blend",

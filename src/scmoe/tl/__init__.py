@@ -9,12 +9,11 @@ from scmoe.tl._latent_dim import latent_dim
 from scmoe.tl._n_clusters import n_clusters
 from scmoe.tl._name_clusters import name_clusters
 
-# below `as`: for the other rooms of the package
-from scmoe.tl._neighbors import add_graph as add_graph
-from scmoe.tl._reference import read_clustering as read_clustering
+from scmoe.tl._neighbors import add_graph
+from scmoe.tl._reference import read_clustering
 from scmoe.tl._stability import stability
 from scmoe.tl._state_genes import state_genes
-from scmoe.tl._working import technical_names as technical_names
+from scmoe.tl._working import technical_names
 
 __all__ = [
     "DRIFT",
