@@ -106,6 +106,21 @@ def test_integers_that_could_be_stored_either_way(make_fcs):
     assert "more than one layout" in refusal(path).reason
 
 
+@pytest.mark.parametrize("bits", [[16, 16], [16, 32]])
+def test_bits_above_the_range_are_no_part_of_a_value(make_fcs, bits):
+    """$PnR of 1000 leaves ten bits; also where channels have different widths."""
+    values = np.array([[2000, 7], [1023, 9]])
+    words = [np.dtype(f"<u{width // 8}") for width in bits]
+    data = b"".join(
+        word.type(value).tobytes()
+        for row in values
+        for word, value in zip(words, row, strict=True)
+    )
+    keywords = {"$P1R": "1000", "$P2R": "1000"}
+    path = make_fcs(events=values, datatype="I", bits=bits, data=data, keywords=keywords)
+    np.testing.assert_array_equal(read_file(path).values, [[2000 & 1023, 7], [1023, 9]])
+
+
 def test_wide_ranges_keep_every_bit(make_fcs):
     # the mask of 2 ** 53 + 1 is 54 bits wide; as a float the range would be 2 ** 53
     path = make_fcs(
