@@ -57,10 +57,10 @@ def n_clusters(
     """Estimate the number of clusters, and write the clusters and the evidence.
 
     There are four methods. ``"tree"`` cuts the cells at valleys of the density of their markers
-    and counts the parts; with the same markers it is the
-    tree that :func:`scmoe.tl.cluster` starts from. ``"stability"`` counts the communities of a
-    neighbour graph that recur in random subsets of the cells. ``"density"`` counts the dense regions of a UMAP; ``"santos"`` does so with the settings of Santos'
-    paper, which are meant for the codes of an autoencoder.
+    and counts the parts; with the same markers it is the tree that :func:`scmoe.tl.cluster`
+    starts from. ``"stability"`` counts the communities of a neighbour graph that recur in random
+    subsets of the cells. ``"density"`` counts the dense regions of a UMAP; ``"santos"`` does so
+    with the settings of Santos' paper, which are meant for the codes of an autoencoder.
 
     By default values are chosen as in scanpy: up to 50 variables as they are; for more,
     ``.obsm["X_pca"]`` or 50 principal components. ``"stability"`` takes the graph of
