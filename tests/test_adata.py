@@ -14,7 +14,7 @@ import pytest
 import scmoe
 from scmoe._core.cells import layer_values
 from scmoe._core.compat import rep_key
-from scmoe.tl._working import working_copy
+from scmoe.tl._values import working_copy
 
 FIRST = {"adata", "query", "real"}
 """Names of the first argument, where it is cells."""

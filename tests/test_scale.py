@@ -15,7 +15,7 @@ from scipy import sparse
 import scmoe
 from scmoe._core.values import Scale, says_transformed
 from scmoe.pp import ScaleWarning
-from scmoe.tl._working import check_scale, working_copy
+from scmoe.tl._values import check_scale, working_copy
 
 
 def looked_at(adata, markers=None, use_rep=None):

@@ -13,7 +13,7 @@ import numpy as np
 
 import scmoe
 from scmoe.model import MoESimVAE
-from scmoe.tl import _cluster, _sketch
+from scmoe.tl import _cluster_cells
 from scmoe.train import find_processes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -41,9 +41,9 @@ def message(call) -> str:
 def main(folder: Path) -> None:
     adata = clustered(save_model=folder / "model")
 
-    looks, survey = [], _cluster.survey
-    _cluster.survey = lambda *args: looks.append(RANK) or survey(*args)
-    _cluster.SKETCH = _sketch.SKETCH = 400
+    looks, survey = [], _cluster_cells.survey
+    _cluster_cells.survey = lambda *args: looks.append(RANK) or survey(*args)
+    _cluster_cells.SKETCH = 400
     sketched = clustered()
 
     processes = find_processes("cpu", 2, {})

@@ -20,6 +20,7 @@ from scipy import sparse
 
 import scmoe
 from scmoe._core.files import checksum
+from scmoe._core.plain import for_h5ad
 from scmoe._core.rows import Rows
 from scmoe._estimate import find_clusters
 from scmoe.metrics import accuracy
@@ -27,7 +28,6 @@ from scmoe.model import ModelFileError, MoESimVAE, MoEVAE, read_trained
 from scmoe.model._clusters import Description
 from scmoe.model._predict import SEEN, all_seen
 from scmoe.nn import padded_side
-from scmoe.tl._slots import plain
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 SMALL = {"n_hidden": 16, "n_layers": 1}
@@ -151,7 +151,7 @@ def test_evidence(found, tmp_path):
     assert (experts["n_latent"] >= 2).all()
     assert (experts["needed"] >= 1).all()
 
-    template = AnnData(np.zeros((1, 1), np.float32), uns={"estimates": plain(record)})
+    template = AnnData(np.zeros((1, 1), np.float32), uns={"estimates": for_h5ad(record)})
     template.write_h5ad(tmp_path / "x.h5ad")
     again = ad.read_h5ad(tmp_path / "x.h5ad").uns["estimates"]
     pd.testing.assert_frame_equal(again["experts"], experts, check_names=False, check_dtype=False)

@@ -25,7 +25,7 @@ from scmoe._core import rows, workers
 from scmoe._core.cells import check_chunks
 from scmoe._core.rows import Rows
 from scmoe.tl import assign, cluster
-from scmoe.tl._manifest import block_hash
+from scmoe.tl._results import block_hash
 
 array = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")

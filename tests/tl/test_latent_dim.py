@@ -278,7 +278,7 @@ def test_images(images, monkeypatch):
         ({"markers": ["CD99"]}, KeyError, "CD99"),
         ({"layer": "raw"}, KeyError, "raw"),
         ({"use_rep": "X_rep"}, KeyError, "X_rep"),
-        ({"network": "deep"}, ValueError, "`network` is 'deep'"),
+        ({"network": "deep"}, ValueError, "`network` must be one of"),
         ({"network": "conv"}, KeyError, "image_shape"),
         ({"augment": {"rotation": 3}}, ValueError, "`augment` has no 'rotation'"),
         ({"augment": "much"}, ValueError, "`augment` must be"),

@@ -243,10 +243,9 @@ def test_options_of_the_other_model(three, same, option):
         (
             {"n_clusters": "many"},
             ValueError,
-            '`n_clusters` must be "auto" or a whole number',
+            '`n_clusters` must be "auto", or a whole number',
         ),
         ({"n_clusters": 1}, ValueError, "`n_clusters` must be"),
-        ({"n_clusters": 2.5}, ValueError, "`n_clusters` must be"),
         ({"n_latent": "few"}, ValueError, "`n_latent` must be"),
         ({"n_latent": 0}, ValueError, "`n_latent` must be"),
         ({"n_latent": [2, 2]}, ValueError, "names 2 latent sizes for 3 experts"),
@@ -257,7 +256,6 @@ def test_options_of_the_other_model(three, same, option):
         ({"n_clusters": 500}, ValueError, r"fewer cells \(160\) than clusters \(500\)"),
         ({"batch_key": "donor"}, KeyError, "Did not find the batches 'donor'"),
         ({"layer": "raw"}, KeyError, "Did not find layer 'raw'"),
-        ({"random_state": -1}, ValueError, "`random_state` must be"),
         ({"model_kwargs": {"network": "conv"}}, KeyError, "shape of an image"),
     ],
 )
@@ -337,8 +335,6 @@ def test_presets_and_numbers(linked):
 @pytest.mark.parametrize(
     ("kwargs", "match"),
     [
-        ({"n_clusters": "many"}, "`n_clusters` must be"),
-        ({"n_latent": "some"}, "`n_latent` must be"),
         ({"n_latent": [2, 3]}, "`n_latent` must be"),
         ({"n_latent": 3, "model_kwargs": {"n_latent": 3}}, "Give `n_latent` as `n_latent`"),
         ({"model_kwargs": {"n_experts": "auto"}}, "Give `n_experts` as `n_clusters`"),

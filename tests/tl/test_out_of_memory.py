@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import scmoe
 from scmoe.get import tree
-from scmoe.tl import _cluster, _drift, _sketch, assign, cluster
+from scmoe.tl import _assign, _cluster_cells, assign, cluster
 
 SHORT = {"n_clusters": 6, "progress": False, "train_kwargs": {"max_steps": 20}}
 N, SKETCH = 3000, 1000
@@ -38,8 +38,7 @@ def cells(seed: int = 0) -> ad.AnnData:
 
 def shrink(patch: pytest.MonkeyPatch) -> None:
     """Let a sketch, and blocks, be smaller than the cells of a test."""
-    for module in (_cluster, _sketch):
-        patch.setattr(module, "SKETCH", SKETCH)
+    patch.setattr(_cluster_cells, "SKETCH", SKETCH)
     patch.setattr("scmoe._core.rows.CHUNK", 512)
     patch.setattr("scmoe._core.rows.VALUES", 1)
 
@@ -151,13 +150,13 @@ def test_every_model_learns_from_a_sketch(small, model):
 
 def test_cells_of_a_graph_are_all_learned_from(small):
     adata = cells()[:1500, 1:].copy()
-    scmoe.tl._neighbors.add_graph(adata)
+    scmoe.tl._graph.add_graph(adata)
     cluster(adata, neighbors_key="neighbors", **SHORT)
     assert adata.uns["scmoe"]["params"]["n_learned"] == adata.n_obs
 
 
 def test_a_sketch_does_not_depend_on_the_order(monkeypatch):
-    monkeypatch.setattr(_sketch, "SKETCH", 300)
+    monkeypatch.setattr(_cluster_cells, "SKETCH", 300)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3000, 3)).astype(np.float32)
     x[:1000] = x[0]
@@ -165,8 +164,8 @@ def test_a_sketch_does_not_depend_on_the_order(monkeypatch):
 
     def drawn(order):
         rows = scmoe._core.rows.Rows(x[order])
-        key = _sketch.survey(rows, pd.Index(["A", "B", "C"]), 3).key
-        return order[_sketch.draw_sketch(key, 3, batch[order])]
+        key = _cluster_cells.survey(rows, pd.Index(["A", "B", "C"]), 3).key
+        return order[_cluster_cells.draw_sketch(key, 3, batch[order])]
 
     one, other = drawn(np.arange(3000)), drawn(rng.permutation(3000))
     # copies of one cell are as good as each other, and not all of them are drawn
@@ -179,7 +178,7 @@ def test_a_sketch_does_not_depend_on_the_order(monkeypatch):
 def test_a_rare_population_is_in_a_sketch():
     n = 1_000_000
     key = np.random.default_rng(0).normal(size=n)
-    kept = [(_sketch.draw_sketch(key, seed) < n // 2000).sum() for seed in range(5)]
+    kept = [(_cluster_cells.draw_sketch(key, seed) < n // 2000).sum() for seed in range(5)]
     assert min(kept) >= 30
 
 
@@ -228,8 +227,8 @@ def test_what_can_not_be_read(tmp_path):
 
 
 def test_drift_of_many_cells_is_that_of_some(monkeypatch):
-    monkeypatch.setattr(_drift, "LOOKED_AT", 1000)
+    monkeypatch.setattr(_assign, "LOOKED_AT", 1000)
     sample = np.repeat([0, 1, 2], [9000, 100, 1])
-    looked = _drift.looked_at(sample)
+    looked = _assign.looked_at(sample)
     assert 800 < looked[:9000].sum() < 1200
     assert looked[9000:].all()

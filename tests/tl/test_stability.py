@@ -16,8 +16,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from scmoe import get
 from scmoe.similarity import Blend, CoAssociation, Custom, DensityTree, Graph, Labels
-from scmoe.tl import _runs, cluster, stability
-from scmoe.tl._manifest import data_hash
+from scmoe.tl import _stability_runs, cluster, stability
+from scmoe.tl._results import data_hash
 from scmoe.tree import Tree
 
 SLOTS = {"scmoe_consensus", "scmoe_ambiguity"}
@@ -34,7 +34,7 @@ def calls(monkeypatch):
         labels = cells.obs["population"].cat.remove_unused_categories()
         cells.obs[key_added] = labels
 
-    monkeypatch.setattr(_runs, "cluster", fake)
+    monkeypatch.setattr(_stability_runs, "cluster", fake)
     return asked
 
 
@@ -409,7 +409,7 @@ def test_interruption(clustered, monkeypatch, same):
         cells.obs[key_added] = cells.obs["population"]
         done.append(1)
 
-    monkeypatch.setattr(_runs, "cluster", fake)
+    monkeypatch.setattr(_stability_runs, "cluster", fake)
     before = same.look(clustered)
     with pytest.raises(KeyboardInterrupt):
         run(clustered)
@@ -529,7 +529,7 @@ def test_counts(linked, kind, recwarn):
 
 def test_processes_find_what_one_process_finds(linked, monkeypatch, same):
     # as with many cells: processes share the arrays in place of having copies
-    monkeypatch.setattr(_runs, "SHARED", 0)
+    monkeypatch.setattr(_stability_runs, "SHARED", 0)
     settings = {"model": "cpl-mixvae", "n_clusters": 5, "train_kwargs": {"max_epochs": 4, **CPU}}
     cluster(linked, **settings, progress=False)
     before = same.look(linked)
@@ -567,9 +567,9 @@ def test_a_run_with_the_seed_of_the_clustering_is_the_clustering(linked, setting
         cluster(cells, **kwargs)
         again.append(cells.obsm[f"X_{kwargs['key_added']}"])
 
-    monkeypatch.setattr(_runs, "cluster", noting)
-    monkeypatch.setattr(_runs, "order_of", lambda n_obs, seed: np.arange(n_obs))
-    monkeypatch.setattr(_runs.Runner, "seeds", staticmethod(lambda *args: [0, 1]))
+    monkeypatch.setattr(_stability_runs, "cluster", noting)
+    monkeypatch.setattr(_stability_runs, "order_of", lambda n_obs, seed: np.arange(n_obs))
+    monkeypatch.setattr(_stability_runs.Runner, "seeds", staticmethod(lambda *args: [0, 1]))
     run(linked, n_runs=2)
     np.testing.assert_array_equal(again[0], codes)
     assert not np.array_equal(again[1], codes)

@@ -1,4 +1,4 @@
-"""Python values as plain JSON and back: without loss, and without code in between.
+"""Python values as plain JSON and back without loss and without code; values for h5ad files.
 
 What JSON lacks is an object with the key ``"!"`` that names its kind. Reading looks kinds and
 dtypes up in the lists below; nothing is imported or evaluated by name.
@@ -86,6 +86,31 @@ def from_plain(value: Any, tensors: Mapping[str, torch.Tensor] | None = None) ->
         return _restored(value, tensors or {})
     except (KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"a value is not written as it should be: {error!r}") from error
+
+
+def for_h5ad(value: Any) -> Any:
+    """Return a value that ``.uns`` of an h5ad file can hold, not without loss.
+
+    Entries of mappings that are None are left out, lists and tuples become arrays, and objects of
+    other kinds become text.
+    """
+    if isinstance(value, dict):
+        return {k: for_h5ad(v) for k, v in value.items() if v is not None}
+    if isinstance(value, tuple | list):
+        simple = all(isinstance(v, bool | int | float | str | np.generic) for v in value)
+        return np.asarray(value if simple else [str(v) for v in value])
+    if isinstance(value, bool | int | float | str | np.generic | np.ndarray | pd.DataFrame):
+        return value
+    return str(value)
+
+
+def as_python(value: Any) -> Any:
+    """Return a value of a record, which an h5ad file may hold as numpy, as one of Python."""
+    if isinstance(value, Mapping):
+        return {name: as_python(v) for name, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return value
 
 
 def _plain_array(value: np.ndarray, where: str, tensors: dict | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from scipy.sparse import issparse
 
 from scmoe._core.cells import check_in_memory, clustering_record, layer_values, obs_columns
 from scmoe._core.keys import Key
+from scmoe._core.markers import has_kind
 from scmoe._core.rows import Rows
 from scmoe._core.text import listing
 
@@ -96,9 +97,7 @@ def labels_of(adata: AnnData, key: str) -> pd.Series:
 
 def measured_markers(adata: AnnData, used: list[str]) -> list[str]:
     """Return the markers used for clustering, then the others that are not technical channels."""
-    others = adata.var_names
-    if Key.var.KIND in adata.var:
-        others = others[~adata.var[Key.var.KIND].astype(str).isin(Key.var.TECHNICAL_KINDS)]
+    others = adata.var_names[~has_kind(adata, Key.var.TECHNICAL_KINDS)]
     return used + [name for name in others if name not in set(used)]
 
 

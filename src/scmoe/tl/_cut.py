@@ -1,4 +1,4 @@
-"""``scmoe.tl.cut``: another granularity of a clustering, without training again."""
+"""``scmoe.tl.cut``: a coarser clustering, by merging clusters along their tree."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pandas as pd
 
 from scmoe._core.cells import check_adata
 from scmoe._core.keys import Key
+from scmoe._core.plain import for_h5ad
 from scmoe._core.settings import NOTHING, number, whole
 from scmoe.get import TREE_LABELS, recorded_tree
 from scmoe.tl._reference import SLOTS
-from scmoe.tl._slots import CLUSTERING, check_key, plain, write
+from scmoe.tl._results import CLUSTERING_RECORD, check_key, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-RECORD = CLUSTERING | {"experts"}
-"""What the record of a cut holds."""
+RECORD = CLUSTERING_RECORD | {"experts"}
+"""Entries of the record of a cut."""
 
 KEPT = ("markers", "history", "model", "manifest")
-"""What it has from the clustering."""
+"""Entries that are copied from the record of the clustering."""
 
 
 def cut(
@@ -39,11 +40,11 @@ def cut(
     key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    """Merge clusters along the tree that they follow; nothing is trained.
+    """Merge clusters along the tree that they follow, without training.
 
-    Clusters that only undone splits set apart become one, whose probability is the sum of
-    theirs. Each cell gets the cluster that is most probable then: a cell that was undecided may
-    leave the cluster that its own became part of.
+    Clusters that are separated only by undone splits become one, with the sum of their
+    probabilities. Each cell gets the cluster that is then most probable, so an ambiguous cell
+    may leave the cluster that contains its earlier cluster.
 
     Parameters
     ----------
@@ -54,8 +55,8 @@ def cut(
         Undo the splits below this significance, and all splits within them; see
         :func:`scmoe.get.tree`.
     n_clusters
-        Undo the latest splits until this many populations of the tree are left. There may be
-        fewer clusters, where the model gave some of them no cluster of their own.
+        Undo the latest splits until this many populations of the tree are left. There are fewer
+        clusters if the model has no separate cluster for some populations.
     key
         The ``key_added`` of the clustering, or of an earlier cut.
     key_added
@@ -147,7 +148,7 @@ def cut(
     write(
         (adata.obs, Key.obs.labels(key_added), labels),
         (adata.obsm, Key.obsm.proba(key_added), proba),
-        (adata.uns, Key.uns.result(key_added), plain(result)),
+        (adata.uns, Key.uns.result(key_added), for_h5ad(result)),
         (adata.uns, f"{key_added}_colors", colors),
     )
     return adata if copy else None
@@ -170,7 +171,7 @@ def summed(proba: pd.DataFrame, of: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _proba(adata: AnnData, key: str, counts: pd.DataFrame) -> pd.DataFrame:
-    """The probabilities of a clustering, with a column for each of its clusters."""
+    """Return the probabilities of a clustering, with a column for each of its clusters."""
     slot = Key.obsm.proba(key)
     proba = adata.obsm.get(slot)
     if not isinstance(proba, pd.DataFrame) or not set(counts.columns) <= set(proba.columns):
@@ -182,7 +183,7 @@ def _proba(adata: AnnData, key: str, counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _experts(record: Mapping, of: Mapping[str, str]) -> np.ndarray:
-    """The cluster of each expert, "" for those without one."""
+    """Return the cluster of each expert, "" for experts without a cluster."""
     before = record.get("experts", record["model"]["clusters"] if "model" in record else [])
     return np.array([of.get(str(name), "") for name in before], dtype=str)
 

@@ -1,8 +1,8 @@
-"""``scmoe.tl.generate``: new cells of the clusters of an AnnData."""
+"""``scmoe.tl.generate``: generate new cells of clusters."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 from anndata import AnnData
@@ -24,44 +24,44 @@ def generate(
     clusters: Sequence[str] | None = None,
     key: str = Key.DEFAULT,
     batch: str | None = None,
-    gate: str = "requested",
-    prior: str = "fitted",
+    gate: Literal["requested", "network"] = "requested",
+    prior: Literal["fitted", "unit"] = "fitted",
     noise: bool | None = None,
     calibrate: bool | None = None,
     random_state: int | np.random.Generator = 0,
 ) -> AnnData:
     """Draw new cells of clusters (Kopf et al. 2021).
 
-    Codes are drawn around the mean of a cluster and decoded by its expert. No draw is rejected.
+    Codes are drawn around the mean of a cluster and decoded by its expert. No sample is rejected.
 
     Parameters
     ----------
     adata
-        Cells that :func:`scmoe.tl.cluster` clustered; they stay as they are.
+        Cells that :func:`scmoe.tl.cluster` clustered; they are not changed.
     n
-        Number of cells in all, or a mapping of clusters to the number of cells of each.
+        Total number of cells, or a mapping of clusters to their numbers of cells.
     clusters
         Clusters to draw from, in proportion to their sizes; all by default.
     key
         The ``key_added`` of the clustering.
     batch
-        Where the clustering had a ``batch_key``: the batch that the cells shall look as if they
-        came from. None for batches in proportion to their cells in each cluster.
+        Batch whose effect the cells have, if the clustering had a ``batch_key``. None for batches
+        in proportion to their cells in each cluster.
     gate
-        Whose expert decodes: ``"requested"``, that of the cluster asked for, or ``"network"``,
-        the one to which the gate sends the code, as in the paper.
+        Expert that decodes: ``"requested"``, that of the requested cluster, or ``"network"``, the
+        one that the gate chooses for the code, as in the paper.
     prior
-        What codes are drawn from: ``"fitted"``, Gaussians with the means and covariances of
-        the clusters' own codes, or ``"unit"``, the paper's Gaussians of unit spread around the
+        Distribution of the codes: ``"fitted"``, Gaussians with the means and covariances of the
+        codes of the clusters, or ``"unit"``, the paper's Gaussians of unit variance around the
         means.
     noise
-        Add what an expert leaves unexplained in its cluster: Gaussian noise with the covariance
-        of its errors (independent for each marker beyond 128 markers). None for True, and for
-        False with images.
+        Add Gaussian noise with the covariance of the reconstruction errors of the expert in its
+        cluster (independent noise with more than 128 markers). None for True, and for False
+        with images.
     calibrate
-        Map each marker so that it is distributed in a cluster as among the cells there, their
-        quantiles to those; what markers have to do with each other stays. Needs ``noise``, the
-        fitted prior and at most 128 markers. None for True where that is so.
+        Map the quantiles of each marker in a cluster to those of the cells of the cluster; the
+        dependence between markers is kept. Needs ``noise``, the fitted prior and at most 128
+        markers. None for True if these conditions hold.
     random_state
         Seed; the same seed gives the same cells.
 
@@ -70,18 +70,18 @@ def generate(
     New cells, on the scale of the values that were clustered:
 
     ``.X``
-        ``(n, n_markers)`` float32, and the same in ``.layers`` where a layer was clustered.
-        Values stay within the range of the training cells (with ``likelihood="gaussian"``
-        they need not).
+        ``(n, n_markers)`` float32, and the same in ``.layers`` if a layer was clustered.
+        Values are within the range of the training cells (not necessarily with
+        ``likelihood="gaussian"``).
     ``.obs[key]``, ``.obs[key + "_expert"]``
-        Categorical: the cluster asked for, and the one whose expert decoded.
+        Categorical: the requested cluster, and the cluster whose expert decoded.
     ``.obs[batch_key]``
-        Categorical, the batch, where the clustering had a ``batch_key``.
+        Categorical, the batch, if the clustering had a ``batch_key``.
     ``.obsm["X_" + key]``
         The codes that were decoded, ``(n, n_latent)`` float32.
     ``.uns``
-        The record of :func:`scmoe.pp.arcsinh`, by which :func:`scmoe.pp.inverse_arcsinh` finds
-        the way back, and how the cells were drawn.
+        The record of :func:`scmoe.pp.arcsinh`, which :func:`scmoe.pp.inverse_arcsinh` needs, and
+        the settings of the generation.
 
     Raises
     ------
@@ -89,9 +89,8 @@ def generate(
         No such clustering, cluster or batch, or a marker that was clustered is missing.
     ValueError
         A record that is damaged (:class:`scmoe.model.ModelFileError`); a cluster without cells; no
-        cells asked for; ``prior="unit"`` where the model was trained
-        with ``kl_weight=0``, which teaches its codes no unit spread; ``calibrate`` where it
-        cannot be.
+        cells requested; ``prior="unit"`` with a model that was trained with ``kl_weight=0``,
+        whose codes have no unit variance; ``calibrate`` without its conditions.
 
     Notes
     -----
@@ -103,7 +102,7 @@ def generate(
     >>> new = scmoe.tl.generate(adata, 1000, clusters=["0"])
     >>> scmoe.metrics.generation_report(adata, new, groupby="scmoe")
     """
-    from scmoe.model._generate import generate_cells
+    from scmoe.model import generate_cells
 
     trained, params, markers = read_clustering(adata, key)
     of_variables = "use_rep" not in params or params["use_rep"] == "X"

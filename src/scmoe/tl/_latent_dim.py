@@ -1,4 +1,4 @@
-"""``scmoe.tl.latent_dim``: how many dimensions cells need."""
+"""``scmoe.tl.latent_dim``: estimate the number of latent dimensions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,14 @@ from natsort import natsorted
 
 from scmoe._core.cells import check_adata, obs_columns
 from scmoe._core.keys import Key
+from scmoe._core.plain import for_h5ad
 from scmoe._core.random import as_seed
 from scmoe._core.scaling import COMMON, rescaled
+from scmoe._core.settings import one_of
 from scmoe._core.text import listing
 from scmoe._core.values import check_image_shape, check_unit_interval, check_varied, holds_images
-from scmoe.tl._manifest import data_hash, manifest
-from scmoe.tl._slots import check_key, plain, write
-from scmoe.tl._working import check_scale, working_copy
+from scmoe.tl._results import check_key, data_hash, manifest, write
+from scmoe.tl._values import check_scale, working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-NETWORKS = ("dense", "conv")
+NetworkName = Literal["dense", "conv"]
 
 RECORD = {"params", "version", "explained"}
-"""What the record of latent sizes holds, and no other."""
+"""Entries by which the record of a latent size is known."""
 
 
 def latent_dim(
@@ -47,7 +48,7 @@ def latent_dim(
     markers: Sequence[str] | None = None,
     layer: str | None = None,
     use_rep: str | None = None,
-    network: str = "dense",
+    network: NetworkName = "dense",
     augment: bool | str | Sequence[str] | Mapping[str, Any] = False,
     key_added: str = Key.LATENT_DIM,
     random_state: int | np.random.Generator = 0,
@@ -56,57 +57,56 @@ def latent_dim(
     network_kwargs: Mapping[str, Any] | None = None,
     train_kwargs: Mapping[str, Any] | None = None,
 ) -> AnnData | None:
-    """Find the size of the latent space that cells need (Santos, section III.B).
+    """Estimate the size of the latent space that cells need (Santos, section III.B).
 
-    A variational autoencoder with far more dimensions than needed is trained on all cells. It
-    keeps as many of them in use as pay for themselves; the smallest number of principal
-    components that explains 90 % of the variance of its codes is the size to use. The results
-    are written when everything has succeeded: on an error or an interruption ``adata`` is as it
-    was.
+    A variational autoencoder with far more dimensions than needed is trained on all cells. Its
+    loss prunes the dimensions that are not needed; the estimate is the smallest number of
+    principal components that explain 90 % of the variance of the codes. Results are written
+    after everything has succeeded: after an error or an interruption ``adata`` is unchanged.
 
     Parameters
     ----------
     adata
-        Cells, with dense floating-point values on a scale where distances mean something:
+        Cells, with dense floating-point values on a scale on which distances are meaningful:
         see :func:`scmoe.pp.arcsinh`.
     groupby
-        Column of ``.obs`` with groups, such as clusters, whose sizes are found too: from the
-        codes of the same autoencoder, each group by itself. Cells without a group are left out
-        of this. A group of n cells cannot show more than n - 1 dimensions.
+        Column of ``.obs`` with groups, such as clusters, whose latent sizes are estimated too:
+        separately for each group, from the codes of the same autoencoder. Cells without a group
+        are ignored. A group of n cells has at most n - 1 dimensions.
     threshold
         Share of the variance of the codes to keep, above 0 and at most 1: the paper's is 0.90
         for clustering and 0.95 for reconstruction.
     n_latent
-        Size of the large latent space. None for the paper's 100, or for as many as there are
-        features if those are fewer.
+        Size of the large latent space. None for the paper's 100, or for the number of features if
+        that is smaller.
     markers, layer, use_rep
         As in :func:`scmoe.tl.cluster`.
     network
-        ``"dense"``, or ``"conv"`` for images, whose shape comes from ``.uns["image_shape"]``.
-        Convolutions need a square of a power of two; images are padded with zeros to it.
+        ``"dense"``, or ``"conv"`` for images, whose shape is in ``.uns["image_shape"]``.
+        Convolutions need squares with a side of a power of two; images are padded with zeros.
     augment
-        Change cells at random while the autoencoder is trained. True for the defaults: images
-        are turned, scaled and moved a little, cells move towards one of their 15 nearest
-        neighbours. A dict sets amounts: ``rotation`` (degrees), ``zoom``, ``shift`` (shares),
-        ``flip`` (bool) of images, ``n_neighbors`` and ``share`` of cells. Words name other
-        changes, see :meth:`scmoe.model.CplMixVAE.train`.
+        Augment cells at random during training. True for the defaults: images are rotated, scaled
+        and shifted a little, cells are moved towards one of their 15 nearest neighbours. A dict
+        sets amounts: ``rotation`` (degrees), ``zoom``, ``shift`` (shares), ``flip`` (bool) of
+        images, ``n_neighbors`` and ``share`` of cells. Strings name other augmentations, see
+        :meth:`scmoe.model.CplMixVAE.train`.
     key_added
-        Names the slots that are written.
+        Name of the slots that are written.
     random_state
         Seed. The same seed gives the same numbers on the same machine; global random states
-        are given back as they were.
+        are restored.
     copy
-        Return an annotated copy and leave ``adata`` alone.
+        Return an annotated copy and leave ``adata`` unchanged.
     progress
         Show a progress bar.
     network_kwargs
-        Of the networks: ``n_hidden`` (128) and ``n_layers`` (2) if dense, ``width`` (8, filters
-        of the first convolutions; None for the paper's, as many as the image is wide) if not,
-        ``activation`` (``"elu"`` or ``"relu"``), ``likelihood`` (``"bernoulli"`` or
+        Settings of the networks: ``n_hidden`` (128) and ``n_layers`` (2) if dense, ``width`` (8,
+        filters of the first convolutions; None for the width of the image, as in the paper) if
+        not, ``activation`` (``"elu"`` or ``"relu"``), ``likelihood`` (``"bernoulli"`` or
         ``"gaussian"``), ``kl``; see ``scmoe.nn.Autoencoders``.
     train_kwargs
-        Of the training: ``max_epochs`` (None for about 800 steps, with images and
-        components 4,000), ``batch_size`` (1,024, or 256), ``lr`` (0.003, the peak of one cycle,
+        Settings of the training: ``max_epochs`` (None for about 800 steps, or 4,000 with images
+        and components), ``batch_size`` (1,024, or 256), ``lr`` (0.003, the peak of one cycle,
         or 0.001), ``accelerator``.
 
     Returns
@@ -115,11 +115,11 @@ def latent_dim(
 
     ``.uns[key_added]``
         ``n_latent`` (the size for ``threshold``), ``n_latent_reconstruction`` (for 95 %),
-        ``threshold``, ``explained`` (share of the variance by principal component, falling);
+        ``threshold``, ``explained`` (share of the variance by principal component);
         with ``groupby``, ``groups`` (DataFrame by group: ``n_cells``, ``n_latent``,
         ``n_latent_reconstruction``) and ``groups_explained`` (in the same order, groups x
         components, NaN where a group has no more); ``history`` (of the training), ``features``
-        (names of what was looked at), ``params``, ``version`` and ``manifest``; for images the
+        (names of the features), ``params``, ``version`` and ``manifest``; for images the
         ``padded`` side.
     ``.obsm["X_" + key_added]``
         Codes in the large latent space, means of the posteriors, ``(n_obs, n_latent)`` float32.
@@ -127,7 +127,7 @@ def latent_dim(
     Raises
     ------
     ValueError
-        What :func:`scmoe.tl.cluster` refuses of cells; a threshold or a setting out of range; a
+        Cells that :func:`scmoe.tl.cluster` rejects; a threshold or a setting out of range; a
         ``key_added`` whose slots are taken; a column without any group; markers that have
         nothing in common, so that the autoencoder uses no dimension.
     KeyError
@@ -136,17 +136,18 @@ def latent_dim(
     Warns
     -----
     UserWarning
-        Groups of a single cell, or of cells that are all the same, whose size is missing.
+        Groups of a single cell, or of identical cells, which have no size.
 
     Notes
     -----
-    The size is an estimate, and hangs on where the training starts: on 10 markers of cytometry
-    it was 6 or 7 by default and 4 or 5 from 100 dimensions. Values of a known rank
-    gave that rank.
+    The size is an estimate and depends on the initial weights: for 10 markers of cytometry it
+    was 6 or 7 by default and 4 or 5 from 100 dimensions. For values of a known rank it was that
+    rank.
 
-    Images in 0 to 1 have a Bernoulli likelihood, all else a Gaussian whose variance is learned
-    for each marker. A Bernoulli likelihood hides the rank of continuous values: made-up values
-    of rank 3 seemed to need 1 dimension, and nothing was learned from those of rank 8.
+    Images in 0 to 1 have a Bernoulli likelihood, all other values a Gaussian likelihood with a
+    learned variance for each marker. A Bernoulli likelihood hides the rank of continuous values:
+    the estimate for simulated values of rank 3 was 1, and nothing was learned from values of
+    rank 8.
 
     Examples
     --------
@@ -163,10 +164,9 @@ def latent_dim(
     labels = None if groupby is None else _groups(adata, groupby)
     work = working_copy(adata, markers, layer, use_rep)
     check_scale(adata, work, markers, use_rep)
-    if network not in NETWORKS:
-        raise ValueError(f"`network` is {network!r}; it must be one of {NETWORKS}.")
+    one_of(*get_args(NetworkName)).check("network", network)
     if network == "conv":
-        # before their values: images of another shape seem to have constant markers
+        # checked before the values: images of another shape seem to have constant markers
         check_image_shape(work)
     components = use_rep not in (None, "X")
     scaled = _scaled(work, components)
@@ -231,13 +231,13 @@ def latent_dim(
     adata = adata.copy() if copy else adata
     write(
         (adata.obsm, Key.obsm.latent(key_added), codes),
-        (adata.uns, Key.uns.result(key_added), plain(result)),
+        (adata.uns, Key.uns.result(key_added), for_h5ad(result)),
     )
     return adata if copy else None
 
 
 def _groups(adata: AnnData, groupby: str) -> np.ndarray:
-    """Group of each cell as text, None where there is none."""
+    """Return the group of each cell as text, None for cells without a group."""
     if groupby not in adata.obs:
         raise KeyError(f"Did not find {groupby!r} in `.obs`, which has {obs_columns(adata)}.")
     column = adata.obs[groupby]
@@ -247,7 +247,7 @@ def _groups(adata: AnnData, groupby: str) -> np.ndarray:
 
 
 def _scaled(work: AnnData, components: bool) -> np.ndarray:
-    """Markers from 0 to 1 by their quantiles, components by those of all, images as they are."""
+    """Scale markers to 0 to 1 by their quantiles, components by common ones; images stay."""
     images = holds_images(work)
     if work.n_obs < 2:
         raise ValueError(f"Latent dimensions need at least 2 cells, got {work.n_obs}.")
@@ -263,7 +263,7 @@ def _settings(
     network_kwargs: Mapping[str, Any] | None,
     train_kwargs: Mapping[str, Any] | None,
 ) -> tuple[Architecture, Schedule]:
-    """Networks and training: what is given, on top of what suits the values."""
+    """Return the settings of networks and training: defaults for the values, then those given."""
     from scmoe._estimate import LARGE_STEPS, Architecture, Schedule
 
     of_network, of_training = dict(network_kwargs or {}), dict(train_kwargs or {})
@@ -293,7 +293,7 @@ def _reconstruction(found: LatentDim) -> int:
 
 
 def _tables(found: dict[str, LatentDim | None], labels: np.ndarray) -> dict[str, Any]:
-    """A row for each group in natural order, and the shares of its components."""
+    """Return a table of groups in natural order, and the variance shares of their components."""
     names = natsorted(found)
     without = [name for name in names if found[name] is None]
     if without:

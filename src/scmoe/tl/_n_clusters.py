@@ -1,11 +1,11 @@
-"""``scmoe.tl.n_clusters``: how many clusters there are."""
+"""``scmoe.tl.n_clusters``: estimate the number of clusters."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,18 +13,14 @@ import pandas as pd
 from scmoe._core.cells import check_adata
 from scmoe._core.compat import rep_key
 from scmoe._core.keys import Key
+from scmoe._core.markers import choose_markers
 from scmoe._core.neighbors import N_PCS_FROM, components
+from scmoe._core.plain import for_h5ad
 from scmoe._core.random import as_seed, seeded
 from scmoe._core.values import holds_images
-from scmoe.tl._manifest import data_hash, graph_hash, manifest
-from scmoe.tl._slots import check_key, plain, write
-from scmoe.tl._working import (
-    check_scale,
-    choose_markers,
-    given_graph,
-    graph_of_other_values,
-    working_copy,
-)
+from scmoe.tl._graph import given_graph, graph_of_other_values
+from scmoe.tl._results import check_key, data_hash, graph_hash, manifest, write
+from scmoe.tl._values import check_scale, working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,16 +32,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scmoe")
 
 STABILITY = "stability"
-"""The method that looks at a graph."""
+"""The method that uses a neighbour graph."""
 
 RECORD = {"method", "evidence", "params", "version"}
-"""What the record of an estimate holds."""
+"""Entries by which the record of an estimate is known."""
 
 
 def n_clusters(
     adata: AnnData,
     *,
-    method: str | None = None,
+    method: Literal["tree", "stability", "density", "santos"] | None = None,
     use_rep: str | None = None,
     layer: str | None = None,
     markers: Sequence[str] | None = None,
@@ -58,48 +54,49 @@ def n_clusters(
     copy: bool = False,
     progress: bool = True,
 ) -> AnnData | None:
-    """Estimate the number of clusters, with the clusters themselves and the evidence.
+    """Estimate the number of clusters, and write the clusters and the evidence.
 
-    Four methods. ``"tree"`` cuts the cells where the density of their markers has valleys, and
-    counts what is left; with the same markers it is the tree that :func:`scmoe.tl.cluster` starts
-    from. ``"stability"`` looks at a neighbour graph: which of its communities do random subsets
-    of the cells show again? ``"density"`` looks for dense places in a UMAP; ``"santos"`` is the
-    same with the settings of Santos' paper, made for the codes of an autoencoder.
+    There are four methods. ``"tree"`` cuts the cells at valleys of the density of their markers
+    and counts the parts; with the same markers it is the tree that :func:`scmoe.tl.cluster`
+    starts from. ``"stability"`` counts the communities of a neighbour graph that recur in random
+    subsets of the cells. ``"density"`` counts the dense regions of a UMAP; ``"santos"`` does so
+    with the settings of Santos' paper, which are meant for the codes of an autoencoder.
 
-    Values are chosen as in scanpy where nothing is said: those of up to 50 variables as they
-    are; of more, ``.obsm["X_pca"]``, or 50 principal components. ``"stability"`` takes the graph
-    of ``sc.pp.neighbors`` if there is one and no values are named.
+    By default values are chosen as in scanpy: up to 50 variables as they are; for more,
+    ``.obsm["X_pca"]`` or 50 principal components. ``"stability"`` takes the graph of
+    ``sc.pp.neighbors`` if there is one and no values are named.
 
     Parameters
     ----------
     adata
-        Cells, with floating-point values on a scale where distances mean something.
+        Cells, with floating-point values on a scale on which distances are meaningful.
     method
-        ``"tree"``, ``"stability"``, ``"density"`` or ``"santos"``. None for ``"tree"`` where the
-        values are up to 50 markers, and for ``"stability"`` where they are principal components,
-        another representation or images, and where a graph is named or was made of such values.
+        ``"tree"``, ``"stability"``, ``"density"`` or ``"santos"``. None for ``"tree"`` if the
+        values are up to 50 markers, and for ``"stability"`` if they are principal components,
+        another representation or images, or if a graph is named or was computed from such
+        values.
     use_rep
-        Representation in ``.obsm`` to look at, or ``"X"``.
+        Representation in ``.obsm`` to use, or ``"X"``.
     layer
         Layer to use instead of ``.X``.
     markers
-        Names of the markers to look at. By default all, or, where ``.var["kind"]`` tells the
-        kinds of channels apart, the markers among them.
+        Names of the markers to use. By default all or, if there is ``.var["kind"]``, the channels
+        whose kind is that of a marker.
     neighbors_key
         As in scanpy: the record in ``.uns`` that names the graph; for ``"stability"``.
     obsp
-        Key of the graph in ``.obsp``; not together with ``neighbors_key``.
+        Key of the graph in ``.obsp``; excludes ``neighbors_key``.
     min_cluster_size
-        Cells of the smallest cluster. None for the default of the method.
+        Number of cells of the smallest cluster. None for the default of the method.
     method_kwargs
-        Passed to the method, such as ``{"significance": 5}`` or ``{"resolutions": [0.1, 1]}``;
-        settings of another method than the default want their ``method``, too.
+        Settings of the method, such as ``{"significance": 5}`` or ``{"resolutions": [0.1, 1]}``;
+        settings of a method that is not the default need ``method``, too.
     key_added
-        Names the slots that are written.
+        Name of the slots that are written.
     random_state
         Seed; the same seed gives the same answer on the same machine.
     copy
-        Return an annotated copy and leave ``adata`` alone.
+        Return an annotated copy and leave ``adata`` unchanged.
     progress
         Show a progress bar.
 
@@ -108,24 +105,24 @@ def n_clusters(
     None, or the copy. Writes
 
     ``.uns[key_added]``
-        ``n_clusters``, ``method``, ``noise`` (share of the cells that belong to no cluster),
-        ``evidence`` (DataFrame: what other settings give), ``settings`` (those that were taken),
-        ``params``, ``features`` (names of the values that were looked at; empty for a graph of
+        ``n_clusters``, ``method``, ``noise`` (share of the cells without a cluster),
+        ``evidence`` (DataFrame: results of other settings), ``settings`` (those that were used),
+        ``params``, ``features`` (names of the values that were used; empty for a graph of
         yours), ``version`` and ``manifest``.
     ``.obs[key_added]``
         Cluster of each cell: categories are strings in natural order, ``"0"`` is the largest;
         NaN for noise.
     ``.obsm[key_added + "_proba"]``
-        Membership, DataFrame ``(n_obs, n_clusters)`` float32, rows sum to 1; not where there is
-        no cluster.
+        Membership, DataFrame ``(n_obs, n_clusters)`` float32, rows sum to 1; not
+        written if there is no cluster.
     ``.obsm["X_" + key_added]``
-        The UMAP, ``(n_obs, n_components)`` float32; for ``"density"`` and
+        UMAP, ``(n_obs, n_components)`` float32; for ``"density"`` and
         ``"santos"``.
 
     Warns
     -----
     UserWarning
-        There are fewer than two clusters; the results are written all the same.
+        There are fewer than two clusters; the results are written nevertheless.
 
     Raises
     ------
@@ -133,8 +130,8 @@ def n_clusters(
         An unknown method; a view; names that are not unique; sparse or integer values; NaN or
         infinite values; values that are the same in all cells; fewer than 10 cells; a graph of
         the wrong shape; a ``key_added`` whose slots are taken; ``layer`` with ``use_rep``,
-        ``obsp`` with ``neighbors_key``; a graph for a method that looks at values, or together
-        with values.
+        ``obsp`` with ``neighbors_key``; a graph for a method that uses values, or together with
+        values.
     KeyError
         An unknown layer, representation, marker or graph.
 
@@ -207,7 +204,7 @@ def n_clusters(
         (adata.obs, Key.obs.labels(key_added), labels),
         (adata.obsm, Key.obsm.proba(key_added), proba),
         (adata.obsm, Key.obsm.latent(key_added), found.embedding),
-        (adata.uns, Key.uns.result(key_added), plain(result)),
+        (adata.uns, Key.uns.result(key_added), for_h5ad(result)),
     )
     if found.n_clusters < 2:
         warnings.warn(advice(found), UserWarning, stacklevel=2)
@@ -215,7 +212,7 @@ def n_clusters(
 
 
 def _check_choice(method: str | None, of_values: bool, of_graph: bool) -> None:
-    """Raise ValueError for values and a graph at once, and for a graph that nobody looks at."""
+    """Raise ValueError for values together with a graph, and for a graph that is not used."""
     if of_graph and method not in (None, STABILITY):
         raise ValueError(
             f"`method={method!r}` looks at values, not at a graph: leave `neighbors_key` and "
@@ -229,13 +226,13 @@ def _check_choice(method: str | None, of_values: bool, of_graph: bool) -> None:
 
 
 def _representation(adata: AnnData, of_values: bool, use_rep: str | None) -> str | None:
-    """The representation that is looked at: by scanpy's rule where no values are named."""
+    """Return the representation to use: by scanpy's rule if no values are named."""
     wide = adata.n_vars > N_PCS_FROM and rep_key(adata, "X_pca") in adata.obsm
     return "X_pca" if wide and not of_values else use_rep
 
 
 def _default_method(adata: AnnData, markers: Sequence[str] | None, use_rep: str | None) -> str:
-    """What is taken of values, where no method is named."""
+    """Return the method for values, if none is named."""
     from scmoe._estimate import default_method
 
     of_markers = use_rep in (None, "X") and not holds_images(adata)
@@ -250,7 +247,7 @@ def _values(
     use_rep: str | None,
     seed: int,
 ) -> tuple[np.ndarray, Sequence[str]]:
-    """Values by scanpy's rule, ``(n_obs, d)`` float32, and their names."""
+    """Return the values by scanpy's rule, ``(n_obs, d)`` float32, and their names."""
     work = working_copy(adata, markers, layer, use_rep)
     check_scale(adata, work, markers, use_rep, stacklevel=4)
     x, names = np.asarray(work.X), work.var_names
@@ -261,7 +258,7 @@ def _values(
 
 
 def _columns(found: Found, cells: pd.Index) -> tuple[pd.Series, pd.DataFrame | None]:
-    """Labels as strings, and the memberships."""
+    """Return the labels as strings, and the memberships."""
     names = [str(k) for k in range(found.n_clusters)]
     labels = pd.Series(pd.Categorical.from_codes(found.labels, names), index=cells)
     if not names:

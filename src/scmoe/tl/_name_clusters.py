@@ -1,4 +1,4 @@
-"""``scmoe.tl.name_clusters``: clusters that are called after their markers."""
+"""``scmoe.tl.name_clusters``: name clusters after their markers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from natsort import natsorted
 from scmoe._core.cells import check_adata
 from scmoe._core.cluster_names import names_of
 from scmoe._core.keys import Key
+from scmoe._core.plain import for_h5ad
 from scmoe._core.settings import check_whole
 from scmoe._core.signatures import cluster_effects
 from scmoe.get import gate_signs
-from scmoe.tl._slots import check_free, plain, write
+from scmoe.tl._results import check_free, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 RECORD = {"clustering", "names", "params"}
-"""What the record of names holds."""
+"""Entries by which the record of names is known."""
 
 
 def name_clusters(
@@ -37,16 +38,16 @@ def name_clusters(
 ) -> AnnData | None:
     """Name clusters after the markers by which they differ, such as ``CD3+ CD4+ CD8-``.
 
-    Where the clusters follow a tree, a name has first the markers of their gates, ``+`` above the
-    threshold and ``-`` below it (:func:`scmoe.get.gates`; not those of sums of markers, or between
-    two thresholds). Besides, a marker is ``+`` or ``-`` in a cluster whose mean is above or below
-    that of all other cells by at least one standard deviation; what all cells have in common is
-    in no name. A name has up to ``max_markers``, high ones before low ones; where there is none,
-    the strongest one from 0.4 on. Clusters that would be called the same get further markers, down
-    to 0.4 standard deviations, where their means differ by at least 0.6 of them, and then numbers,
-    ``(1)`` for the largest. Markers that are equal up to 0.1 are taken in their own order. So
-    names depend on what the clusters are and not on how they are numbered, and stay where
-    effects change a little, unless one is at a limit.
+    If the clusters follow a tree, a name starts with the markers of their gates, ``+`` above the
+    threshold and ``-`` below it (:func:`scmoe.get.gates`; not gates of sums of markers, or between
+    two thresholds). A further marker is ``+`` or ``-`` if the mean of the cluster is above or
+    below the mean of all other cells by at least one standard deviation. A name has up to
+    ``max_markers`` markers, high ones before low ones; if there is none, the strongest marker
+    from 0.4 standard deviations on. Clusters with the same name get further markers, from 0.4
+    standard deviations on, if their means differ by at least 0.6 standard deviations, and then
+    numbers, ``(1)`` for the largest. Effects that differ by less than 0.1 count as equal; then the
+    order of the markers decides. So names do not depend on the numbers of the clusters, and small
+    changes of the effects seldom change a name.
 
     Parameters
     ----------
@@ -54,31 +55,31 @@ def name_clusters(
         Cells.
     key
         Column of ``.obs`` with clusters: of :func:`scmoe.tl.cluster`, the consensus of
-        :func:`scmoe.tl.stability`, or of anybody else.
+        :func:`scmoe.tl.stability`, or of another method.
     markers
-        Names of the markers that may be in a name, in the order that decides between equals; by
-        default those that were clustered by, or all that are no technical channels.
+        Names of the markers that may be in a name; their order decides between equal effects. By
+        default the markers of the clustering, or all channels that are not technical.
     max_markers
-        Markers of a name, unless more are needed to tell clusters apart.
+        Largest number of markers in a name, unless more are needed to make it unique.
     layer
-        Layer to use; by default that which was clustered, else ``.X``.
+        Layer to use; by default the one that was clustered, else ``.X``.
     key_added
-        Names the slots that are written; by default ``key + "_names"``.
+        Name of the slots that are written; by default ``key + "_names"``.
     copy
-        Return an annotated copy and leave ``adata`` alone.
+        Return an annotated copy and leave ``adata`` unchanged.
 
     Returns
     -------
     None, or the copy. Writes
 
     ``.obs[key_added]``
-        The name of the cluster of each cell, categorical in natural order; NaN for cells without
-        a cluster. ``"no marker"`` is a cluster in which nothing stands out.
+        Name of the cluster of each cell, categorical in natural order; NaN for cells without a
+        cluster. ``"no marker"`` is a cluster in which no marker is high or low.
     ``.uns[key_added]``
         ``names``, a table by cluster of ``name`` and ``n_cells``; ``clustering`` (``key``),
         ``params`` and ``version``.
     ``.uns[key_added + "_colors"]``
-        The colours of the clusters, where they have some.
+        Colours of the clusters, if they have any.
 
     Raises
     ------
@@ -111,7 +112,7 @@ def name_clusters(
     adata = adata.copy() if copy else adata
     write(
         (adata.obs, key_added, pd.Categorical(labels, categories=categories)),
-        (adata.uns, key_added, plain(result)),
+        (adata.uns, key_added, for_h5ad(result)),
         (adata.uns, f"{key_added}_colors", _colors(adata, key, key_added, names, categories)),
     )
     return adata if copy else None

@@ -1,4 +1,4 @@
-"""A clustering as something that other cells are compared with."""
+"""A clustering as a reference for other cells: its model, its markers and its transform."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from scmoe._core.rows import Rows
 from scmoe._core.settings import shown
 from scmoe._core.text import listing
 from scmoe._core.values import Scale, ScaleWarning, arcsinh_record, check_values, dense
-from scmoe.tl._slots import find_model
+from scmoe.tl._results import find_model
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scmoe.model._record import Trained
+    from scmoe.model import Trained
 
 
 SLOTS = ("layer", "use_rep", "batch_key")
-"""What the record of a clustering says of the places that its values came from."""
+"""Parameters of a clustering that name slots of its values."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """All that is taken of a clustering, to put other cells beside its own."""
+    """A clustering that other cells are compared with."""
 
     trained: Trained
     markers: pd.Index
@@ -40,19 +40,18 @@ class Reference:
     use_rep: str | None
     batch_key: str | None
     arcsinh: dict[str, float] | None
-    """Cofactors of the values that were clustered, if there is a record of them."""
+    """Cofactors of the values that were clustered, if they are recorded."""
     compensated: bool = False
-    """Whether there is a record of a compensation of them."""
+    """Whether a compensation of the values is recorded."""
     colors: Any = None
     """Colours of the clusters, as scanpy keeps them."""
 
 
 def reference_of(reference: Any, key: str) -> Reference:
-    """Take what is needed from a clustered AnnData, a model, or the folder of one."""
+    """Return the reference of a clustered AnnData, of a model, or of the folder of a model."""
     from anndata import AnnData
 
-    from scmoe.model import read_trained
-    from scmoe.model._base import ExpertModel
+    from scmoe.model import ExpertModel, read_trained
 
     if isinstance(reference, ExpertModel):
         return _of_model(reference.trained, reference.registry)
@@ -83,11 +82,11 @@ def read_clustering(
     Parameters
     ----------
     adata
-        The cells, which may come out of anybody's file.
+        The cells; their file may come from anywhere.
     key
         The ``key_added`` of the clustering.
     name
-        What the cells are called in messages.
+        Name of the cells in messages.
 
     Raises
     ------
@@ -96,9 +95,7 @@ def read_clustering(
     ModelFileError
         A record that is damaged; it is a ValueError.
     """
-    from scmoe.model import ModelFileError
-    from scmoe.model._record import from_record
-    from scmoe.model._saved import check_names
+    from scmoe.model import ModelFileError, check_names, from_record
 
     record, where = find_model(adata, key, name), f"`{name}.uns[{key!r}]`"
     trained = from_record(record["model"], f"`{name}.uns[{key!r}]['model']`")
@@ -116,7 +113,7 @@ def read_clustering(
 
 
 def _merged(names: Any, trained: Trained, where: str) -> list[str]:
-    """Cluster of each expert, as :func:`scmoe.tl.cut` has noted it."""
+    """Return the cluster of each expert, as :func:`scmoe.tl.cut` has recorded it."""
     from scmoe.model import ModelFileError
 
     fits = isinstance(names, np.ndarray | list) and len(names) == len(trained.clusters)
@@ -137,7 +134,10 @@ def _of_model(trained: Trained, registry: dict[str, Any]) -> Reference:
 def reference_values(
     query: AnnData, known: Reference, layer: str | None, name: str = "query"
 ) -> np.ndarray:
-    """Cells x markers of the reference, float32; ``name`` is that of the cells in messages."""
+    """Return the checked values, cells x markers of the reference, float32.
+
+    ``name`` is the name of the cells in messages.
+    """
     rows, where = reference_rows(query, known, layer, name)
     x = rows.stored()
     check_values(x, known.markers, where, counts=known.trained.module.takes_counts)
@@ -147,7 +147,7 @@ def reference_values(
 def reference_rows(
     query: AnnData, known: Reference, layer: str | None, name: str, *, in_memory: bool = True
 ) -> tuple[Rows, str]:
-    """The same, not yet read or checked, and what to call the values in messages."""
+    """Return the values, neither read nor checked, and their name in messages."""
     if known.use_rep is not None:
         if layer is not None:
             raise ValueError(f"The clusters are of `.obsm[{known.use_rep!r}]`; leave `layer` out.")
@@ -180,13 +180,13 @@ def reference_rows(
 
 
 def is_compensated(adata: AnnData, place: str) -> bool:
-    """Whether there is a record of a compensation of ``"X"`` or a layer."""
+    """Whether a compensation of ``"X"`` or of a layer is recorded."""
     record = adata.uns.get(Key.uns.COMPENSATED)
     return isinstance(record, Mapping) and place in record
 
 
 def check_transform(query: AnnData, known: Reference, layer: str | None, x: np.ndarray) -> None:
-    """Compare the query's values and what is recorded of them with the reference's.
+    """Compare the values of the query and their recorded transform with the reference.
 
     ``x`` is cells x markers of the reference.
     """
@@ -223,15 +223,15 @@ def check_transform(query: AnnData, known: Reference, layer: str | None, x: np.n
 
 
 def _apart(known: Reference, x: np.ndarray) -> str:
-    """Say how the query goes further than the reference, or the reference than the query.
+    """Describe the scales of query and reference if one looks raw and the other transformed.
 
-    Empty unless one of them looks raw and the other transformed.
+    Empty otherwise.
     """
     module = known.trained.module
     if known.use_rep is not None or module.takes_counts:
         return ""
     low, high = (t.numpy(force=True) for t in (module.low, module.high))
-    # all but the extremes of each marker
+    # without the extremes of each marker
     theirs = low + (high - low) * module.outliers.markers.numpy(force=True)[1:-1]
     raw, is_raw = Scale(theirs).raw_markers(), Scale(x).raw_markers()
     if bool(len(raw)) == bool(len(is_raw)):

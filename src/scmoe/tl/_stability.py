@@ -1,11 +1,11 @@
-"""``scmoe.tl.stability``: which clusters come again."""
+"""``scmoe.tl.stability``: find the clusters that recur in repeated runs."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,15 @@ from natsort import natsorted
 
 from scmoe._core.cells import check_adata, obs_columns
 from scmoe._core.keys import Key
+from scmoe._core.plain import for_h5ad
 from scmoe._core.progress import bar
 from scmoe._core.random import as_seed
-from scmoe._core.settings import check_whole, is_number, is_whole
+from scmoe._core.settings import check_whole, is_number, is_whole, one_of
 from scmoe.get import tree_values
-from scmoe.tl._recorded import NOT_REPEATED, built_graph, settings_of
-from scmoe.tl._runs import Runner
-from scmoe.tl._slots import check_free, plain, write
+from scmoe.tl._cluster_record import built_graph, read_request
+from scmoe.tl._cluster_request import ClusterRequest
+from scmoe.tl._results import check_free, write
+from scmoe.tl._stability_runs import Runner
 from scmoe.tree import Tree, support
 
 if TYPE_CHECKING:
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scmoe")
 
-HOW = ("seeds", "subsets")
+Repeat = Literal["seeds", "subsets"]
 
 RECORD = {"clusters", "jaccard", "runs", "params"}
-"""What the record of a stability holds."""
+"""Entries by which the record of a stability is known."""
 
 
 def stability(
@@ -40,7 +42,7 @@ def stability(
     *,
     key: str | None = Key.DEFAULT,
     n_runs: int = 10,
-    how: str = "seeds",
+    how: Repeat = "seeds",
     share: float = 0.8,
     key_added: str | None = None,
     random_state: int | np.random.Generator = 0,
@@ -49,69 +51,66 @@ def stability(
     progress: bool = True,
     **kwargs: Any,
 ) -> AnnData | None:
-    """Which clusters come again when the clustering is run again.
+    """Measure which clusters recur when the clustering is repeated.
 
-    The clustering is repeated with other seeds and the cells in another order, with the settings
-    that are recorded of it, and each of its clusters is looked for in each run. A cluster that is
-    found again is not thereby a population, but one that is not found again is none that you
-    should build on. It takes as long as ``n_runs`` clusterings, or, with several processes, a
-    part of that.
+    The clustering is repeated with its recorded settings, with other seeds and another order of
+    the cells, and each of its clusters is compared with the clusters of each run. A cluster that
+    recurs is not necessarily a population, but a cluster that does not recur is not reliable. It
+    takes as long as ``n_runs`` clusterings, or less with several processes.
 
     Parameters
     ----------
     adata
         Cells.
     key
-        The clustering to look at: the ``key_added`` of :func:`scmoe.tl.cluster`, of any model.
-        Or any other column of ``.obs`` that is to be compared with runs whose settings are
-        given. None where there is no clustering yet: the run that agrees best with all others is
-        the reference then.
+        The clustering: the ``key_added`` of :func:`scmoe.tl.cluster` with any model, or another
+        column of ``.obs`` to compare with runs whose settings are given. None if there is no
+        clustering yet: the run that agrees best with all others is the reference then.
     n_runs
-        How often to cluster, at least 2.
+        Number of runs, at least 2.
     how
-        ``"seeds"``: all cells, each time in another order and with another seed, also of the
-        density tree. ``"subsets"``: each run has a random subset of the cells instead, drawn
-        without replacement, and tells so what hangs on few cells. A neighbour graph of yours is
-        restricted to the subset; one that the clustering built is built anew. The other cells
-        are left out of the run: where its model would put them says what the model has learned,
-        not whether the cells form that cluster by themselves.
+        ``"seeds"``: each run has all cells, in another order and with another seed, also of the
+        density tree. ``"subsets"``: each run has a random subset of the cells, drawn without
+        replacement, which shows what depends on few cells. A neighbour graph of yours is
+        restricted to the subset; a graph that the clustering built is built again. The other
+        cells are not assigned: the prediction of the model would not show whether they form
+        the cluster by themselves.
     share
         Share of the cells in each subset, between 0 and 1.
     key_added
-        Names the slots that are written; by default ``key``, or ``"scmoe"`` without one.
+        Name of the slots that are written; by default ``key``, or ``"scmoe"`` without one.
     random_state
-        Seed of the seeds and of the subsets. The seed of the clustering itself is never among
-        those of the runs.
+        Seed of the seeds and of the subsets. The seed of the clustering itself is never used for
+        a run.
     n_jobs
-        Runs at a time, each in a process of its own; -1 for as many as there are cores. The
-        cores are shared out among them. A process takes some seconds to start, and the memory
-        of one clustering.
+        Number of runs at a time, each in its own process; -1 for the number of cores. The
+        processes share the cores. A process needs some seconds to start, and the memory of one
+        clustering.
     copy
-        Return an annotated copy and leave ``adata`` alone.
+        Return an annotated copy and leave ``adata`` unchanged.
     progress
         Show a progress bar over the runs.
     **kwargs
-        Arguments of :func:`scmoe.tl.cluster` that replace those recorded, such as
+        Arguments of :func:`scmoe.tl.cluster` that replace the recorded ones, such as
         ``train_kwargs={"max_epochs": 20}``; entries of ``model_kwargs`` and ``train_kwargs`` are
-        replaced one by one, by a ``preset`` all of them and the similarity. Needed for what a
-        record can't hold, or what no record shall choose: functions of
-        :class:`scmoe.similarity.Custom`, callbacks, folders; it does not tell None from what
-        was not said either. With ``key=None``
-        all of the settings.
+        replaced one by one; a ``preset`` replaces both and the similarity. Needed for what a
+        record can't hold or must not choose: functions of :class:`scmoe.similarity.Custom`,
+        callbacks, folders. A record does not keep arguments that are None. With ``key=None``
+        these are all settings.
 
     Returns
     -------
     None, or the copy. Writes
 
     ``.obs[key_added + "_consensus"]``
-        What most runs say of each cell, in the names of the reference; categorical in natural
-        order, NaN for cells that are in no run. Clusters that no cell is given to are left out.
+        Cluster of each cell in most runs, with the names of the reference; categorical in natural
+        order, NaN for cells that are in no run. Clusters without cells are left out.
     ``.obs[key_added + "_ambiguity"]``
-        float32: share of the runs of a cell that put it elsewhere; 0 where all agree, NaN for
-        cells that are in no run.
+        float32: share of the runs of a cell in which it has another cluster; 0 if all runs agree,
+        NaN for cells that are in no run.
     ``.obsm[key_added + "_runs"]``
-        The labels of every run as they were given there, DataFrame of categoricals
-        ``(n_obs, n_runs)``; NaN for cells that are not in the run.
+        Original labels of each run, DataFrame of categoricals ``(n_obs, n_runs)``; NaN for cells
+        that are not in the run.
     ``.uns[key_added + "_stability"]``
         ``clusters``, a table by cluster of the reference: ``n_cells``, ``n_consensus`` (cells of
         that name in the consensus), ``jaccard`` (mean over the runs of the best Jaccard index
@@ -122,10 +121,10 @@ def stability(
         ``n_clusters``, ``adjusted_rand`` (with the reference) and ``reference`` (whether it is
         the reference; then its Jaccard indices do not count). ``params`` and ``version``.
     ``.uns[key]["tree"]["support"]``
-        Where the clustering and its runs have a density tree: the share of the runs whose tree
-        sets the two sides of each split apart, ``(n_splits,)`` float32. Each leaf of a run's
-        tree is given to the side that has most of its cells; a split is found again where both
-        sides have a Jaccard index of at least 0.8 with what they are given.
+        If the clustering and its runs have a density tree: the share of the runs whose tree
+        separates the two sides of each split, ``(n_splits,)`` float32. Each leaf of the tree of
+        a run is assigned to the side with most of its cells; a split recurs if both sides have a
+        Jaccard index of at least 0.8 with their leaves.
 
     Raises
     ------
@@ -133,8 +132,9 @@ def stability(
         Fewer than 2 runs; no processes; an unknown ``how``; ``share`` out of range, or so small
         that there are fewer cells than clusters; a
         clustering that :func:`scmoe.tl.cluster` did not make, with no settings given; settings
-        that can't be read back from the record, or are not repeated from one (it says what to
-        give); ``save_model``; slots that are taken; and what :func:`scmoe.tl.cluster` raises.
+        that can't be read back from the record or are not repeated from a record (the message
+        says what to give); ``save_model``; slots that are taken; and the errors of
+        :func:`scmoe.tl.cluster`.
     KeyError
         No such clustering; its graph is gone.
 
@@ -145,7 +145,8 @@ def stability(
 
     References
     ----------
-    Hennig 2007, *Cluster-wise assessment of cluster stability*: the Jaccard index, and 0.75.
+    Hennig 2007, *Cluster-wise assessment of cluster stability*: the Jaccard index and the
+    threshold of 0.75.
 
     Examples
     --------
@@ -157,7 +158,7 @@ def stability(
     from scmoe._estimate import agreement
 
     seed = as_seed(random_state)
-    _check_asked(n_runs, how, share, n_jobs, kwargs)
+    _check_arguments(n_runs, how, share, n_jobs, kwargs)
     check_adata(adata)
     reference = _reference(adata, key)
     key_added = (key or Key.DEFAULT) if key_added is None else key_added
@@ -171,13 +172,13 @@ def stability(
         ("obsm", Key.obsm.runs(key_added)),
     )
     recorded = key is not None and not _settings_given(adata, key, kwargs)
-    settings = settings_of(adata, key, kwargs) if recorded else dict(kwargs)
+    request = read_request(adata, key, kwargs) if recorded else ClusterRequest(**kwargs)
     part = share if how == "subsets" else None
     taken = adata.uns[key]["params"].get("random_state") if recorded else None
     taken = int(taken) if is_whole(taken) else -1
     runner = Runner(
         adata,
-        settings,
+        request,
         share=part,
         own_graph=recorded
         and built_graph(adata, key)
@@ -215,7 +216,7 @@ def stability(
             "how": how,
             "share": part,
             "random_state": seed,
-            "settings": {**settings, "similarity": _plain_similarity(settings)},
+            "settings": _settings(request),
         },
         "version": version("scmoe"),
     }
@@ -228,13 +229,13 @@ def stability(
         (adata.obs, Key.obs.consensus(key_added), _consensus(found, names, adata.obs_names)),
         (adata.obs, Key.obs.ambiguity(key_added), found.ambiguity),
         (adata.obsm, Key.obsm.runs(key_added), labels),
-        (adata.uns, Key.uns.stability(key_added), plain(result)),
+        (adata.uns, Key.uns.stability(key_added), for_h5ad(result)),
     )
     return adata if copy else None
 
 
 def _support(adata: AnnData, key: str, leaves: list[np.ndarray | None]) -> np.ndarray | None:
-    """How often each split of the clustering's tree came again; None without trees."""
+    """Return the share of the runs in which each split of the tree recurs; None without trees."""
     record = adata.uns[key]
     if "tree" not in record or any(leaf is None for leaf in leaves):
         return None
@@ -242,23 +243,21 @@ def _support(adata: AnnData, key: str, leaves: list[np.ndarray | None]) -> np.nd
     return support(tree, tree.find_leaves(tree_values(adata, key, tree)), leaves)
 
 
-def _check_asked(
+def _check_arguments(
     n_runs: Any, how: Any, share: Any, n_jobs: Any, kwargs: Mapping[str, Any]
 ) -> None:
     check_whole("n_runs", n_runs, 2)
     if n_jobs != -1:
         check_whole("n_jobs", n_jobs, 1, or_else="-1 for all cores")
-    if how not in HOW:
-        raise ValueError(f"`how` must be one of {HOW}, got {how!r}.")
+    one_of(*get_args(Repeat)).check("how", how)
     if not is_number(share) or not 0 < share < 1:
         raise ValueError(f"`share` must be between 0 and 1, got {share!r}.")
-    folders = [name for name in NOT_REPEATED if kwargs.get(name) is not None]
-    if folders:
-        raise ValueError(f"`{folders[0]}` names one folder for all runs; leave it out.")
+    if kwargs.get("save_model") is not None:
+        raise ValueError("`save_model` names one folder for all runs; leave it out.")
 
 
 def _reference(adata: AnnData, key: str | None) -> pd.Series | None:
-    """The clusters to look at, categorical, none of them empty."""
+    """Return the clusters of the reference, categorical, without empty ones."""
     if key is None:
         return None
     if key not in adata.obs:
@@ -277,7 +276,7 @@ def _reference(adata: AnnData, key: str | None) -> pd.Series | None:
 
 
 def _settings_given(adata: AnnData, key: str, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a clustering of somebody else is compared with runs that are described."""
+    """Whether a clustering of another method is compared with runs whose settings are given."""
     record = adata.uns.get(Key.uns.result(key))
     ours = isinstance(record, Mapping) and "model" in record.get("params", {})
     return bool(kwargs) and not ours
@@ -306,6 +305,9 @@ def _consensus(found: Agreement, names: list[str], cells: pd.Index) -> pd.Series
     return labels.cat.reorder_categories(natsorted(labels.cat.categories))
 
 
-def _plain_similarity(settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    similarity = settings.get("similarity")
-    return None if similarity is None else similarity.to_dict()
+def _settings(request: ClusterRequest) -> dict[str, Any]:
+    """Return the options of the runs for the record."""
+    settings = request.given()
+    if request.similarity is not None:
+        settings["similarity"] = request.similarity.to_dict()
+    return settings

@@ -1,4 +1,4 @@
-"""``scmoe.tl.state_genes``: which markers move with the state within each cluster."""
+"""``scmoe.tl.state_genes``: find the markers that vary with the state within each cluster."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from scipy import sparse
 
 from scmoe._core.cells import check_adata, layer_values
 from scmoe._core.keys import Key
+from scmoe._core.plain import for_h5ad
 from scmoe._core.progress import bar
 from scmoe._core.signatures import measured_markers
 from scmoe._core.text import listing
 from scmoe.tl._reference import check_transform, reference_of, reference_values
-from scmoe.tl._slots import check_free, find_model, plain, write
+from scmoe.tl._results import check_free, find_model, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,28 +27,27 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scmoe.model import CplMixVAE
-    from scmoe.model._states import ArmStates
+    from scmoe.model import ArmStates, CplMixVAE
     from scmoe.tl._reference import Reference
 
 RECORD = {"table", "clustering", "params"}
-"""What the record of state genes holds."""
+"""Entries by which the record of state genes is known."""
 
 LEAST = 20
-"""Cells of a cluster, below which a correlation says little ..."""
+"""Least number of cells of a cluster for correlations ..."""
 
 PER_DIMENSION = 5
-"""... and for each dimension of the state."""
+"""... and least number of cells per dimension of the state."""
 
 BLOCK = 4_000_000
-"""Values of a cluster that are looked at together."""
+"""Largest number of values of a cluster in memory at a time."""
 
 COLUMNS = [
     *("cluster", "marker", "dimension", "rank"),
     *("effect", "lower", "upper", "pvalue", "pvalue_adjusted"),
     *("r2_min", "r2_max", "reliability", "decoded_change", "decoded_range", "n_cells"),
 ]
-"""Of the table, in their order."""
+"""Columns of the table, in order."""
 
 
 def state_genes(
@@ -61,20 +61,20 @@ def state_genes(
     copy: bool = False,
     progress: bool = True,
 ) -> AnnData | None:
-    r"""Find the markers that move with the state within each cluster of ``"cpl-mixvae"``.
+    r"""Find the markers that vary with the state within each cluster of ``"cpl-mixvae"``.
 
-    Coupled mixture VAEs explain what varies within a cluster by a continuous state. Here the
-    values of the markers are compared with it, cell by cell, in each cluster by itself. Markers
-    are ranked by how much of their variance the state explains, in the arm that explains least
-    of it.
+    Coupled mixture VAEs explain the variation within a cluster by a continuous state. This
+    function correlates the values of the markers with the state, separately in each cluster.
+    Markers are ranked by the share of their variance that the state explains, in the arm that
+    explains least.
 
-    **Read the ranks and the sizes, not the p-values,** where the cells are those that were
-    clustered: states were fitted to the very values that they are compared with, so a p-value is
-    small for chance, too. ``reference`` gives cells that the model has not seen. There a p-value
-    is honest about marker and state, but a state is still computed from the markers, and one
-    that follows a single marker moves with it for certain. Only of ``markers`` that were not
-    clustered does a small p-value say that something beyond themselves varies. What speaks for a
-    state is that several markers move with it, and that the arms agree on them.
+    **Use the ranks and the effect sizes, not the p-values,** for the cells that were clustered:
+    the states were fitted to the values that they are compared with, so a p-value may be small by
+    chance. With ``reference`` the cells are new to the model. Then a p-value is valid for marker
+    and state, but the state is still computed from the markers, and a state that follows a
+    single marker always correlates with it. Only for ``markers`` that were not clustered does a
+    small p-value show that more than the marker itself varies. Evidence for a state is that
+    several markers vary with it and that the arms agree on them.
 
     Parameters
     ----------
@@ -84,18 +84,18 @@ def state_genes(
     key
         The ``key_added`` of the clustering.
     reference
-        A clustering of other cells, a :class:`scmoe.model.CplMixVAE`, or the folder where one
-        was saved: ``adata`` gets its clusters and states, nothing is trained.
+        A clustering of other cells, a :class:`scmoe.model.CplMixVAE`, or the folder of a saved
+        model, which gives ``adata`` its clusters and states without training.
     markers
-        Variables to look at, also such as were not clustered. By default those that were, or,
-        after ``use_rep``, all that are no technical channels.
+        Variables to test, also ones that were not clustered. By default those of the clustering
+        or, after ``use_rep``, all channels that are not technical.
     layer
-        Layer with their values; by default that which was clustered. Counts that were clustered
-        are looked at as ``log1p`` of what they would be if each cell had the median total.
+        Layer of their values; by default the one that was clustered. Counts that were clustered
+        are normalised to the median total and transformed by ``log1p``.
     key_added
-        Names the slot; by default ``key``.
+        Name of the slot; by default ``key``.
     copy
-        Return an annotated copy and leave ``adata`` alone.
+        Return an annotated copy and leave ``adata`` unchanged.
     progress
         Show a progress bar.
 
@@ -109,31 +109,33 @@ def state_genes(
         ``version``. Columns:
 
         ``cluster``, ``marker``, ``dimension``
-            What the row is about; names as the clustering gave them.
+            Cluster, marker and dimension of the row; clusters have their original names.
         ``rank``
-            Of the marker in its cluster, from 1, by ``r2_min``.
+            Rank of the marker in its cluster, from 1, by ``r2_min``.
         ``effect``, ``lower``, ``upper``
             Spearman's correlation of the marker with the dimension, and its 95 % interval over
-            cells (Fisher's z). The sign of a dimension means nothing, but markers of opposite
-            signs move against each other. NaN for a marker that is constant in the cluster.
+            cells (Fisher's z). The sign of a dimension is arbitrary, but
+            markers with opposite signs vary in opposite directions. NaN for a marker that is
+            constant in the cluster.
         ``pvalue``, ``pvalue_adjusted``
-            Of independence, two-sided, and adjusted for all rows together (Benjamini-Hochberg).
+            Two-sided p-value of independence, and the same adjusted for all rows
+            (Benjamini-Hochberg).
         ``r2_min``, ``r2_max``
-            Share of the marker's variance in the cluster that a straight line in the whole state
-            explains, in the arm where it is least and where it is most. States of two arms may
-            be turned or mirrored to each other, of which this is free. The state counts with the
-            uncertainty that the arm has about it, so an arm that does not use its state has 0.
+            Share of the variance of the marker in the cluster that a linear function of the state
+            explains, in the arm with the least and in the arm with the largest share. It does
+            not depend on rotations or reflections of the state, by which arms may differ. It
+            includes the uncertainty of the arm about the state, so an arm that does not use its
+            state has 0.
         ``reliability``
-            Share of the variance of the dimension in the cluster that is that of the cells and
-            not uncertainty. Near 0 the dimension is not in use: rank correlations do not see how
-            little it moves, and say nothing.
+            Share of the variance of the dimension in the cluster that is between cells and not
+            uncertainty. Near 0 the dimension is not in use, and rank correlations, which do not
+            depend on its variance, are not meaningful.
         ``decoded_change``, ``decoded_range``
-            What the decoder says between the 5 % and 95 % quantile of the dimension, in the
-            units of what was clustered, the last less the first and the largest less the
-            smallest; see :meth:`scmoe.model.CplMixVAE.traverse`. NaN for markers that it does
-            not know.
+            Change of the decoded marker between the 5 % and 95 % quantile of the dimension, in the
+            units of the clustered values: last minus first, and largest minus smallest value;
+            see :meth:`scmoe.model.CplMixVAE.traverse`. NaN for markers that were not clustered.
         ``n_cells``
-            Of the cluster.
+            Number of cells of the cluster.
 
     Raises
     ------
@@ -152,11 +154,11 @@ def state_genes(
 
     Notes
     -----
-    A state is identified only up to rotation and sign, so what is one thing may be spread over
-    two dimensions, which then are correlated within the cluster. There a correlation shows all
-    that goes along with a dimension, and the decoder what it does with this dimension alone.
-    Moving together is no cause: gradients of doublets, of the size of cells or towards a
-    neighbouring type move markers, too.
+    A state is identified only up to rotation and sign, so one process may be spread over two
+    dimensions, which then are correlated within the cluster. In that case the correlation shows
+    everything that varies along with a dimension, and the decoder the effect of this dimension
+    alone. A correlation is not a cause: gradients of doublets, of cell size or towards a
+    neighbouring type change markers, too.
 
     Examples
     --------
@@ -165,7 +167,7 @@ def state_genes(
     >>> scmoe.tl.state_genes(test, reference=train)
     >>> scmoe.get.state_genes(test, cluster="0")
     """
-    from scmoe.model._states import arm_states
+    from scmoe.model import arm_states
 
     check_adata(adata)
     key_added = key if key_added is None else key_added
@@ -186,13 +188,13 @@ def state_genes(
         "version": version("scmoe"),
     }
     adata = adata.copy() if copy else adata
-    write((adata.uns, Key.uns.state_genes(key_added), plain(result)))
+    write((adata.uns, Key.uns.state_genes(key_added), for_h5ad(result)))
     return adata if copy else None
 
 
 def _known(adata: AnnData, reference: Any, key: str) -> Reference:
-    """The clustering whose states are meant; ValueError where it has none."""
-    from scmoe.model._cplmixvae_module import CplMixVAEModule
+    """Return the clustering with the states; ValueError if it has none."""
+    from scmoe.model import CplMixVAEModule
 
     if reference is None:
         find_model(adata, key)
@@ -206,7 +208,7 @@ def _known(adata: AnnData, reference: Any, key: str) -> Reference:
 
 
 class _Values:
-    """The values that are compared with states, block by block."""
+    """Values that are compared with states, in blocks of markers."""
 
     def __init__(
         self,
@@ -234,7 +236,7 @@ class _Values:
         if known.trained.module.takes_counts and self.layer == known.layer:
             self.total = np.maximum(clustered.sum(1, dtype=float), 1)[:, None]
             self.typical = np.median(self.total)
-        # where the decoder has them; it knows components only, if it saw components
+        # positions among the outputs of the decoder; none if it decodes components
         decoded = known.markers if known.use_rep is None else pd.Index([])
         self.decoded = decoded.get_indexer(names)
         finite = np.isfinite(self.x.data if sparse.issparse(self.x) else self.x)
@@ -245,21 +247,21 @@ class _Values:
             )
 
     def blocks(self, own: np.ndarray):
-        """Values of some cells, float64, by so many markers at a time."""
+        """Iterate over the values of some cells, float64, in blocks of markers."""
         n_blocks = -(-len(own) * len(self.names) // BLOCK)
         for columns in np.array_split(np.arange(len(self.names)), n_blocks):
             x = self.x[own][:, columns]
             x = (x.toarray() if sparse.issparse(x) else x).astype(float)
-            # a share first: those that are equal stay so
+            # divide first, so that equal shares stay equal
             yield x if self.total is None else np.log1p(self.typical * (x / self.total[own]))
 
 
 def _check_same(adata: AnnData, key: str, states: ArmStates) -> None:
-    """Raise ValueError where cells have other states than those that were written."""
+    """Raise ValueError if the states of the cells are not those that were written."""
     written = adata.obsm.get(Key.obsm.state(key))
     if written is None or written.shape != states.mean.shape[1:]:
         return
-    # cells between two clusters may fall to the other one on another machine
+    # cells between two clusters may change cluster on another machine
     same = np.isclose(written, states.mean[0], rtol=1e-2, atol=1e-2).all(1)
     if same.mean() < 0.99:
         raise ValueError(
@@ -270,7 +272,7 @@ def _check_same(adata: AnnData, key: str, states: ArmStates) -> None:
 
 
 def _table(values: _Values, states: ArmStates, known: Reference, progress: bool) -> pd.DataFrame:
-    """All clusters with enough cells."""
+    """Return the table of all clusters with enough cells."""
     names, n_state = known.trained.clusters, states.mean.shape[2]
     least = max(LEAST, PER_DIMENSION * n_state)
     there = {name: np.flatnonzero(states.expert == k) for k, name in enumerate(names)}
@@ -303,9 +305,9 @@ def _table(values: _Values, states: ArmStates, known: Reference, progress: bool)
 def _of_cluster(
     name: str, own: np.ndarray, values: _Values, states: ArmStates, known: Reference
 ) -> pd.DataFrame:
-    """Rows of a cluster, by rank and dimension."""
+    """Return the rows of a cluster, by rank and dimension."""
     from scmoe._estimate import trends, variance_explained
-    from scmoe.model._states import traverse
+    from scmoe.model import traverse
 
     mean, variance = states.mean[:, own].astype(float), states.variance[:, own].astype(float)
     found, shares = [], []
@@ -326,7 +328,7 @@ def _of_cluster(
     rank[order] = np.arange(1, n + 1)
 
     def rows(array: np.ndarray) -> np.ndarray:
-        """Dimensions x markers as rows, by rank."""
+        """Arrange dimensions x markers as rows, by rank."""
         return np.broadcast_to(array, (n_state, n))[:, order].T.ravel()
 
     of_trends = {

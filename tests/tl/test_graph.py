@@ -6,7 +6,7 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from scmoe.tl._neighbors import add_graph
+from scmoe.tl._graph import add_graph
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The same clustering again and again, on cells of its own."""
+"""Repeated runs of a clustering, on copies of the cells in another order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import anndata as ad
 import numpy as np
@@ -22,22 +22,21 @@ from scmoe.tl._cluster import cluster
 from scmoe.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from anndata import AnnData
 
     from scmoe.similarity import Similarity
+    from scmoe.tl._cluster_request import ClusterRequest
 
 logger = logging.getLogger("scmoe")
 
 _NAME = "a run of stability"
 
 SHARED = 1_000_000
-"""Bytes of an array from which processes share it."""
+"""Size in bytes from which processes share an array."""
 
 
 class Run(NamedTuple):
-    """What a run says of the cells."""
+    """Result of a run."""
 
     clusters: pd.Categorical
     """Cluster of each cell, NaN for cells that are not in the run."""
@@ -46,43 +45,42 @@ class Run(NamedTuple):
 
 
 class Runner:
-    """Clusters a copy of some cells.
+    """Repeats a clustering on copies of the cells.
 
     Parameters
     ----------
     adata
-        The user's cells, which are not touched.
-    settings
-        Arguments of :func:`scmoe.tl.cluster`.
+        Cells of the user, which are not changed.
+    request
+        What to cluster and how.
     share
         Share of the cells in each run; None for all.
     own_graph
-        Whether each run builds its graph, whatever graph there is.
+        Whether each run builds its own graph, even if there is a graph.
     """
 
     def __init__(
         self,
         adata: AnnData,
-        settings: Mapping[str, Any],
+        request: ClusterRequest,
         *,
         share: float | None = None,
         own_graph: bool = False,
     ):
-        self.settings = dict(settings)
+        self.request = request
         self.share = share
         self.n_obs = adata.n_obs
-        self.cells = _light(adata, own_graph)
+        self.cells = _shallow_copy(adata, own_graph)
         if share is not None:
             self._check_size()
 
     @property
     def n_drawn(self) -> int:
-        """Cells of a run."""
+        """Number of cells of a run."""
         return self.n_obs if self.share is None else round(self.share * self.n_obs)
 
     def _check_size(self) -> None:
-        least = self.settings.get("n_clusters")
-        least = least if isinstance(least, int | np.integer) else 2
+        least = self.request.least_clusters
         if self.n_drawn < least:
             raise ValueError(
                 f"A subset of {self.share:g} of {self.n_obs} cells has fewer cells "
@@ -92,7 +90,7 @@ class Runner:
 
     @staticmethod
     def seeds(seed: int, n_runs: int, taken: int) -> list[int]:
-        """Different seeds, none of them ``taken``; more runs begin with those of fewer."""
+        """Draw different seeds but ``taken``; more runs begin with the seeds of fewer runs."""
         rng = np.random.default_rng(seed)
         found: list[int] = []
         while len(found) < n_runs:
@@ -102,23 +100,23 @@ class Runner:
         return found
 
     def runs(self, seeds: list[int], n_jobs: int) -> Iterator[Run]:
-        """Each run in turn, of which so many processes work at a time.
+        """Iterate over the runs, with ``n_jobs`` processes at a time.
 
-        Processes get the cells once, as files in memory that they may write to for themselves.
+        Processes get the cells once, as files mapped into memory, copied when written to.
         """
         jobs = Parallel(n_jobs, return_as="generator", max_nbytes=SHARED, mmap_mode="c")
-        # what the first run says, the others need not say again
+        # the others would repeat the messages of the first run
         return jobs(delayed(self.run)(seed, quiet=n > 0) for n, seed in enumerate(seeds))
 
     def run(self, seed: int, *, quiet: bool) -> Run:
-        """One run, of cells in an order of its own: all of them, or as many as are drawn."""
+        """Return one run, of all cells or of a subset, in random order."""
         chosen = order_of(self.n_obs, seed)[: self.n_drawn]
-        cells, settings = self.cells[chosen].copy(), dict(self.settings)
-        if settings.get("similarity") is not None:
-            similarity = _of_subset(settings["similarity"], chosen)
-            settings["similarity"] = with_seed(similarity, seed)
+        cells, options = self.cells[chosen].copy(), self.request.given()
+        if self.request.similarity is not None:
+            similarity = _of_subset(self.request.similarity, chosen)
+            options["similarity"] = with_seed(similarity, seed)
         with _quiet(quiet):
-            cluster(cells, key_added=_NAME, random_state=seed, progress=False, **settings)
+            cluster(cells, key_added=_NAME, random_state=seed, progress=False, **options)
         found = cells.obs[_NAME].cat
         codes = np.full(self.n_obs, -1)
         codes[chosen] = found.codes
@@ -132,12 +130,12 @@ class Runner:
 
 
 def order_of(n_obs: int, seed: int) -> np.ndarray:
-    """The order of the cells in a run, ``(n_obs,)``."""
+    """Return the order of the cells in a run, ``(n_obs,)``."""
     return np.random.default_rng(seed).permutation(n_obs)
 
 
-def _light(adata: AnnData, own_graph: bool = False) -> AnnData:
-    """Cells that share their arrays with the user's, with places for results of their own."""
+def _shallow_copy(adata: AnnData, own_graph: bool = False) -> AnnData:
+    """Return an AnnData that shares arrays with another one, with separate slots for results."""
     graphs = dict(adata.obsp)
     if own_graph:
         graphs.pop("connectivities", None)
@@ -153,12 +151,12 @@ def _light(adata: AnnData, own_graph: bool = False) -> AnnData:
 
 
 def _of_subset(similarity: Similarity, chosen: np.ndarray) -> Similarity:
-    """A similarity whose functions are still asked about the numbers of all cells."""
+    """Return a similarity of some cells; its functions get positions among all cells."""
     from scmoe.similarity import Custom, Similarity
 
     if isinstance(similarity, Custom):
         if isinstance(similarity.function, str):
-            # found nowhere, which it says itself
+            # it raises the error of a missing function itself
             return similarity
         function = similarity.function
         return Custom(lambda cells: function(chosen[cells]))
@@ -172,7 +170,7 @@ def _of_subset(similarity: Similarity, chosen: np.ndarray) -> Similarity:
 
 @contextmanager
 def _quiet(yes: bool) -> Iterator[None]:
-    """Let a run say nothing that the first one has said already."""
+    """Suppress the messages of a run that repeat those of the first one."""
 
     def louder(record: logging.LogRecord) -> bool:
         return record.levelno > logging.WARNING
@@ -184,7 +182,9 @@ def _quiet(yes: bool) -> Iterator[None]:
     try:
         with one_at_a_time(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"scmoe\.tl\._runs")
+            warnings.filterwarnings(
+                "ignore", category=UserWarning, module=r"scmoe\.tl\._stability_runs"
+            )
             yield
     finally:
         logger.removeFilter(louder)

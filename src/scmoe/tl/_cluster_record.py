@@ -1,4 +1,4 @@
-"""The settings of a clustering, read back from its record."""
+"""The record of a clustering in ``.uns``: made from its request, and read back into one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import math
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import pandas as pd
 
 from scmoe._core.cells import clustering_record
 from scmoe._core.keys import Key
+from scmoe._core.plain import as_python
 from scmoe._core.settings import (
     FLAG,
     NOTHING,
     TEXT,
     Kind,
+    kinds_of,
     many,
     named,
     number,
@@ -24,36 +28,21 @@ from scmoe._core.settings import (
     shown,
     whole,
 )
-from scmoe.tl._manifest import data_hashes
-from scmoe.tl._recipes import MODELS
-from scmoe.tl._slots import CLUSTERING
-from scmoe.tl._working import working_copy
+from scmoe.tl._cluster_models import BUILDERS, functions_of, takes_counts
+from scmoe.tl._cluster_request import RESERVED, ClusterRequest
+from scmoe.tl._results import CLUSTERING_RECORD, data_hashes, graph_hash, manifest
+from scmoe.tl._values import working_copy
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from scmoe.model import ExpertModel
     from scmoe.similarity import Similarity
+    from scmoe.tl._cluster_cells import ClusterCells
+    from scmoe.tl._cluster_models import Builder
 
 MERGED = ("model_kwargs", "train_kwargs")
-"""Settings whose entries are replaced one by one."""
-
-AUTO = one_of("auto")
-
-REPEATED = {
-    "model": one_of(*MODELS),
-    "n_clusters": whole(2) | AUTO,
-    "n_latent": whole(1) | AUTO | many(whole(1)),
-    "layer": TEXT,
-    "use_rep": TEXT,
-    "neighbors_key": TEXT,
-    "obsp": TEXT,
-    "batch_key": TEXT,
-}
-"""Arguments of a clustering that are taken from its record as they are.
-
-The others are not: a record may come from anywhere, and must not name a folder to write to or a
-function to call.
-"""
+"""Options whose entries are replaced one by one."""
 
 SIMPLE = number(-math.inf) | TEXT | FLAG | NOTHING
 FREE = Kind(
@@ -67,7 +56,7 @@ FREE = Kind(
     ),
 )
 
-OF_TRAINING = {
+TRAINING_KINDS = {
     **dict.fromkeys(("max_epochs", "max_steps", "min_epochs", "min_steps"), whole(-1)),
     **dict.fromkeys(("start_epochs", "prune_epochs", "batch_size"), whole(1)),
     **dict.fromkeys(("num_sanity_val_steps", "log_every_n_steps"), whole(0)),
@@ -95,26 +84,59 @@ OF_TRAINING = {
             "betas": many(number()),
         }
     ),
-    # words and amounts, which are looked at where they are used
+    # words and amounts, which are checked where they are used
     **dict.fromkeys(("augment", "estimate_kwargs", "pretrain_kwargs"), FREE),
 }
-"""The same of its training."""
-
-NOT_REPEATED = ("save_model",)
-"""Options that name a folder, which runs would take from each other."""
-
-CLASSES = {"moe-sim-vae": "MoESimVAE", "moe-vae": "MoEVAE", "cpl-mixvae": "CplMixVAE"}
-"""Classes of the models."""
-
-COUNTS_CLUSTERS = ("n_experts", "n_categories")
-"""Arguments of models that are `n_clusters` here."""
+"""Arguments of a training that are read from a record, with the values that each accepts."""
 
 _OBJECT = re.compile(r"^[<(\[{]|^[\w.]+\(.*\)$", re.DOTALL)
-"""Text that the record holds in place of a Python object."""
+"""Text that stands for a Python object in a record."""
 
 
-def settings_of(adata: AnnData, key: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of :func:`scmoe.tl.cluster` that give a recorded clustering again.
+def make_record(
+    trained: ExpertModel,
+    builder: Builder,
+    cells: ClusterCells,
+    n_clusters: int,
+    tree: dict[str, Any] | None,
+    extra: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the record of a clustering, as ``.uns`` keeps it."""
+    from scmoe.model import to_record
+
+    request = builder.request
+    return {
+        "params": {
+            **request.to_record(),
+            "neighbors": builder.graph_origin,
+            "n_learned": cells.learned.n_obs,
+        },
+        "n_clusters": n_clusters,
+        "markers": cells.learned.var_names.to_numpy(dtype=str),
+        "history": _history(trained),
+        **({"estimates": trained.estimates_} if trained.estimates_ else {}),
+        **extra.get("uns", {}),
+        **({} if tree is None else {"tree": tree}),
+        "model": to_record(trained, landmarks=request.landmarks),
+        "version": version("scmoe"),
+        "manifest": manifest(
+            cells.data, graph=graph_hash(builder.graph), seed=request.random_state
+        ),
+    }
+
+
+def _history(trained: ExpertModel) -> pd.DataFrame:
+    """Return the terms of the loss by epoch, without the epochs of a start."""
+    terms = {
+        name.removesuffix("_train"): table.iloc[:, 0]
+        for name, table in trained.history.items()
+        if not name.startswith("start_")
+    }
+    return pd.DataFrame(terms).astype(float)
+
+
+def read_request(adata: AnnData, key: str, given: Mapping[str, Any]) -> ClusterRequest:
+    """Return the request that repeats a recorded clustering.
 
     Parameters
     ----------
@@ -123,8 +145,8 @@ def settings_of(adata: AnnData, key: str, given: Mapping[str, Any]) -> dict[str,
     key
         Name of the clustering.
     given
-        Replaces what is recorded; entries of ``model_kwargs`` and ``train_kwargs`` one by one, a
-        preset all of them and the similarity.
+        Options that replace the recorded ones: entries of ``model_kwargs`` and ``train_kwargs``
+        one by one; a preset replaces both and the similarity.
 
     Warns
     -----
@@ -134,82 +156,77 @@ def settings_of(adata: AnnData, key: str, given: Mapping[str, Any]) -> dict[str,
     Raises
     ------
     ValueError
-        The record is not one of :func:`scmoe.tl.cluster`, is damaged, is of another model, lacks
-        something that was a Python object, or has settings that are not repeated.
+        The record was not written by :func:`scmoe.tl.cluster`, is damaged, is of another model,
+        lacks something that was a Python object, or has options that are not repeated.
     KeyError
-        The graph that was clustered by is gone.
+        The graph that the clusters follow is gone.
     """
     record = clustering_record(adata, key)
     params = record.get("params")
-    if not isinstance(params, Mapping) or not set(record) >= CLUSTERING or "model" not in params:
+    written = isinstance(params, Mapping) and set(record) >= CLUSTERING_RECORD
+    if not written or "model" not in params:
         raise ValueError(
             f"`.obs[{key!r}]` was not written by `scmoe.tl.cluster` (`.uns[{key!r}]` records no "
             "settings of one), so it can't be run again. Give the settings of the runs, such as "
             '`model="moe-sim-vae"`, to compare it with clusterings of that kind.'
         )
-    params = {name: native(v) for name, v in params.items() if v is not None}
-    for name, kind in REPEATED.items():
-        if name in params and name not in given:
-            _check_kind(f"params[{name!r}]", params[name], kind, key, name)
+    params = {name: as_python(v) for name, v in params.items() if v is not None}
+    repeated = [f.name for f in fields(ClusterRequest) if "repeated" in f.metadata]
+    options = {name: params[name] for name in repeated if name in params}
+    kinds = kinds_of(ClusterRequest)
+    for name, value in options.items():
+        if name == "model" or name not in given:
+            _check_recorded(f"params[{name!r}]", value, kinds[name], key, name)
     model = params["model"]
     if given.get("model", model) != model:
         raise ValueError(
             f"{key!r} is a clustering by {model!r}; runs of {given['model']!r} would say nothing "
             "about how stable it is. Cluster by that model first, or give `key=None`."
         )
-    settings = {name: params[name] for name in REPEATED if name in params}
-    kinds = {"train_kwargs": OF_TRAINING, "model_kwargs": _kinds_of_model(model)}
+    argument_kinds = {"train_kwargs": TRAINING_KINDS, "model_kwargs": _model_kinds(model)}
     for name in MERGED:
         # a preset has its own
         kept = {} if given.get("preset") else params.get(name, {})
         if not isinstance(kept, Mapping):
             raise ValueError(f"`{name}` in the record of {key!r} is no mapping.")
         kept = dict(kept)
-        if "n_latent" in settings or "n_latent" in given:
-            # the recipe has noted it a second time
+        if "n_latent" in options or "n_latent" in given:
+            # it was recorded a second time, as an argument of the model
             kept.pop("n_latent", None)
-        settings[name] = {**kept, **(given.get(name) or {})}
-        _check_entries(settings[name], given.get(name) or {}, name, key)
+        replaced = given.get(name) or {}
+        options[name] = {**kept, **replaced}
+        _check_objects(options[name], replaced, name, key)
         for entry, value in kept.items():
-            if entry not in (given.get(name) or {}):
-                kind = kinds[name].get(entry)
-                _check_kind(f"{name}[{entry!r}]", value, kind, key, name)
+            if entry not in replaced:
+                kind = argument_kinds[name].get(entry)
+                _check_recorded(f"{name}[{entry!r}]", value, kind, key, name)
     if given.get("use_rep", params.get("use_rep")) in (None, "X") and "markers" not in given:
-        settings["markers"] = native(record["markers"])
-        _check_kind("markers", settings["markers"], many(TEXT), key, "markers")
+        options["markers"] = as_python(record["markers"])
+        _check_recorded("markers", options["markers"], many(TEXT), key, "markers")
     if "similarity" in params and not (given.get("similarity") or given.get("preset")):
-        settings["similarity"] = _similarity(params["similarity"], key)
-    settings |= {name: value for name, value in given.items() if name not in MERGED}
-    _check_graph(adata, params, settings, key)
+        options["similarity"] = _read_similarity(params["similarity"], key)
+    options |= {name: value for name, value in given.items() if name not in MERGED}
+    request = ClusterRequest(**options)
+    _check_graph(adata, params, request, key)
     if not {"layer", "use_rep", "markers"} & set(given):
-        _compare_values(adata, settings, record, key)
-    return settings
+        _compare_values(adata, request, record, key)
+    return request
 
 
 def built_graph(adata: AnnData, key: str) -> bool:
-    """Whether a clustering built its graph itself, though there may be another by now."""
+    """Whether a clustering built its own graph, even if there is another graph now."""
     origin = str(adata.uns[Key.uns.result(key)]["params"].get("neighbors", ""))
     return "built here" in origin
 
 
-def native(value: Any) -> Any:
-    """Values of a record, which may come out of a file, as Python's own."""
-    if isinstance(value, Mapping):
-        return {name: native(v) for name, v in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return value
+def _model_kinds(model: str) -> dict[str, Kind]:
+    """Return the values that each argument of a model accepts, but for numbers of clusters."""
+    kinds = BUILDERS[model].model_class()._module_cls.settings_class.argument_kinds()
+    return {name: kind for name, kind in kinds.items() if RESERVED.get(name) != "n_clusters"}
 
 
-def _kinds_of_model(model: str) -> dict[str, Kind]:
-    from scmoe import model as models
-
-    kinds = getattr(models, CLASSES[model])._module_cls.settings_class.argument_kinds()
-    return {name: kind for name, kind in kinds.items() if name not in COUNTS_CLUSTERS}
-
-
-def _check_kind(name: str, value: Any, kind: Kind | None, key: str, argument: str) -> None:
-    """Raise ValueError for a recorded setting that is not repeated, or not as it is."""
+def _check_recorded(name: str, value: Any, kind: Kind | None, key: str, argument: str) -> None:
+    """Raise ValueError for a recorded value that is not repeated: unknown, or not of its kind."""
     if value is None or (kind is not None and kind.fits(value)):
         return
     why = "it is none of the settings that are" if kind is None else f"it must be {kind.words}"
@@ -219,15 +236,15 @@ def _check_kind(name: str, value: Any, kind: Kind | None, key: str, argument: st
     )
 
 
-def _check_entries(
+def _check_objects(
     entries: Mapping[str, Any], given: Mapping[str, Any], name: str, key: str
 ) -> None:
-    """Raise ValueError where only the name of an object is left."""
+    """Raise ValueError for a Python object of which only the text was recorded."""
     for entry, value in entries.items():
         if entry in given:
             continue
         if isinstance(value, Mapping):
-            _check_entries(value, {}, f"{name}[{entry!r}]", key)
+            _check_objects(value, {}, f"{name}[{entry!r}]", key)
         values = value if isinstance(value, list) else [value]
         lost = [v for v in values if isinstance(v, str) and _OBJECT.match(v)]
         if lost:
@@ -238,8 +255,8 @@ def _check_entries(
             )
 
 
-def _similarity(recorded: Mapping[str, Any], key: str) -> Similarity:
-    """The similarity of a record; ValueError for functions, and for classes that are unknown."""
+def _read_similarity(recorded: Mapping[str, Any], key: str) -> Similarity:
+    """Return the recorded similarity; ValueError for functions and for unknown classes."""
     from scmoe.similarity import Similarity
 
     advice = f"Give it again: `scmoe.tl.stability(adata, key={key!r}, similarity=...)`."
@@ -258,26 +275,13 @@ def _similarity(recorded: Mapping[str, Any], key: str) -> Similarity:
     return similarity
 
 
-def functions_of(similarity: Similarity) -> list[Any]:
-    """The functions that a similarity asks about cells by their numbers."""
-    from dataclasses import fields
-
-    from scmoe.similarity import Custom, Similarity
-
-    if isinstance(similarity, Custom):
-        return [similarity.function]
-    parts = [getattr(similarity, f.name) for f in fields(similarity)]
-    return [name for p in parts if isinstance(p, Similarity) for name in functions_of(p)]
-
-
 def _check_graph(
-    adata: AnnData, params: Mapping[str, Any], settings: Mapping[str, Any], key: str
+    adata: AnnData, params: Mapping[str, Any], request: ClusterRequest, key: str
 ) -> None:
-    """Raise KeyError where the runs would silently build a graph in place of a given one."""
-    named = any(settings.get(name) is not None for name in ("neighbors_key", "obsp"))
+    """Raise KeyError where the runs would build a graph in place of a given one that is gone."""
+    named = request.neighbors_key is not None or request.obsp is not None
     if params.get("neighbors") == "given" and not named and "connectivities" not in adata.obsp:
-        similarity = settings.get("similarity")
-        if similarity is not None and getattr(similarity, "neighbors_key", None) is not None:
+        if getattr(request.similarity, "neighbors_key", None) is not None:
             return
         raise KeyError(
             f"{key!r} was clustered by the graph in `.obsp['connectivities']`, which is gone: run "
@@ -286,18 +290,15 @@ def _check_graph(
 
 
 def _compare_values(
-    adata: AnnData, settings: Mapping[str, Any], record: Mapping[str, Any], key: str
+    adata: AnnData, request: ClusterRequest, record: Mapping[str, Any], key: str
 ) -> None:
-    """Warn where the cells or their values are others than those that were clustered."""
-    from scmoe.model._module import COUNTS
-
+    """Warn if the cells or their values are not those that were clustered."""
     noted = record.get("manifest")
     clustered = noted.get("data") if isinstance(noted, Mapping) else None
     if clustered is None:
         return
-    markers, layer, use_rep = (settings.get(n) for n in ("markers", "layer", "use_rep"))
-    counts = (settings.get("model_kwargs") or {}).get("likelihood") in COUNTS
-    work = working_copy(adata, markers, layer, use_rep, counts=counts)
+    counts = takes_counts(request)
+    work = working_copy(adata, request.markers, request.layer, request.use_rep, counts=counts)
     if clustered not in data_hashes(work.X, work.var_names):
         warnings.warn(
             f"The cells, or their values, are not those that {key!r} was made of: what does not "
