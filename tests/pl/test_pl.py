@@ -221,7 +221,7 @@ class TestClusters:
         labels.iloc[0] = "-1"
         clustered.obs["scmoe"] = pd.Categorical(labels, categories=["-1", *"01234"])
         del clustered.uns["scmoe_colors"]
-        monkeypatch.setattr("scmoe._core.tsne.MAP_CELLS", 100)
+        monkeypatch.setattr("scmoe.pl._map.MAP_CELLS", 100)
         ax = pl.clusters(clustered, show=False)
         assert ax.get_title() == "scmoe (100 of 600 cells)"
         marker = clustered.var_names[0]

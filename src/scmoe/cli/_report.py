@@ -21,10 +21,10 @@ from scipy.sparse import issparse
 from scmoe._core.keys import Key
 from scmoe._core.signatures import UNASSIGNED, effects, measured_markers, standing_out
 from scmoe._core.text import visible
-from scmoe._core.tsne import MAP
 from scmoe._core.values import fcs_keywords
 from scmoe.get import MAX_GATE_CELLS, gates
 from scmoe.io import added_channels
+from scmoe.pl import MAP
 
 from . import _pictures as pictures
 from ._settings import MODELS

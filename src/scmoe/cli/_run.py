@@ -15,9 +15,8 @@ from scmoe._core.cells import check_batches, layer_names, layer_values
 from scmoe._core.compat import rep_key
 from scmoe._core.files import SaveError
 from scmoe._core.keys import Key
-from scmoe._core.tsne import MAP, sample, with_map
 from scmoe.io import Plate, set_values, write_results
-from scmoe.pl import set_colors
+from scmoe.pl import MAP, sample, set_colors, with_map
 from scmoe.similarity import with_seed
 from scmoe.tl import add_graph
 from scmoe.tree import Tree

@@ -316,7 +316,7 @@ class CplMixVAE(States, ExpertModel):
             start = self.module is None
         check_start(start, start_epochs)
         if prune is None:
-            prune = self.n_categories_ == AUTO and self.module is None
+            prune = isinstance(self.n_categories_, str) and self.module is None
         check_pruning(prune, prune_epochs, threshold, self.settings.n_arms)
         batch_size, progress = training.batch_size, training.progress
         n_train = len(training.split(len(x), np.random.default_rng(0))[0])
@@ -367,7 +367,7 @@ class CplMixVAE(States, ExpertModel):
         """Grow the density tree that the arms start from; None to start from communities."""
         if not self._may_grow(x.shape[1]):
             return None
-        open_ = self.n_categories_ == AUTO and self.module is None
+        open_ = isinstance(self.n_categories_, str) and self.module is None
         return leaves(x, None if open_ else self.settings.n_categories, seed)
 
     def _check_batch(self, n: int, n_categories: int) -> None:

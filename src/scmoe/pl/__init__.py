@@ -6,6 +6,7 @@ from ._figure import colors_of, set_colors, short
 from ._generated import generated
 from ._heatmaps import arms, mmd, prior
 from ._images import images
+from ._map import MAP, sample, with_map
 from ._markers import markers
 from ._reliability import calibration, drift, stability
 from ._state_genes import state_genes

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from scmoe._core.cells import check_in_memory, clustering_record, obs_columns
 from scmoe._core.compat import rep_key
 from scmoe._core.keys import Key
-from scmoe._core.tsne import MAP, with_map
+from scmoe.pl._map import MAP, with_map
 
 from ._figure import (
     categories,

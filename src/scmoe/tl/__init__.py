@@ -7,8 +7,6 @@ from scmoe.tl._assign import DRIFT, SHIFT, assign
 from scmoe.tl._cluster import cluster
 from scmoe.tl._cut import cut
 from scmoe.tl._generate import generate
-
-# below `as`: for the other rooms of the package
 from scmoe.tl._graph import add_graph
 from scmoe.tl._latent_dim import latent_dim
 from scmoe.tl._n_clusters import n_clusters

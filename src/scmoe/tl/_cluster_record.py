@@ -163,8 +163,8 @@ def read_request(adata: AnnData, key: str, given: Mapping[str, Any]) -> ClusterR
     """
     record = clustering_record(adata, key)
     params = record.get("params")
-    written = isinstance(params, Mapping) and set(record) >= CLUSTERING_RECORD
-    if not written or "model" not in params:
+    written = set(record) >= CLUSTERING_RECORD
+    if not written or not isinstance(params, Mapping) or "model" not in params:
         raise ValueError(
             f"`.obs[{key!r}]` was not written by `scmoe.tl.cluster` (`.uns[{key!r}]` records no "
             "settings of one), so it can't be run again. Give the settings of the runs, such as "

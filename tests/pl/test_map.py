@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from scmoe._core import tsne as module
-from scmoe._core.tsne import tsne, with_map
+from scmoe.pl import _map as module
+from scmoe.pl._map import tsne, with_map
 
 
 def record(markers, **params):
