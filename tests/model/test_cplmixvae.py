@@ -425,7 +425,7 @@ def test_saved_models_predict_the_same(tmp_path, counts):
     np.testing.assert_array_equal(loaded.generate(9).X, model.generate(9).X)
     trained, _ = read_trained(tmp_path / "model")
     assert trained.hash() == model.trained.hash()
-    assert from_record(to_record(model)).hash() == model.trained.hash()
+    assert from_record(to_record(model.trained)).hash() == model.trained.hash()
 
 
 def test_untrained_models_cannot_be_saved(tmp_path):

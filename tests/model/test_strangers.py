@@ -48,7 +48,8 @@ def cells(kind):
 
 @pytest.fixture(scope="module")
 def record(kind, cells):
-    return to_record(MODELS[kind].load(ARCHIVE / kind, cells.copy(), accelerator="cpu"))
+    model = MODELS[kind].load(ARCHIVE / kind, cells.copy(), accelerator="cpu")
+    return to_record(model.trained)
 
 
 @contextmanager
@@ -231,8 +232,8 @@ def test_a_model_without_landmarks(kind, cells, tmp_path):
     model.save(tmp_path / "without", landmarks=False)
     assert restored(load_file(tmp_path / "with" / "model.safetensors")) == 10
     assert restored(load_file(tmp_path / "without" / "model.safetensors")) == 0
-    assert restored(to_record(model)["weights"]) == 10
-    assert restored(to_record(model, landmarks=False)["weights"]) == 0
+    assert restored(to_record(model.trained)["weights"]) == 10
+    assert restored(to_record(model.trained, landmarks=False)["weights"]) == 0
     # the model itself still has them
     assert np.isfinite(model.outlier_score()).all()
     again = MODELS[kind].load(tmp_path / "without", cells.copy(), accelerator="cpu")

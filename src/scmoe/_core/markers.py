@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scmoe._core.cells import table
 from scmoe._core.keys import Key
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+
+
+def kinds_of(var: pd.DataFrame) -> pd.Series:
+    """Return the kind of each channel by ``.var["kind"]``, ``""`` where there is none."""
+    if Key.var.KIND not in var:
+        return pd.Series("", index=var.index)
+    return var[Key.var.KIND].astype(str)
 
 
 def has_kind(

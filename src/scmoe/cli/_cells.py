@@ -17,11 +17,11 @@ from natsort import natsorted
 from scmoe import pp
 from scmoe._core.cells import check_adata
 from scmoe._core.keys import Key
+from scmoe._core.markers import kinds_of
 from scmoe._core.text import listing
 from scmoe._core.values import arcsinh_record
 from scmoe.io import Plate, ReadOptions, find_files, read_plate, sample_names
 
-from ._channels import kinds_of
 from ._settings import COFACTORS
 
 if TYPE_CHECKING:

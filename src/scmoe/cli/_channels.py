@@ -10,10 +10,12 @@ import pandas as pd
 
 from scmoe._core.cells import layer_values
 from scmoe._core.keys import Key
+from scmoe._core.markers import kinds_of
 from scmoe._core.rows import Rows
 from scmoe._core.text import did_you_mean, listing
 from scmoe._core.values import check_matrix, check_training
 
+from ._cells import h5ad_files, join_h5ad, read_variables
 from ._console import one_line
 from ._settings import COFACTORS
 
@@ -89,13 +91,6 @@ def _partly_measured(adata: AnnData, values: Any) -> list[str]:
     for _, block in Rows(values if measured is None else measured).raw_blocks():
         everywhere &= (~np.isnan(block) if measured is None else block).all(axis=0)
     return list(adata.var_names[~everywhere])
-
-
-def kinds_of(var: pd.DataFrame) -> pd.Series:
-    """Return the kinds of channels, ``""`` where they are unknown."""
-    if Key.var.KIND not in var:
-        return pd.Series("", index=var.index)
-    return var[Key.var.KIND].astype(str)
 
 
 def why_left_out(
@@ -205,8 +200,6 @@ def _h5ad_channels(
     files: tuple[str, ...], join: str, **_: Any
 ) -> tuple[pd.DataFrame, list[str], pd.DataFrame]:
     """Return the same as :func:`_fcs_channels`, of h5ad."""
-    from ._cells import h5ad_files, join_h5ad, read_variables
-
     paths = h5ad_files(files)
     cells = [read_variables(path) for path in paths]
     var = join_h5ad(paths, cells, join).var

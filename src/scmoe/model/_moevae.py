@@ -403,7 +403,8 @@ class MoEVAE(Probing, ExpertModel):
             )
             self._fit(max_epochs, batches, **training.to_trainer())
             self._settle()
-            self.settings = replace(self.settings, n_latents=self.module.experts.n_latents)
+            n_latents = self.module.experts.n_latents
+            self.settings = self.module.settings = replace(self.settings, n_latents=n_latents)
 
     def _schedule(self, **given: Any) -> Schedule:
         """How networks are trained: what is given, on top of what suits the values."""

@@ -22,7 +22,6 @@ from scmoe.model._outliers import with_owner, without_landmarks
 from scmoe.model._saved import check_names, make_module
 
 if TYPE_CHECKING:
-    from scmoe.model._base import ExpertModel
     from scmoe.model._module import DescribedModule
 
 MODULES = {
@@ -59,17 +58,18 @@ class Trained:
         return digest.hexdigest()
 
 
-def to_record(model: ExpertModel, *, landmarks: bool = True) -> dict[str, Any]:
+def to_record(trained: Trained, *, landmarks: bool = True) -> dict[str, Any]:
     """Write settings, cluster names and weights as values that h5ad can hold.
 
     ``landmarks``: whether to keep the training cells that outlier scores are made of.
     """
-    tensors = model.module.state_dict()
+    tensors = trained.module.state_dict()
+    (name,) = (name for name, module in MODULES.items() if module is type(trained.module))
     return {
-        "class": type(model).__name__,
-        "settings": json.dumps(model.settings.to_networks()),
-        "clusters": np.asarray(model.cluster_names_, dtype=str),
-        "batches": np.asarray(model.batch_names, dtype=str),
+        "class": name,
+        "settings": json.dumps(trained.module.settings.to_networks()),
+        "clusters": np.asarray(trained.clusters, dtype=str),
+        "batches": np.asarray(trained.batches, dtype=str),
         "weights": {
             name: tensor.numpy(force=True)
             for name, tensor in (tensors if landmarks else without_landmarks(tensors)).items()

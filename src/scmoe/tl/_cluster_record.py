@@ -117,7 +117,7 @@ def make_record(
         **({"estimates": trained.estimates_} if trained.estimates_ else {}),
         **extra.get("uns", {}),
         **({} if tree is None else {"tree": tree}),
-        "model": to_record(trained, landmarks=request.landmarks),
+        "model": to_record(trained.trained, landmarks=request.landmarks),
         "version": version("scmoe"),
         "manifest": manifest(
             cells.data, graph=graph_hash(builder.graph), seed=request.random_state
