@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from unicodedata import category
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+
+F = TypeVar("F", bound="Callable")
 
 SHOWN = 5
 """Names listed in an error before it says how many more there are."""
@@ -69,3 +72,19 @@ def h5ad_keys(names: Sequence[str]) -> list[str]:
             key += "_"
         keys.append(key)
     return keys
+
+
+def with_docs(parts: Mapping[str, str]) -> Callable[[F], F]:
+    """Return a decorator that fills shared parts, such as ``{adata}``, into a docstring.
+
+    ``parts`` are the texts by their placeholder, as they stand at the margin.
+    """
+
+    def fill(function: F) -> F:
+        doc = inspect.cleandoc(function.__doc__ or "")
+        for name, text in parts.items():
+            doc = doc.replace(f"{{{name}}}", text)
+        function.__doc__ = doc
+        return function
+
+    return fill

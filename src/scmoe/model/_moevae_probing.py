@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from scmoe._core.keys import Key
 from scmoe._core.settings import is_whole
-from scmoe.model._predict import Predictions
+from scmoe.model._predict import Predictions, of_cells
 from scmoe.model._states import as_cells, check_steps, expert_of, living, steps_as_cells, walk
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Probing(Predictions):
     The model's module has ``distances`` and ``experts``.
     """
 
+    @of_cells
     def predict(
         self,
         adata: AnnData | None = None,
@@ -35,21 +36,24 @@ class Probing(Predictions):
         *,
         by: str = "manager",
     ) -> np.ndarray:
-        """Cluster of each cell, ``(n,)`` str.
+        """Predict the cluster of each cell.
 
         Parameters
         ----------
-        adata, indices, batch_size
-            As for the codes.
+        {cells}
         by
-            ``"manager"``: the most probable cluster. ``"reconstruction"``: that of the expert
-            which explains the cell best, by the distance of eq. 3; every cell passes through
-            all experts.
+            ``"manager"``: the most probable cluster. ``"reconstruction"``: the cluster of the
+            expert which explains the cell best, by the distance of eq. 3; every cell passes
+            through all experts.
+
+        Returns
+        -------
+        ``(n,)`` str.
 
         Raises
         ------
-        KeyError, ValueError
-            As for the codes; another ``by``.
+        {errors}
+            Also for another ``by``.
         """
         if by not in BY:
             raise ValueError(f"`by` must be one of {BY}, got {by!r}.")
@@ -58,16 +62,29 @@ class Probing(Predictions):
         distance = self.get_distances(adata, indices, batch_size).to_numpy()
         return np.asarray(self.cluster_names_, dtype=object)[distance.argmin(1)]
 
+    @of_cells
     def get_distances(
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> pd.DataFrame:
-        """How badly each expert explains each cell (eq. 3), cells x experts float32.
+        """Return how badly each expert explains each cell (eq. 3).
 
-        What the reconstruction misses, and the price of the code, both by the number of markers.
-        Infinite for experts that were retired. Parameters as for the codes.
+        The sum of the reconstruction error and of the KL term of the code, both divided by the
+        number of markers.
+
+        Parameters
+        ----------
+        {cells}
+
+        Returns
+        -------
+        Cells x experts float32; infinite for experts that were retired.
+
+        Raises
+        ------
+        {errors}
         """
 
         def distances(outputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -77,6 +94,7 @@ class Probing(Predictions):
         values = self._collect(distances, adata, indices, batch_size)
         return self._by_cluster(values, adata, indices)
 
+    @of_cells
     def get_latent_representation(
         self,
         adata: AnnData | None = None,
@@ -85,28 +103,24 @@ class Probing(Predictions):
         *,
         cluster: str | None = None,
     ) -> np.ndarray:
-        """Codes of the cells, float32.
+        """Return the latent representation of cells.
 
         Parameters
         ----------
-        adata
-            Cells with the markers of the training cells, in any order; None for the
-            training cells.
-        indices
-            Which cells; all by default.
-        batch_size
-            Cells at a time.
+        {cells}
         cluster
             None for the codes of the VAE of all cells, ``(n, n_shared)``, which can be compared
-            with each other (without pretraining: of each cell's own expert, which can't). Else
+            with each other (without pretraining: of the expert of each cell, which can't). Else
             the codes in the expert of this cluster, ``(n, d_k)``, of all cells that are given.
+
+        Returns
+        -------
+        float32.
 
         Raises
         ------
-        KeyError
-            Markers of the training cells are missing; no such cluster.
-        ValueError
-            As :meth:`setup_anndata`.
+        {errors}
+            KeyError also for an unknown ``cluster``.
         """
         if cluster is None:
             return super().get_latent_representation(adata, indices, batch_size)

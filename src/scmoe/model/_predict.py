@@ -15,7 +15,7 @@ from scvi import REGISTRY_KEYS
 from scmoe._core.cells import check_batches, check_is_adata, check_names, layer_values
 from scmoe._core.compat import one_thread
 from scmoe._core.rows import CHUNK, Rows
-from scmoe._core.text import listing
+from scmoe._core.text import listing, with_docs
 from scmoe._core.values import check_values
 
 if TYPE_CHECKING:
@@ -170,6 +170,25 @@ def check_told(proba: torch.Tensor) -> None:
         )
 
 
+of_cells = with_docs(
+    {
+        "cells": """\
+adata
+    Cells with the markers of the training cells, in any order; None for the training cells.
+indices
+    Positions of the cells to use; None for all.
+batch_size
+    Cells in each pass through the networks; None for as many as are fast.""",
+        "errors": """\
+KeyError
+    Markers of the training cells are missing.
+ValueError
+    Invalid cells, as for :meth:`setup_anndata`; ``indices`` out of range.""",
+    }
+)
+"""Fill ``{cells}`` and ``{errors}``, which all predictions share, into a docstring."""
+
+
 class Predictions:
     """Codes, clusters and outlier scores, by a module with an encoder and a gate.
 
@@ -177,73 +196,107 @@ class Predictions:
     registers ``layer`` and ``batch_key``.
     """
 
+    @of_cells
     def get_latent_representation(
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> np.ndarray:
-        """Codes of the cells, ``(n, n_latent)`` float32.
+        """Return the latent representation of cells.
 
         Parameters
         ----------
-        adata
-            Cells with the markers of the training cells, in any order; None for the
-            training cells.
-        indices
-            Which cells; all by default.
-        batch_size
-            Cells at a time.
+        {cells}
+
+        Returns
+        -------
+        ``(n, n_latent)`` float32.
 
         Raises
         ------
-        KeyError
-            Markers of the training cells are missing.
-        ValueError
-            As :meth:`setup_anndata`; cells that there are not.
+        {errors}
         """
         return self._seen("latent", adata, indices, batch_size)
 
+    @of_cells
     def predict_proba(
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> pd.DataFrame:
-        """Probability of each cluster, cells x experts float32; parameters as for the codes.
+        """Predict the probability of each cluster.
 
-        All experts have a column, also those that own no cell. Rows sum to 1.
+        Parameters
+        ----------
+        {cells}
+
+        Returns
+        -------
+        Cells x experts float32; rows sum to 1. All experts have a column, also those that own no
+        cell.
+
+        Raises
+        ------
+        {errors}
         """
         values = self._seen("proba", adata, indices, batch_size)
         return self._by_cluster(values, adata, indices)
 
+    @of_cells
     def predict(
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> np.ndarray:
-        """Most probable cluster of each cell, ``(n,)`` str; parameters as for the codes.
+        """Predict the most probable cluster of each cell.
 
-        Clusters are numbered by size among the training cells: ``"0"`` is the largest. Those
+        Clusters are numbered by size among the training cells: ``"0"`` is the largest. Clusters
         of listed classes have the names of the classes.
+
+        Parameters
+        ----------
+        {cells}
+
+        Returns
+        -------
+        ``(n,)`` str.
+
+        Raises
+        ------
+        {errors}
         """
         expert = self._seen("expert", adata, indices, batch_size)
         return np.asarray(self.cluster_names_, dtype=object)[expert]
 
+    @of_cells
     def outlier_score(
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> np.ndarray:
-        """How far each cell is from the training cells, ``(n,)`` float32 in [0, 1].
+        """Score how far each cell is from the training cells.
 
-        The share of training cells that are nearer to their fifth nearest landmark; landmarks
-        are a sample of the training cells, here those of the cluster of a cell unless these are
-        few. 0.99 means stranger than 99 % of them: one in a hundred cells that are like the
-        training cells lies above it. Parameters as for the codes. Raises ValueError too where
-        the model was saved with ``landmarks=False``.
+        The score is the share of training cells that are nearer to their fifth nearest landmark;
+        landmarks are a sample of the training cells, here those of the cluster of a cell unless
+        these are few. 0.99 means farther than 99 % of the training cells: one in a hundred cells
+        that are like the training cells has a higher score.
+
+        Parameters
+        ----------
+        {cells}
+
+        Returns
+        -------
+        ``(n,)`` float32 in [0, 1].
+
+        Raises
+        ------
+        {errors}
+            Also for a model that was saved with ``landmarks=False``.
         """
         self._check_if_trained(warn=False)
         self.module.outliers.check_available()
@@ -256,7 +309,7 @@ class Predictions:
         indices: Sequence[int] | None,
         batch_size: int | None,
     ) -> np.ndarray:
-        """One of the arrays that the pass over the cells gives."""
+        """Compute one of the arrays of :func:`see` for all cells."""
         rows, batch = self._cells(adata, indices)
         return all_seen(self.module, rows, (name,), batch, batch_size)[name]
 

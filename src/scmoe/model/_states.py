@@ -15,7 +15,7 @@ from scmoe._core.settings import is_number, is_whole
 from scmoe._core.text import listing
 from scmoe._core.values import holds_images
 from scmoe.metrics import category_consensus
-from scmoe.model._predict import Predictions, outputs_of
+from scmoe.model._predict import Predictions, of_cells, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -246,54 +246,100 @@ class States(Predictions):
     The model has ``settings`` and ``trained``.
     """
 
+    @of_cells
     def get_state(
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> np.ndarray:
-        """States of the cells in the first arm, ``(n, n_state)`` float32.
+        """Return the state of each cell within its category, in the first arm.
 
-        A state is of its category: those of different categories can't be compared. Parameters
-        and errors as for the codes.
+        States of different categories can't be compared.
+
+        Parameters
+        ----------
+        {cells}
+
+        Returns
+        -------
+        ``(n, n_state)`` float32.
+
+        Raises
+        ------
+        {errors}
         """
         return self._seen("z", adata, indices, batch_size)
 
+    @of_cells
     def get_consensus(
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> np.ndarray:
-        """Share of the pairs of arms that give a cell the same category, ``(n,)`` float32.
+        """Return the share of the pairs of arms that give a cell the same category.
 
-        Parameters and errors as for the codes; ValueError with one arm.
+        Parameters
+        ----------
+        {cells}
+
+        Returns
+        -------
+        ``(n,)`` float32.
+
+        Raises
+        ------
+        {errors}
+            Also for a model with one arm.
         """
         if self.settings.n_arms == 1:
             raise ValueError("The model has one arm, which nothing can agree with.")
         return consensus_of(self._seen("votes", adata, indices, batch_size))
 
+    @of_cells
     def get_entropy(
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> np.ndarray:
-        """Entropy of the categories of each cell in nats, ``(n,)`` float32.
+        """Return the entropy of the categories of each cell, by :meth:`predict_proba`.
 
-        That of :meth:`predict_proba`; parameters and errors as for the codes.
+        Parameters
+        ----------
+        {cells}
+
+        Returns
+        -------
+        ``(n,)`` float32, in nats.
+
+        Raises
+        ------
+        {errors}
         """
         return self._seen("entropy", adata, indices, batch_size)
 
+    @of_cells
     def get_votes(
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> np.ndarray:
-        """Category that each arm gives a cell, ``(n, n_arms)`` int16.
+        """Return the category that each arm gives a cell.
 
-        Positions among ``cluster_names_``. Parameters and errors as for the codes.
+        Parameters
+        ----------
+        {cells}
+
+        Returns
+        -------
+        ``(n, n_arms)`` int16, positions among ``cluster_names_``.
+
+        Raises
+        ------
+        {errors}
         """
         return self._seen("votes", adata, indices, batch_size).astype(np.int16)
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import scanpy as sc
 
-from scmoe._core.text import visible
+from scmoe._core.text import visible, with_docs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 logger = logging.getLogger("scmoe")
-
-Plot = TypeVar("Plot", bound="Callable[..., Any]")
 
 _SHOW_SAVE = """\
 show
@@ -57,13 +54,8 @@ _LONGEST = 30
 """Letters of a name that are shown."""
 
 
-def fill_docs(plot: Plot) -> Plot:
-    """Fill the shared parts, such as ``{show_save}``, into the docstring of a plot."""
-    doc = inspect.cleandoc(plot.__doc__ or "")
-    for name, text in _DOCS.items():
-        doc = doc.replace(f"{{{name}}}", text)
-    plot.__doc__ = doc
-    return plot
+fill_docs = with_docs(_DOCS)
+"""Fill the shared parts, such as ``{show_save}``, into the docstring of a plot."""
 
 
 def make_panels(
