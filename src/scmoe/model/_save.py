@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,7 +193,10 @@ class SafeFiles:
             if model.module is not None:
                 check_tensors(model.module, tensors, where)
             set_attributes(model, content["attributes"])
-            model.module, model.settings = module, module.settings
+            found = module.settings
+            of_model = {name: getattr(found, name) for name in OF_MODEL}
+            model.settings = replace(model.settings, **found.to_networks(), **of_model)
+            model.module, module.settings = module, model.settings
             model._check_loaded(where)
         model.to_device(target)
         model.module.eval()
