@@ -3,7 +3,8 @@
 #
 #   make demo             real FCS bytes through the whole path
 #   make demo DATA=DIR    the same on the FCS files of a directory
-#   make test             the test suite
+#   make test             the tests of the package
+#   make test-all         all tests, also of benchmarks, tutorials and scripts
 #   make test-newest      the test suite with the newest versions of all packages
 #   make help             everything else
 #
@@ -33,10 +34,10 @@ PYTHON ?=
 export MPLBACKEND ?= Agg
 
 # The networks of the tests are small: more threads fight for the cores, and take minutes for seconds.
-test test-newest test-lowest: export OMP_NUM_THREADS ?= 1
-test test-newest test-lowest: export NUMBA_NUM_THREADS ?= 1
+test test-all test-newest test-lowest: export OMP_NUM_THREADS ?= 1
+test test-all test-newest test-lowest: export NUMBA_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-newest test-lowest lint format docs bench clean
+.PHONY: help demo test test-all test-newest test-lowest lint format docs bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -45,7 +46,10 @@ help: ## show this list
 demo: $(STAMPS)/base ## cluster simulated FCS files, or those of DATA=DIR; writes demo/
 	$(BIN)/python scripts/demo.py $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-test: $(STAMPS)/test ## run the test suite (ARGS="-k metrics" for a part of it)
+test: $(STAMPS)/test ## run the tests of the package, in minutes (ARGS="-k metrics" for a part)
+	$(BIN)/python -m pytest tests -m "not slow" -n auto --dist loadfile $(ARGS)
+
+test-all: $(STAMPS)/test ## run all tests: also benchmarks, scripts, tutorials, several processes
 	$(BIN)/python -m pytest tests -n auto --dist loadfile $(ARGS)
 
 # Both create their own environment, such as .venv-newest-3.12, and do not change .venv.

@@ -48,7 +48,7 @@ JUDGED = 2_000
 """Cells whose copies are judged."""
 N_PCS = 30
 
-NETWORKS = ("posterior", "learned")
+NETWORKS = ("posterior",)
 METHODS: dict[str, Any] = {
     "none": False,
     "neighbors": "neighbors",
@@ -58,7 +58,6 @@ METHODS: dict[str, Any] = {
     "neighbors, dropout": ["neighbors", "dropout"],
     "affine": "affine",
     "posterior": "posterior",
-    "learned": "learned",
 }
 
 

@@ -12,6 +12,8 @@ from benchmarks.experiment import Options, execute
 
 from scmoe._core.compat import one_thread
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_cell_has_no_vote_on_its_copy(monkeypatch):
     monkeypatch.setattr(augmentation, "N_VOTES", 1)

@@ -11,6 +11,8 @@ from benchmarks.experiment import Options, execute
 
 from scmoe._core.compat import one_thread
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_cell_is_right_where_its_cluster_is_mostly_its_population():
     truth = np.array(["a", "a", "b", "b", "b", "c"])

@@ -7,6 +7,8 @@ import pytest
 from benchmarks import data
 from scipy import sparse
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from benchmarks import numbers
 
+pytestmark = pytest.mark.slow
+
 
 def test_noise_is_no_cluster_but_scored_as_one():
     truth = np.array(["a", "a", "b", "b"])

@@ -12,6 +12,8 @@ from benchmarks.organs import Data
 
 from scmoe._core.compat import one_thread
 
+pytestmark = pytest.mark.slow
+
 TABLE = {"T": ["CD3"], "B": ["CD19"], "NK": ["CD56"], "mono": ["CD14"], "pDC": ["CD123"]}
 
 

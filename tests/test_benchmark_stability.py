@@ -11,6 +11,8 @@ from benchmarks.experiment import Options, execute
 
 from scmoe._core.compat import one_thread
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("cut", stability.CUTS)
 def test_halves_are_halves(cut):

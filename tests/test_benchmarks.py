@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     import anndata as ad
 
+pytestmark = pytest.mark.slow
+
 
 def ignore(line: str) -> None:
     pass

@@ -9,6 +9,8 @@ from pathlib import Path
 import anndata as ad
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parent.parent / "scripts" / "demo.py"
 
 

@@ -26,6 +26,8 @@ from scvi.train import Trainer
 import scmoe
 from scmoe.cli import main
 
+pytestmark = pytest.mark.slow
+
 TOP = Path(__file__).parent.parent
 PAGES = ["README.md", "docs/user-guide.md", "docs/similarities.md"]
 DOCUMENTED = [

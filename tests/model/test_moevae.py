@@ -1114,7 +1114,9 @@ def test_no_groups_at_all():
     x = rng.normal(size=(150, 1)) @ np.ones((1, 6)) + 0.3 * rng.normal(size=(150, 6))
     adata = AnnData(x.astype(np.float32))
     model = build(adata)
-    with pytest.raises(ValueError, match=r"cluster was found by 'density'.*Give the number"):
+    with pytest.raises(
+        ValueError, match=r"cluster was found by method 'density'.*Give the number"
+    ):
         train(model, 1, pretrain_kwargs={**QUICK, "min_cluster_size": 70})
     assert model.module is None
     assert not model.is_trained
@@ -1286,14 +1288,14 @@ def test_shares_that_cannot_be(three, train_size):
     with pytest.raises(ValueError, match="`train_size` must be above 0"):
         train(model, train_size=train_size)
     assert model.module is None
-    with pytest.raises(ValueError, match="would read pickles"):
+    with pytest.raises(ValueError, match="would write pickles"):
         train(model, enable_checkpointing=True)
 
 
 def test_before_it_is_trained(three, tmp_path, capsys):
     model = build(three)
     repr(model)
-    assert "auto experts, latent size auto" in capsys.readouterr().out
+    assert "MoEVAE(n_hidden=16" in capsys.readouterr().out
     for name in ("predict", "predict_proba", "get_latent_representation", "outlier_score"):
         with pytest.raises(RuntimeError, match="untrained model"):
             getattr(model, name)()

@@ -27,6 +27,8 @@ from scmoe._core.rows import Rows
 from scmoe.tl import assign, cluster
 from scmoe.tl._results import block_hash
 
+pytestmark = pytest.mark.slow
+
 array = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")
 

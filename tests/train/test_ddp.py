@@ -20,6 +20,8 @@ from scmoe.model import CplMixVAE, MoESimVAE, MoEVAE
 from scmoe.similarity import DensityTree
 from scmoe.train import SimilarBatches
 
+pytestmark = pytest.mark.slow
+
 ONE = {"accelerator": "cpu", "enable_progress_bar": False}
 FORK = {**ONE, "devices": 2, "strategy": "ddp_fork"}
 """A fork needs no second import of everything, and takes what a test has patched."""
