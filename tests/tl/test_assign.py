@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from made_up import as_intensities
 
 from scmoe.model import ModelFileError, MoESimVAE
 from scmoe.pp import ScaleWarning, arcsinh
 from scmoe.tl import assign, cluster, generate
+from scmoe.tl._assign import drift_table
 
 
 def clustered(adata, epochs=40, **kwargs):
@@ -335,3 +339,26 @@ def test_compensation_of_one_of_the_two(intensities):
     query.uns["compensated"] = {"X": {}}
     with pytest.raises(ValueError, match="the query was compensated and the other was not"):
         assign(query, linked)
+
+
+@pytest.mark.parametrize(("moved", "strange"), [(0.0, True), (0.8, False), (0.0, False)])
+def test_either_markers_or_cells_that_changed_are_an_alarm(moved, strange):
+    """A marker that has moved by 0.8 of its range, or scores of which half are the highest."""
+    n, levels = 4000, np.linspace(0, 1, 65)
+    rng = np.random.default_rng(0)
+    score = rng.random(n)
+    if strange:
+        score[: n // 2] = 1
+    position = rng.random((n, 2)) + np.array([0, moved])
+    table = drift_table(
+        SimpleNamespace(markers=torch.from_numpy(np.stack([levels, levels], 1))),
+        score,
+        position,
+        np.ones(n, dtype=bool),
+        pd.Index(["CD3", "CD4"]),
+        np.zeros(n, dtype=int),
+        pd.Index(["day 2"]),
+        score > 0.99,
+    )
+    assert table["alarm"].tolist() == [bool(moved or strange)]
+    assert (table["shift"].iloc[0] > 0.6) == bool(moved)
