@@ -214,6 +214,11 @@ def with_settings(model_class: type) -> type:
         doc = textwrap.indent(textwrap.dedent(f.metadata["doc"]).strip(), 8 * " ")
         told.append(f"{f.name}\n{doc}")
     model_class.__signature__ = inspect.Signature(parameters)
+    # what shows the constructor itself, as Sphinx does
+    own = inspect.Parameter("self", kind.POSITIONAL_OR_KEYWORD)
+    model_class.__init__.__signature__ = inspect.Signature([own, *parameters])
+    given = {p.name: p.annotation for p in parameters if p.annotation is not kind.empty}
+    model_class.__init__.__annotations__ = {**model_class.__init__.__annotations__, **given}
     told = "\n    ".join(told)
     model_class.__doc__ = model_class.__doc__.replace("{settings}", told)
     return model_class
