@@ -20,7 +20,7 @@ from scmoe._core.rows import Rows
 from scmoe.metrics import accuracy
 from scmoe.model import ModelFileError, MoESimVAE, read_trained
 from scmoe.model._estimates import check_number, read_settings
-from scmoe.model._predict import SEEN, all_seen
+from scmoe.model._predict import PREDICTIONS, predict_cells
 from scmoe.similarity import Blend, CoAssociation, DensityTree, Knn, Prior
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -312,7 +312,7 @@ def test_there_and_back(few, tmp_path):
             else:
                 np.testing.assert_array_equal(again.estimates_[name][key], value)
     trained, _ = read_trained(tmp_path / "m")
-    proba = all_seen(trained.module, Rows(few.X), SEEN)["proba"]
+    proba = predict_cells(trained.module, Rows(few.X), PREDICTIONS)["proba"]
     np.testing.assert_allclose(proba, model.predict_proba(), atol=1e-6)
     for twin in (model, again):
         torch.manual_seed(5)

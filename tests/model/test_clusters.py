@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scmoe.model._clusters import Description, settle
+from scmoe.model._clusters import Description, finish_clusters
 from scmoe.model._moesimvae_module import MoESimVAEModule, MoESimVAESettings
 
 
@@ -34,7 +34,7 @@ def test_experts_with_few_cells_are_retired(settings, min_cells, n_alive):
     expert = torch.repeat_interleave(torch.arange(6), torch.tensor([16, 7, 6, 6, 5, 0]))
     batch = outputs(expert, torch.randn(40, 3), torch.zeros(40, 1), 6)
     module = make(settings, 6)
-    settle(module, [], lambda: [batch], 40, min_cells)
+    finish_clusters(module, [], lambda: [batch], 40, min_cells)
     assert int(module.live.sum()) == n_alive
 
 

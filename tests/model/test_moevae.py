@@ -26,7 +26,7 @@ from scmoe._estimate import find_clusters
 from scmoe.metrics import accuracy
 from scmoe.model import ModelFileError, MoESimVAE, MoEVAE, read_trained
 from scmoe.model._clusters import Description
-from scmoe.model._predict import SEEN, all_seen
+from scmoe.model._predict import PREDICTIONS, predict_cells
 from scmoe.nn import padded_side
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -958,7 +958,7 @@ def test_the_trained_part_needs_no_cells(found, three_once, tmp_path):
     assert trained.clusters == ["0", "1", "2"]
     assert trained.batches == ["0"]
     assert set(registry["setup_args"]) == {"layer"}
-    said = all_seen(trained.module, Rows(three_once.X), SEEN)
+    said = predict_cells(trained.module, Rows(three_once.X), PREDICTIONS)
     np.testing.assert_allclose(said["proba"], found.predict_proba(), atol=1e-6)
     np.testing.assert_allclose(said["latent"], found.get_latent_representation(), atol=1e-5)
     np.testing.assert_allclose(said["outlier"], found.outlier_score(), atol=1e-6)

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from scmoe._core.files import checksum
 from scmoe._core.rows import Rows
 from scmoe.model import MODELS, ModelFileError, read_trained
-from scmoe.model._predict import SEEN, all_seen, outputs_of
+from scmoe.model._predict import PREDICTIONS, outputs_of, predict_cells
 from scmoe.model._record import from_record, to_record
 from scmoe.tl import assign
 
@@ -124,9 +124,9 @@ def test_records_that_somebody_changed(kind, record, cells):
         before, now = settings, json.loads(one["settings"])
         other = {name for name in before if before[name] != now.get(name)}
         assert not other & {"n_input", "n_experts", "n_latents", "n_categories", "n_hidden"}
-        assert all_seen(from_record(one, "here").module, Rows(cells.X), SEEN)["proba"].shape[
-            1
-        ] == len(one["clusters"])
+        assert predict_cells(from_record(one, "here").module, Rows(cells.X), PREDICTIONS)[
+            "proba"
+        ].shape[1] == len(one["clusters"])
 
 
 def test_weights_that_somebody_changed(record):

@@ -115,12 +115,12 @@ def test_slots(linked, same):
 def test_categories_are_in_natural_order(linked, monkeypatch):
     label = np.array([str(i % 12) for i in range(600)], dtype=object)
 
-    def see(*args):
-        for place, part, *others in model_see(*args):
+    def predict_blocks(*args):
+        for place, part, *others in original(*args):
             yield place, {**part, "expert": label[place].astype(int)}, *others
 
-    model_see = model.see
-    monkeypatch.setattr(model, "see", see)
+    original = model.predict_blocks
+    monkeypatch.setattr(model, "predict_blocks", predict_blocks)
     run(linked, 15)
     assert list(linked.obs["scmoe"].cat.categories) == [str(k) for k in range(12)]
     assert list(linked.obs["scmoe"]) == list(label)

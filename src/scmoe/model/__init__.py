@@ -12,7 +12,7 @@ from scmoe.model._module import COUNTS
 from scmoe.model._moesimvae import MoESimVAE
 from scmoe.model._moevae import MoEVAE
 from scmoe.model._outliers import Outliers
-from scmoe.model._predict import SEEN, put, see
+from scmoe.model._predict import PREDICTIONS, fill_block, predict_blocks
 from scmoe.model._presets import Preset, preset
 from scmoe.model._record import Trained, from_record, to_record
 from scmoe.model._saved import check_names

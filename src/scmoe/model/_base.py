@@ -41,7 +41,7 @@ from scmoe._core.values import (
     dense,
     holds_images,
 )
-from scmoe.model._clusters import settle
+from scmoe.model._clusters import finish_clusters
 from scmoe.model._generate import generate_cells
 from scmoe.model._predict import LARGE_BATCH, Predictions
 from scmoe.model._record import Trained, checked
@@ -203,9 +203,9 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         return self._infer(self.adata, None, None)
 
     @torch.inference_mode()
-    def _settle(self, names: Sequence[str] = ()) -> None:
+    def _finish_clusters(self, names: Sequence[str] = ()) -> None:
         """Order, retire and describe the trained clusters; the first have these names."""
-        self.cluster_names_ = settle(
+        self.cluster_names_ = finish_clusters(
             self.module, list(names), self._outputs, self.adata.n_obs, self.settings.min_cells
         )
 

@@ -196,7 +196,7 @@ def name_classes(
     target
         The similarity that it was taught.
     outputs, n_obs
-        As in :func:`settle`.
+        As in :func:`finish_clusters`.
     """
     names = list(target.class_names)
     if not 0 < target.class_share < 1:
@@ -219,7 +219,7 @@ def name_classes(
     return names
 
 
-def settle(
+def finish_clusters(
     module: DescribedModule,
     names: list[str],
     outputs: Callable[[], Iterable[dict[str, torch.Tensor]]],

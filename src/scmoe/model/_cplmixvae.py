@@ -34,7 +34,7 @@ from scmoe.model._cplmixvae_stages import (
     start_categories,
 )
 from scmoe.model._estimates import AUTO
-from scmoe.model._predict import all_seen
+from scmoe.model._predict import predict_cells
 from scmoe.model._settings import with_settings
 from scmoe.model._states import States, consensus_table
 from scmoe.model._training import Training
@@ -355,7 +355,7 @@ class CplMixVAE(States, ExpertModel):
             if prune:
                 self._prune(partial(fit, stages.prune), threshold)
             with torch.inference_mode():
-                self._settle_categories(x)
+                self._finish_categories(x)
 
     def _may_grow(self, n_markers: int) -> bool:
         """Whether a density tree says something of such values."""
@@ -428,7 +428,7 @@ class CplMixVAE(States, ExpertModel):
     def _prune(self, fit, threshold: float) -> None:
         curve, keep, weights = prune(
             self.module,
-            lambda: self._seen("votes", None, None, None).T,
+            lambda: self._predict_array("votes", None, None, None).T,
             lambda: float(self.history["loss_train"].iloc[-1, 0]),
             fit,
             threshold,
@@ -449,15 +449,15 @@ class CplMixVAE(States, ExpertModel):
         }
         logger.info("%d categories are left of %d.", len(keep), curve["n_categories"].iloc[0])
 
-    def _settle_categories(self, x: np.ndarray) -> None:
+    def _finish_categories(self, x: np.ndarray) -> None:
         """Order and describe the categories; what the arms say of each."""
         module = self.module
         if module.takes_counts:
             log_total = torch.from_numpy(np.log(np.maximum(x.sum(1), 1)))
             module.totals[:, 0], module.totals[:, 1] = log_total.mean(), log_total.std()
-        self._settle()
+        self._finish_clusters()
         rows, _ = self._cells(None, None)
-        found = all_seen(module, rows, ("expert", "votes", "entropy"))
+        found = predict_cells(module, rows, ("expert", "votes", "entropy"))
         expert, votes, entropy = (found[name] for name in ("expert", "votes", "entropy"))
         k, size = module.n_experts, np.maximum(module.size.numpy(force=True), 1)
         if module.takes_counts:

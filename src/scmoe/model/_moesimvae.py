@@ -320,9 +320,9 @@ class MoESimVAE(ExpertModel):
                 f"{self.module.n_experts} experts."
             )
         if start is not False and not (start is None and self.is_trained):
-            target = self._no_more_groups(target, x)
+            target = self._merge_surplus_groups(target, x)
         self.tree, groups = getattr(target, "tree", None), target.membership
-        start = self._starts(start, groups)
+        start = self._starts_from_groups(start, groups)
         # convolutions have all to learn
         short = start and from_groups.can_start_experts(self.module)
         if batch_size is None and short:
@@ -376,7 +376,7 @@ class MoESimVAE(ExpertModel):
                 self.to_device(self.trainer.strategy.root_device)
             if start:
                 from_groups.finish(self.module, cells)
-            self._settle_classes(target)
+            self._finish_classes(target)
             if processes.from_start:
                 self._take_first(processes)
 
@@ -387,7 +387,7 @@ class MoESimVAE(ExpertModel):
         state, self.cluster_names_, self.history_ = processes.of_first(lambda: found)
         self.module.load_state_dict(state)
 
-    def _no_more_groups(self, target: Target, x: np.ndarray) -> Target:
+    def _merge_surplus_groups(self, target: Target, x: np.ndarray) -> Target:
         """Merge groups of which there are more than experts, where the target knows how."""
         groups, n_experts = target.membership, self.module.n_experts
         if groups is None or groups.shape[1] <= n_experts:
@@ -402,7 +402,7 @@ class MoESimVAE(ExpertModel):
         )
         return merged
 
-    def _starts(self, start: bool | None, groups: np.ndarray | None) -> bool:
+    def _starts_from_groups(self, start: bool | None, groups: np.ndarray | None) -> bool:
         """Whether to start from the groups of the similarity; raises where that is asked for."""
         if start is False or (start is None and self.is_trained):
             return False
@@ -492,7 +492,7 @@ class MoESimVAE(ExpertModel):
         return replace(settings, **found), evidence
 
     @torch.inference_mode()
-    def _settle_classes(self, target: Target) -> None:
+    def _finish_classes(self, target: Target) -> None:
         """Name the first clusters by the classes of the similarity, and settle all."""
         names = name_classes(self.module, target, self._outputs, self.adata.n_obs)
-        self._settle(names)
+        self._finish_clusters(names)

@@ -402,7 +402,7 @@ class MoEVAE(Probing, ExpertModel):
                 change=changed(changes),
             )
             self._fit(max_epochs, batches, **training.to_trainer())
-            self._settle()
+            self._finish_clusters()
             n_latents = self.module.experts.n_latents
             self.settings = self.module.settings = replace(self.settings, n_latents=n_latents)
 

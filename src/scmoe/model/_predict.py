@@ -32,7 +32,7 @@ LARGE_BATCH = 250_000
 OUTLIER = "outlier"
 """What is said of cells beside the outputs of their module."""
 
-SEEN = ("latent", "proba", "expert", OUTLIER)
+PREDICTIONS = ("latent", "proba", "expert", OUTLIER)
 """What a clustering says of cells, whatever the model."""
 
 
@@ -79,7 +79,7 @@ def outputs_of(
         yield outputs
 
 
-def see(
+def predict_blocks(
     module: DescribedModule,
     rows: Rows,
     names: Sequence[str],
@@ -138,7 +138,9 @@ def _look_at(
     return found, None if more is None else more(block, found, *of_cells)
 
 
-def put(arrays: dict[str, np.ndarray], n: int, place: slice, part: dict[str, np.ndarray]) -> None:
+def fill_block(
+    arrays: dict[str, np.ndarray], n: int, place: slice, part: dict[str, np.ndarray]
+) -> None:
     """Put the arrays of a block into those of all ``n`` cells, which are made where they lack."""
     for name, values in part.items():
         if name not in arrays:
@@ -146,17 +148,17 @@ def put(arrays: dict[str, np.ndarray], n: int, place: slice, part: dict[str, np.
         arrays[name][place] = values
 
 
-def all_seen(
+def predict_cells(
     module: DescribedModule,
     rows: Rows,
     names: Sequence[str],
     batch: np.ndarray | None = None,
     chunk: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Predict all cells; see :func:`see`."""
+    """Predict all cells; see :func:`predict_blocks`."""
     found: dict[str, np.ndarray] = {}
-    for place, part, _ in see(module, rows, names, batch, chunk):
-        put(found, len(rows), place, part)
+    for place, part, _ in predict_blocks(module, rows, names, batch, chunk):
+        fill_block(found, len(rows), place, part)
     return found
 
 
@@ -217,7 +219,7 @@ class Predictions:
         ------
         {errors}
         """
-        return self._seen("latent", adata, indices, batch_size)
+        return self._predict_array("latent", adata, indices, batch_size)
 
     @of_cells
     def predict_proba(
@@ -241,7 +243,7 @@ class Predictions:
         ------
         {errors}
         """
-        values = self._seen("proba", adata, indices, batch_size)
+        values = self._predict_array("proba", adata, indices, batch_size)
         return self._by_cluster(values, adata, indices)
 
     @of_cells
@@ -268,7 +270,7 @@ class Predictions:
         ------
         {errors}
         """
-        expert = self._seen("expert", adata, indices, batch_size)
+        expert = self._predict_array("expert", adata, indices, batch_size)
         return np.asarray(self.cluster_names_, dtype=object)[expert]
 
     @of_cells
@@ -300,18 +302,18 @@ class Predictions:
         """
         self._check_if_trained(warn=False)
         self.module.outliers.check_available()
-        return self._seen(OUTLIER, adata, indices, batch_size)
+        return self._predict_array(OUTLIER, adata, indices, batch_size)
 
-    def _seen(
+    def _predict_array(
         self,
         name: str,
         adata: AnnData | None,
         indices: Sequence[int] | None,
         batch_size: int | None,
     ) -> np.ndarray:
-        """Compute one of the arrays of :func:`see` for all cells."""
+        """Compute one of the arrays of :func:`predict_blocks` for all cells."""
         rows, batch = self._cells(adata, indices)
-        return all_seen(self.module, rows, (name,), batch, batch_size)[name]
+        return predict_cells(self.module, rows, (name,), batch, batch_size)[name]
 
     def _collect(
         self,

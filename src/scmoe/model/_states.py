@@ -269,7 +269,7 @@ class States(Predictions):
         ------
         {errors}
         """
-        return self._seen("z", adata, indices, batch_size)
+        return self._predict_array("z", adata, indices, batch_size)
 
     @of_cells
     def get_consensus(
@@ -295,7 +295,7 @@ class States(Predictions):
         """
         if self.settings.n_arms == 1:
             raise ValueError("The model has one arm, which nothing can agree with.")
-        return consensus_of(self._seen("votes", adata, indices, batch_size))
+        return consensus_of(self._predict_array("votes", adata, indices, batch_size))
 
     @of_cells
     def get_entropy(
@@ -318,7 +318,7 @@ class States(Predictions):
         ------
         {errors}
         """
-        return self._seen("entropy", adata, indices, batch_size)
+        return self._predict_array("entropy", adata, indices, batch_size)
 
     @of_cells
     def get_votes(
@@ -341,7 +341,7 @@ class States(Predictions):
         ------
         {errors}
         """
-        return self._seen("votes", adata, indices, batch_size).astype(np.int16)
+        return self._predict_array("votes", adata, indices, batch_size).astype(np.int16)
 
     def traverse(
         self,

@@ -158,7 +158,7 @@ def assign(
     """
     import torch
 
-    from scmoe.model import SEEN, put, see
+    from scmoe.model import PREDICTIONS, fill_block, predict_blocks
 
     key_added = key if key_added is None else key_added
     is_number = isinstance(reject, float | int | np.number)
@@ -195,11 +195,11 @@ def assign(
     sample, sample_names = pd.factorize(samples)
     looked, some = looked_at(sample), []
     found, digest = {}, DataHash(rows.shape, known.markers)
-    blocks = see(module, rows, SEEN, batch, None, _hash_and_some, looked)
+    blocks = predict_blocks(module, rows, PREDICTIONS, batch, None, _hash_and_some, looked)
     for place, part, (of_block, of_looked) in blocks:
         digest.add(of_block)
         some.append(of_looked)
-        put(found, len(rows), place, part)
+        fill_block(found, len(rows), place, part)
     some = np.concatenate(some)
     check_transform(query, known, layer, some)
     proba = pd.DataFrame(found["proba"], index=query.obs_names, columns=trained.names)

@@ -191,7 +191,7 @@ def predict_all(
     trained: ExpertModel, builder: Builder, cells: ClusterCells
 ) -> tuple[dict[str, np.ndarray], TreeCounts | None]:
     """Return the outputs of a trained model for all cells, and their counts in its tree."""
-    from scmoe.model import SEEN, put, see
+    from scmoe.model import PREDICTIONS, fill_block, predict_blocks
 
     module, request, batch = trained.module, builder.request, None
     if module.encode_batch:
@@ -202,9 +202,9 @@ def predict_all(
         tree = TreeCounts(tree, module.n_experts, request.similarity, cells.learned, cells.obs)
     seen: dict[str, np.ndarray] = {}
     counts = (None,) if tree is None else (tree.of_block, tree.batch)
-    names = (*SEEN, *builder.predictions)
-    for place, part, counted in see(module, cells.rows, names, batch, None, *counts):
-        put(seen, len(cells.rows), place, part)
+    names = (*PREDICTIONS, *builder.predictions)
+    for place, part, counted in predict_blocks(module, cells.rows, names, batch, None, *counts):
+        fill_block(seen, len(cells.rows), place, part)
         if tree is not None:
             tree.add(counted)
     return seen, tree
