@@ -493,6 +493,6 @@ class MoESimVAE(ExpertModel):
 
     @torch.inference_mode()
     def _finish_classes(self, target: Target) -> None:
-        """Name the first clusters by the classes of the similarity, and settle all."""
+        """Name the first clusters by the classes of the similarity, and finish all."""
         names = name_classes(self.module, target, self._outputs, self.adata.n_obs)
         self._finish_clusters(names)

@@ -141,7 +141,7 @@ def _look_at(
 def fill_block(
     arrays: dict[str, np.ndarray], n: int, place: slice, part: dict[str, np.ndarray]
 ) -> None:
-    """Put the arrays of a block into those of all ``n`` cells, which are made where they lack."""
+    """Write the arrays of a block into those of all ``n`` cells, and make missing ones."""
     for name, values in part.items():
         if name not in arrays:
             arrays[name] = np.empty((n, *values.shape[1:]), values.dtype)
