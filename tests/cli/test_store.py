@@ -60,8 +60,7 @@ def same_uns(one, other):
 def test_same_results(scmoe, panels, monkeypatch, words, sketch):
     monkeypatch.setattr("scmoe.io._zarr.ROWS", 128)
     if sketch:
-        for module in ("_cluster", "_sketch"):
-            monkeypatch.setattr(f"scmoe.tl.{module}.SKETCH", 500)
+        monkeypatch.setattr("scmoe.tl._cluster_cells.SKETCH", 500)
         monkeypatch.setattr("scmoe._core.rows.CHUNK", 100)
         monkeypatch.setattr("scmoe._core.rows.VALUES", 1)
     words = [panels / word if word == "spill.csv" else word for word in words]
