@@ -88,6 +88,7 @@ def call(name: str, cells: ad.AnnData, folder, model):
     return method(cells) if "setup" in function else method(adata=cells)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["r", "r+"])
 @pytest.mark.parametrize("name", public())
 def test_cells_in_a_file(trained, tmp_path, name, mode):

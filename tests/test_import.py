@@ -28,6 +28,7 @@ def test_nothing_heavy_at_import():
     assert json.loads(python(code)) == []
 
 
+@pytest.mark.slow
 def test_using_one_part_does_not_load_the_model():
     code = "import sys, scmoe; scmoe.io.read_fcs; print('torch' in sys.modules)"
     assert python(code).strip() == "False"
@@ -49,6 +50,7 @@ print(json.dumps([m for m in {unneeded} if m in new]))
     assert json.loads(python(code)) == []
 
 
+@pytest.mark.slow
 def test_nothing_compiles_from_files_to_clusters(tmp_path):
     """Clusters, their transfer, new cells, a map of them and the command line."""
     code = f"""

@@ -123,6 +123,7 @@ def train(x, epochs=200, n_latent=20, **kwargs):
     return train_autoencoder(x, n_latent, architecture, schedule, progress=False)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [2, 3, 5])
 def test_data_of_known_rank(rank):
     x = of_rank(rank)
@@ -142,6 +143,7 @@ def test_data_of_known_rank(rank):
     assert find_latent_dim(drawn.numpy()).n_latent >= 16
 
 
+@pytest.mark.slow
 def test_independent_markers_have_no_dimensions():
     x = np.random.default_rng(0).normal(size=(4000, 12)).astype(np.float32)
     codes = encode(train(x, 75, likelihood="gaussian"), x)

@@ -101,6 +101,7 @@ def test_as_a_module(plate, tmp_path):
     assert "scmoe: clustering" in lines
 
 
+@pytest.mark.slow
 def test_installed_program(tmp_path):
     program = Path(sys.executable).with_name("scmoe")
     if not program.exists():

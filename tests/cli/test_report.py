@@ -281,6 +281,7 @@ def test_few_and_many_clusters_of_odd_names(page_of, blobs, n_clusters):
     assert int.from_bytes(png[16:20], "big") < 1200
 
 
+@pytest.mark.slow
 def test_markers_called_like_our_columns(page_of, blobs):
     blobs.var_names = ["cells", "share", "median_probability", "consensus", *blobs.var_names[4:]]
     page = page_of(clustered(blobs), shown=blobs)

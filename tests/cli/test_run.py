@@ -107,6 +107,7 @@ def test_model(whole):
     assert list(model.predict()) == list(adata.obs["scmoe"])
 
 
+@pytest.mark.slow
 def test_same_command_same_clusters(scmoe, plate):
     labels = []
     for output in ("a", "b"):
@@ -190,6 +191,7 @@ def test_numbers_that_are_found(scmoe, plate):
     assert adata.obsm["scmoe_proba"].shape[1] == estimate["n_clusters"] > 1
 
 
+@pytest.mark.slow
 def test_batches(scmoe, plate):
     words = ["--batch-key", "sample", "--similarity", "graph"]
     result = scmoe(plate, *words, maps=True)
@@ -257,6 +259,7 @@ def followed(path):
     return adata, adata.uns["scmoe"]["params"]["similarity"]["name"]
 
 
+@pytest.mark.slow
 def test_own_graph_is_kept_unless_markers_are_chosen(scmoe, linked):
     linked.obsm["X_pca"] = linked.X[:, :3].copy()
     params = {"n_neighbors": 10, "use_rep": "X_pca"}
@@ -274,6 +277,7 @@ def test_own_graph_is_kept_unless_markers_are_chosen(scmoe, linked):
     assert new.uns["scmoe"]["params"]["neighbors"] == "not used"
 
 
+@pytest.mark.slow
 def test_graph_of_the_markers_is_kept(scmoe, linked):
     params = {"n_neighbors": 10, "use_rep": "X", "method": "umap"}
     linked.uns["neighbors"] = {"connectivities_key": "connectivities", "params": params}
@@ -284,6 +288,7 @@ def test_graph_of_the_markers_is_kept(scmoe, linked):
     assert (adata.obsp["connectivities"] != linked.obsp["connectivities"]).nnz == 0
 
 
+@pytest.mark.slow
 def test_a_graph_is_built_where_it_is_looked_at(scmoe, plate, monkeypatch):
     built = []
 

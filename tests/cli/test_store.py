@@ -48,6 +48,7 @@ def same_uns(one, other):
             assert np.array_equal(np.asarray(value, object), np.asarray(other[key], object)), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sketch"),
     [
@@ -90,6 +91,7 @@ def test_same_results(scmoe, panels, monkeypatch, words, sketch):
     assert (query.obs["again"].astype(str) == outside.obs["scmoe"].astype(str)).all()
 
 
+@pytest.mark.slow
 def test_where_cells_go(scmoe, panels, monkeypatch):
     # 850 cells of 4 channels, each of them 332 bytes
     for free, name in ((850 * 332, "cells.h5ad"), (850 * 332 - 1, "cells.zarr")):
@@ -106,6 +108,7 @@ def test_where_cells_go(scmoe, panels, monkeypatch):
     assert not (scmoe.home / "out" / "cells.zarr").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", ["auto", "zarr"])
 def test_more_cells_than_memory(scmoe, panels, monkeypatch, error_of, cells):
     free = 850 * _store.BYTES_OF_STORED_CELL

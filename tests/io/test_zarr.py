@@ -187,6 +187,7 @@ def test_what_is_there_stays(make_fcs, tmp_path):
     np.testing.assert_array_equal(ad.read_zarr(store).X, [[7, 8]])
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_file_and_a_chunk(make_fcs, tmp_path, monkeypatch):
     monkeypatch.setattr(scmoe.io._zarr, "ROWS", 10_000)
     n, d, n_files = 20_000, 40, 6

@@ -104,6 +104,7 @@ class TestGenerators:
 
 
 class TestAnnData:
+    @pytest.mark.slow
     def test_groups(self, blobs):
         real, generated = blobs[:400].copy(), blobs[400:, ::-1].copy()
         generated.obs["cluster"] = generated.obs.pop("population")
@@ -132,6 +133,7 @@ class TestAnnData:
         )
         assert table.loc["T"].notna().all()
 
+    @pytest.mark.slow
     def test_cells_without_a_group(self, blobs):
         real = blobs.copy()
         real.obs["population"] = real.obs["population"].cat.remove_categories("T")
@@ -217,6 +219,7 @@ class TestAnnData:
             metrics.generation_report(blobs, other)
 
 
+@pytest.mark.slow
 def test_real_cells_against_real_cells(data_dir):
     from scmoe import datasets, pp
 

@@ -124,6 +124,7 @@ def test_training_goes_on_with_what_was_found(few, monkeypatch):
     assert len(model.history["loss_train"]) == 3
 
 
+@pytest.mark.slow
 def test_seeds(few):
     first, second = (train(build(few.copy(), seed=3), 2) for _ in range(2))
     np.testing.assert_array_equal(first.predict_proba(), second.predict_proba())

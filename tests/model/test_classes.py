@@ -311,6 +311,7 @@ def test_nobody_looks_at_the_labels_that_are_held_out(blobs):
     assert not np.allclose(changed, expected)
 
 
+@pytest.mark.slow
 def test_differ_keeps_samples_apart(linked):
     """Two states of one population, alike but for the sample that they are of."""
     t_cells = np.flatnonzero(linked.obs["population"] == "T")

@@ -159,6 +159,7 @@ def test_variants_learn(how):
     assert np.isfinite(model.predict_proba()).all(axis=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "augment",
     [
@@ -281,6 +282,7 @@ def test_a_trained_model_starts_no_second_time():
 # counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["nb", "zinb"])
 def test_counts(likelihood):
     adata = make_counts()

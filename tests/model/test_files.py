@@ -185,6 +185,7 @@ def test_versions_and_markers_can_be_read(saved, linked_once):
     }
 
 
+@pytest.mark.slow
 def test_in_another_process(saved, linked_once, model, tmp_path):
     linked_once.write_h5ad(tmp_path / "cells.h5ad")
     code = (
@@ -294,6 +295,7 @@ def test_a_failure_leaves_the_old_model(model, folder, monkeypatch):
     assert os.listdir(folder.parent) == ["m"]
 
 
+@pytest.mark.slow
 def test_killed_while_saving(folder, linked_once, tmp_path):
     """The process dies with the files half-written: the old model is whole."""
     linked_once.write_h5ad(tmp_path / "cells.h5ad")

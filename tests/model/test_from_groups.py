@@ -56,6 +56,7 @@ def assert_same_state(first, second):
         assert torch.equal(tensor, second[name]), name
 
 
+@pytest.mark.slow
 def test_follows_the_groups(blobs):
     model = trained(blobs)
     assert model.module.n_experts == 5 + from_groups.SPARE
@@ -129,6 +130,7 @@ def test_settings_of_the_user_are_kept(blobs):
     assert rates == pytest.approx([from_groups.LR * one_cycle(i / 12) for i in range(12)])
 
 
+@pytest.mark.slow
 def test_default_length(blobs):
     steps = []
 
@@ -220,6 +222,7 @@ def test_numbers_that_nobody_gave_are_not_saved_untrained(blobs, linked, tmp_pat
     assert unknown.module.n_experts == 25
 
 
+@pytest.mark.slow
 def test_one_group(blobs):
     blobs.obs["one"] = "all"
     model = trained(blobs, key="one")
@@ -228,6 +231,7 @@ def test_one_group(blobs):
     assert model.generate(50).n_obs == 50
 
 
+@pytest.mark.slow
 def test_a_group_of_few_cells(blobs):
     rare = blobs.obs["population"].to_numpy(dtype=object)
     rare[np.flatnonzero(rare == "pDC")[12:]] = "mono"
@@ -239,6 +243,7 @@ def test_a_group_of_few_cells(blobs):
     assert (model.predict() == found[0]).sum() == 12
 
 
+@pytest.mark.slow
 def test_undecided_cells_stay_so(blobs, rng):
     """From one population to another there are cells of which the groups are ever less sure."""
     population = blobs.obs["population"]
@@ -258,6 +263,7 @@ def test_undecided_cells_stay_so(blobs, rng):
     assert np.abs(of_b - share[:, b]).mean() < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_markers", [1, 3, 8])
 def test_panels_of_fewer_markers_than_codes(blobs, n_markers):
     some = blobs[:, :n_markers].copy()
@@ -323,6 +329,7 @@ def test_one_cycle():
     assert one_cycle(1) == one_cycle(1.5) == pytest.approx(1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_components_are_learned_in_peace(seed):
     """Few cells of many components, most of which vary little beside the first."""

@@ -127,6 +127,7 @@ def test_same_seed_same_result(bars):
     np.testing.assert_array_equal(first.generate(4).X, second.generate(4).X)
 
 
+@pytest.mark.slow
 def test_kinds_of_images_come_apart_and_are_drawn(bars):
     model = trained(bars, n_experts=2, epochs=100, train={"plan_kwargs": {"lr": 5e-3}})
     label = model.predict()
@@ -249,6 +250,7 @@ def test_black_images(bars):
         trained(bars)
 
 
+@pytest.mark.slow
 def test_real_digits(data_dir):
     """A few hundred MNIST images through convolutions: the loss falls."""
     adata = scmoe.datasets.mnist()[::300].copy()

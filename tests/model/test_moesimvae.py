@@ -295,6 +295,7 @@ class Modes(Callback):
         self.training.append(module.module.training)
 
 
+@pytest.mark.slow
 def test_training_continues(linked):
     model = trained(linked, epochs=30, train={"start": False})
     before = float(model.history["loss_train"].iloc[-1, 0])
@@ -319,6 +320,7 @@ def test_noise_is_on_in_the_first_training_and_after_validation(linked):
     assert all(modes.training)
 
 
+@pytest.mark.slow
 def test_layer(linked):
     linked.layers["arcsinh"] = linked.X.copy()
     expected = answers(trained(linked.copy()))
@@ -332,6 +334,7 @@ def test_layer(linked):
         model.predict(new)
 
 
+@pytest.mark.slow
 def test_float64_is_the_same_as_float32(linked):
     expected = answers(trained(linked.copy()))
     linked.X = linked.X.astype(np.float64)

@@ -181,6 +181,7 @@ def test_what_pretraining_leaves(found, three_once):
     assert found.settings.n_shared == 2
 
 
+@pytest.mark.slow
 def test_a_number_that_is_given(three):
     model = train(build(three, 2, n_latent=np.int64(3)), epochs=3)
     assert model.module.experts.n_latents == (3, 3)
@@ -191,6 +192,7 @@ def test_a_number_that_is_given(three):
     assert model.get_latent_representation().shape == (200, 3)
 
 
+@pytest.mark.slow
 def test_latent_sizes_that_are_given_follow_their_clusters(three):
     model = train(build(three, np.int64(3), n_latent=[4, 1, 2]), epochs=2)
     # the largest cluster has the first of them, before and after
@@ -201,6 +203,7 @@ def test_latent_sizes_that_are_given_follow_their_clusters(three):
     assert accuracy(three.obs["kind"], model.predict()) > 0.95
 
 
+@pytest.mark.slow
 def test_another_method_and_threshold(three):
     model = build(three)
     settings = {"method": "stability", "n_samples": 3, "resolutions": [0.05, 0.2]}
@@ -212,6 +215,7 @@ def test_another_method_and_threshold(three):
     assert not model.is_trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["codes", "decoded"])
 def test_where_clusters_are_sought(three, monkeypatch, space):
     seen = []
@@ -256,6 +260,7 @@ def test_a_tree_is_of_the_markers(three, monkeypatch, settings, method, space):
     np.testing.assert_array_equal(seen["values"], three.X)
 
 
+@pytest.mark.slow
 def test_the_leaves_of_the_tree(three):
     model = train(build(three), pretrain_kwargs={**QUICK, "method": "tree"})
     record = model.estimates_["n_clusters"]
@@ -270,6 +275,7 @@ def test_sizes_of_the_experts_are_told(three, caplog):
     assert "Step 8 of 9: 3 experts, of 1, 3, 2 dimensions." in caplog.messages
 
 
+@pytest.mark.slow
 def test_few_cells_are_told(three, caplog):
     model = build(three)
     model.pretrain(**QUICK, progress=False)
@@ -289,6 +295,7 @@ def test_an_unknown_space(three):
 # pretraining and training
 
 
+@pytest.mark.slow
 def test_pretraining_by_hand(three):
     by_hand, at_once = build(three.copy()), build(three.copy())
     scvi.settings.seed = 5
@@ -302,6 +309,7 @@ def test_pretraining_by_hand(three):
     assert_same(answers(by_hand), answers(at_once))
 
 
+@pytest.mark.slow
 def test_pretraining_a_trained_model_begins_anew(three):
     model = plainly(three)
     model.pretrain(**QUICK, accelerator="cpu", progress=False)
@@ -313,6 +321,7 @@ def test_pretraining_a_trained_model_begins_anew(three):
     assert model.get_latent_representation().shape == (200, 2)
 
 
+@pytest.mark.slow
 def test_pretraining_again_estimates_again(three, tmp_path, monkeypatch):
     """What was found is not what was asked for, and experts may have changed places."""
     from scmoe.model import _moevae
@@ -382,6 +391,7 @@ def test_an_incomplete_batch_is_left_out_unless_it_is_all(three, batch_size, siz
     assert counts.sizes == sizes
 
 
+@pytest.mark.slow
 def test_pretraining_twice_estimates_twice(three):
     """The sizes of the experts that are there already are not taken for given ones."""
     model = build(three)
@@ -458,6 +468,7 @@ def test_the_seed_of_torch_is_enough(three, train_size):
     np.testing.assert_array_equal(found[0].train_indices, found[1].train_indices)
 
 
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same(three, found):
     again = train(build(three))
     assert_same(answers(again), answers(found))
@@ -641,6 +652,7 @@ def test_a_description_that_breaks(three, monkeypatch):
     assert_as_it_was(model, before)
 
 
+@pytest.mark.slow
 def test_a_first_training_that_breaks(three, capsys):
     model = build(three, 3, n_latent=2)
     with pytest.raises(RuntimeError, match="plug"):
@@ -653,6 +665,7 @@ def test_a_first_training_that_breaks(three, capsys):
     assert len(model.history["loss_train"]) == 2
 
 
+@pytest.mark.slow
 def test_pretraining_survives_a_training_that_breaks(three, capsys):
     model = build(three, 3, n_latent=2)
     with pytest.raises(RuntimeError, match="plug"):
@@ -669,6 +682,7 @@ def test_pretraining_survives_a_training_that_breaks(three, capsys):
     assert accuracy(three.obs["kind"], model.predict()) > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["train_autoencoder", "find_clusters", "fit"])
 def test_an_interrupt_while_pretraining(three, monkeypatch, step):
     model = build(three)
@@ -965,6 +979,7 @@ def test_the_trained_part_needs_no_cells(found, three_once, tmp_path):
     assert trained.hash() == found.trained.hash()
 
 
+@pytest.mark.slow
 def test_what_is_pretrained_can_be_saved(three, tmp_path):
     model = build(three)
     model.pretrain(**QUICK, accelerator="cpu", progress=False)
@@ -1153,6 +1168,7 @@ def test_ten_cells_are_enough(three):
     assert model.predict().shape == (12,)
 
 
+@pytest.mark.slow
 def test_fewer_clusters_than_latent_sizes(three, monkeypatch):
     """A Gaussian mixture may leave a component without cells."""
     from scmoe.model import _moevae_pretraining

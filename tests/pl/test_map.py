@@ -26,6 +26,7 @@ def purity(embedding, labels, k=10):
     return (labels[near] == labels[:, None]).mean()
 
 
+@pytest.mark.slow
 def test_populations_lie_together(blobs):
     embedding = tsne(blobs.X)
     assert embedding.shape == (600, 2)
@@ -34,6 +35,7 @@ def test_populations_lie_together(blobs):
     np.testing.assert_array_equal(embedding, tsne(blobs.X))
 
 
+@pytest.mark.slow
 def test_batches_lie_together(blobs):
     plate = np.where(np.arange(600) % 2, "b", "a")
     x = blobs.X + 3 * (plate == "b").astype(np.float32)[:, None]
@@ -54,6 +56,7 @@ def test_many_features_and_copies():
     assert np.isfinite(tsne(x)).all()
 
 
+@pytest.mark.slow
 def test_some_of_many_cells(clustered, monkeypatch):
     monkeypatch.setattr(module, "MAP_CELLS", 100)
     shown = with_map(clustered, "scmoe")

@@ -207,6 +207,7 @@ class TestClusters:
             pl.clusters(clustered)
         assert not plt.get_fignums()
 
+    @pytest.mark.slow
     def test_without_a_map_one_is_drawn(self, clustered, monkeypatch):
         del clustered.obsm["X_umap"]
         params = {"similarity": {"name": "Graph"}}

@@ -75,6 +75,7 @@ class TestStateGenes:
         assert [ax.get_title() for ax in axes] == ["1\n1,199 cells"]
         assert len(axes[0].get_yticks()) == 1
 
+    @pytest.mark.slow
     def test_many_clusters_and_one_dimension(self):
         fig = pl.state_genes(with_table(n_clusters=21, n_dims=1), key="mine", return_fig=True)
         assert len(fig.axes) == 21

@@ -127,6 +127,7 @@ def test_categories_are_in_natural_order(linked, monkeypatch):
     assert linked.uns["scmoe"]["n_clusters"] == 12
 
 
+@pytest.mark.slow
 def test_finds_the_populations(linked):
     run(linked, 10, epochs=60)
     assert accuracy(linked.obs["population"], linked.obs["scmoe"]) > 0.95
@@ -181,6 +182,7 @@ def test_h5ad_after_odd_parameters(linked, tmp_path):
     assert params["train_kwargs"]["max_epochs"] == 2
 
 
+@pytest.mark.slow
 def test_two_results_side_by_side(linked):
     run(linked, key_added="a")
     first = linked.copy()
@@ -189,6 +191,7 @@ def test_two_results_side_by_side(linked):
     assert linked.uns["b"]["n_clusters"] <= 2
 
 
+@pytest.mark.slow
 def test_a_second_run_replaces_the_first(linked):
     run(linked, 12)
     run(linked, 3)
@@ -244,6 +247,7 @@ def test_global_generators_are_given_back_after_an_error(linked):
     assert torch.equal(before[2], after[2])
 
 
+@pytest.mark.slow
 def test_global_generators_do_not_decide(linked):
     first = run(linked, copy=True)
     torch.rand(7)
@@ -251,6 +255,7 @@ def test_global_generators_do_not_decide(linked):
     assert_same_result(run(linked, copy=True), first)
 
 
+@pytest.mark.slow
 def test_seed(linked):
     first, again, other = (run(linked, copy=True, random_state=s) for s in (7, np.int64(7), 8))
     assert_same_result(first, again)
@@ -258,6 +263,7 @@ def test_seed(linked):
     assert first.uns["scmoe"]["params"]["random_state"] == 7
 
 
+@pytest.mark.slow
 def test_generator(linked):
     drawn = int(np.random.default_rng(5).integers(2**31))
     generator = np.random.default_rng(5)
@@ -357,6 +363,7 @@ def test_tree_where_there_is_no_graph(blobs, caplog):
     assert not blobs.obsp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{}, {"n_pcs": 0}], ids=str)
 def test_tree_where_the_graph_is_of_the_same_values(blobs, caplog, how):
     """Of up to 50 variables, scanpy looks at these, whatever principal components there are."""
@@ -371,6 +378,7 @@ def test_tree_where_nothing_says_what_the_graph_is_of(linked, caplog):
     assert follows(linked, caplog) == ("DensityTree", "not used", OTHER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rep", ["X_pca", "X_int"])
 def test_graph_of_another_representation(blobs, caplog, graphs, rep):
     """Principal components, or what a correction of batches wrote."""
@@ -387,6 +395,7 @@ def test_graph_of_another_representation(blobs, caplog, graphs, rep):
     assert follows(blobs, caplog, use_rep=other) == ("CoAssociation", "given", said)
 
 
+@pytest.mark.slow
 def test_representation_without_a_graph(blobs, caplog):
     """Components and codes have no markers to cut by: a graph is built."""
     blobs.obsm["X_rep"] = blobs.X[:, :4].copy()
@@ -410,12 +419,14 @@ def test_graph_of_the_components_of_many_variables(blobs, caplog):
     assert follows(blobs, caplog) == ("CoAssociation", "given", said)
 
 
+@pytest.mark.slow
 def test_a_graph_that_was_asked_for(linked, caplog):
     said = GRAPH.format("the one that was asked for")
     for asked in ({"neighbors_key": "neighbors"}, {"obsp": "connectivities"}):
         assert follows(linked, caplog, **asked) == ("CoAssociation", "given", said)
 
 
+@pytest.mark.slow
 def test_a_similarity_that_was_asked_for(blobs, caplog):
     sc.pp.neighbors(blobs, use_rep="X", transformer="sklearn")
     assert follows(blobs, caplog, similarity=CoAssociation()) == ("CoAssociation", "given")
@@ -424,6 +435,7 @@ def test_a_similarity_that_was_asked_for(blobs, caplog):
     assert follows(blobs, caplog, similarity=DensityTree()) == ("DensityTree", "not used")
 
 
+@pytest.mark.slow
 def test_seed_of_the_tree(blobs):
     """That of the clustering by default; one that was given stays."""
     run(blobs, random_state=7)
@@ -469,6 +481,7 @@ def test_kinds_that_tell_nothing_apart(linked):
     assert markers_of(linked) == list(linked.var_names)
 
 
+@pytest.mark.slow
 def test_layer(linked):
     linked.layers["good"] = linked.X.copy()
     expected = run(linked, copy=True)
@@ -478,6 +491,7 @@ def test_layer(linked):
     assert linked.uns["scmoe"]["params"]["layer"] == "good"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_frame", [False, True])
 def test_use_rep(linked, as_frame):
     rep = linked.X[:, :4].copy()
@@ -490,6 +504,7 @@ def test_use_rep(linked, as_frame):
     assert markers_of(linked) == [f"X_rep_{i}" for i in range(4)]
 
 
+@pytest.mark.slow
 def test_scaling_of_a_representation_is_a_matter_of_choice(linked):
     linked.obsm["X_rep"] = linked.X[:, :4].copy()
     run(linked, use_rep="X_rep", model_kwargs={"scaling": "quantile"})
@@ -500,6 +515,7 @@ def test_scaling_of_a_representation_is_a_matter_of_choice(linked):
         assert linked.uns["scmoe"]["params"]["model_kwargs"]["scaling"] == scaling
 
 
+@pytest.mark.slow
 def test_use_rep_x_is_the_default(linked):
     assert_same_result(run(linked, use_rep="X", copy=True), run(linked, copy=True))
 
@@ -513,6 +529,7 @@ def test_kwargs_reach_the_model(linked, tmp_path):
 # the saved model
 
 
+@pytest.mark.slow
 def test_saved_model_gives_the_labels(linked, tmp_path):
     run(linked, save_model=tmp_path / "model")
     model = MoESimVAE.load(str(tmp_path / "model"), linked.copy(), accelerator="cpu")
@@ -533,6 +550,7 @@ def test_saved_model_of_some_markers(linked, tmp_path):
     assert list(model.predict(linked.copy())) == list(linked.obs["scmoe"])
 
 
+@pytest.mark.slow
 def test_number_of_threads_is_given_back(linked):
     before = torch.get_num_threads()
     try:
@@ -746,6 +764,7 @@ class PressesCtrlC(Callback):
             time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_interrupt_in_the_middle_of_training(linked, same):
     before, states = same.look(linked), global_states()
     handler = signal.getsignal(signal.SIGINT)
@@ -779,6 +798,7 @@ def test_error_while_results_are_collected(linked, same, monkeypatch):
     same(linked, before)
 
 
+@pytest.mark.slow
 def test_earlier_result_survives_a_failed_run(linked, same):
     run(linked)
     before = same.look(linked)
@@ -824,6 +844,7 @@ def test_saved_model_of_a_layer_asks_for_the_layer(linked, tmp_path):
         loaded.predict(ad.AnnData(linked.X, obs=linked.obs, var=linked.var))
 
 
+@pytest.mark.slow
 def test_cells_are_let_go(linked):
     run(linked)
     stores = MoESimVAE._setup_adata_manager_store, MoESimVAE._per_instance_manager_store
@@ -877,6 +898,7 @@ def test_slots_of_others_are_not_overwritten(linked, same, key):
     same(linked, before)
 
 
+@pytest.mark.slow
 def test_a_result_of_ours_is_replaced(linked):
     run(linked)
     run(linked, random_state=1)

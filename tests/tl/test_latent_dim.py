@@ -52,6 +52,7 @@ def images():
 # what is found and written
 
 
+@pytest.mark.slow
 def test_known_rank(of_rank_3, monkeypatch):
     monkeypatch.undo()
     run(
@@ -223,6 +224,7 @@ def test_markers_are_scaled_and_gaussian(blobs, monkeypatch):
     assert calls[1]["scaled"].max() == 1
 
 
+@pytest.mark.slow
 def test_components_keep_their_spreads(monkeypatch, same):
     """Principal components are independent, and only their spreads say which are noise."""
     monkeypatch.undo()

@@ -182,6 +182,7 @@ def test_copy(three, same):
     assert_same(made, three)
 
 
+@pytest.mark.slow
 def test_seeds_and_global_random_states(three):
     estimating(three)
     first = three.copy()

@@ -81,6 +81,7 @@ def test_what_an_earlier_run_wrote_is_gone(linked):
     assert linked.uns["n_clusters"]["method"] == "stability"
 
 
+@pytest.mark.slow
 def test_same_seed_same_answer(linked):
     first, second = (run(linked, "density", copy=True, random_state=3) for _ in range(2))
     other = run(linked, "density", copy=True, random_state=4)
@@ -175,12 +176,14 @@ def test_the_tree_of_a_panel(linked):
     assert record["n_clusters"] == 5
 
 
+@pytest.mark.slow
 def test_the_graph_where_one_is_named(linked):
     assert default(linked, obsp="connectivities") == "stability"
     assert default(linked, neighbors_key="neighbors") == "stability"
     assert linked.uns["n_clusters"]["params"]["neighbors"] == "given"
 
 
+@pytest.mark.slow
 def test_the_graph_of_other_values(linked):
     """Such as a representation in which batches are integrated."""
     linked.uns["neighbors"]["params"] = {"n_neighbors": 10, "use_rep": "X_rep"}
@@ -192,6 +195,7 @@ def test_the_graph_of_other_values(linked):
     assert default(linked) == "tree"
 
 
+@pytest.mark.slow
 def test_no_tree_of_what_are_no_markers(linked):
     assert default(linked, use_rep="X_rep") == "stability"
     linked.uns["image_shape"] = [2, 4]

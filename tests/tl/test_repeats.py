@@ -78,6 +78,7 @@ def cells(linked):
     return linked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_whatever_ran_before(cells, way):
     threads = torch.get_num_threads()
@@ -101,6 +102,7 @@ np.savez(sys.argv[2], labels=adata.obs["scmoe"].to_numpy(str), latent=adata.obsm
 """
 
 
+@pytest.mark.slow
 def test_in_another_process(cells, tmp_path):
     first = results(cells)
     cells.write_h5ad(tmp_path / "cells.h5ad")
@@ -115,6 +117,7 @@ def test_in_another_process(cells, tmp_path):
         np.testing.assert_array_equal(found[name], first[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_in_two_threads(cells):
     """Each gives the bits of a call by itself, and leaves the process as it was."""
     calls = [cells.copy() for _ in range(3)]
@@ -165,6 +168,7 @@ def test_seeds_differ(cells):
     assert (cells.obsm["X_scmoe"] != first).any()
 
 
+@pytest.mark.slow
 def test_manifest(cells):
     similarity, train_kwargs = CoAssociation(), {"max_epochs": 1, "accelerator": "cpu"}
     how = {"n_clusters": 4, "similarity": similarity, "train_kwargs": train_kwargs}

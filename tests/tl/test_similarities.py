@@ -70,6 +70,7 @@ SIMILARITIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("similarity", SIMILARITIES, ids=kind)
 def test_a_file_keeps_all(linked, similarity, tmp_path):
     run(linked, similarity)
@@ -112,6 +113,7 @@ def test_classes_name_the_clusters(linked, tmp_path):
     assert linked.uns["scmoe"]["n_clusters"] == len(names)
 
 
+@pytest.mark.slow
 def test_a_local_function(blobs):
     code = blobs.obs["population"].cat.codes.to_numpy()
 

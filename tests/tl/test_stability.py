@@ -427,6 +427,7 @@ def test_clusters_that_were_assigned(clustered, calls):
 # with real training
 
 
+@pytest.mark.slow
 def test_a_cluster_that_a_seed_invents(linked, same):
     """A blob that is cut at random is exposed by runs that train."""
     how = {"max_epochs": 40, "batch_size": 50, **CPU}
@@ -460,6 +461,7 @@ MIXTURE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["seeds", "subsets"])
 def test_support_of_splits(linked, tmp_path, how):
     """The populations are there in every run, a split of one of them in none."""
@@ -497,6 +499,7 @@ def test_no_support_without_a_tree(linked):
     assert "tree" not in linked.uns["scmoe"]
 
 
+@pytest.mark.slow
 def test_mixture_of_vaes_of_subsets(linked):
     linked = linked[:200].copy()
     cluster(linked, n_clusters="auto", **MIXTURE, progress=False)
@@ -527,6 +530,7 @@ def test_counts(linked, kind, recwarn):
         run(linked, n_runs=2)
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_process_finds(linked, monkeypatch, same):
     # as with many cells: processes share the arrays in place of having copies
     monkeypatch.setattr(_stability_runs, "SHARED", 0)
@@ -540,6 +544,7 @@ def test_processes_find_what_one_process_finds(linked, monkeypatch, same):
     pd.testing.assert_frame_equal(labels, beside.obsm["scmoe_runs"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
