@@ -9,8 +9,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from scmoe._core.neighbors import neighbor_graph, partition
 from scmoe._estimate import stable_clusters
-from scmoe._estimate._agreement import best_jaccard
 from scmoe._estimate._stability import _majority, _subsets, stability_row
+from scmoe.metrics._agreement import best_jaccard
 
 
 def groups(sizes, seed=0, n_features=8):

@@ -1,6 +1,5 @@
 """Estimates from arrays: numbers of clusters, latent sizes, agreement of runs, trends."""
 
-from scmoe._estimate._agreement import Agreement, agreement
 from scmoe._estimate._augmentation import augmentation
 from scmoe._estimate._clusters import MIN_CELLS, Found, check_cells
 from scmoe._estimate._density import density_clusters, mixture_clusters
@@ -30,7 +29,7 @@ from scmoe._estimate._n_clusters import (
     find_clusters,
     find_n_clusters,
 )
-from scmoe._estimate._stability import FEW_CELLS, STABLE, stable_clusters
+from scmoe._estimate._stability import FEW_CELLS, stable_clusters
 from scmoe._estimate._tree import grown_clusters, tree_clusters
 from scmoe._estimate._trends import Trends, trends, variance_explained
 
@@ -41,15 +40,12 @@ __all__ = [
     "METHODS",
     "MIN_CELLS",
     "RECONSTRUCTION",
-    "STABLE",
-    "Agreement",
     "Architecture",
     "Found",
     "LatentDim",
     "Schedule",
     "Trends",
     "advice",
-    "agreement",
     "at_least_two",
     "augmentation",
     "check_cells",

@@ -11,8 +11,8 @@ from sklearn.metrics import adjusted_rand_score
 from scmoe._core.neighbors import partition
 from scmoe._core.progress import bar
 from scmoe._core.settings import check_whole
-from scmoe._estimate._agreement import STABLE, best_jaccard, shared_cells
 from scmoe._estimate._clusters import Found, by_size, check_cells, check_size
+from scmoe.metrics import STABLE, best_jaccard, shared_cells
 from scmoe.similarity import check_graph
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ Scores that scikit-learn has (:func:`sklearn.metrics.normalized_mutual_info_scor
 :func:`sklearn.metrics.adjusted_rand_score`, ...) are not repeated here.
 """
 
+from ._agreement import STABLE, Agreement, agreement, best_jaccard, shared_cells
 from ._calibration import Calibration, calibration
 from ._cells import RealAndGenerated
 from ._clusterings import (
@@ -20,10 +21,12 @@ from ._mmd import MMDResult, mmd, mmd_table
 from ._two_sample import TwoSampleResult, classifier_two_sample
 
 __all__ = [
+    "Agreement",
     "Calibration",
     "MMDResult",
     "TwoSampleResult",
     "accuracy",
+    "agreement",
     "calibration",
     "category_agreement",
     "category_consensus",

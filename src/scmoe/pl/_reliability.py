@@ -12,7 +12,7 @@ from natsort import natsort_keygen
 from scmoe._core.cells import check_is_adata, obs_columns
 from scmoe._core.compat import rep_key
 from scmoe._core.keys import Key
-from scmoe._estimate import STABLE
+from scmoe.metrics import STABLE
 from scmoe.metrics import calibration as measure_calibration
 from scmoe.tl import DRIFT, SHIFT
 

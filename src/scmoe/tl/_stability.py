@@ -27,7 +27,7 @@ from scmoe.tree import Tree, support
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scmoe._estimate import Agreement
+    from scmoe.metrics import Agreement
 
 logger = logging.getLogger("scmoe")
 
@@ -155,7 +155,7 @@ def stability(
     >>> adata.uns["scmoe_stability"]["clusters"]
     >>> scmoe.pl.stability(adata)
     """
-    from scmoe._estimate import agreement
+    from scmoe.metrics import agreement
 
     seed = as_seed(random_state)
     _check_arguments(n_runs, how, share, n_jobs, kwargs)

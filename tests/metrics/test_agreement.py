@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scmoe._estimate import agreement
+from scmoe.metrics import agreement
 
 #          cells:  0  1  2  3  4  5  6  7
 REFERENCE = np.array([0, 0, 0, 0, 1, 1, 2, 2])
