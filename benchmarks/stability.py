@@ -24,7 +24,7 @@ from benchmarks.coupled import own_population
 from benchmarks.cytof import warm_up
 from benchmarks.experiment import attempt, timed
 from benchmarks.tables import MISSING, markdown, measured, spread
-from scmoe._estimate import agreement
+from scmoe.metrics import agreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
