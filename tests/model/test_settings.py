@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scmoe.model import MODELS, ModelFileError, MoESimVAE
+from scmoe.model import MODELS, ModelFileError, MoESimVAE, MoEVAE
 
 
 @pytest.fixture(params=sorted(MODELS))
@@ -73,8 +73,20 @@ def test_help_shows_what_the_constructor_takes():
     assert "{settings}" not in MoESimVAE.__doc__
 
 
+def test_arrays_are_taken(blobs):
+    MoEVAE.setup_anndata(blobs)
+    assert MoEVAE(blobs, 3, n_latent=np.array([2, 3, 4])).settings.n_latent == (2, 3, 4)
+    MoESimVAE.setup_anndata(blobs)
+    model = MoESimVAE(blobs, np.int64(3), encoder_channels=[64, 128, 128, 64, 8])
+    assert type(model.settings.n_experts) is int
+    # what is the default is not shown
+    assert model._model_summary_string.startswith(
+        "MoESimVAE(n_experts=3), similarity DensityTree("
+    )
+
+
 def test_unknown_settings(blobs):
-    with pytest.raises(TypeError, match="n_expert"):
+    with pytest.raises(TypeError, match="MoESimVAE: .*n_expert"):
         MoESimVAE(blobs, n_expert=3)
     with pytest.raises(ValueError, match="`n_hidden` must be"):
         MoESimVAE(blobs, n_hidden="64")

@@ -95,7 +95,10 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
     """Hyper-parameters, with what the cells and the training decide."""
 
     def __init__(self, adata: AnnData, *args: Any, **kwargs: Any):
-        given = inspect.signature(type(self)).bind(adata, *args, **kwargs)
+        try:
+            given = inspect.signature(type(self)).bind(adata, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}: {error}") from None
         given.apply_defaults()
         check_is_adata(adata)
         arguments = {name: v for name, v in given.arguments.items() if name != "adata"}
@@ -106,9 +109,9 @@ class ExpertModel(SafeFiles, Predictions, UnsupervisedTrainingMixin, BaseModelCl
         self.estimates_: dict[str, Any] = {}
         self.init_params_ = {"kwargs": {}, "non_kwargs": arguments}
         told = ", ".join(
-            f"{f.name}={arguments[f.name]!r}"
+            f"{f.name}={value!r}"
             for f in settings.arguments()
-            if arguments[f.name] != f.default
+            if (value := getattr(settings, f.name)) != f.default
         )
         self._model_summary_string = f"{type(self).__name__}({told})"
 

@@ -14,6 +14,7 @@ import torch
 
 from scmoe._core.neighbors import neighbor_graph
 from scmoe._core.scaling import COMMON
+from scmoe._core.settings import as_whole
 from scmoe._core.values import check_image_shape, holds_images
 from scmoe._estimate import augmentation, default_method
 from scmoe.model._base import ExpertModel
@@ -129,7 +130,7 @@ class CplMixVAE(States, ExpertModel):
     def __init__(self, adata: AnnData, *args: Any, **kwargs: Any):
         super().__init__(adata, *args, **kwargs)
         # as asked for: pruning puts what it finds into the settings
-        self.n_categories_ = self.init_params_["non_kwargs"]["n_categories"]
+        self.n_categories_ = as_whole(self.init_params_["non_kwargs"]["n_categories"])
         self.pruning_: pd.DataFrame | None = None
         self.consensus_: pd.DataFrame | None = None
         if self.settings.n_arms == 1:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     Find: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
     """From indices of cells and a seed to the group of each of them, ``(n,)`` int64."""
-    from collections.abc import Callable
 
     from scmoe.model._cplmixvae_module import CplMixVAEModule
 

@@ -105,6 +105,7 @@ class MoESimVAE(ExpertModel):
     def __init__(self, adata: AnnData, *args: Any, **kwargs: Any):
         super().__init__(adata, *args, **kwargs)
         self.tree: Tree | None = None
+        self._model_summary_string += f", similarity {self.similarity}"
         if isinstance(self.settings.n_experts, int) and self.settings.n_latent != AUTO:
             self._build()
             self._number_clusters()
@@ -319,8 +320,9 @@ class MoESimVAE(ExpertModel):
                 f"The similarity names {len(target.class_names)} classes, more than the "
                 f"{self.module.n_experts} experts."
             )
-        if start is not False and not (start is None and self.is_trained):
-            target = self._merge_surplus_groups(target, x)
+        if start is not False:
+            whole = target
+            target = processes.of_first(lambda: self._merge_surplus_groups(whole, x))
         self.tree, groups = getattr(target, "tree", None), target.membership
         start = self._starts_from_groups(start, groups)
         # convolutions have all to learn

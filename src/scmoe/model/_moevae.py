@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from scmoe._core.scaling import COMMON, rescaled
+from scmoe._core.settings import as_whole
 from scmoe._core.values import check_image_shape, holds_images
 from scmoe._estimate import (
     CLUSTERING,
@@ -102,7 +103,7 @@ class MoEVAE(Probing, ExpertModel):
     def __init__(self, adata: AnnData, *args: Any, **kwargs: Any):
         super().__init__(adata, *args, **kwargs)
         # as asked for: pretraining and training put what they find into the settings
-        self.n_experts_ = self.settings.n_experts
+        self.n_experts_ = as_whole(self.init_params_["non_kwargs"]["n_experts"])
         self._asked_latents = self.settings.n_latents
         self.pretraining: Pretraining | None = None
         if self.settings.image_shape is not None:

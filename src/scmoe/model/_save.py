@@ -219,7 +219,12 @@ class SafeFiles:
     ) -> DescribedModule:
         """Make the networks of a saved model; errors as :meth:`load`."""
         saved = content["attributes"]
-        of_model = {name: saved.get(f"{name}_") for name in OF_MODEL}
+        missing = [f"{name}_" for name in OF_MODEL if f"{name}_" not in saved]
+        if missing or saved["scaling_"] is None:
+            raise ModelFileError(
+                f"The attributes of the model in {where} lack {missing or ['scaling_']}."
+            )
+        of_model = {name: saved[f"{name}_"] for name in OF_MODEL}
         module = make_module(cls._module_cls, saved.get(SETTINGS), tensors, where, **of_model)
         check_names(content["var_names"], module.low.numel(), "markers", where)
         return module

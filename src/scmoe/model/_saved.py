@@ -16,7 +16,7 @@ from scvi import REGISTRY_KEYS
 from scmoe._core.files import ModelFileError, check_keys, describe, read_json
 from scmoe._core.plain import from_plain
 from scmoe._core.random import one_at_a_time
-from scmoe._core.settings import FLAG, NOTHING, TEXT, is_whole
+from scmoe._core.settings import FLAG, NOTHING, TEXT, as_whole, is_whole
 from scmoe._core.text import listing
 from scmoe.model._settings import ModelSettings, check_sizes
 from scmoe.similarity import Similarity
@@ -291,6 +291,7 @@ def set_attributes(model: Any, saved: dict[str, Any]) -> None:
             f"The attributes of the model lack {missing} and have {extra} beside."
         )
     for name, value in saved.items():
+        value = as_whole(value)
         if not _alike(name, fresh[name], value):
             raise ModelFileError(f"The attribute {name!r} of the model has the wrong type.")
         setattr(model, name, value)

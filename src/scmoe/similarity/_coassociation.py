@@ -231,7 +231,9 @@ class CoAssociationTarget(TensorTarget):
         apart = 1 - agree / np.outer(size, size) / self.votes.sum()
         means = self.membership.T @ profile / size[:, None]
         distance = pdist(means)
-        apart = squareform(apart, checks=False) + DISTANCE_VOTE * distance / distance.max()
+        apart = squareform(apart, checks=False) + DISTANCE_VOTE * distance / max(
+            distance.max(), np.finfo(float).tiny
+        )
         into = cut_tree(linkage(apart, "average"), n_clusters=n_groups)[:, 0]
         return MembershipTarget(sum_groups(self.membership, into))
 

@@ -192,7 +192,8 @@ def read_request(adata: AnnData, key: str, given: Mapping[str, Any]) -> ClusterR
         kept = dict(kept)
         if "n_latent" in options or "n_latent" in given:
             # it was recorded a second time, as an argument of the model
-            kept.pop("n_latent", None)
+            for again in ("n_latent", "n_state"):
+                kept.pop(again, None)
         replaced = given.get(name) or {}
         options[name] = {**kept, **replaced}
         _check_objects(options[name], replaced, name, key)
