@@ -86,7 +86,7 @@ def test_arrays_are_taken(blobs):
 
 
 def test_unknown_settings(blobs):
-    with pytest.raises(TypeError, match="MoESimVAE: .*n_expert"):
+    with pytest.raises(TypeError, match=r"MoESimVAE: .*n_expert"):
         MoESimVAE(blobs, n_expert=3)
     with pytest.raises(ValueError, match="`n_hidden` must be"):
         MoESimVAE(blobs, n_hidden="64")
