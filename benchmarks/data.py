@@ -119,6 +119,8 @@ def multicenter(sample: int = 1) -> ad.AnnData:
     Cells x 8 markers, raw values, 4 populations, NaN for ungated cells. From the examples of
     CyAnno (GPL-3); the order of the columns was inferred.
     """
+    if sample not in range(1, 9):
+        raise ValueError(f"There is no sample {sample}; there are 1 to 8.")
     name = f"sample{sample:02d}"
     with np.load(find(f"multicenter/{name}.npz"), allow_pickle=False) as archive:
         values, markers = archive["X"], archive["markers"]

@@ -1,1 +1,1 @@
-"""What every room of the package needs: checks, keys, files, rows of cells, neighbours."""
+"""What every package of scmoe needs: checks, keys, files, rows of cells, neighbours."""

@@ -1,6 +1,6 @@
 """Results of a clustering as tables.
 
-The tree of a clustering, as other rooms read it, can be imported from here too.
+The tree of a clustering, as other packages of scmoe read it, can be imported from here too.
 """
 
 from scmoe.get._tables import cluster_proba, signatures, state_genes

@@ -1,8 +1,6 @@
 """Read and write files: FCS, arrays, zarr stores."""
 
 from ._array import from_array
-
-# below `as`: for the other rooms of the package
 from ._channels import channel_kinds
 from ._errors import FCSReadError, FCSRepairWarning
 from ._files import find_files, sample_names

@@ -1,6 +1,6 @@
 """Published systems as scvi-tools models.
 
-Names that other rooms of the package use can be imported from here too.
+Names that other packages of scmoe use can be imported from here too.
 """
 
 from scmoe._core.files import ModelFileError, SaveError

@@ -230,7 +230,7 @@ def consensus_table(
     Parameters
     ----------
     expert, votes, entropy
-        What :func:`scmoe.model._predict.see` says of cells.
+        Predictions of all cells, see :func:`scmoe.model._predict.predict_blocks`.
     n_categories
         Number of categories.
     """

@@ -28,7 +28,6 @@ __all__ = [
     "Target",
     "TensorTarget",
     "Threshold",
-    "check_similarity",
     "image_gradients",
     "umap",
 ]

@@ -1,6 +1,6 @@
 """Tools for clustering cells, in the style of scanpy.
 
-Functions that other rooms of the package use can be imported from here too.
+Functions that other packages of scmoe use can be imported from here too.
 """
 
 from scmoe.tl._assign import DRIFT, SHIFT, assign

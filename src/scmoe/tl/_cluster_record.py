@@ -207,7 +207,7 @@ def read_request(adata: AnnData, key: str, given: Mapping[str, Any]) -> ClusterR
     if "similarity" in params and not (given.get("similarity") or given.get("preset")):
         options["similarity"] = _read_similarity(params["similarity"], key)
     options |= {name: value for name, value in given.items() if name not in MERGED}
-    request = ClusterRequest(**options)
+    request = ClusterRequest.of_options(options)
     _check_graph(adata, params, request, key)
     if not {"layer", "use_rep", "markers"} & set(given):
         _compare_values(adata, request, record, key)

@@ -88,6 +88,16 @@ class ClusterRequest:
     save_model: str | Path | None = setting(ANY, None)
     client: Any = setting(ANY, None)
 
+    @classmethod
+    def of_options(cls, options: Mapping[str, Any]) -> ClusterRequest:
+        """Make a request of options by name; TypeError for a name that there is not."""
+        known = {f.name for f in fields(cls)}
+        if unknown := [name for name in options if name not in known]:
+            raise TypeError(
+                f"`scmoe.tl.cluster` got an unexpected keyword argument {unknown[0]!r}."
+            )
+        return cls(**options)
+
     def check(self, adata: AnnData) -> None:
         """Check all options that can be checked before the values are read.
 

@@ -172,7 +172,7 @@ def stability(
         ("obsm", Key.obsm.runs(key_added)),
     )
     recorded = key is not None and not _settings_given(adata, key, kwargs)
-    request = read_request(adata, key, kwargs) if recorded else ClusterRequest(**kwargs)
+    request = read_request(adata, key, kwargs) if recorded else ClusterRequest.of_options(kwargs)
     part = share if how == "subsets" else None
     taken = adata.uns[key]["params"].get("random_state") if recorded else None
     taken = int(taken) if is_whole(taken) else -1
