@@ -277,7 +277,7 @@ def test_default_epochs_are_about_2500_steps(linked, monkeypatch):
         asked.append(max_epochs)
 
     monkeypatch.setattr("scvi.model.base.UnsupervisedTrainingMixin.train", stub)
-    monkeypatch.setattr(MoESimVAE, "_settle", lambda self, target: None)
+    monkeypatch.setattr(MoESimVAE, "_finish_classes", lambda self, target: None)
     MoESimVAE.setup_anndata(linked)
     MoESimVAE(linked, 5).train(start=False, **QUIET)
     MoESimVAE(linked, 5).train(start=False, batch_size=600, **QUIET)

@@ -791,7 +791,7 @@ def test_error_while_results_are_collected(linked, same, monkeypatch):
     def fail(*args):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(model, "put", fail)
+    monkeypatch.setattr(model, "fill_block", fail)
     before = same.look(linked)
     with pytest.raises(RuntimeError, match="out of memory"):
         run(linked)
