@@ -49,7 +49,7 @@ def batches_for(
     target = similarity.bind(adata, adata.X)
     n, rng = adata.n_obs, np.random.default_rng(0)
     data = {REGISTRY_KEYS.X_KEY: torch.from_numpy(adata.X), "row": torch.arange(n)}
-    split = split_cells(target, n, train_size, None, rng)
+    split = split_cells(target.cells, n, train_size, None, rng)
     batches = SimilarBatches(data, split, batch_size, target=target, rng=rng, **kwargs)
     batches.trainer = trainer(rank, n_devices)
     batches.setup("fit")
@@ -304,7 +304,7 @@ def test_shares(nobody, cells, train_size, validation_size, sizes):
     target = nobody.bind(None, None)
     target.cells = None if cells is None else np.array(cells)
     first, again, other = (
-        split_cells(target, 10, train_size, validation_size, np.random.default_rng(seed))
+        split_cells(target.cells, 10, train_size, validation_size, np.random.default_rng(seed))
         for seed in (0, 0, 1)
     )
     assert tuple(map(len, first)) == sizes

@@ -100,10 +100,10 @@ def check_slots(adata: AnnData) -> None:
 
 
 def check_sparse(x: Any, where: str) -> None:
-    """Raise ValueError for a sparse matrix whose indices are not of its rows and columns.
+    """Raise ValueError for a sparse matrix with indices outside its rows and columns.
 
-    scipy looks at them when a matrix is built, not when one is read from a file, and a program
-    that follows them ends without a word. Whatever is not sparse passes.
+    scipy checks the indices when a matrix is built, but not when it is read from a file, and
+    invalid ones crash the process without a message. Dense arrays pass.
     """
     if not sparse.issparse(x):
         return

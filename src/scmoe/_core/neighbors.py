@@ -237,10 +237,10 @@ def partition(graph: csr_matrix, resolution: float, seed: int) -> np.ndarray:
 
 
 FINEST = 50.0
-"""Resolution beyond which no more communities are looked for ..."""
+"""Largest resolution that is tried; the smallest is its inverse."""
 
 HALVINGS = 12
-"""... in so many steps, each of which halves what may be the resolution, on the log scale."""
+"""Steps of the bisection of the resolution, on the log scale."""
 
 
 def communities(graph: csr_matrix, n: int, least: int, seed: int) -> np.ndarray:

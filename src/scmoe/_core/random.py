@@ -53,9 +53,9 @@ def as_seed(random_state: int | np.random.Generator) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, numpy and torch, and give them back as they were.
+    """Seed the global generators of Python, numpy and torch, and restore their states at the end.
 
-    One thread after the other, as another one would draw from them too.
+    Threads take turns, as they share these generators.
     """
     with one_at_a_time(), _seeded(seed):
         yield

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from scmoe.train import check_shares, check_training_settings, split_indices
+from scmoe.train import check_shares, check_training_settings, split_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
 
 
 @dataclass(kw_only=True)
@@ -90,11 +90,11 @@ class Training:
         ValueError
             Early stopping without validation cells.
         """
-        cells = np.arange(n_obs) if cells is None else cells
-        split = split_indices(cells, n_obs, self.train_size, self.validation_size, rng)
+        split = split_cells(cells, n_obs, self.train_size, self.validation_size, rng)
         if self.early_stopping and len(split[1]) == 0:
+            n = n_obs if cells is None else len(cells)
             raise ValueError(
-                f"Early stopping needs validation cells: of {len(cells)} cells that may train "
+                f"Early stopping needs validation cells: of {n} cells that may train "
                 "none is left for it. Use a smaller `train_size`."
             )
         return split

@@ -231,9 +231,9 @@ class CoAssociationTarget(TensorTarget):
         apart = 1 - agree / np.outer(size, size) / self.votes.sum()
         means = self.membership.T @ profile / size[:, None]
         distance = pdist(means)
-        apart = squareform(apart, checks=False) + DISTANCE_VOTE * distance / max(
-            distance.max(), np.finfo(float).tiny
-        )
+        # means may coincide
+        distance = distance / max(distance.max(), np.finfo(float).tiny)
+        apart = squareform(apart, checks=False) + DISTANCE_VOTE * distance
         into = cut_tree(linkage(apart, "average"), n_clusters=n_groups)[:, 0]
         return MembershipTarget(sum_groups(self.membership, into))
 

@@ -9,7 +9,6 @@ from scmoe.train._batches import (
     check_shares,
     copied,
     split_cells,
-    split_indices,
 )
 from scmoe.train._fit import fit
 from scmoe.train._plan import MixturePlan, SimilarityPlan, TermsPlan, one_cycle
@@ -37,5 +36,4 @@ __all__ = [
     "fit",
     "one_cycle",
     "split_cells",
-    "split_indices",
 ]

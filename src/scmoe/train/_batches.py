@@ -15,8 +15,6 @@ from scvi import REGISTRY_KEYS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from scmoe.similarity import Target
-
 
 class _BatchKeys(NamedTuple):
     """Names of the tensors of a batch alongside the registered fields."""
@@ -237,7 +235,7 @@ def check_shares(train_size: float, validation_size: float | None) -> None:
 
 
 def split_cells(
-    target: Target,
+    cells: np.ndarray | None,
     n_obs: int,
     train_size: float,
     validation_size: float | None,
@@ -245,24 +243,11 @@ def split_cells(
 ) -> list[np.ndarray]:
     """Split cells into training cells, validation cells, and all others.
 
-    Shares are of the cells for which the similarity has a target. The split is random unless all
-    of these are training cells.
+    Shares are of ``cells``, indices of the cells that may train; None for all. The split is random
+    unless all of these are training cells. scvi-tools would draw the split with
+    ``scvi.settings.seed``, or without a seed.
     """
-    taught = np.arange(n_obs) if target.cells is None else target.cells
-    return split_indices(taught, n_obs, train_size, validation_size, rng)
-
-
-def split_indices(
-    taught: np.ndarray,
-    n_obs: int,
-    train_size: float,
-    validation_size: float | None,
-    rng: np.random.Generator,
-) -> list[np.ndarray]:
-    """Split the given cells, see :func:`split_cells`.
-
-    scvi-tools would draw the split with ``scvi.settings.seed``, or without a seed.
-    """
+    taught = np.arange(n_obs) if cells is None else cells
     taught = rng.permutation(taught) if train_size < 1 else taught
     n_train = math.ceil(train_size * len(taught))
     n_seen = len(taught)
